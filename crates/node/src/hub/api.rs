@@ -1,0 +1,206 @@
+//! What sessions ask of the hub, and what they hear back.
+//!
+//! A session is one client connection (or an internal publisher). It hands over operations in
+//! sub-batches per [`Placement`]; everything comes back through one ordered channel.
+
+use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
+use broker_model::op::{Op, SequenceRanges};
+use broker_model::protocol::{ConsumerSpec, Delivery, Refused, Subject};
+use tokio::sync::{mpsc, oneshot};
+
+/// A session of this node's start; also the serial of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Where a session's events arrive. Bounded by what the session asked for: outcomes by its
+/// sub-batches, deliveries by its credit.
+pub type SessionEvents = mpsc::UnboundedReceiver<SessionEvent>;
+
+/// Operations for one placement, in order.
+#[derive(Debug)]
+pub struct SubBatch {
+    /// Named in [`SessionEvent::Outcome`]. Unique per session; outcomes of one placement arrive in
+    /// the order of submission.
+    pub token: u64,
+    /// Publish, settle, kill and return operations. Never empty.
+    pub ops: Vec<Op>,
+}
+
+/// What a session asks of the host of a queue, apart from operations.
+#[derive(Debug)]
+pub enum Ask {
+    /// Start a consumer. Answered by `ConsumeOk` or `Refused`.
+    Consume {
+        /// From [`super::Hub::next_consumer`].
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+        /// Its options.
+        spec: ConsumerSpec,
+        /// Deliveries allowed at first.
+        credit: u32,
+    },
+    /// Stop a consumer. Answered by `Cancelled`; deliveries before it are valid.
+    Cancel {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// Allow more deliveries.
+    Credit {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+        /// How many more.
+        more: u32,
+    },
+    /// Take back unused credit. Answered by `Revoked`.
+    Revoke {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// `basic.get`. Answered by `Got`, `Refused` or `RequestFailed`.
+    Get {
+        /// From [`super::Hub::next_request`].
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+        /// Settle on delivery.
+        no_ack: bool,
+    },
+    /// Counts. Answered by `Counts`, `Refused` or `RequestFailed`.
+    Count {
+        /// From [`super::Hub::next_request`].
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// Purge. Answered by `Counts` (`ready` is the number removed), `Refused` or `RequestFailed`.
+    Purge {
+        /// From [`super::Hub::next_request`].
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// May the queue be deleted? Answered by `Counts`, `Refused` or `RequestFailed`.
+    CheckDelete {
+        /// From [`super::Hub::next_request`].
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+        /// Only without consumers.
+        if_unused: bool,
+        /// Only without ready messages.
+        if_empty: bool,
+    },
+}
+
+/// What a session hears.
+#[derive(Debug)]
+pub enum SessionEvent {
+    /// A sub-batch is done.
+    Outcome {
+        /// Which.
+        token: u64,
+        /// Indices of publish operations that a queue refused (`basic.nack`), ascending.
+        refused_ops: Vec<u32>,
+        /// The time for publishes has passed without a majority: every publish of it that is not
+        /// answered is given up (`basic.nack`). Settles and returns are never given up.
+        given_up: bool,
+    },
+    /// Messages, in order.
+    Deliver(Vec<Delivery>),
+    /// The consumer is attached. Deliveries may follow.
+    ConsumeOk {
+        /// Consumer.
+        consumer: ConsumerId,
+    },
+    /// A consume or request is refused.
+    Refused {
+        /// Which.
+        subject: Subject,
+        /// Why.
+        why: Refused,
+    },
+    /// The last word about a consumer.
+    Cancelled {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// The client did not ask for it.
+        by_host: bool,
+    },
+    /// Unused credit came back.
+    Revoked {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// How much.
+        unused: u32,
+    },
+    /// A message waits for this consumer, but it has no credit.
+    Starved {
+        /// Consumer.
+        consumer: ConsumerId,
+    },
+    /// Answer to a get.
+    Got {
+        /// Request.
+        request: RequestId,
+        /// Message, and how many ready ones are left; `None`: the queue is empty.
+        delivery: Option<(Box<Delivery>, u64)>,
+    },
+    /// Answer to count, purge and delete checks.
+    Counts {
+        /// Request.
+        request: RequestId,
+        /// Ready (or purged) messages.
+        ready: u64,
+        /// Unacknowledged messages.
+        unacked: u64,
+        /// Consumers.
+        consumers: u64,
+    },
+    /// A consume or request found no leader within the bound.
+    RequestFailed {
+        /// Which.
+        subject: Subject,
+    },
+    /// The placement has a new leader: answer at once with every message that this session holds
+    /// of its queues (delivered to it, not yet settled or returned by an operation it submitted).
+    Resume {
+        /// Placement.
+        placement: Placement,
+        /// Where to answer.
+        reply: oneshot::Sender<Vec<Held>>,
+    },
+    /// A local queue moved to another node, empty, because its host died: consumers of `old`
+    /// are consumers of `new` from now on (attached by the hub, same ids). What was held of `old`
+    /// is gone; settling it is harmless.
+    Moved {
+        /// Former id.
+        old: QueueId,
+        /// New id.
+        new: QueueId,
+        /// New place.
+        placement: Placement,
+    },
+    /// The operator or the node closes this connection with `CONNECTION_FORCED`.
+    Close {
+        /// Explanation.
+        reason: String,
+    },
+}
+
+/// Messages of one queue that a session holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Consumer they were delivered to; `ConsumerId(0)` for `basic.get`.
+    pub consumer: ConsumerId,
+    /// Queue.
+    pub queue: QueueId,
+    /// Messages.
+    pub sequences: SequenceRanges,
+}
