@@ -1,0 +1,5 @@
+//! The catalog: everything the cluster knows except messages.
+
+pub mod settings;
+
+pub use settings::{Deduplication, Overflow, QueueSettings, QueueType};

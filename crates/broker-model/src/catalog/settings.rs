@@ -1,0 +1,127 @@
+//! What a queue's arguments and policies come to: the settings that its leader works by.
+//!
+//! [`QueueSettings`] is the result only. Reading arguments is in [`super::arguments`], merging them
+//! with policies in [`super::policy`]; acting on them is the dispatcher's.
+
+use std::sync::Arc;
+
+/// The queue type that a client asked for with `x-queue-type`. Both are served by the same queue:
+/// what is replicated is decided by durability. The type is remembered for redeclaration, policies
+/// (`apply-to`) and display.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum QueueType {
+    /// `classic`, also when nothing was asked for.
+    #[default]
+    Classic,
+    /// `quorum`.
+    Quorum,
+}
+
+impl QueueType {
+    /// The value of `x-queue-type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    /// The name used in texts about arguments that a type does not have.
+    #[must_use]
+    pub const fn module_name(self) -> &'static str {
+        match self {
+            Self::Classic => "rabbit_classic_queue",
+            Self::Quorum => "rabbit_quorum_queue",
+        }
+    }
+
+    /// Reads a value of `x-queue-type`, `default_queue_type` or a management body.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "classic" | "rabbit_classic_queue" => Some(Self::Classic),
+            "quorum" | "rabbit_quorum_queue" => Some(Self::Quorum),
+            _ => None,
+        }
+    }
+}
+
+/// What happens when a length limit is reached (`x-overflow`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Overflow {
+    /// The oldest ready messages make room.
+    #[default]
+    DropHead,
+    /// New messages are refused (the publisher gets a nack).
+    RejectPublish,
+    /// As `RejectPublish`, and the refused message is dead-lettered.
+    RejectPublishDlx,
+}
+
+impl Overflow {
+    /// The value of `x-overflow`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropHead => "drop-head",
+            Self::RejectPublish => "reject-publish",
+            Self::RejectPublishDlx => "reject-publish-dlx",
+        }
+    }
+
+    /// Reads a value of `x-overflow`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "drop-head" => Some(Self::DropHead),
+            "reject-publish" => Some(Self::RejectPublish),
+            "reject-publish-dlx" => Some(Self::RejectPublishDlx),
+            _ => None,
+        }
+    }
+}
+
+/// `x-message-deduplication`: publishes whose deduplication header repeats are dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Deduplication {
+    /// Header that holds the identity (`x-deduplication-header` of the message by default).
+    pub header: Arc<str>,
+    /// Identities remembered at most (`x-cache-size`).
+    pub cache_size: u32,
+    /// How long one is remembered (`x-cache-ttl`); `None`: until pushed out.
+    pub cache_ttl_ms: Option<u64>,
+}
+
+/// The settings in force for one queue. Equal for most queues, therefore shared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct QueueSettings {
+    /// Declared type.
+    pub queue_type: QueueType,
+    /// `x-message-ttl`.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`: the queue is deleted after being unused for so long.
+    pub expires_ms: Option<u64>,
+    /// `x-max-length`, ready messages.
+    pub max_length: Option<u64>,
+    /// `x-max-length-bytes`, body bytes of ready messages.
+    pub max_length_bytes: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-dead-letter-exchange` (empty: the default exchange).
+    pub dead_letter_exchange: Option<Arc<str>>,
+    /// `x-dead-letter-routing-key`; `None`: the message's own keys.
+    pub dead_letter_routing_key: Option<Arc<str>>,
+    /// `x-max-priority`: levels 0 to this one; `None`: one level.
+    pub max_priority: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-delivery-limit`: failed deliveries after which a message dies; `None`: unlimited.
+    pub delivery_limit: Option<u64>,
+    /// `x-consumer-timeout`; `None`: consumers may hold messages for ever.
+    pub consumer_timeout_ms: Option<u64>,
+    /// Deleted when its last consumer goes.
+    pub auto_delete: bool,
+    /// `x-message-deduplication`.
+    pub deduplication: Option<Deduplication>,
+}
