@@ -1,1 +1,28 @@
-//! 
+//! Consensus: replicated logs for the catalog and the shards, and the connections between nodes.
+//!
+//! A [`Group`] replicates opaque [`Payload`]s and drives a [`Machine`] with them. All groups of a
+//! node share one log store (`storage::LogStore`) and one set of connections per peer
+//! ([`PeerNet`]). [`Consensus`] owns them, the node's identity, and the life of the cluster:
+//! founding, joining, returning with an empty disk, removal.
+//!
+//! openraft is fenced in here: none of its types appears in the public interface, so that another
+//! release, or another library, touches this crate only.
+//!
+//! Not here: what payloads mean (`broker-model`), how log and state are stored (`storage`), where
+//! leaders ought to be (`node`).
+
+mod config;
+mod consensus;
+mod error;
+mod group;
+mod machine;
+mod net;
+mod types;
+
+pub use config::{CheckpointPolicy, ConsensusConfig, Limits, Secret, Timing};
+pub use consensus::{AbortHook, Consensus, Identity, MachineFactory, Parts, ServiceFactory};
+pub use error::{AdminError, ProposeError, ReadError, StartError};
+pub use group::{Group, GroupStatus, Proposed};
+pub use machine::{CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter};
+pub use net::{Caller, Connectivity, Credentials, PeerChannel, PeerNet};
+pub use types::{GroupId, Leadership, Payload, Position, RaftNode};
