@@ -1,0 +1,105 @@
+# Everything a developer, and CI, runs. `make help` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+# Where cargo builds; absolute, because tests change directory.
+export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# The Python environment of the end-to-end tests.
+export WARREN_VENV := $(abspath $(or $(WARREN_VENV),.venv))
+PYTHON := $(WARREN_VENV)/bin/python
+BIN := $(CARGO_TARGET_DIR)/release
+# The programs that tests start.
+export WARREN_BIN ?= $(BIN)/warren
+export WARREN_BENCH_BIN ?= $(BIN)/warren-bench
+# Options for pytest and for the reports, given on the command line.
+PYTEST_ARGS ?=
+FAILOVER_ARGS ?=
+BENCH_ARGS ?=
+SEEDS ?= 100
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## Install, or name, what building and testing needs (also run by the other targets).
+	@scripts/setup.sh build python
+
+.PHONY: setup-build
+setup-build:
+	@scripts/setup.sh build
+
+.PHONY: check
+check: setup-build ## Formatting, lints, and the arrows between crates; edits nothing.
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --release --locked -p testkit --test arrows
+
+.PHONY: fix
+fix: setup-build ## Format, and apply the lints' own suggestions.
+	$(CARGO) clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+.PHONY: build
+build: setup-build ## Build the programs warren and warren-bench.
+	$(CARGO) build --release --locked -p cli -p bench
+
+.PHONY: test
+test: test-rust e2e compose ## All tests: Rust, end to end with real processes, and containers.
+
+.PHONY: test-rust
+test-rust: setup-build ## The tests of all crates.
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --release --workspace --locked --no-fail-fast; \
+	else \
+		$(CARGO) test --release --workspace --locked --no-fail-fast --lib --bins --tests; \
+	fi
+	$(CARGO) test --release --workspace --locked --doc --quiet
+
+.PHONY: e2e
+e2e: build python ## End to end: real clients against three real nodes.
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e tests/cluster tests/clients $(PYTEST_ARGS)
+
+.PHONY: compose
+compose: build python ## The compose cluster with a real Docker engine (left out without one).
+	@if scripts/have-docker.sh; then \
+		$(PYTHON) -m pytest -c tests/pytest.ini tests/compose $(PYTEST_ARGS); \
+	else \
+		echo "No Docker engine with Compose here: the container tests are left out."; \
+	fi
+
+.PHONY: python
+python:
+	@scripts/setup.sh python
+
+.PHONY: cluster
+cluster: build ## Three local nodes in the foreground; Ctrl-C stops them.
+	@deploy/local-cluster.sh
+
+.PHONY: bench
+bench: build ## Throughput and latency of a local three-node cluster.
+	@scripts/bench.sh full $(BENCH_ARGS)
+
+.PHONY: bench-smoke
+bench-smoke: build ## A short reading with generous limits: fails when speed collapses.
+	@scripts/bench.sh smoke $(BENCH_ARGS)
+
+.PHONY: failover
+failover: build python ## Kill, freeze and cut off leaders under load; print the longest pauses.
+	PYTHONPATH=tests $(PYTHON) tests/failover/report.py $(FAILOVER_ARGS)
+
+.PHONY: simulate
+simulate: setup-build ## Seeded faults against an in-process cluster: make simulate SEEDS=1000.
+	WARREN_SEEDS=$(SEEDS) $(CARGO) test --release --locked -p testkit --test simulate -- --nocapture
+
+.PHONY: dist
+dist: setup-build ## Optimised programs for shipping, in dist/ under the target directory.
+	@scripts/dist.sh
+
+.PHONY: image
+image: ## Build the container image from source.
+	docker build -f deploy/Dockerfile -t warren .
