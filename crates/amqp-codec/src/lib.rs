@@ -1,1 +1,25 @@
-//! 
+//! AMQP 0-9-1 on the wire: bytes to frames, methods, field tables and properties, and back.
+//!
+//! Everything here is pure and zero-copy: no sockets, no clock, no state between calls. Decoded
+//! values are slices of the received buffer. Decoding checks form, never meaning.
+//!
+//! Not here: which method is legal when (`amqp-connection`), what it does (`node`, `broker-model`).
+
+mod args;
+mod error;
+mod frame;
+mod method;
+mod reply;
+mod short_str;
+mod table;
+
+pub use error::{DecodeError, ValueError};
+pub use frame::{
+    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FrameBatch, FrameKind, FrameRef, Frames, HEADER_LEN,
+    INITIAL_FRAME_MAX, PROTOCOL_HEADER, ProtocolHeader, RawFrame, decode, parse_protocol_header,
+    take_frames,
+};
+pub use method::{BasicPublishRef, Method, class};
+pub use reply::{REPLY_TEXT_MAX, ReplyCode, reply_text};
+pub use short_str::{LongStr, ShortStr, TooLong};
+pub use table::{Entries, Entry, FieldArray, FieldTable, FieldValue, MAX_NESTING, TableBuilder};
