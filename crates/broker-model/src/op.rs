@@ -1,0 +1,167 @@
+//! The commands of the replicated queue state, and how they travel in batches and entries.
+//!
+//! A node collects the [`Op`]s that its sessions send to one shard (or one host of local queues)
+//! into a *batch*, numbered per origin. The shard's leader merges batches into one Raft *entry*:
+//! an [`EntryHead`] and, unchanged, the encoded ops of each batch (encode once).
+
+use crate::ids::{Origin, QueueId, Sequence};
+use crate::message::Message;
+use smallvec::SmallVec;
+
+/// One queue that a publish goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The queue.
+    pub queue: QueueId,
+    /// Priority level, already clamped to the queue's `x-max-priority` (0 for queues without).
+    pub level: u8,
+    /// Effective time to live in ms (lower of queue's and message's), counted from the entry's time.
+    pub ttl_ms: Option<u64>,
+}
+
+/// A command for queues of one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Append `message` to every target; the body is stored once.
+    Publish {
+        /// Queues of this shard, each once.
+        targets: SmallVec<[Target; 2]>,
+        /// The message.
+        message: Message,
+    },
+    /// The client is done with these messages: they cease to exist.
+    Settle {
+        /// Queue.
+        queue: QueueId,
+        /// Messages.
+        sequences: SequenceRanges,
+    },
+    /// These messages die for `reason`: removed at once without a dead letter exchange
+    /// (`dead_letter` false), else kept aside (no longer ready) until the leader's dead letter
+    /// publisher has settled them.
+    Kill {
+        /// Queue.
+        queue: QueueId,
+        /// Messages.
+        sequences: SequenceRanges,
+        /// Why.
+        reason: DeathReason,
+        /// Whether the queue has a dead letter exchange now.
+        dead_letter: bool,
+    },
+    /// These messages were handed out and come back to their place; `counted` ones count as a
+    /// failed delivery (`x-delivery-count`).
+    Return {
+        /// Queue.
+        queue: QueueId,
+        /// Messages.
+        sequences: SequenceRanges,
+        /// Whether this return counts as a failed delivery.
+        counted: bool,
+    },
+    /// Forget the queue and all its messages.
+    Delete {
+        /// Queue.
+        queue: QueueId,
+    },
+    /// Messages up to `upto` may have been handed out: after a leader change they are `redelivered`.
+    Mark {
+        /// Queue.
+        queue: QueueId,
+        /// Highest sequence that may have been delivered.
+        upto: Sequence,
+    },
+}
+
+/// Why a message left a queue other than by acknowledgement; the word is the `x-death` reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeathReason {
+    /// `basic.reject` or `basic.nack` without requeue.
+    Rejected,
+    /// Time to live.
+    Expired,
+    /// `x-max-length` or `x-max-length-bytes`.
+    MaxLength,
+    /// `x-delivery-limit`.
+    DeliveryLimit,
+}
+
+impl DeathReason {
+    /// The word in `x-death`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLength => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// Sorted, disjoint, inclusive ranges of sequences.
+pub type SequenceRanges = SmallVec<[(Sequence, Sequence); 2]>;
+
+/// What identifies a batch: who sent it, and where it stands in that sender's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchHead {
+    /// Sending node and its start.
+    pub origin: Origin,
+    /// Number of the batch before this one that was not given up; 0 before the first. The batch is
+    /// applied only if everything up to `previous` has been, so a hole is never jumped over.
+    pub previous: u64,
+    /// Number of this batch, from 1.
+    pub number: u64,
+    /// All outcomes up to this number have reached the sender; the shard may forget them.
+    pub answered: u64,
+}
+
+/// First segment of a Raft entry of a shard. Segment `1 + i` holds the encoded ops of `batches[i]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EntryHead {
+    /// The leader's clock, ms since the Unix epoch, never going back within a shard.
+    pub now_ms: u64,
+    /// The batches of this entry, in order.
+    pub batches: Vec<BatchHead>,
+    /// What the leader itself decided (marks, expiry, overflow, deaths), applied after the batches.
+    pub leader_ops: Vec<Op>,
+    /// Targets that the leader refused (`x-overflow: reject-publish`).
+    pub refusals: Vec<Refusal>,
+}
+
+/// A publish target that is not to be enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Index into [`EntryHead::batches`].
+    pub batch: u32,
+    /// Index of the op in that batch.
+    pub op: u32,
+    /// The queue that refuses.
+    pub queue: QueueId,
+}
+
+/// What became of one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// Which batch.
+    pub origin: Origin,
+    /// Its number.
+    pub number: u64,
+    /// What happened.
+    pub status: BatchStatus,
+    /// Indices of publish ops that at least one queue refused (ascending).
+    pub refused_ops: Vec<u32>,
+}
+
+/// Whether a batch took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchStatus {
+    /// Applied now.
+    Applied,
+    /// Had been applied before; nothing happened now. `refused_ops` are those of then.
+    Duplicate,
+    /// `previous` has not been applied: send again from there.
+    Gap,
+    /// A later start of that node is known.
+    Stale,
+}

@@ -1,0 +1,237 @@
+//! What a node says to the leader of a shard (or the host of local queues), and what it hears.
+//!
+//! One ordered stream each way per (node, shard leader) pair. Nothing of this is in the Raft log
+//! except the ops inside [`ToHost::Batch`]. The encoding is in [`crate::wire`].
+
+use crate::ids::{ConsumerId, NodeId, QueueId, RequestId, Sequence};
+use crate::message::Message;
+use crate::op::{BatchHead, BatchOutcome, SequenceRanges};
+use bytes::Bytes;
+
+/// From a node to the leader (host) of its queues.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToHost {
+    /// A numbered batch of encoded ops (see [`crate::wire::OpsWriter`]).
+    Batch {
+        /// Identity and order.
+        head: BatchHead,
+        /// Encoded ops.
+        ops: Bytes,
+    },
+    /// Start to consume, or take a consumer along to a new leader.
+    Consume {
+        /// Chosen by the node.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+        /// What was asked for.
+        spec: ConsumerSpec,
+        /// Deliveries that may be sent before more [`ToHost::Credit`].
+        credit: u32,
+        /// `Some` when re-attaching after a leader change: the messages that this consumer still
+        /// holds (may be empty). They stay its own.
+        resume: Option<SequenceRanges>,
+    },
+    /// Messages held by the node without a consumer (from `basic.get`, or whose consumer was
+    /// cancelled), told again to a new leader. They stay held.
+    Hold {
+        /// Queue.
+        queue: QueueId,
+        /// Messages.
+        sequences: SequenceRanges,
+    },
+    /// All consumers and holds have been told: this node's part of the hand-over is complete.
+    ///
+    /// What is told as held must not include messages that a settle or return in any batch already
+    /// names. The host waits until batch `after` is applied before it takes this as done, so that a
+    /// message whose settle is still on its way is not handed out again.
+    Resumed {
+        /// Number of the last batch sent on this stream (re-sent ones included); 0: none ever.
+        after: u64,
+    },
+    /// Stop a consumer; what it holds stays held. Answered by [`FromHost::Cancelled`].
+    Cancel {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// Allow `more` deliveries.
+    Credit {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+        /// Additional deliveries.
+        more: u32,
+    },
+    /// Take back unused credit; answered by [`FromHost::Revoked`].
+    Revoke {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// `basic.get`. Answered by [`FromHost::Got`].
+    Get {
+        /// Request.
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+        /// Settle on delivery.
+        no_ack: bool,
+    },
+    /// Counts of a queue, for declare and management. Answered by [`FromHost::Counts`].
+    Count {
+        /// Request.
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+        /// Counts as a use for `x-expires` (a declare does, a look from management does not).
+        used: bool,
+    },
+    /// `queue.purge`: remove ready messages. Answered by [`FromHost::Counts`] (`ready` = removed).
+    Purge {
+        /// Request.
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+    },
+    /// `queue.delete` checks: answered by [`FromHost::Counts`] or [`FromHost::Refused`].
+    /// The node then deletes the queue's record in the catalog; the leader follows the catalog.
+    CheckDelete {
+        /// Request.
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+        /// Refuse if it has consumers.
+        if_unused: bool,
+        /// Refuse if it has ready messages.
+        if_empty: bool,
+    },
+}
+
+/// From the leader (host) of queues to a node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromHost {
+    /// A batch is done (for a durable queue: replicated, applied).
+    Outcome(BatchOutcome),
+    /// The consumer is attached; deliveries follow.
+    ConsumeOk {
+        /// Consumer.
+        consumer: ConsumerId,
+    },
+    /// A consume, delete check or get was refused.
+    Refused {
+        /// Consumer or request number.
+        subject: Subject,
+        /// Why.
+        why: Refused,
+    },
+    /// The last message to this consumer. `by_host` tells a cancellation that the client did not
+    /// ask for (queue deleted: the client gets `basic.cancel`).
+    Cancelled {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Not asked for by the node.
+        by_host: bool,
+    },
+    /// Messages for consumers of this node, in order.
+    Deliver(Vec<Delivery>),
+    /// Unused credit taken back.
+    Revoked {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Credit it had left.
+        unused: u32,
+    },
+    /// The consumer has no credit while its queue has a message it could get. Sent once per
+    /// exhaustion; used to share a channel-wide prefetch between queues.
+    Starved {
+        /// Consumer.
+        consumer: ConsumerId,
+    },
+    /// Answer to a get: `None` when the queue is empty.
+    Got {
+        /// Request.
+        request: RequestId,
+        /// Message and ready messages left behind it.
+        delivery: Option<(Box<Delivery>, u64)>,
+    },
+    /// Answer to count, purge and delete checks.
+    Counts {
+        /// Request.
+        request: RequestId,
+        /// Ready messages (or removed by a purge).
+        ready: u64,
+        /// Messages handed out and not settled.
+        unacked: u64,
+        /// Consumers.
+        consumers: u64,
+        /// Body bytes of ready messages.
+        ready_bytes: u64,
+    },
+    /// Not (or no longer) the leader: attach elsewhere. Nothing more follows.
+    NotLeader {
+        /// Who may be.
+        leader: Option<NodeId>,
+    },
+}
+
+/// What a [`FromHost::Refused`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A consume.
+    Consumer(ConsumerId),
+    /// A get, purge, count or delete check.
+    Request(RequestId),
+}
+
+/// Why a host refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The queue does not exist (any more).
+    NoQueue,
+    /// Another consumer has it exclusively, or this one wants it exclusively and there are others.
+    ExclusiveUse,
+    /// `if-unused`.
+    InUse,
+    /// `if-empty`.
+    NotEmpty,
+}
+
+/// What a consumer asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConsumerSpec {
+    /// Consumer tag, for display.
+    pub tag: Bytes,
+    /// Settle on delivery.
+    pub no_ack: bool,
+    /// `exclusive` of `basic.consume`.
+    pub exclusive: bool,
+    /// `x-priority`.
+    pub priority: i32,
+    /// Prefetch for display (0: none).
+    pub prefetch: u32,
+    /// Connection serial at the node, for display and to tell connections apart.
+    pub connection: u64,
+    /// Channel number, for display.
+    pub channel: u16,
+}
+
+/// One message on its way to a consumer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Consumer; 0 for a get.
+    pub consumer: ConsumerId,
+    /// Queue.
+    pub queue: QueueId,
+    /// Position, named again when it is settled or returned.
+    pub sequence: Sequence,
+    /// May have been handed out before.
+    pub redelivered: bool,
+    /// Failed deliveries so far (`x-delivery-count`; 0: header absent).
+    pub delivery_count: u32,
+    /// The message.
+    pub message: Message,
+}
