@@ -19,7 +19,12 @@ pub(crate) struct ArgReader<'a> {
 impl<'a> ArgReader<'a> {
     /// Reads `rest`, which must be a part of `source`.
     pub(crate) fn new(source: &'a Bytes, rest: &'a [u8]) -> Self {
-        Self { source, rest, bits: 0, bits_left: 0 }
+        Self {
+            source,
+            rest,
+            bits: 0,
+            bits_left: 0,
+        }
     }
 
     /// Everything must have been read.
@@ -92,7 +97,11 @@ pub(crate) struct ArgWriter<'a> {
 
 impl<'a> ArgWriter<'a> {
     pub(crate) fn new(out: &'a mut BytesMut) -> Self {
-        Self { out, bits: 0, bit_count: 0 }
+        Self {
+            out,
+            bits: 0,
+            bit_count: 0,
+        }
     }
 
     /// Writes what is left of packed bits.

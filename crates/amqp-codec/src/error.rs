@@ -78,8 +78,15 @@ impl DecodeError {
     #[must_use]
     pub fn failing_method(&self) -> (u16, u16) {
         match self {
-            Self::UnknownMethod { class_id, method_id }
-            | Self::Arguments { class_id, method_id, .. } => (*class_id, *method_id),
+            Self::UnknownMethod {
+                class_id,
+                method_id,
+            }
+            | Self::Arguments {
+                class_id,
+                method_id,
+                ..
+            } => (*class_id, *method_id),
             Self::UnknownFrameKind { .. }
             | Self::FrameTooLarge { .. }
             | Self::MissingFrameEnd { .. }

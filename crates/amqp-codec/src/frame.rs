@@ -81,9 +81,16 @@ impl FrameHead {
         let payload_len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         // Clients take frame_max for the size of the payload; like RabbitMQ we let that pass.
         if payload_len > frame_max {
-            return Err(DecodeError::FrameTooLarge { payload_len, frame_max });
+            return Err(DecodeError::FrameTooLarge {
+                payload_len,
+                frame_max,
+            });
         }
-        Ok(Some(Self { kind, channel: u16::from_be_bytes([c0, c1]), payload_len }))
+        Ok(Some(Self {
+            kind,
+            channel: u16::from_be_bytes([c0, c1]),
+            payload_len,
+        }))
     }
 
     /// The payload at the front of `input`, or `None` until the whole frame has arrived.
@@ -111,7 +118,11 @@ pub fn decode(input: &mut BytesMut, frame_max: usize) -> Result<Option<RawFrame>
     let mut payload = input.split_to(head.payload_len + FRAME_OVERHEAD).freeze();
     payload.advance(HEADER_LEN);
     payload.truncate(head.payload_len);
-    Ok(Some(RawFrame { kind: head.kind, channel: head.channel, payload }))
+    Ok(Some(RawFrame {
+        kind: head.kind,
+        channel: head.channel,
+        payload,
+    }))
 }
 
 /// Takes all whole frames off the front of `input` at once; `None` until there is one.
@@ -140,14 +151,18 @@ pub fn take_frames(
     if len == 0 {
         return Ok(None);
     }
-    Ok(Some(FrameBatch { bytes: input.split_to(len).freeze() }))
+    Ok(Some(FrameBatch {
+        bytes: input.split_to(len).freeze(),
+    }))
 }
 
 fn next_frame_len(input: &[u8], frame_max: usize) -> Result<Option<usize>, DecodeError> {
     let Some(head) = FrameHead::parse(input, frame_max)? else {
         return Ok(None);
     };
-    Ok(head.payload(input)?.map(|payload| payload.len() + FRAME_OVERHEAD))
+    Ok(head
+        .payload(input)?
+        .map(|payload| payload.len() + FRAME_OVERHEAD))
 }
 
 /// Whole frames, one after the other, in one buffer.
@@ -160,7 +175,10 @@ impl FrameBatch {
     /// The frames in order.
     #[must_use]
     pub fn frames(&self) -> Frames<'_> {
-        Frames { source: &self.bytes, rest: &self.bytes }
+        Frames {
+            source: &self.bytes,
+            rest: &self.bytes,
+        }
     }
 
     /// Size of all frames in bytes.
@@ -185,7 +203,12 @@ impl<'a> Iterator for Frames<'a> {
         let head = FrameHead::parse(self.rest, usize::MAX).ok().flatten()?;
         let payload = self.rest.get(HEADER_LEN..HEADER_LEN + head.payload_len)?;
         self.rest = self.rest.get(head.payload_len + FRAME_OVERHEAD..)?;
-        Some(FrameRef { kind: head.kind, channel: head.channel, payload, source: self.source })
+        Some(FrameRef {
+            kind: head.kind,
+            channel: head.channel,
+            payload,
+            source: self.source,
+        })
     }
 }
 
@@ -212,7 +235,11 @@ impl FrameRef<'_> {
     /// The frame as [`decode`] would have returned it.
     #[must_use]
     pub fn to_raw(&self) -> RawFrame {
-        RawFrame { kind: self.kind, channel: self.channel, payload: self.to_bytes() }
+        RawFrame {
+            kind: self.kind,
+            channel: self.channel,
+            payload: self.to_bytes(),
+        }
     }
 }
 
@@ -242,7 +269,10 @@ pub fn parse_protocol_header(input: &mut BytesMut) -> Option<ProtocolHeader> {
             return None;
         }
         let mut padded = [0; 8];
-        padded.iter_mut().zip(input.iter()).for_each(|(to, from)| *to = *from);
+        padded
+            .iter_mut()
+            .zip(input.iter())
+            .for_each(|(to, from)| *to = *from);
         input.clear();
         return Some(ProtocolHeader::Other(padded));
     };

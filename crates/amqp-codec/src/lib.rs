@@ -9,9 +9,11 @@ mod args;
 mod error;
 mod frame;
 mod method;
+mod properties;
 mod reply;
 mod short_str;
 mod table;
+mod write;
 
 pub use error::{DecodeError, ValueError};
 pub use frame::{
@@ -20,6 +22,14 @@ pub use frame::{
     take_frames,
 };
 pub use method::{BasicPublishRef, Method, class};
+pub use properties::{
+    BODY_SIZE_MAX, ContentHeader, NO_PROPERTIES, Properties, PropertiesView, Property, Rewrite,
+    validate_properties,
+};
 pub use reply::{REPLY_TEXT_MAX, ReplyCode, reply_text};
 pub use short_str::{LongStr, ShortStr, TooLong};
 pub use table::{Entries, Entry, FieldArray, FieldTable, FieldValue, MAX_NESTING, TableBuilder};
+pub use write::{
+    Content, Delivery, FrameSink, Segments, write_ack, write_content, write_delivery,
+    write_heartbeat, write_method, write_nack, write_publish, write_reject,
+};

@@ -41,7 +41,10 @@ impl ShortStr {
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         // Runs while compiling where it is used for constants, which is what it is for.
-        assert!(text.len() <= Self::MAX_LEN, "a short string holds at most 255 bytes");
+        assert!(
+            text.len() <= Self::MAX_LEN,
+            "a short string holds at most 255 bytes"
+        );
         Self(Bytes::from_static(text.as_bytes()))
     }
 
@@ -51,7 +54,9 @@ impl ShortStr {
     /// [`ValueError::MalformedUtf8`] for other bytes, [`ValueError::TrailingBytes`] for too many.
     pub fn from_utf8(bytes: Bytes) -> Result<Self, ValueError> {
         if bytes.len() > Self::MAX_LEN {
-            return Err(ValueError::TrailingBytes { count: bytes.len() - Self::MAX_LEN });
+            return Err(ValueError::TrailingBytes {
+                count: bytes.len() - Self::MAX_LEN,
+            });
         }
         match std::str::from_utf8(&bytes) {
             Ok(_) => Ok(Self(bytes)),

@@ -41,7 +41,10 @@ impl Method {
     /// # Errors
     /// [`DecodeError::UnknownMethod`] if there is no such method, [`DecodeError::Arguments`] if its
     /// arguments cannot be decoded.
-    #[allow(clippy::needless_pass_by_value, reason = "the caller is done with the payload")]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the caller is done with the payload"
+    )]
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         Self::decode_part(&payload, &payload)
     }
@@ -53,7 +56,9 @@ impl Method {
     /// As [`Method::decode`].
     pub fn decode_part(source: &Bytes, payload: &[u8]) -> Result<Self, DecodeError> {
         let mut rest = payload;
-        let no_method = |_| DecodeError::NoMethod { payload_len: payload.len() };
+        let no_method = |_| DecodeError::NoMethod {
+            payload_len: payload.len(),
+        };
         let class_id = u16::from_be_bytes(take_array(&mut rest).map_err(no_method)?);
         let method_id = u16::from_be_bytes(take_array(&mut rest).map_err(no_method)?);
         Self::decode_arguments(class_id, method_id, source, rest)

@@ -36,14 +36,14 @@ impl<'a> BasicPublishRef<'a> {
         let Some(arguments) = payload.strip_prefix(Self::CLASS_AND_METHOD) else {
             return Ok(None);
         };
-        Self::parse_arguments(arguments).map(Some).map_err(|reason| {
-            crate::DecodeError::Arguments {
+        Self::parse_arguments(arguments)
+            .map(Some)
+            .map_err(|reason| crate::DecodeError::Arguments {
                 name: "basic.publish",
                 class_id: 60,
                 method_id: 40,
                 reason,
-            }
-        })
+            })
     }
 
     fn parse_arguments(mut rest: &'a [u8]) -> Result<Self, ValueError> {

@@ -21,7 +21,9 @@ impl TableBuilder {
     /// A table with the entries of `table`, byte for byte.
     #[must_use]
     pub fn from_table(table: &FieldTable) -> Self {
-        Self { raw: BytesMut::from(table.raw().as_ref()) }
+        Self {
+            raw: BytesMut::from(table.raw().as_ref()),
+        }
     }
 
     /// A table with the entries of `table` but those under one of `keys`.

@@ -44,12 +44,17 @@ impl FieldTable {
     /// # Errors
     /// A value is cut off, of an unknown type, or nested deeper than [`MAX_NESTING`].
     pub fn from_raw(raw: Bytes) -> Result<Self, ValueError> {
-        check_table(&raw, 0)?;
+        Self::check(&raw)?;
         Ok(Self { raw })
     }
 
+    /// Checks that bytes are well-formed entries.
+    pub(crate) fn check(raw: &[u8]) -> Result<(), ValueError> {
+        check_table(raw, 0)
+    }
+
     /// Bytes that have been checked as part of a larger whole.
-    fn from_checked(raw: Bytes) -> Self {
+    pub(crate) fn from_checked(raw: Bytes) -> Self {
         Self { raw }
     }
 
@@ -68,19 +73,27 @@ impl FieldTable {
     /// The entries in order, duplicates included.
     #[must_use]
     pub fn iter(&self) -> Entries<'_> {
-        Entries { source: &self.raw, rest: &self.raw }
+        Entries {
+            source: &self.raw,
+            rest: &self.raw,
+        }
     }
 
     /// All entries parsed, in order.
     #[must_use]
     pub fn to_entries(&self) -> Vec<(ShortStr, FieldValue)> {
-        self.iter().map(|entry| (entry.key(), entry.value())).collect()
+        self.iter()
+            .map(|entry| (entry.key(), entry.value()))
+            .collect()
     }
 
     /// The value under `key`; of several the last, because it was added last.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<FieldValue> {
-        self.iter().filter(|entry| entry.key == key.as_bytes()).last().map(|entry| entry.value())
+        self.iter()
+            .filter(|entry| entry.key == key.as_bytes())
+            .last()
+            .map(|entry| entry.value())
     }
 
     /// Whether there is a value under `key`.
@@ -92,7 +105,9 @@ impl FieldTable {
     /// A copy that does not keep the buffer alive that this table is a slice of.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self { raw: Bytes::copy_from_slice(&self.raw) }
+        Self {
+            raw: Bytes::copy_from_slice(&self.raw),
+        }
     }
 }
 
@@ -126,7 +141,9 @@ impl FromIterator<(ShortStr, FieldValue)> for FieldTable {
 
 impl fmt::Debug for FieldTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().map(|entry| (entry.key(), entry.value()))).finish()
+        f.debug_map()
+            .entries(self.iter().map(|entry| (entry.key(), entry.value())))
+            .finish()
     }
 }
 
@@ -181,7 +198,11 @@ impl<'a> Iterator for Entries<'a> {
         let before = self.rest;
         skip_value(&mut self.rest).ok()?;
         let value = before.get(..before.len() - self.rest.len())?;
-        Some(Entry { source: self.source, key, value })
+        Some(Entry {
+            source: self.source,
+            key,
+            value,
+        })
     }
 }
 
@@ -225,7 +246,11 @@ impl FieldArray {
     pub fn iter(&self) -> impl Iterator<Item = FieldValue> + '_ {
         let mut rest: &[u8] = &self.raw;
         std::iter::from_fn(move || {
-            if rest.is_empty() { None } else { read_value(&self.raw, &mut rest).ok() }
+            if rest.is_empty() {
+                None
+            } else {
+                read_value(&self.raw, &mut rest).ok()
+            }
         })
     }
 }

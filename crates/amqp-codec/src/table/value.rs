@@ -145,7 +145,8 @@ impl FieldValue {
     /// The text of a long string, if it is one and UTF-8.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
-        self.as_long_str().and_then(|bytes| std::str::from_utf8(bytes).ok())
+        self.as_long_str()
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     /// The nested table, if it is one.
@@ -216,7 +217,11 @@ pub(super) fn read_value(source: &Bytes, rest: &mut &[u8]) -> Result<FieldValue,
         b'F' => FieldValue::Table(FieldTable::from_checked(source.slice_ref(take_long(rest)?))),
         b'x' => FieldValue::ByteArray(source.slice_ref(take_long(rest)?)),
         b'V' => FieldValue::Void,
-        _ => return Err(ValueError::UnknownFieldKind { letter: char::from(letter) }),
+        _ => {
+            return Err(ValueError::UnknownFieldKind {
+                letter: char::from(letter),
+            });
+        }
     })
 }
 
@@ -236,7 +241,9 @@ fn skip_after_letter<'a>(letter: u8, rest: &mut &'a [u8]) -> Result<&'a [u8], Va
         b'D' => take_slice(rest, 5),
         b'S' | b'A' | b'F' | b'x' => take_long(rest),
         b'V' => Ok(&[]),
-        _ => Err(ValueError::UnknownFieldKind { letter: char::from(letter) }),
+        _ => Err(ValueError::UnknownFieldKind {
+            letter: char::from(letter),
+        }),
     }
 }
 
