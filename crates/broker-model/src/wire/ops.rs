@@ -1,0 +1,302 @@
+//! Operations: `version u8, count u32, op …`.
+
+use super::cursor::{put_bool, put_message, put_ranges};
+use super::{Cursor, VERSION, WireError, put_varint};
+use crate::ids::Sequence;
+use crate::op::{DeathReason, Op, Target};
+use bytes::{BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
+
+/// Version byte and count.
+const HEADER_LEN: usize = 5;
+
+const PUBLISH: u8 = 1;
+const SETTLE: u8 = 2;
+const KILL: u8 = 3;
+const RETURN: u8 = 4;
+const DELETE: u8 = 5;
+const MARK: u8 = 6;
+
+/// Queue, level, flag.
+const TARGET_MIN_LEN: usize = 10;
+
+/// Encodes operations one after the other.
+#[derive(Debug)]
+pub struct OpsWriter {
+    out: BytesMut,
+    count: u32,
+}
+
+impl Default for OpsWriter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpsWriter {
+    /// An empty writer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_capacity(256)
+    }
+
+    /// An empty writer with room for `capacity` bytes.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut out = BytesMut::with_capacity(capacity.max(HEADER_LEN));
+        out.put_u8(VERSION);
+        out.put_u32_le(0);
+        Self { out, count: 0 }
+    }
+
+    /// Appends an operation.
+    pub fn push(&mut self, op: &Op) {
+        put_op(&mut self.out, op);
+        self.count += 1;
+    }
+
+    /// Appends all operations of a finished encoding, unparsed. Returns their number.
+    ///
+    /// # Errors
+    /// It has not the form of one.
+    pub fn append(&mut self, ops: &Bytes) -> Result<u32, WireError> {
+        let mut cursor = Cursor::versioned(ops)?;
+        let count = cursor.u32()?;
+        let sum = self.count.checked_add(count).ok_or(WireError::Malformed("count"))?;
+        let encoded = ops.get(HEADER_LEN..).ok_or(WireError::Truncated)?;
+        self.out.put_slice(encoded);
+        self.count = sum;
+        Ok(count)
+    }
+
+    /// Operations so far.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Encoded bytes so far.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Nothing was pushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The encoding.
+    #[must_use]
+    pub fn finish(mut self) -> Bytes {
+        if let Some(count) = self.out.get_mut(1..HEADER_LEN) {
+            count.copy_from_slice(&self.count.to_le_bytes());
+        }
+        self.out.freeze()
+    }
+}
+
+/// Iterates over encoded operations; everything in them is a slice of the input. Ends after the
+/// first error.
+#[derive(Debug)]
+pub struct OpsReader {
+    ops: Bytes,
+    at: usize,
+    state: ReaderState,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum ReaderState {
+    Start,
+    Left(u32),
+    Done,
+}
+
+impl OpsReader {
+    /// Starts to read.
+    #[must_use]
+    pub fn new(ops: Bytes) -> Self {
+        Self { ops, at: 0, state: ReaderState::Start }
+    }
+
+    fn step(&mut self) -> Result<Option<Op>, WireError> {
+        let left = match self.state {
+            ReaderState::Start => {
+                let mut cursor = Cursor::versioned(&self.ops)?;
+                let count = cursor.u32()?;
+                self.at = cursor.position();
+                count
+            }
+            ReaderState::Left(left) => left,
+            ReaderState::Done => return Ok(None),
+        };
+        let mut cursor = Cursor::at(&self.ops, self.at);
+        if left == 0 {
+            cursor.end()?;
+            self.state = ReaderState::Done;
+            return Ok(None);
+        }
+        let op = read_op(&mut cursor)?;
+        self.at = cursor.position();
+        self.state = ReaderState::Left(left - 1);
+        Ok(Some(op))
+    }
+}
+
+impl Iterator for OpsReader {
+    type Item = Result<Op, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.state = ReaderState::Done;
+        }
+        step.transpose()
+    }
+}
+
+/// Walks through encoded operations without building them: what a leader does before it proposes
+/// bytes of another node, so that nothing unreadable gets into the log. Returns their number.
+///
+/// # Errors
+/// They cannot be read.
+pub fn validate_ops(ops: &Bytes) -> Result<u32, WireError> {
+    let mut cursor = Cursor::versioned(ops)?;
+    let count = cursor.u32()?;
+    for _ in 0..count {
+        skip_op(&mut cursor)?;
+    }
+    cursor.end()?;
+    Ok(count)
+}
+
+pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
+    match op {
+        Op::Publish { targets, message } => {
+            out.put_u8(PUBLISH);
+            put_varint(out, targets.len() as u64);
+            for target in targets {
+                out.put_u64_le(target.queue.0);
+                out.put_u8(target.level);
+                put_bool(out, target.ttl_ms.is_some());
+                if let Some(ttl_ms) = target.ttl_ms {
+                    put_varint(out, ttl_ms);
+                }
+            }
+            put_message(out, message);
+        }
+        Op::Settle { queue, sequences } => {
+            out.put_u8(SETTLE);
+            out.put_u64_le(queue.0);
+            put_ranges(out, sequences);
+        }
+        Op::Kill { queue, sequences, reason, dead_letter } => {
+            out.put_u8(KILL);
+            out.put_u64_le(queue.0);
+            out.put_u8(reason_code(*reason));
+            put_bool(out, *dead_letter);
+            put_ranges(out, sequences);
+        }
+        Op::Return { queue, sequences, counted } => {
+            out.put_u8(RETURN);
+            out.put_u64_le(queue.0);
+            put_bool(out, *counted);
+            put_ranges(out, sequences);
+        }
+        Op::Delete { queue } => {
+            out.put_u8(DELETE);
+            out.put_u64_le(queue.0);
+        }
+        Op::Mark { queue, upto } => {
+            out.put_u8(MARK);
+            out.put_u64_le(queue.0);
+            out.put_u64_le(upto.0);
+        }
+    }
+}
+
+pub(super) fn read_op(cursor: &mut Cursor<'_>) -> Result<Op, WireError> {
+    Ok(match cursor.u8()? {
+        PUBLISH => {
+            let count = cursor.count(TARGET_MIN_LEN)?;
+            let mut targets = SmallVec::with_capacity(count);
+            for _ in 0..count {
+                targets.push(read_target(cursor)?);
+            }
+            Op::Publish { targets, message: cursor.message()? }
+        }
+        SETTLE => Op::Settle { queue: cursor.queue()?, sequences: cursor.ranges()? },
+        KILL => Op::Kill {
+            queue: cursor.queue()?,
+            reason: read_reason(cursor)?,
+            dead_letter: cursor.bool()?,
+            sequences: cursor.ranges()?,
+        },
+        RETURN => Op::Return { queue: cursor.queue()?, counted: cursor.bool()?, sequences: cursor.ranges()? },
+        DELETE => Op::Delete { queue: cursor.queue()? },
+        MARK => Op::Mark { queue: cursor.queue()?, upto: Sequence(cursor.u64()?) },
+        _ => return Err(WireError::Malformed("operation")),
+    })
+}
+
+fn skip_op(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
+    match cursor.u8()? {
+        PUBLISH => {
+            for _ in 0..cursor.count(TARGET_MIN_LEN)? {
+                read_target(cursor)?;
+            }
+            cursor.skip_message()
+        }
+        SETTLE => {
+            cursor.queue()?;
+            cursor.skip_ranges()
+        }
+        KILL => {
+            cursor.queue()?;
+            read_reason(cursor)?;
+            cursor.bool()?;
+            cursor.skip_ranges()
+        }
+        RETURN => {
+            cursor.queue()?;
+            cursor.bool()?;
+            cursor.skip_ranges()
+        }
+        DELETE => cursor.queue().map(drop),
+        MARK => {
+            cursor.queue()?;
+            cursor.u64().map(drop)
+        }
+        _ => Err(WireError::Malformed("operation")),
+    }
+}
+
+fn read_target(cursor: &mut Cursor<'_>) -> Result<Target, WireError> {
+    Ok(Target {
+        queue: cursor.queue()?,
+        level: cursor.u8()?,
+        ttl_ms: if cursor.bool()? { Some(cursor.varint()?) } else { None },
+    })
+}
+
+/// The stored number of a reason.
+pub(crate) const fn reason_code(reason: DeathReason) -> u8 {
+    match reason {
+        DeathReason::Rejected => 1,
+        DeathReason::Expired => 2,
+        DeathReason::MaxLength => 3,
+        DeathReason::DeliveryLimit => 4,
+    }
+}
+
+/// Reads what [`reason_code`] gives.
+pub(crate) fn read_reason(cursor: &mut Cursor<'_>) -> Result<DeathReason, WireError> {
+    Ok(match cursor.u8()? {
+        1 => DeathReason::Rejected,
+        2 => DeathReason::Expired,
+        3 => DeathReason::MaxLength,
+        4 => DeathReason::DeliveryLimit,
+        _ => return Err(WireError::Malformed("death reason")),
+    })
+}
