@@ -3,7 +3,7 @@
 //! Where the values come from (flags, environment, file) and the texts for wrong ones belong to
 //! `cli`. What is checked here holds whoever fills the structure in: see [`Config::validate`].
 
-use broker_model::ids::NodeId;
+pub use broker_model::ids::NodeId;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -342,9 +342,9 @@ impl Config {
         }
         if storage.disk_reserve_bytes > storage.disk_free_limit_bytes {
             return range(
-                "disk_reserve_bytes",
+                "disk_reserve",
                 storage.disk_reserve_bytes.to_string(),
-                "use no more than disk_free_limit_bytes",
+                "use no more than disk_free_limit",
             );
         }
         Ok(())
@@ -675,7 +675,7 @@ mod tests {
             ("raft_election_max", |c| {
                 c.timing.raft_election_max = c.timing.raft_election_min
             }),
-            ("disk_reserve_bytes", |c| {
+            ("disk_reserve", |c| {
                 c.storage.disk_reserve_bytes = u64::MAX
             }),
         ];

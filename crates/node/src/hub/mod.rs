@@ -1,3 +1,205 @@
 //! The hub: links from this node's sessions to the leaders of shards and hosts of local queues.
+//!
+//! One link per placement, made when it is first used. Sessions hold the sending ends of the links
+//! they use; nothing here is locked per message.
 
 pub mod api;
+pub mod attachment;
+pub mod connector;
+pub mod link;
+
+use api::{Ask, SessionEvent, SessionEvents, SessionId, SubBatch};
+use broker_model::ids::{ConsumerId, NodeId, Origin, Placement, QueueId, RequestId};
+use broker_model::op::Op;
+use broker_model::wire::OpsWriter;
+use bytes::Bytes;
+use connector::Connector;
+use link::{Link, LinkInput};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Makes the connector of a placement.
+pub type ConnectorFactory = Box<dyn Fn(Placement) -> Arc<dyn Connector> + Send + Sync>;
+
+/// All links of this node.
+pub struct Hub {
+    origin: Origin,
+    publish_timeout: Duration,
+    connectors: ConnectorFactory,
+    links: Mutex<HashMap<Placement, mpsc::UnboundedSender<LinkInput>>>,
+    sessions: Mutex<HashMap<SessionId, mpsc::UnboundedSender<SessionEvent>>>,
+    next_session: AtomicU64,
+    next_consumer: AtomicU64,
+    next_request: AtomicU64,
+}
+
+impl Hub {
+    /// A hub for one start of a node. Publishes that find no majority within `publish_timeout` are
+    /// given up.
+    pub fn new(origin: Origin, publish_timeout: Duration, connectors: ConnectorFactory) -> Arc<Self> {
+        Arc::new(Self {
+            origin,
+            publish_timeout,
+            connectors,
+            links: Mutex::new(HashMap::new()),
+            sessions: Mutex::new(HashMap::new()),
+            next_session: AtomicU64::new(1),
+            next_consumer: AtomicU64::new(1),
+            next_request: AtomicU64::new(1),
+        })
+    }
+
+    /// This node and its start.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// A new session.
+    pub fn attach(self: &Arc<Self>) -> (SessionHandle, SessionEvents) {
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let (events, receiver) = mpsc::unbounded_channel();
+        self.sessions.lock().insert(id, events.clone());
+        (SessionHandle { id, hub: Arc::clone(self), events, links: Vec::new() }, receiver)
+    }
+
+    /// A number for a new consumer; never given twice in one start of a node.
+    pub fn next_consumer(&self) -> ConsumerId {
+        ConsumerId(self.next_consumer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number for a new request.
+    pub fn next_request(&self) -> RequestId {
+        RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks a session to close its connection with `CONNECTION_FORCED`; false if it is not here.
+    pub fn close_session(&self, session: SessionId, reason: &str) -> bool {
+        self.sessions
+            .lock()
+            .get(&session)
+            .is_some_and(|events| events.send(SessionEvent::Close { reason: reason.to_owned() }).is_ok())
+    }
+
+    /// Asks all sessions to close their connections.
+    pub fn close_all_sessions(&self, reason: &str) {
+        for events in self.sessions.lock().values() {
+            let _ = events.send(SessionEvent::Close { reason: reason.to_owned() });
+        }
+    }
+
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    /// A local queue has moved to another host under a new id: takes its consumers along.
+    pub async fn queue_moved(&self, old: QueueId, from: NodeId, new: QueueId, to: Placement) {
+        let existing = self.links.lock().get(&Placement::Host(from)).cloned();
+        let Some(source) = existing else { return };
+        let (reply, taken) = oneshot::channel();
+        if source.send(LinkInput::TakeConsumers { queue: old, reply }).is_err() {
+            return;
+        }
+        if let Ok(consumers) = taken.await
+            && !consumers.is_empty()
+        {
+            let _ = self.link(to).send(LinkInput::AdoptConsumers { old, new, consumers });
+        }
+    }
+
+    /// A host of local queues is gone for good (its node died or started anew): what waits for it
+    /// is given up at once.
+    pub fn host_gone(&self, node: NodeId) {
+        if let Some(link) = self.links.lock().remove(&Placement::Host(node)) {
+            let _ = link.send(LinkInput::Close);
+        }
+    }
+
+    fn link(&self, placement: Placement) -> mpsc::UnboundedSender<LinkInput> {
+        let mut links = self.links.lock();
+        if let Some(link) = links.get(&placement).filter(|link| !link.is_closed()) {
+            return link.clone();
+        }
+        let (sender, input) = mpsc::unbounded_channel();
+        let link =
+            Link::new(placement, self.origin, (self.connectors)(placement), self.publish_timeout, input);
+        tokio::spawn(link.run());
+        links.insert(placement, sender.clone());
+        sender
+    }
+}
+
+/// One session's way into the hub. Dropping it ends the session at every link it used.
+pub struct SessionHandle {
+    id: SessionId,
+    hub: Arc<Hub>,
+    events: mpsc::UnboundedSender<SessionEvent>,
+    links: Vec<(Placement, mpsc::UnboundedSender<LinkInput>)>,
+}
+
+impl SessionHandle {
+    /// This session.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The hub.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Hands over operations; order is kept per placement.
+    pub fn submit(&mut self, placement: Placement, batch: SubBatch) {
+        debug_assert!(!batch.ops.is_empty());
+        let session = self.id;
+        self.send(placement, LinkInput::Submit { session, batch });
+    }
+
+    /// Asks something; in order with operations submitted before only after those are answered.
+    pub fn ask(&mut self, placement: Placement, ask: Ask) {
+        let session = self.id;
+        self.send(placement, LinkInput::Ask { session, ask });
+    }
+
+    fn send(&mut self, placement: Placement, mut input: LinkInput) {
+        if let Some(at) = self.links.iter().position(|(known, _)| *known == placement) {
+            let Some((_, link)) = self.links.get(at) else { return };
+            match link.send(input) {
+                Ok(()) => return,
+                // The link was closed because its host had gone: a new one takes its place.
+                Err(mpsc::error::SendError(returned)) => input = returned,
+            }
+            self.links.swap_remove(at);
+        }
+        let link = self.hub.link(placement);
+        let _ = link.send(LinkInput::Session { session: self.id, events: self.events.clone() });
+        let _ = link.send(input);
+        self.links.push((placement, link));
+    }
+}
+
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        self.hub.sessions.lock().remove(&self.id);
+        for (_, link) in &self.links {
+            let _ = link.send(LinkInput::SessionGone { session: self.id });
+        }
+    }
+}
+
+/// Encodes operations once, for the log and the wire.
+#[must_use]
+pub(crate) fn encode_ops(ops: &[Op]) -> Bytes {
+    let mut writer = OpsWriter::new();
+    for op in ops {
+        writer.push(op);
+    }
+    writer.finish()
+}

@@ -1,0 +1,207 @@
+//! Logins: passwords against the catalog's hashes, with a cache that keeps repeated logins cheap.
+//!
+//! Not here: permissions (`broker_model::catalog`), what a client is told (`session`).
+
+use crate::catalog::machine::CatalogMachine;
+use argon2::password_hash::phc::PasswordHash as PhcHash;
+use argon2::{Algorithm, Argon2, Params, PasswordVerifier, Version};
+use broker_model::catalog::{PasswordAlgorithm, PasswordHash};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256, Sha512};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+/// Memory of one Argon2 computation, KiB.
+const ARGON2_KIB: u32 = 8 * 1024;
+/// Passes of one computation.
+const ARGON2_PASSES: u32 = 3;
+/// Computations at the same time: they cost memory and a core each.
+const CONCURRENT: usize = 2;
+/// Verified logins remembered.
+const CACHE: usize = 4096;
+
+/// What a client shows.
+#[derive(Clone)]
+pub struct Login {
+    /// User.
+    pub user: String,
+    /// Password; `None` if the peer is authenticated by its certificate.
+    pub password: Option<Vec<u8>>,
+    /// Where it comes from.
+    pub address: IpAddr,
+}
+
+/// Why a login is refused. The client is told none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No such user.
+    #[error("no such user")]
+    NoUser,
+    /// Wrong or empty password, or the user has none.
+    #[error("wrong password")]
+    WrongPassword,
+    /// This user may log in from loopback addresses only.
+    #[error("user may log in from loopback addresses only")]
+    LoopbackOnly,
+}
+
+/// Checks logins.
+pub struct Authenticator {
+    loopback_users: Vec<String>,
+    permits: Arc<Semaphore>,
+    /// Digest of (key, user, stored hash, password) of logins that were right.
+    verified: Mutex<HashMap<[u8; 32], ()>>,
+    /// Random, so that the digests say nothing outside of this process.
+    key: [u8; 32],
+}
+
+impl Authenticator {
+    /// `loopback_users` may log in from loopback addresses only.
+    #[must_use]
+    pub fn new(loopback_users: Vec<String>) -> Self {
+        Self {
+            loopback_users,
+            permits: Arc::new(Semaphore::new(CONCURRENT)),
+            verified: Mutex::new(HashMap::new()),
+            key: rand::random(),
+        }
+    }
+
+    /// The user's name, if the login is right.
+    ///
+    /// # Errors
+    /// See [`AuthError`].
+    pub async fn check(&self, catalog: &CatalogMachine, login: Login) -> Result<Arc<str>, AuthError> {
+        let found = {
+            let catalog = catalog.read();
+            catalog.user(&login.user).map(|user| (Arc::clone(&user.name), user.password.clone()))
+        };
+        let address = login.address.to_canonical();
+        if !address.is_loopback() && self.loopback_users.iter().any(|user| *user == login.user) {
+            return Err(AuthError::LoopbackOnly);
+        }
+        let Some(password) = login.password else {
+            return found.map(|(name, _)| name).ok_or(AuthError::NoUser);
+        };
+        // An unknown user costs as much as a wrong password.
+        let (name, stored) = match found {
+            Some((name, stored)) => (Some(name), stored),
+            None => (None, dummy_hash()),
+        };
+        if password.is_empty() || stored.is_disabled() {
+            return Err(AuthError::WrongPassword);
+        }
+        let digest = self.digest(&login.user, &stored, &password);
+        if self.verified.lock().contains_key(&digest) {
+            return name.ok_or(AuthError::NoUser);
+        }
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let right = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            verify(&stored, &password)
+        })
+        .await
+        .unwrap_or(false);
+        let name = name.ok_or(AuthError::NoUser)?;
+        if !right {
+            return Err(AuthError::WrongPassword);
+        }
+        let mut verified = self.verified.lock();
+        if verified.len() >= CACHE {
+            verified.clear();
+        }
+        verified.insert(digest, ());
+        Ok(name)
+    }
+
+    fn digest(&self, user: &str, stored: &PasswordHash, password: &[u8]) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(self.key);
+        for part in [user.as_bytes(), &stored.hash, password] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+}
+
+fn argon2() -> Option<Argon2<'static>> {
+    let params = Params::new(ARGON2_KIB, ARGON2_PASSES, 1, None).ok()?;
+    Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// Hashes a new password, slowly and with a fresh salt. Blocking.
+#[must_use]
+pub fn hash_password(password: &str) -> PasswordHash {
+    use argon2::PasswordHasher;
+    let hashed = argon2().and_then(|argon2| argon2.hash_password(password.as_bytes()).ok());
+    match hashed {
+        Some(hash) => PasswordHash {
+            algorithm: PasswordAlgorithm::Argon2id,
+            hash: Bytes::from(hash.to_string()),
+        },
+        None => PasswordHash::disabled(),
+    }
+}
+
+/// A hash that no password has.
+fn dummy_hash() -> PasswordHash {
+    static DUMMY: std::sync::OnceLock<PasswordHash> = std::sync::OnceLock::new();
+    DUMMY.get_or_init(|| hash_password(&format!("{:032x}", rand::random::<u128>()))).clone()
+}
+
+/// Whether `password` is the one of `stored`. Blocking.
+#[must_use]
+pub fn verify(stored: &PasswordHash, password: &[u8]) -> bool {
+    match stored.algorithm {
+        PasswordAlgorithm::Argon2id => {
+            let text = String::from_utf8_lossy(&stored.hash);
+            let Ok(parsed) = PhcHash::new(&text) else { return false };
+            Argon2::default().verify_password(password, &parsed).is_ok()
+        }
+        PasswordAlgorithm::RabbitSha256 => verify_salted::<Sha256>(&stored.hash, password),
+        PasswordAlgorithm::RabbitSha512 => verify_salted::<Sha512>(&stored.hash, password),
+        PasswordAlgorithm::RabbitMd5 => verify_salted::<md5::Md5>(&stored.hash, password),
+    }
+}
+
+/// RabbitMQ's format: four bytes of salt, then the digest of salt and password.
+fn verify_salted<D: Digest>(stored: &[u8], password: &[u8]) -> bool {
+    let Some((salt, expected)) = stored.split_first_chunk::<4>() else { return false };
+    let mut digest = D::new();
+    digest.update(salt);
+    digest.update(password);
+    digest.finalize().as_slice().ct_eq(expected).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_hashes_verify() {
+        let stored = hash_password("secret");
+        assert!(verify(&stored, b"secret"));
+        assert!(!verify(&stored, b"Secret"));
+        assert!(!verify(&dummy_hash(), b""));
+    }
+
+    #[test]
+    fn rabbitmq_hashes_verify() {
+        // From RabbitMQ's documentation on passwords: "test12" with this salt.
+        let mut digest = Sha256::new();
+        digest.update([0x90, 0x8d, 0xc6, 0x0a]);
+        digest.update(b"test12");
+        let mut hash = vec![0x90, 0x8d, 0xc6, 0x0a];
+        hash.extend_from_slice(&digest.finalize());
+        let stored = PasswordHash { algorithm: PasswordAlgorithm::RabbitSha256, hash: hash.into() };
+        assert!(verify(&stored, b"test12"));
+        assert!(!verify(&stored, b"test13"));
+        let short = PasswordHash { algorithm: PasswordAlgorithm::RabbitMd5, hash: Bytes::from_static(b"abc") };
+        assert!(!verify(&short, b"abc"));
+    }
+}

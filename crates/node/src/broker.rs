@@ -1,0 +1,207 @@
+//! What sessions and the operator's interface use of a node.
+
+use crate::auth::{AuthError, Authenticator, Login};
+use crate::catalog::machine::CatalogMachine;
+use crate::catalog::writer::{CatalogWriter, WriteError};
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
+use broker_model::ids::{NodeId, Origin, Placement, ShardId};
+use consensus::{Consensus, Group};
+use parking_lot::RwLockReadGuard;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Alarms that block publishers, over all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alarms {
+    /// Some node is over its memory watermark.
+    pub memory: bool,
+    /// Some node is below its free disk limit.
+    pub disk: bool,
+}
+
+impl Alarms {
+    /// The reason told in `connection.blocked`, if any is raised.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match (self.memory, self.disk) {
+            (true, true) => Some("low on memory & disk"),
+            (true, false) => Some("low on memory"),
+            (false, true) => Some("low on disk"),
+            (false, false) => None,
+        }
+    }
+}
+
+/// One node's broker.
+pub struct Broker {
+    pub(crate) config: Arc<Config>,
+    pub(crate) origin: Origin,
+    pub(crate) machine: Arc<CatalogMachine>,
+    pub(crate) writer: Arc<CatalogWriter>,
+    pub(crate) catalog_group: Group,
+    pub(crate) consensus: Consensus,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) alarms: watch::Receiver<Alarms>,
+    pub(crate) hosts: Arc<crate::host::HostDirectory>,
+    pub(crate) log: storage::LogStore,
+    pub(crate) next_shard: AtomicUsize,
+    pub(crate) ready: watch::Receiver<bool>,
+}
+
+/// How long a look at the catalog's leader may take.
+const SYNC: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// This node and its start.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Links to queues.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Open connections, channels and consumers of this node, for the operator's view.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The Raft groups.
+    #[must_use]
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// The log store, for its metrics.
+    #[must_use]
+    pub fn log_store(&self) -> &storage::LogStore {
+        &self.log
+    }
+
+    /// Hosts of queues in this process.
+    #[must_use]
+    pub fn hosts(&self) -> &Arc<crate::host::HostDirectory> {
+        &self.hosts
+    }
+
+    /// The catalog as applied here, for reading. Hold it briefly and never across an await.
+    pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.machine.read()
+    }
+
+    /// Changes whenever the catalog does: for caches.
+    #[must_use]
+    pub fn catalog_version(&self) -> u64 {
+        self.machine.version()
+    }
+
+    /// Changes the catalog: returns when the change is committed and visible on every live node.
+    ///
+    /// # Errors
+    /// Refused, or no majority within the bound.
+    pub async fn catalog_write(&self, command: CatalogCommand) -> Result<CatalogAnswer, WriteError> {
+        self.writer.write(command).await
+    }
+
+    /// Brings the catalog here up to date with everything acknowledged before this call on any
+    /// node. To be called before a client is told that something does not exist. Returns false if
+    /// that is not known (no majority): what is here is then the best knowledge.
+    pub async fn catalog_sync(&self) -> bool {
+        match self.catalog_group.read_index(SYNC).await {
+            Ok(index) => self.catalog_group.wait_applied(index, SYNC).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Checks a login. Takes a while for a new password.
+    ///
+    /// # Errors
+    /// See [`AuthError`].
+    pub async fn authenticate(&self, login: Login) -> Result<Arc<str>, AuthError> {
+        self.metrics.counts.auth_attempts.add(1);
+        let result = self.authenticator.check(&self.machine, login).await;
+        if result.is_err() {
+            self.metrics.counts.auth_failed.add(1);
+        }
+        result
+    }
+
+    /// Where a queue that is about to be declared here would live: replicated ones in a shard that
+    /// this node leads, if there is one (`client-local`), the others in this node's memory.
+    #[must_use]
+    pub fn place_queue(&self, replicated: bool) -> Placement {
+        if !replicated {
+            return Placement::Host(self.origin.node);
+        }
+        let shards: Vec<Group> = self.consensus.groups().into_iter().filter(|g| g.id().0 != 0).collect();
+        let mine: Vec<u32> = shards
+            .iter()
+            .filter(|group| {
+                let leader = group.leadership().borrow().leader;
+                leader.is_some_and(|leader| leader.node() == self.origin.node.0)
+            })
+            .map(|group| group.id().0)
+            .collect();
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        let all: Vec<u32> = shards.iter().map(|group| group.id().0).collect();
+        let candidates = if mine.is_empty() { &all } else { &mine };
+        let shard = candidates.get(turn % candidates.len().max(1)).copied().unwrap_or(1);
+        Placement::Shard(ShardId(shard))
+    }
+
+    /// The node that serves a placement now, if known.
+    #[must_use]
+    pub fn leader_of(&self, placement: Placement) -> Option<NodeId> {
+        match placement {
+            Placement::Host(node) => Some(node),
+            Placement::Shard(shard) => {
+                let group = self.consensus.group(consensus::GroupId(shard.0))?;
+                let leader = group.leadership().borrow().leader;
+                leader.map(|leader| NodeId(leader.node()))
+            }
+        }
+    }
+
+    /// Alarms of all nodes.
+    #[must_use]
+    pub fn alarms(&self) -> watch::Receiver<Alarms> {
+        self.alarms.clone()
+    }
+
+    /// Whether clients are served.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Bound for publishes and declares without a majority.
+    #[must_use]
+    pub fn publish_timeout(&self) -> Duration {
+        self.config.timing.publish_timeout
+    }
+}

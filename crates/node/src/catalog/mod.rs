@@ -1,0 +1,4 @@
+//! The replicated catalog on this node: its copy, its machine, and how it is written to.
+
+pub mod machine;
+pub mod writer;

@@ -1,0 +1,259 @@
+//! Writing to the catalog from any node: batched, retried until the bound, and answered when all
+//! live nodes show it.
+//!
+//! Every request has a key, so that proposing it again after an unknown outcome is harmless.
+
+use super::machine::CatalogMachine;
+use broker_model::catalog::{
+    CatalogCommand, CatalogEntry, CatalogError, CatalogReply, CatalogRequest, RequestKey, decode_replies,
+};
+use broker_model::ids::{NodeId, Origin};
+use bytes::Bytes;
+use cluster_proto::node::v1::peer_client::PeerClient;
+use cluster_proto::node::v1::{BarrierRequest, ProposeRequest, propose_reply};
+use consensus::{Connectivity, Group, Payload, PeerNet, ProposeError};
+use futures::future::join_all;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::debug;
+
+/// Requests merged into one entry, at most.
+const ENTRY_REQUESTS: usize = 512;
+/// Entries on their way at the same time.
+const ENTRIES_IN_FLIGHT: usize = 4;
+/// How long one attempt at one leader may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// Pause between attempts, unless a leader appears.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a live node may take to show what was committed. A node that does not answer in this
+/// time is cut off, and cannot serve what needs a majority anyway.
+const BARRIER: Duration = Duration::from_millis(1500);
+
+/// A write that was not answered by the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Refused by the catalog.
+    #[error(transparent)]
+    Refused(#[from] CatalogError),
+    /// No majority within the bound. It may still take effect later.
+    #[error("the metadata store found no majority in time")]
+    Timeout,
+    /// This node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+struct Waiting {
+    request: CatalogRequest,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<CatalogReply, WriteError>>,
+}
+
+/// Takes writes of this node to the catalog's leader.
+pub struct CatalogWriter {
+    origin: Origin,
+    next: AtomicU64,
+    timeout: Duration,
+    queue: mpsc::UnboundedSender<Waiting>,
+}
+
+struct Worker {
+    me: NodeId,
+    group: Group,
+    peers: PeerNet,
+    machine: Arc<CatalogMachine>,
+    /// Highest index that each peer is known to have applied.
+    shown: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl CatalogWriter {
+    /// A writer for one start of a node; writes end in [`WriteError::Timeout`] after `timeout`.
+    pub fn start(
+        origin: Origin,
+        group: Group,
+        peers: PeerNet,
+        machine: Arc<CatalogMachine>,
+        timeout: Duration,
+    ) -> Arc<Self> {
+        let (queue, receiver) = mpsc::unbounded_channel();
+        let worker = Arc::new(Worker {
+            me: origin.node,
+            group,
+            peers,
+            machine,
+            shown: Mutex::new(BTreeMap::new()),
+        });
+        tokio::spawn(worker.run(receiver));
+        Arc::new(Self { origin, next: AtomicU64::new(1), timeout, queue })
+    }
+
+    /// Applies a command: returns when it is committed and visible on every live node.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn write(
+        &self,
+        command: CatalogCommand,
+    ) -> Result<broker_model::catalog::CatalogAnswer, WriteError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let key = Some(RequestKey { origin: self.origin, number });
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + self.timeout;
+        let waiting = Waiting { request: CatalogRequest { key, command }, deadline, reply };
+        self.queue.send(waiting).map_err(|_| WriteError::Stopping)?;
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(result)) => Ok(result??),
+            Ok(Err(_)) => Err(WriteError::Stopping),
+            Err(_) => Err(WriteError::Timeout),
+        }
+    }
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Committed { index: u64, replies: Vec<CatalogReply> },
+    Again,
+    Stopped,
+}
+
+impl Worker {
+    async fn run(self: Arc<Self>, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+        let permits = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
+        let mut batch = Vec::new();
+        loop {
+            // While no entry may start, more requests gather for the next.
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            if queue.recv_many(&mut batch, ENTRY_REQUESTS).await == 0 {
+                return;
+            }
+            let requests = std::mem::take(&mut batch);
+            let worker = Arc::clone(&self);
+            tokio::spawn(async move {
+                worker.carry(requests).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// Brings one entry to the leader, as often as needed, and answers its requests.
+    async fn carry(&self, mut waiting: Vec<Waiting>) {
+        loop {
+            let now = Instant::now();
+            waiting.retain(|w| w.deadline > now && !w.reply.is_closed());
+            let Some(deadline) = waiting.iter().map(|w| w.deadline).max() else { return };
+            let requests = waiting.iter().map(|w| w.request.clone()).collect();
+            let entry = CatalogEntry { requests }.encode();
+            let attempt = now + ATTEMPT;
+            match self.attempt(entry, attempt.min(deadline)).await {
+                Attempt::Committed { index, replies } => {
+                    self.visible(index, deadline).await;
+                    for (waiting, reply) in waiting.into_iter().zip(replies) {
+                        let _ = waiting.reply.send(Ok(reply));
+                    }
+                    return;
+                }
+                Attempt::Stopped => {
+                    for waiting in waiting {
+                        let _ = waiting.reply.send(Err(WriteError::Stopping));
+                    }
+                    return;
+                }
+                Attempt::Again => {
+                    let mut leadership = self.group.leadership();
+                    leadership.borrow_and_update();
+                    let _ = tokio::time::timeout(PAUSE, leadership.changed()).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, entry: Bytes, until: Instant) -> Attempt {
+        let leader = self.group.leadership().borrow().leader.map(|leader| NodeId(leader.node()));
+        match leader {
+            None => Attempt::Again,
+            Some(leader) if leader == self.me => {
+                match tokio::time::timeout_at(until, self.group.propose(Payload::one(entry))).await {
+                    Ok(Ok(done)) => match decode_replies(done.reply) {
+                        Ok(replies) => Attempt::Committed { index: done.index, replies },
+                        Err(_) => Attempt::Again,
+                    },
+                    Ok(Err(ProposeError::Stopped)) => Attempt::Stopped,
+                    Ok(Err(_)) | Err(_) => Attempt::Again,
+                }
+            }
+            Some(leader) => self.attempt_at(leader, entry, until).await.unwrap_or(Attempt::Again),
+        }
+    }
+
+    async fn attempt_at(&self, leader: NodeId, entry: Bytes, until: Instant) -> Option<Attempt> {
+        let channel = self.peers.channel(leader.0)?;
+        let left = until.saturating_duration_since(Instant::now());
+        let request = ProposeRequest { entry, timeout_ms: left.as_millis() as u32 };
+        let call = async { PeerClient::new(channel).propose(request).await };
+        let reply = tokio::time::timeout_at(until, call).await.ok()?;
+        match reply {
+            Ok(reply) => match reply.into_inner().result? {
+                propose_reply::Result::Committed(done) => {
+                    let replies: Result<Vec<_>, _> =
+                        done.replies.into_iter().map(decode_replies).collect();
+                    let replies = replies.ok()?.into_iter().flatten().collect();
+                    Some(Attempt::Committed { index: done.index, replies })
+                }
+                propose_reply::Result::NotLeader(_) | propose_reply::Result::Unknown(_) => None,
+            },
+            Err(status) => {
+                debug!(node = %leader, error = status.message(), "the catalog's leader did not answer");
+                None
+            }
+        }
+    }
+
+    /// Waits until `index` is applied here and on every node that answers.
+    async fn visible(&self, index: u64, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if self.group.wait_applied(index, left).await.is_err() {
+            debug!(index, "committed, but not applied here in time");
+        }
+        let live: Vec<u64> = self
+            .peers
+            .connectivity()
+            .borrow()
+            .iter()
+            .filter(|(_, state)| **state == Connectivity::Connected)
+            .map(|(node, _)| *node)
+            .collect();
+        join_all(live.into_iter().map(|node| self.shown_on(node, index))).await;
+    }
+
+    async fn shown_on(&self, node: u64, index: u64) {
+        if self.shown.lock().get(&node).is_some_and(|shown| *shown >= index) {
+            return;
+        }
+        let Some(channel) = self.peers.channel(node) else { return };
+        let request = BarrierRequest { index, timeout_ms: BARRIER.as_millis() as u32 };
+        let call = async { PeerClient::new(channel).barrier(request).await };
+        match tokio::time::timeout(BARRIER, call).await {
+            Ok(Ok(reply)) => {
+                let applied = reply.into_inner().applied;
+                let mut shown = self.shown.lock();
+                let entry = shown.entry(node).or_insert(0);
+                *entry = applied.max(*entry);
+            }
+            Ok(Err(status)) => {
+                debug!(node, error = status.message(), "a node did not confirm a change of the catalog");
+            }
+            Err(_) => debug!(node, "a node did not confirm a change of the catalog in time"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("version", &self.machine.version()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,248 @@
+//! The host of the queues that live in this node's memory: non-durable and exclusive ones.
+//!
+//! The same queue code as for durable queues, without a log: operations are applied as they come.
+
+use super::attached::{AttachedLinks, Replies};
+use super::shard::{HostContext, reports, sleep_until};
+use super::{HostEvent, HostInput, wall_clock_ms};
+use crate::hub::attachment::{AttachmentId, BatchOps};
+use crate::hub::encode_ops;
+use broker_model::dispatch::{Dispatcher, Outbox};
+use broker_model::ids::{NodeId, Placement};
+use broker_model::op::{BatchHead, Op};
+use broker_model::protocol::{FromHost, ToHost};
+use broker_model::shard::{Effect, ShardMachine};
+use consensus::Connectivity;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Inputs taken in one turn, at most.
+const INPUTS: usize = 512;
+/// How often queues that the catalog no longer has are looked for.
+const RECONCILE: Duration = Duration::from_secs(20);
+
+/// The task of the local queues' host.
+pub struct LocalHost {
+    context: HostContext,
+    placement: Placement,
+    inbox: mpsc::UnboundedReceiver<HostInput>,
+    links: AttachedLinks,
+    machine: ShardMachine,
+    dispatcher: Dispatcher,
+    outbox: Outbox,
+    effects: Vec<Effect>,
+    replies: Replies,
+    pump_again: bool,
+}
+
+impl LocalHost {
+    /// An empty host.
+    #[must_use]
+    pub fn new(context: HostContext, inbox: mpsc::UnboundedReceiver<HostInput>) -> Self {
+        let placement = Placement::Host(context.node);
+        Self {
+            context,
+            placement,
+            inbox,
+            links: AttachedLinks::default(),
+            machine: ShardMachine::new(),
+            dispatcher: Dispatcher::local(),
+            outbox: Outbox::default(),
+            effects: Vec::new(),
+            replies: Replies::default(),
+            pump_again: false,
+        }
+    }
+
+    /// Serves until the node stops.
+    pub async fn run(mut self) {
+        let mut inputs = Vec::with_capacity(INPUTS);
+        let mut reconcile = tokio::time::interval(RECONCILE);
+        reconcile.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut housekeeping = tokio::time::interval(Duration::from_millis(500));
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let timeout = self.dispatcher.next_timeout();
+            tokio::select! {
+                biased;
+                count = self.inbox.recv_many(&mut inputs, INPUTS) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for input in inputs.drain(..) {
+                        self.handle(input);
+                    }
+                }
+                () = tokio::task::yield_now(), if self.pump_again => {}
+                () = sleep_until(timeout) => {}
+                _ = reconcile.tick() => self.reconcile(),
+                _ = housekeeping.tick() => self.return_from_silent(),
+            }
+            self.turn();
+        }
+    }
+
+    /// Hands out, and applies what the dispatcher decides, until nothing is left to decide.
+    fn turn(&mut self) {
+        self.pump_again =
+            self.dispatcher.pump(wall_clock_ms(), &self.machine, &mut self.outbox);
+        while !self.outbox.leader_ops.is_empty() {
+            let ops = std::mem::take(&mut self.outbox.leader_ops);
+            self.apply_own(ops);
+        }
+        let outbox = std::mem::take(&mut self.outbox);
+        for (origin, message) in outbox.to_nodes {
+            self.replies.push(origin, message);
+        }
+        for letter in outbox.dead_letters {
+            let placement = self.placement;
+            let _ = self.context.events.send(HostEvent::DeadLetter { placement, letter: Box::new(letter) });
+        }
+        for queue in outbox.unused {
+            let _ = self.context.events.send(HostEvent::Unused { queue });
+        }
+        for queue in outbox.expired {
+            let _ = self.context.events.send(HostEvent::Expired { queue });
+        }
+        self.links.send(&mut self.replies);
+    }
+
+    fn apply_own(&mut self, ops: Vec<Op>) {
+        let now_ms = wall_clock_ms();
+        for op in ops {
+            self.machine.apply_op(now_ms, None, op, &mut self.effects);
+        }
+        self.tell_effects(now_ms);
+    }
+
+    fn tell_effects(&mut self, now_ms: u64) {
+        self.dispatcher.effects(now_ms, &self.effects, &self.machine, &mut self.outbox);
+        self.effects.clear();
+    }
+
+    fn handle(&mut self, input: HostInput) {
+        match input {
+            HostInput::Attach { attachment, origin, replies } => {
+                if let Some(former) = self.links.attach(attachment, origin, replies) {
+                    let now_ms = wall_clock_ms();
+                    self.dispatcher.node_lost(now_ms, former, &self.machine, &mut self.outbox);
+                }
+                self.dispatcher.attached(origin);
+            }
+            HostInput::Detach { attachment } => {
+                let node = self.links.origin(attachment).map(|origin| origin.node);
+                self.links.detach(attachment);
+                if let Some(node) = node
+                    && (node == self.context.node || self.process_is_dead(node))
+                {
+                    self.node_lost(node);
+                }
+            }
+            HostInput::Batch { attachment, head, ops } => self.batch(attachment, head, ops),
+            HostInput::Message { attachment, message } => self.message(attachment, message),
+            HostInput::Applied { .. } | HostInput::Loaded { .. } => {}
+            HostInput::Settings { queue, settings } => {
+                let now_ms = wall_clock_ms();
+                self.dispatcher.settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
+            }
+            HostInput::DeadLettered { queue, sequence } => {
+                self.apply_own(vec![Op::settle_one(queue, sequence)]);
+            }
+            HostInput::NodeLost { node } => self.node_lost(node),
+            HostInput::Report { queues, reply } => {
+                let _ = reply.send(reports(&self.dispatcher, &self.machine, &queues));
+            }
+        }
+    }
+
+    fn batch(&mut self, attachment: AttachmentId, head: BatchHead, ops: BatchOps) {
+        let Some(origin) = self.links.origin(attachment) else { return };
+        if head.origin != origin {
+            return;
+        }
+        let now_ms = wall_clock_ms();
+        let outcome = match ops {
+            BatchOps::Plain(ops) => {
+                let refusals = self.dispatcher.admit_ops(&ops, &self.machine, &mut self.outbox);
+                self.machine.apply_plain(now_ms, &head, ops, &refusals, &mut self.effects)
+            }
+            BatchOps::Encoded(ops) => {
+                let admitted = self.dispatcher.admit(&[(head, ops.clone())], &self.machine);
+                let applied = admitted.and_then(|admission| {
+                    let refusals = &admission.refusals;
+                    let outcome =
+                        self.machine.apply_batch(now_ms, &head, &ops, refusals, &mut self.effects);
+                    self.dispatcher.admission_done(admission.ticket);
+                    self.outbox.dead_letters.extend(admission.dead_letters);
+                    outcome
+                });
+                match applied {
+                    Ok(outcome) => outcome,
+                    Err(error) => {
+                        warn!(node = %origin.node, %error, "a malformed batch was refused");
+                        self.links.detach(attachment);
+                        return;
+                    }
+                }
+            }
+        };
+        self.tell_effects(now_ms);
+        self.replies.push(origin, FromHost::Outcome(outcome));
+    }
+
+    fn message(&mut self, attachment: AttachmentId, message: ToHost) {
+        let Some(origin) = self.links.origin(attachment) else { return };
+        let now_ms = wall_clock_ms();
+        if let Some(queue) = message.queue()
+            && !self.dispatcher.knows(queue)
+        {
+            let settings = {
+                let catalog = self.context.catalog.read();
+                catalog
+                    .queue_by_id(queue)
+                    .filter(|record| record.placement == self.placement)
+                    .map(|record| catalog.queue_settings(record))
+            };
+            if settings.is_some() {
+                self.dispatcher.settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
+            }
+        }
+        self.dispatcher.handle(now_ms, origin, message, &self.machine, &mut self.outbox);
+    }
+
+    fn process_is_dead(&self, node: NodeId) -> bool {
+        self.context.peers.connectivity().borrow().get(&node.0) == Some(&Connectivity::Refused)
+    }
+
+    fn node_lost(&mut self, node: NodeId) {
+        if let Some(origin) = self.links.lost_now(node) {
+            self.dispatcher.node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
+        }
+    }
+
+    fn return_from_silent(&mut self) {
+        let Some(before) = Instant::now().checked_sub(self.context.silence) else { return };
+        for origin in self.links.lost_before(before) {
+            info!(node = %origin.node, "taking back what the consumers of a lost node hold of local queues");
+            self.dispatcher.node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
+        }
+    }
+
+    /// Forgets queues that the catalog has deleted, or has given to another node.
+    fn reconcile(&mut self) {
+        let mut gone: Vec<_> = self.machine.queues().map(|(queue, _)| queue).collect();
+        {
+            let catalog = self.context.catalog.read();
+            let applied = catalog.applied_index();
+            gone.retain(|queue| {
+                queue.declared_at() <= applied
+                    && catalog.queue_by_id(*queue).is_none_or(|r| r.placement != self.placement)
+            });
+        }
+        for queue in gone {
+            self.dispatcher.settings(wall_clock_ms(), queue, None, &self.machine, &mut self.outbox);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Merges batches into entries and keeps a few of them on their way.
+//!
+//! While entries are being replicated, the next one gathers: one operation per entry when idle,
+//! hundreds under load, no timer.
+
+use super::replica::ReplicaState;
+use super::wall_clock_ms;
+use broker_model::dispatch::DeadLetter;
+use broker_model::op::{BatchHead, EntryHead, Op};
+use broker_model::wire::encode_entry_head;
+use bytes::Bytes;
+use consensus::{Group, Payload, ProposeError};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use std::collections::VecDeque;
+use tracing::warn;
+
+/// Entries on their way at the same time.
+const ENTRIES_IN_FLIGHT: usize = 3;
+/// Leader's operations in one entry, at most.
+const LEADER_OPS: usize = 4096;
+
+/// What became of an entry.
+#[derive(Debug)]
+pub struct EntryDone {
+    /// Of the dispatcher's admission.
+    pub ticket: u64,
+    /// Applied, or not (or not surely).
+    pub result: Result<u64, ProposeError>,
+}
+
+/// The proposer of one shard, in one term.
+pub struct Proposer {
+    term: u64,
+    entry_bytes: usize,
+    waiting: VecDeque<(BatchHead, Bytes)>,
+    leader_ops: VecDeque<Op>,
+    in_flight: FuturesUnordered<BoxFuture<'static, EntryDone>>,
+    last_ms: u64,
+}
+
+impl Proposer {
+    /// A proposer for `term`; entries hold about `entry_bytes` at most.
+    #[must_use]
+    pub fn new(term: u64, entry_bytes: usize) -> Self {
+        Self {
+            term,
+            entry_bytes,
+            waiting: VecDeque::new(),
+            leader_ops: VecDeque::new(),
+            in_flight: FuturesUnordered::new(),
+            last_ms: 0,
+        }
+    }
+
+    /// The term it proposes in.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Adds a batch; order is kept.
+    pub fn push_batch(&mut self, head: BatchHead, ops: Bytes) {
+        self.waiting.push_back((head, ops));
+    }
+
+    /// Adds operations that the leader decided on.
+    pub fn push_ops(&mut self, ops: impl IntoIterator<Item = Op>) {
+        self.leader_ops.extend(ops);
+    }
+
+    /// Proposes what waits, as far as entries may be on their way. Returns messages that were
+    /// refused on admission and are to be dead-lettered.
+    pub fn propose(&mut self, group: &Group, state: &mut ReplicaState) -> Vec<DeadLetter> {
+        let mut refused = Vec::new();
+        while self.in_flight.len() < ENTRIES_IN_FLIGHT
+            && !(self.waiting.is_empty() && self.leader_ops.is_empty())
+        {
+            let Some(dispatcher) = &mut state.dispatcher else { return refused };
+            let batches = self.take_batches();
+            let admission = match dispatcher.admit(&batches, &state.machine) {
+                Ok(admission) => admission,
+                Err(error) => {
+                    // Batches are checked when they arrive.
+                    warn!(%error, "batches dropped");
+                    continue;
+                }
+            };
+            refused.extend(admission.dead_letters);
+            let count = self.leader_ops.len().min(LEADER_OPS);
+            self.last_ms = self.last_ms.max(wall_clock_ms());
+            let head = EntryHead {
+                now_ms: self.last_ms,
+                batches: batches.iter().map(|(head, _)| *head).collect(),
+                leader_ops: self.leader_ops.drain(..count).collect(),
+                refusals: admission.refusals,
+            };
+            let mut segments = Vec::with_capacity(batches.len() + 1);
+            segments.push(encode_entry_head(&head));
+            segments.extend(batches.into_iter().map(|(_, ops)| ops));
+            let ticket = admission.ticket;
+            let proposed = group.propose_in_term(Payload::from(segments), self.term);
+            self.in_flight.push(
+                async move { EntryDone { ticket, result: proposed.await.map(|done| done.index) } }.boxed(),
+            );
+        }
+        refused
+    }
+
+    fn take_batches(&mut self) -> Vec<(BatchHead, Bytes)> {
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        while let Some((_, ops)) = self.waiting.front() {
+            if !batches.is_empty() && bytes + ops.len() > self.entry_bytes {
+                break;
+            }
+            bytes += ops.len();
+            batches.extend(self.waiting.pop_front());
+        }
+        batches
+    }
+
+    /// The next entry whose fate is known; for ever pending while none is on its way.
+    pub async fn done(&mut self) -> EntryDone {
+        match self.in_flight.next().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+}

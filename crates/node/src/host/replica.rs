@@ -1,0 +1,145 @@
+//! This node's replica of a shard: the replicated state and, while this node leads, the dispatcher
+//! that goes with it.
+//!
+//! One lock guards both; it is taken once per batch of applied entries and once per turn of the
+//! host's loop, never per message. Nothing under it does IO.
+
+use super::persist::{self, InstallSink};
+use super::{HostInput, wall_clock_ms};
+use broker_model::dispatch::{Dispatcher, Outbox};
+use broker_model::ids::ShardId;
+use broker_model::op::BatchOutcome;
+use broker_model::shard::{Effect, ShardMachine};
+use bytes::Bytes;
+use consensus::{
+    CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
+};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use storage::StateStore;
+use tokio::sync::mpsc;
+
+/// State of a shard on this node.
+pub struct ShardReplica {
+    shard: ShardId,
+    state: Arc<StateStore>,
+    restored: Mutex<Option<Bytes>>,
+    inner: Mutex<ReplicaState>,
+    /// The host's inbox, told when something was applied while leading.
+    inbox: mpsc::UnboundedSender<HostInput>,
+}
+
+/// What the lock guards.
+pub struct ReplicaState {
+    /// The replicated part.
+    pub machine: ShardMachine,
+    /// The volatile part, while this node leads.
+    pub dispatcher: Option<Dispatcher>,
+    /// What the dispatcher wants done.
+    pub outbox: Outbox,
+    effects: Vec<Effect>,
+    outcomes: Vec<BatchOutcome>,
+}
+
+impl ShardReplica {
+    /// Loads the last checkpoint.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn load(
+        shard: ShardId,
+        state: Arc<StateStore>,
+        inbox: mpsc::UnboundedSender<HostInput>,
+    ) -> Result<Arc<Self>, MachineError> {
+        let (machine, restored) = persist::load(&state, shard)?;
+        Ok(Arc::new(Self {
+            shard,
+            state,
+            restored: Mutex::new(restored),
+            inner: Mutex::new(ReplicaState {
+                machine,
+                dispatcher: None,
+                outbox: Outbox::default(),
+                effects: Vec::new(),
+                outcomes: Vec::new(),
+            }),
+            inbox,
+        }))
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Its stored messages.
+    #[must_use]
+    pub fn state_store(&self) -> &Arc<StateStore> {
+        &self.state
+    }
+
+    /// Locks the state; for a moment.
+    pub fn lock(&self) -> MutexGuard<'_, ReplicaState> {
+        self.inner.lock()
+    }
+
+    pub(super) fn replace(&self, machine: ShardMachine) {
+        let mut inner = self.inner.lock();
+        inner.machine = machine;
+        // A replica that was sent a checkpoint does not lead.
+        inner.dispatcher = None;
+        inner.outbox = Outbox::default();
+    }
+}
+
+impl Machine for ShardReplica {
+    fn restored(&self) -> Option<Bytes> {
+        self.restored.lock().clone()
+    }
+
+    fn apply(&self, entries: &[Committed]) -> Result<Vec<Bytes>, MachineError> {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        for entry in entries {
+            let segments = entry.payload.segments();
+            inner
+                .machine
+                .apply_entry(entry.index, segments, &mut inner.effects, &mut inner.outcomes)
+                .map_err(|error| {
+                    MachineError::new(format!(
+                        "entry {} of shard {} cannot be applied: {error}; the log is damaged",
+                        entry.index, self.shard
+                    ))
+                })?;
+        }
+        let outcomes = std::mem::take(&mut inner.outcomes);
+        if let Some(dispatcher) = &mut inner.dispatcher {
+            dispatcher.effects(wall_clock_ms(), &inner.effects, &inner.machine, &mut inner.outbox);
+            inner.effects.clear();
+            drop(guard);
+            let _ = self.inbox.send(HostInput::Applied { outcomes });
+        } else {
+            inner.effects.clear();
+        }
+        Ok(vec![Bytes::new(); entries.len()])
+    }
+
+    fn begin_checkpoint(self: Arc<Self>) -> Result<CheckpointJob, MachineError> {
+        let delta = self.inner.lock().machine.begin_checkpoint();
+        Ok(Box::new(move |applied| {
+            let token = delta.token;
+            persist::write(&self.state, self.shard, delta, applied)?;
+            self.inner.lock().machine.end_checkpoint(token);
+            Ok(())
+        }))
+    }
+
+    fn snapshot_view(&self) -> Result<Box<dyn SnapshotReader>, MachineError> {
+        persist::view(&self.state, self.shard)
+    }
+
+    fn snapshot_sink(self: Arc<Self>) -> Result<Box<dyn SnapshotWriter>, MachineError> {
+        Ok(Box::new(InstallSink::begin(self)?))
+    }
+}

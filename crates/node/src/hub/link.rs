@@ -1,0 +1,869 @@
+//! A link: everything that this node's sessions say to one placement, in order, through leader
+//! changes.
+//!
+//! The link numbers batches, keeps those that are unanswered and sends them again to the next
+//! leader (which skips what it has: nothing is lost, nothing is doubled). It knows every consumer
+//! of the placement on this node and takes them along, with what they hold. What finds no majority
+//! in time is given up: publishes are answered as such and taken out of the batch, so that they
+//! are not sent again behind newer ones; settles and returns stay.
+//!
+//! Not here: who the leader is and how it is reached (`connector`), what queues do (`host`).
+
+use super::api::{Ask, Held, SessionEvent, SessionId, SubBatch};
+use super::attachment::{Attachment, BatchOps};
+use super::connector::{ConnectError, Connector};
+use super::encode_ops;
+use broker_model::ids::{ConsumerId, Origin, Placement, QueueId, RequestId};
+use broker_model::op::{BatchHead, BatchStatus, Op, SequenceRanges};
+use broker_model::protocol::{ConsumerSpec, FromHost, Subject, ToHost};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+/// Batches sent and not answered, at most.
+const IN_FLIGHT_BATCHES: usize = 16;
+/// Bytes sent and not answered, at most (one batch may exceed it).
+const IN_FLIGHT_BYTES: usize = 16 << 20;
+/// Operations merged into one batch, at most.
+const BATCH_OPS: usize = 4096;
+/// Bytes merged into one batch, at most (one sub-batch may exceed it).
+const BATCH_BYTES: usize = 1 << 20;
+/// How long sessions may take to say what they hold after a leader change.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a link is told.
+#[derive(Debug)]
+pub enum LinkInput {
+    /// A session begins to use this placement.
+    Session { session: SessionId, events: mpsc::UnboundedSender<SessionEvent> },
+    /// Operations.
+    Submit { session: SessionId, batch: SubBatch },
+    /// Anything else.
+    Ask { session: SessionId, ask: Ask },
+    /// The session is over; it has returned what it held.
+    SessionGone { session: SessionId },
+    /// Consumers of `old` that move to `new` on another placement leave with their sessions.
+    TakeConsumers { queue: QueueId, reply: oneshot::Sender<Vec<MovedConsumer>> },
+    /// Consumers that come from another placement.
+    AdoptConsumers { old: QueueId, new: QueueId, consumers: Vec<MovedConsumer> },
+    /// End the link: publishes are given up, requests fail.
+    Close,
+}
+
+/// A consumer on its way from one link to another.
+#[derive(Debug)]
+pub struct MovedConsumer {
+    consumer: ConsumerId,
+    session: SessionId,
+    spec: ConsumerSpec,
+    credit: u32,
+    events: mpsc::UnboundedSender<SessionEvent>,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    session: SessionId,
+    queue: QueueId,
+    spec: ConsumerSpec,
+    /// Granted and not yet used, as far as delivered messages have arrived here.
+    credit: u32,
+    /// `ConsumeOk` has been passed on.
+    confirmed: bool,
+    /// The client has cancelled; the host is yet to answer.
+    cancelling: bool,
+    /// Unconfirmed: when to give up.
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Request {
+    session: SessionId,
+    message: ToHost,
+    deadline: Instant,
+}
+
+/// A sub-batch inside a batch.
+#[derive(Debug)]
+struct Part {
+    session: SessionId,
+    token: u64,
+    first_op: u32,
+    ops: u32,
+    created: Instant,
+    given_up: bool,
+}
+
+#[derive(Debug)]
+struct SentBatch {
+    head: BatchHead,
+    ops: BatchOps,
+    bytes: usize,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct WaitingBatch {
+    session: SessionId,
+    batch: SubBatch,
+    bytes: usize,
+    created: Instant,
+    given_up: bool,
+}
+
+enum State {
+    Detached,
+    Connecting,
+    /// Attached; sessions are being asked what they hold.
+    Resuming(Attachment),
+    Attached(Attachment),
+}
+
+/// One link; run by its own task.
+pub struct Link {
+    placement: Placement,
+    origin: Origin,
+    connector: Arc<dyn Connector>,
+    publish_timeout: Duration,
+    encode: bool,
+    input: mpsc::UnboundedReceiver<LinkInput>,
+    sessions: HashMap<SessionId, mpsc::UnboundedSender<SessionEvent>>,
+    /// Sessions that may hold messages of this placement.
+    holders: HashSet<SessionId>,
+    consumers: BTreeMap<ConsumerId, Consumer>,
+    requests: BTreeMap<RequestId, Request>,
+    waiting: VecDeque<WaitingBatch>,
+    unanswered: VecDeque<SentBatch>,
+    unanswered_bytes: usize,
+    next_number: u64,
+    answered: u64,
+    state: State,
+}
+
+type ConnectResult = Result<Attachment, ConnectError>;
+
+impl Link {
+    /// A link of `origin` to `placement`.
+    pub fn new(
+        placement: Placement,
+        origin: Origin,
+        connector: Arc<dyn Connector>,
+        publish_timeout: Duration,
+        input: mpsc::UnboundedReceiver<LinkInput>,
+    ) -> Self {
+        let encode = placement != Placement::Host(origin.node);
+        Self {
+            placement,
+            origin,
+            connector,
+            publish_timeout,
+            encode,
+            input,
+            sessions: HashMap::new(),
+            holders: HashSet::new(),
+            consumers: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            unanswered: VecDeque::new(),
+            unanswered_bytes: 0,
+            next_number: 1,
+            answered: 0,
+            state: State::Detached,
+        }
+    }
+
+    /// Serves until the hub is gone or closes it.
+    pub async fn run(mut self) {
+        let (connected_tx, mut connected_rx) = mpsc::channel::<ConnectResult>(1);
+        let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<Held>)>(1);
+        let mut attach_round = 0u64;
+        let mut inputs = Vec::with_capacity(256);
+        let mut housekeeping = tokio::time::interval(Duration::from_millis(250));
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if matches!(self.state, State::Detached) && self.has_work() {
+                self.state = State::Connecting;
+                let connector = Arc::clone(&self.connector);
+                let done = connected_tx.clone();
+                tokio::spawn(async move {
+                    let _ = done.send(connector.connect().await).await;
+                });
+            }
+            tokio::select! {
+                biased;
+                message = receive(&mut self.state) => match message {
+                    Some(messages) => {
+                        for message in messages {
+                            self.hear(message);
+                        }
+                        self.flush();
+                    }
+                    None => self.detach("the host closed the link"),
+                },
+                count = self.input.recv_many(&mut inputs, 256) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for input in inputs.drain(..) {
+                        if matches!(input, LinkInput::Close) {
+                            self.close();
+                            return;
+                        }
+                        self.told(input);
+                    }
+                    self.flush();
+                }
+                Some(result) = connected_rx.recv() => match result {
+                    Ok(attachment) => {
+                        attach_round += 1;
+                        let asks = self.ask_what_is_held();
+                        let (done, round) = (resumed_tx.clone(), attach_round);
+                        self.state = State::Resuming(attachment);
+                        tokio::spawn(async move {
+                            let _ = done.send((round, gather(asks).await)).await;
+                        });
+                    }
+                    Err(error) => {
+                        debug!(placement = ?self.placement, %error, "no leader to attach to");
+                        self.state = State::Detached;
+                    }
+                },
+                Some((round, held)) = resumed_rx.recv() => {
+                    if round == attach_round {
+                        self.resume(held);
+                        self.flush();
+                    }
+                }
+                () = self.connector.moved(), if matches!(self.state, State::Attached(_) | State::Resuming(_)) => {
+                    self.detach("the leader has changed");
+                }
+                _ = housekeeping.tick() => self.give_up(Instant::now()),
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !(self.waiting.is_empty()
+            && self.unanswered.is_empty()
+            && self.consumers.is_empty()
+            && self.requests.is_empty())
+    }
+
+    fn detach(&mut self, why: &'static str) {
+        debug!(placement = ?self.placement, why, unanswered = self.unanswered.len(), "link detached");
+        self.state = State::Detached;
+        // A cancellation under way is answered here: the new leader never hears of the consumer.
+        let cancelling: Vec<ConsumerId> =
+            self.consumers.iter().filter(|(_, c)| c.cancelling).map(|(id, _)| *id).collect();
+        for consumer in cancelling {
+            self.forget_consumer(consumer, false);
+        }
+    }
+
+    fn attached(&self) -> Option<&Attachment> {
+        match &self.state {
+            State::Attached(attachment) => Some(attachment),
+            _ => None,
+        }
+    }
+
+    fn tell(&self, session: SessionId, event: SessionEvent) {
+        if let Some(events) = self.sessions.get(&session) {
+            // A session that ended meanwhile needs no answer.
+            let _ = events.send(event);
+        }
+    }
+
+    // ---- from sessions ----
+
+    fn told(&mut self, input: LinkInput) {
+        match input {
+            LinkInput::Session { session, events } => {
+                self.sessions.insert(session, events);
+            }
+            LinkInput::Submit { session, batch } => {
+                let bytes = batch.ops.iter().map(op_bytes).sum();
+                self.waiting.push_back(WaitingBatch {
+                    session,
+                    batch,
+                    bytes,
+                    created: Instant::now(),
+                    given_up: false,
+                });
+            }
+            LinkInput::Ask { session, ask } => self.asked(session, ask),
+            LinkInput::SessionGone { session } => self.session_gone(session),
+            LinkInput::TakeConsumers { queue, reply } => {
+                let moved = self.take_consumers(queue);
+                let _ = reply.send(moved);
+            }
+            LinkInput::AdoptConsumers { old, new, consumers } => {
+                for consumer in consumers {
+                    self.adopt(old, new, consumer);
+                }
+            }
+            LinkInput::Close => {}
+        }
+    }
+
+    fn asked(&mut self, session: SessionId, ask: Ask) {
+        let deadline = Instant::now() + self.publish_timeout;
+        match ask {
+            Ask::Consume { consumer, queue, spec, credit } => {
+                self.holders.insert(session);
+                if let Some(attachment) = self.attached() {
+                    attachment.sender.message(ToHost::Consume {
+                        consumer,
+                        queue,
+                        spec: spec.clone(),
+                        credit,
+                        resume: None,
+                    });
+                }
+                self.consumers.insert(
+                    consumer,
+                    Consumer { session, queue, spec, credit, confirmed: false, cancelling: false, deadline },
+                );
+            }
+            Ask::Cancel { consumer, queue } => {
+                if let Some(attachment) = self.attached() {
+                    attachment.sender.message(ToHost::Cancel { consumer, queue });
+                    if let Some(known) = self.consumers.get_mut(&consumer) {
+                        known.cancelling = true;
+                    }
+                } else {
+                    self.forget_consumer(consumer, false);
+                }
+            }
+            Ask::Credit { consumer, queue, more } => {
+                if let Some(known) = self.consumers.get_mut(&consumer) {
+                    known.credit = known.credit.saturating_add(more);
+                    if let Some(attachment) = self.attached() {
+                        attachment.sender.message(ToHost::Credit { consumer, queue, more });
+                    }
+                }
+            }
+            Ask::Revoke { consumer, queue } => {
+                if let Some(attachment) = self.attached() {
+                    attachment.sender.message(ToHost::Revoke { consumer, queue });
+                } else if let Some(known) = self.consumers.get_mut(&consumer) {
+                    let unused = std::mem::take(&mut known.credit);
+                    let session = known.session;
+                    self.tell(session, SessionEvent::Revoked { consumer, unused });
+                }
+            }
+            Ask::Get { request, queue, no_ack } => {
+                self.holders.insert(session);
+                self.request(session, request, ToHost::Get { request, queue, no_ack }, deadline);
+            }
+            Ask::Count { request, queue } => {
+                self.request(session, request, ToHost::Count { request, queue }, deadline);
+            }
+            Ask::Purge { request, queue } => {
+                self.request(session, request, ToHost::Purge { request, queue }, deadline);
+            }
+            Ask::CheckDelete { request, queue, if_unused, if_empty } => {
+                let message = ToHost::CheckDelete { request, queue, if_unused, if_empty };
+                self.request(session, request, message, deadline);
+            }
+        }
+    }
+
+    fn request(&mut self, session: SessionId, request: RequestId, message: ToHost, deadline: Instant) {
+        if let Some(attachment) = self.attached() {
+            attachment.sender.message(message.clone());
+        }
+        self.requests.insert(request, Request { session, message, deadline });
+    }
+
+    fn session_gone(&mut self, session: SessionId) {
+        let gone: Vec<(ConsumerId, QueueId)> = self
+            .consumers
+            .iter()
+            .filter(|(_, consumer)| consumer.session == session)
+            .map(|(id, consumer)| (*id, consumer.queue))
+            .collect();
+        for (consumer, queue) in gone {
+            self.consumers.remove(&consumer);
+            if let Some(attachment) = self.attached() {
+                attachment.sender.message(ToHost::Cancel { consumer, queue });
+            }
+        }
+        self.requests.retain(|_, request| request.session != session);
+        self.holders.remove(&session);
+        self.sessions.remove(&session);
+    }
+
+    // ---- sending ----
+
+    /// Sends what waits, as long as the window is open.
+    fn flush(&mut self) {
+        if !matches!(self.state, State::Attached(_)) {
+            return;
+        }
+        while !self.waiting.is_empty()
+            && self.unanswered.len() < IN_FLIGHT_BATCHES
+            && self.unanswered_bytes < IN_FLIGHT_BYTES
+        {
+            let batch = self.merge();
+            if let State::Attached(attachment) = &self.state {
+                attachment.sender.batch(batch.head, batch.ops.clone());
+            }
+            self.unanswered_bytes += batch.bytes;
+            self.unanswered.push_back(batch);
+        }
+    }
+
+    /// Merges waiting sub-batches into the next batch.
+    fn merge(&mut self) -> SentBatch {
+        let mut parts = Vec::new();
+        let mut ops: Vec<Op> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.waiting.front() {
+            let full = ops.len() + next.batch.ops.len() > BATCH_OPS || bytes + next.bytes > BATCH_BYTES;
+            if full && !ops.is_empty() {
+                break;
+            }
+            let Some(next) = self.waiting.pop_front() else { break };
+            bytes += next.bytes;
+            parts.push(Part {
+                session: next.session,
+                token: next.batch.token,
+                first_op: ops.len() as u32,
+                ops: next.batch.ops.len() as u32,
+                created: next.created,
+                given_up: next.given_up,
+            });
+            if ops.is_empty() {
+                ops = next.batch.ops;
+            } else {
+                ops.extend(next.batch.ops);
+            }
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let head = BatchHead { origin: self.origin, previous: number - 1, number, answered: self.answered };
+        let ops = if self.encode { BatchOps::Encoded(encode_ops(&ops)) } else { BatchOps::Plain(ops) };
+        SentBatch { head, ops, bytes, parts }
+    }
+
+    // ---- a new leader ----
+
+    fn ask_what_is_held(&self) -> Vec<oneshot::Receiver<Vec<Held>>> {
+        let mut asks = Vec::with_capacity(self.holders.len());
+        for session in &self.holders {
+            let (reply, answer) = oneshot::channel();
+            self.tell(*session, SessionEvent::Resume { placement: self.placement, reply });
+            asks.push(answer);
+        }
+        asks
+    }
+
+    fn resume(&mut self, held: Vec<Held>) {
+        let State::Resuming(attachment) = std::mem::replace(&mut self.state, State::Detached) else {
+            return;
+        };
+        let sender = &attachment.sender;
+        let mut by_consumer: HashMap<ConsumerId, SequenceRanges> = HashMap::new();
+        for Held { consumer, queue, sequences } in held {
+            let known = self.consumers.get(&consumer).is_some_and(|c| c.confirmed && c.queue == queue);
+            if known {
+                by_consumer.entry(consumer).or_default().extend(sequences);
+            } else {
+                sender.message(ToHost::Hold { queue, sequences });
+            }
+        }
+        for (id, consumer) in &self.consumers {
+            let mut ranges = by_consumer.remove(id).unwrap_or_default();
+            ranges.sort_unstable();
+            sender.message(ToHost::Consume {
+                consumer: *id,
+                queue: consumer.queue,
+                spec: consumer.spec.clone(),
+                credit: consumer.credit,
+                resume: consumer.confirmed.then_some(ranges),
+            });
+        }
+        // What was not answered goes first: a settle among it must count before the new leader
+        // takes what nobody claims for ready.
+        for batch in &self.unanswered {
+            sender.batch(batch.head, batch.ops.clone());
+        }
+        sender.message(ToHost::Resumed);
+        for request in self.requests.values() {
+            sender.message(request.message.clone());
+        }
+        debug!(
+            placement = ?self.placement,
+            consumers = self.consumers.len(),
+            resent = self.unanswered.len(),
+            "link attached"
+        );
+        self.state = State::Attached(attachment);
+    }
+
+    // ---- from the host ----
+
+    fn hear(&mut self, message: FromHost) {
+        match message {
+            FromHost::Outcome(outcome) => {
+                if outcome.origin != self.origin {
+                    return;
+                }
+                match outcome.status {
+                    BatchStatus::Applied | BatchStatus::Duplicate => {
+                        self.batch_done(outcome.number, &outcome.refused_ops);
+                    }
+                    BatchStatus::Gap => {
+                        // Cannot happen on an ordered stream that starts with what is unanswered.
+                        error!(placement = ?self.placement, number = outcome.number, "a batch was sent before its predecessor was applied");
+                        self.detach("a gap in the batches");
+                    }
+                    BatchStatus::Stale => {
+                        error!(placement = ?self.placement, "a later start of this node is known: is another process running with this node's id?");
+                        self.detach("a later start of this node is known");
+                    }
+                }
+            }
+            FromHost::ConsumeOk { consumer } => {
+                if let Some(known) = self.consumers.get_mut(&consumer)
+                    && !known.confirmed
+                {
+                    known.confirmed = true;
+                    let session = known.session;
+                    self.tell(session, SessionEvent::ConsumeOk { consumer });
+                }
+            }
+            FromHost::Refused { subject, why } => match subject {
+                Subject::Consumer(consumer) => {
+                    if let Some(known) = self.consumers.remove(&consumer) {
+                        // A confirmed consumer that a new leader refuses has lost its queue.
+                        let event = if known.confirmed {
+                            SessionEvent::Cancelled { consumer, by_host: true }
+                        } else {
+                            SessionEvent::Refused { subject, why }
+                        };
+                        self.tell(known.session, event);
+                    }
+                }
+                Subject::Request(request) => {
+                    if let Some(known) = self.requests.remove(&request) {
+                        self.tell(known.session, SessionEvent::Refused { subject, why });
+                    }
+                }
+            },
+            FromHost::Cancelled { consumer, by_host } => self.forget_consumer(consumer, by_host),
+            FromHost::Deliver(deliveries) => self.deliver(deliveries),
+            FromHost::Revoked { consumer, unused } => {
+                if let Some(known) = self.consumers.get_mut(&consumer) {
+                    known.credit = known.credit.saturating_sub(unused);
+                    let session = known.session;
+                    self.tell(session, SessionEvent::Revoked { consumer, unused });
+                }
+            }
+            FromHost::Starved { consumer } => {
+                if let Some(known) = self.consumers.get(&consumer) {
+                    self.tell(known.session, SessionEvent::Starved { consumer });
+                }
+            }
+            FromHost::Got { request, delivery } => {
+                if let Some(known) = self.requests.remove(&request) {
+                    self.tell(known.session, SessionEvent::Got { request, delivery });
+                } else if let Some((delivery, _)) = delivery {
+                    // The session left while the message was on its way: it goes back.
+                    self.return_unclaimed(&delivery);
+                }
+            }
+            FromHost::Counts { request, ready, unacked, consumers, .. } => {
+                if let Some(known) = self.requests.remove(&request) {
+                    self.tell(known.session, SessionEvent::Counts { request, ready, unacked, consumers });
+                }
+            }
+            FromHost::NotLeader { leader } => {
+                self.connector.not_leader(leader);
+                self.detach("it is not the leader");
+            }
+        }
+    }
+
+    fn batch_done(&mut self, number: u64, refused_ops: &[u32]) {
+        while let Some(front) = self.unanswered.front() {
+            if front.head.number > number {
+                break;
+            }
+            let exact = front.head.number == number;
+            let Some(done) = self.unanswered.pop_front() else { break };
+            self.unanswered_bytes -= done.bytes;
+            self.answered = done.head.number;
+            for part in done.parts.iter().filter(|part| !part.given_up) {
+                let end = part.first_op + part.ops;
+                let refused = if exact && !refused_ops.is_empty() {
+                    refused_ops
+                        .iter()
+                        .filter(|op| (part.first_op..end).contains(op))
+                        .map(|op| op - part.first_op)
+                        .collect()
+                } else {
+                    Vec::new()
+                };
+                let event =
+                    SessionEvent::Outcome { token: part.token, refused_ops: refused, given_up: false };
+                self.tell(part.session, event);
+            }
+        }
+    }
+
+    fn deliver(&mut self, deliveries: Vec<broker_model::protocol::Delivery>) {
+        let one_session = {
+            let mut sessions = deliveries
+                .chunk_by(|a, b| a.consumer == b.consumer)
+                .filter_map(|run| run.first())
+                .map(|first| self.consumers.get(&first.consumer).map(|c| c.session));
+            match sessions.next() {
+                Some(Some(first)) if sessions.all(|session| session == Some(first)) => Some(first),
+                _ => None,
+            }
+        };
+        for run in deliveries.chunk_by(|a, b| a.consumer == b.consumer) {
+            if let Some(first) = run.first()
+                && let Some(known) = self.consumers.get_mut(&first.consumer)
+            {
+                known.credit = known.credit.saturating_sub(run.len() as u32);
+            }
+        }
+        if let Some(session) = one_session {
+            self.tell(session, SessionEvent::Deliver(deliveries));
+            return;
+        }
+        let mut by_session: Vec<(SessionId, Vec<broker_model::protocol::Delivery>)> = Vec::new();
+        for delivery in deliveries {
+            match self.consumers.get(&delivery.consumer) {
+                Some(known) => match by_session.iter_mut().find(|(session, _)| *session == known.session) {
+                    Some((_, list)) => list.push(delivery),
+                    None => by_session.push((known.session, vec![delivery])),
+                },
+                None => self.return_unclaimed(&delivery),
+            }
+        }
+        for (session, list) in by_session {
+            self.tell(session, SessionEvent::Deliver(list));
+        }
+    }
+
+    /// A message for a consumer or request that is gone goes back uncounted.
+    fn return_unclaimed(&mut self, delivery: &broker_model::protocol::Delivery) {
+        let sequences = SequenceRanges::from_slice(&[(delivery.sequence, delivery.sequence)]);
+        let op = Op::Return { queue: delivery.queue, sequences, counted: false };
+        self.waiting.push_back(WaitingBatch {
+            session: SessionId(0),
+            bytes: op_bytes(&op),
+            batch: SubBatch { token: 0, ops: vec![op] },
+            created: Instant::now(),
+            given_up: false,
+        });
+    }
+
+    fn forget_consumer(&mut self, consumer: ConsumerId, by_host: bool) {
+        if let Some(known) = self.consumers.remove(&consumer) {
+            self.tell(known.session, SessionEvent::Cancelled { consumer, by_host });
+        }
+    }
+
+    // ---- bounds ----
+
+    /// Answers what has waited too long.
+    fn give_up(&mut self, now: Instant) {
+        let late = |created: Instant| now.duration_since(created) >= self.publish_timeout;
+        let mut given_up = Vec::new();
+        for waiting in &mut self.waiting {
+            if !late(waiting.created) {
+                break;
+            }
+            if !waiting.given_up {
+                waiting.given_up = true;
+                waiting.batch.ops.retain(|op| !matches!(op, Op::Publish { .. }));
+                given_up.push((waiting.session, waiting.batch.token));
+            }
+        }
+        self.waiting.retain(|waiting| !waiting.batch.ops.is_empty());
+        for batch in &mut self.unanswered {
+            if !batch.parts.first().is_some_and(|part| late(part.created)) {
+                break;
+            }
+            let mut gone = Vec::new();
+            for part in batch.parts.iter_mut().filter(|part| late(part.created) && !part.given_up) {
+                part.given_up = true;
+                gone.push(part.first_op..part.first_op + part.ops);
+                given_up.push((part.session, part.token));
+            }
+            if !gone.is_empty() {
+                strip_publishes(batch, &gone);
+            }
+        }
+        if !given_up.is_empty() {
+            warn!(placement = ?self.placement, sub_batches = given_up.len(), "no majority within the publish timeout; publishes given up");
+        }
+        for (session, token) in given_up {
+            self.tell(session, SessionEvent::Outcome { token, refused_ops: Vec::new(), given_up: true });
+        }
+        let failed: Vec<RequestId> =
+            self.requests.iter().filter(|(_, r)| r.deadline <= now).map(|(id, _)| *id).collect();
+        for request in failed {
+            if let Some(known) = self.requests.remove(&request) {
+                let subject = Subject::Request(request);
+                self.tell(known.session, SessionEvent::RequestFailed { subject });
+            }
+        }
+        let failed: Vec<(ConsumerId, QueueId)> = self
+            .consumers
+            .iter()
+            .filter(|(_, c)| !c.confirmed && c.deadline <= now)
+            .map(|(id, c)| (*id, c.queue))
+            .collect();
+        for (consumer, queue) in failed {
+            if let Some(attachment) = self.attached() {
+                attachment.sender.message(ToHost::Cancel { consumer, queue });
+            }
+            if let Some(known) = self.consumers.remove(&consumer) {
+                let subject = Subject::Consumer(consumer);
+                self.tell(known.session, SessionEvent::RequestFailed { subject });
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if !waiting.given_up {
+                let event = SessionEvent::Outcome {
+                    token: waiting.batch.token,
+                    refused_ops: Vec::new(),
+                    given_up: true,
+                };
+                self.tell(waiting.session, event);
+            }
+        }
+        for batch in std::mem::take(&mut self.unanswered) {
+            for part in batch.parts.iter().filter(|part| !part.given_up) {
+                let event =
+                    SessionEvent::Outcome { token: part.token, refused_ops: Vec::new(), given_up: true };
+                self.tell(part.session, event);
+            }
+        }
+        for (request, known) in std::mem::take(&mut self.requests) {
+            let subject = Subject::Request(request);
+            self.tell(known.session, SessionEvent::RequestFailed { subject });
+        }
+        for (consumer, known) in std::mem::take(&mut self.consumers) {
+            self.tell(known.session, SessionEvent::Cancelled { consumer, by_host: true });
+        }
+    }
+
+    // ---- queues that move ----
+
+    fn take_consumers(&mut self, queue: QueueId) -> Vec<MovedConsumer> {
+        let ids: Vec<ConsumerId> =
+            self.consumers.iter().filter(|(_, c)| c.queue == queue).map(|(id, _)| *id).collect();
+        let mut moved = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(known) = self.consumers.remove(&id)
+                && let Some(events) = self.sessions.get(&known.session)
+            {
+                moved.push(MovedConsumer {
+                    consumer: id,
+                    session: known.session,
+                    spec: known.spec,
+                    credit: known.credit,
+                    events: events.clone(),
+                });
+            }
+        }
+        moved
+    }
+
+    fn adopt(&mut self, old: QueueId, new: QueueId, moved: MovedConsumer) {
+        let MovedConsumer { consumer, session, spec, credit, events } = moved;
+        let _ = events.send(SessionEvent::Moved { old, new, placement: self.placement });
+        self.sessions.insert(session, events);
+        self.holders.insert(session);
+        if let Some(attachment) = self.attached() {
+            attachment.sender.message(ToHost::Consume {
+                consumer,
+                queue: new,
+                spec: spec.clone(),
+                credit,
+                resume: Some(SequenceRanges::new()),
+            });
+        }
+        let deadline = Instant::now() + self.publish_timeout;
+        self.consumers.insert(
+            consumer,
+            Consumer { session, queue: new, spec, credit, confirmed: true, cancelling: false, deadline },
+        );
+    }
+}
+
+/// Next messages of the attachment; for ever pending without one.
+async fn receive(state: &mut State) -> Option<Vec<FromHost>> {
+    match state {
+        State::Attached(attachment) => attachment.receiver.recv().await,
+        State::Resuming(_) | State::Detached | State::Connecting => std::future::pending().await,
+    }
+}
+
+async fn gather(asks: Vec<oneshot::Receiver<Vec<Held>>>) -> Vec<Held> {
+    let mut held = Vec::new();
+    let deadline = Instant::now() + RESUME_TIMEOUT;
+    for ask in asks {
+        // A session that ended holds nothing.
+        if let Ok(Ok(answer)) = tokio::time::timeout_at(deadline, ask).await {
+            held.extend(answer);
+        }
+    }
+    held
+}
+
+/// Bytes that an operation accounts for.
+fn op_bytes(op: &Op) -> usize {
+    match op {
+        Op::Publish { targets, message } => message.weight() + targets.len() * 16,
+        _ => 32,
+    }
+}
+
+/// Takes the publishes of `ranges` out of a batch that may be sent again. Their places are kept by
+/// nothing: outcomes of these parts have been told.
+fn strip_publishes(batch: &mut SentBatch, ranges: &[std::ops::Range<u32>]) {
+    let ops: Vec<Op> = match &batch.ops {
+        BatchOps::Plain(ops) => ops.clone(),
+        BatchOps::Encoded(bytes) => {
+            broker_model::wire::OpsReader::new(bytes.clone()).filter_map(Result::ok).collect()
+        }
+    };
+    let mut kept = Vec::with_capacity(ops.len());
+    let mut moved = vec![0u32; batch.parts.len()];
+    let mut lengths = vec![0u32; batch.parts.len()];
+    for (index, op) in ops.into_iter().enumerate() {
+        let index = index as u32;
+        let stripped = matches!(op, Op::Publish { .. }) && ranges.iter().any(|r| r.contains(&index));
+        if !stripped {
+            let part = batch.parts.iter().rposition(|part| part.first_op <= index).unwrap_or(0);
+            if let (Some(length), Some(first)) = (lengths.get_mut(part), moved.get_mut(part)) {
+                if *length == 0 {
+                    *first = kept.len() as u32;
+                }
+                *length += 1;
+            }
+            kept.push(op);
+        }
+    }
+    for ((part, first), length) in batch.parts.iter_mut().zip(moved).zip(lengths) {
+        part.first_op = first;
+        part.ops = length;
+    }
+    batch.ops = match &batch.ops {
+        BatchOps::Plain(_) => BatchOps::Plain(kept),
+        BatchOps::Encoded(_) => BatchOps::Encoded(encode_ops(&kept)),
+    };
+}

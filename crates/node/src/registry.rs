@@ -1,0 +1,99 @@
+//! Open connections and channels of this node, for the operator's view.
+//!
+//! Sessions keep their entry up to date with plain atomics; nothing here is touched per message
+//! except counters.
+
+use crate::hub::api::SessionId;
+use crate::metrics::{Counter, Gauge};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// One open connection.
+#[derive(Debug)]
+pub struct ConnectionEntry {
+    /// Its session; the serial of its connection id.
+    pub session: SessionId,
+    /// Client's address.
+    pub peer: SocketAddr,
+    /// Our address.
+    pub local: SocketAddr,
+    /// User.
+    pub user: Arc<str>,
+    /// Vhost.
+    pub vhost: Arc<str>,
+    /// Over TLS.
+    pub tls: bool,
+    /// `PLAIN`, `AMQPLAIN` or `EXTERNAL`.
+    pub mechanism: &'static str,
+    /// `connection_name` of the client properties.
+    pub client_name: Option<String>,
+    /// Client properties, encoded as a field table without its length.
+    pub client_properties: bytes::Bytes,
+    /// When it was opened, ms since the Unix epoch.
+    pub connected_at_ms: u64,
+    /// Negotiated values.
+    pub frame_max: u32,
+    /// Negotiated.
+    pub channel_max: u16,
+    /// Heartbeat in seconds.
+    pub heartbeat: u16,
+    /// `running`, `blocked`, …
+    pub state: Mutex<&'static str>,
+    /// Bytes read.
+    pub received: Counter,
+    /// Bytes written.
+    pub sent: Counter,
+    /// Open channels.
+    pub channels: Mutex<BTreeMap<u16, Arc<ChannelEntry>>>,
+}
+
+/// One open channel.
+#[derive(Debug, Default)]
+pub struct ChannelEntry {
+    /// Number.
+    pub number: u16,
+    /// Consumers.
+    pub consumers: Gauge,
+    /// Channel-wide prefetch.
+    pub prefetch: Gauge,
+    /// Deliveries not settled.
+    pub unacked: Gauge,
+    /// Publishes not confirmed.
+    pub unconfirmed: Gauge,
+    /// In confirm mode (0 or 1).
+    pub confirms: Gauge,
+    /// Transactional (0 or 1).
+    pub transactional: Gauge,
+}
+
+/// All open connections.
+#[derive(Debug, Default)]
+pub struct Registry {
+    connections: Mutex<BTreeMap<SessionId, Arc<ConnectionEntry>>>,
+}
+
+impl Registry {
+    /// Adds a connection.
+    pub fn add(&self, entry: Arc<ConnectionEntry>) {
+        self.connections.lock().insert(entry.session, entry);
+    }
+
+    /// Removes it.
+    pub fn remove(&self, session: SessionId) {
+        self.connections.lock().remove(&session);
+    }
+
+    /// All of them, by session.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Arc<ConnectionEntry>> {
+        self.connections.lock().values().cloned().collect()
+    }
+
+    /// Connections of a vhost or user, to be closed when that is deleted.
+    #[must_use]
+    pub fn matching(&self, wanted: impl Fn(&ConnectionEntry) -> bool) -> Vec<SessionId> {
+        self.connections.lock().values().filter(|entry| wanted(entry)).map(|e| e.session).collect()
+    }
+}

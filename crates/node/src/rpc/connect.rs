@@ -1,0 +1,163 @@
+//! Finds and reaches the leader of a shard, and the hosts of local queues.
+
+use super::link_client;
+use crate::host::{HostDirectory, HostInput};
+use crate::hub::attachment::{Attachment, HostSender};
+use crate::hub::connector::{ConnectError, Connector};
+use broker_model::ids::{NodeId, Origin, Placement};
+use consensus::{Leadership, PeerNet};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How long one attempt may take before the link tries anew.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// Pause after a refusal or failure, unless the leader changes meanwhile.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// What all connectors of a node share.
+#[derive(Clone)]
+pub struct Reach {
+    /// This node and its start.
+    pub origin: Origin,
+    /// Hosts in this process.
+    pub hosts: Arc<HostDirectory>,
+    /// Connections to other nodes.
+    pub peers: PeerNet,
+}
+
+impl Reach {
+    fn attach_here(&self, placement: Placement) -> Option<Attachment> {
+        let inbox = self.hosts.inbox(placement)?;
+        let attachment = self.hosts.next_attachment();
+        let (replies, receiver) = mpsc::unbounded_channel();
+        inbox.send(HostInput::Attach { attachment, origin: self.origin, replies }).ok()?;
+        Some(Attachment { sender: HostSender::Local { attachment, inbox }, receiver })
+    }
+
+    async fn attach(&self, node: NodeId, placement: Placement) -> Result<Attachment, ConnectError> {
+        let unreachable = |reason: String| ConnectError::Unreachable { node, reason };
+        if node == self.origin.node {
+            return self.attach_here(placement).ok_or_else(|| unreachable("not hosted here".into()));
+        }
+        let channel =
+            self.peers.channel(node.0).ok_or_else(|| unreachable("not a member of the cluster".into()))?;
+        let shard = match placement {
+            Placement::Shard(shard) => shard.0,
+            Placement::Host(_) => 0,
+        };
+        link_client::attach(channel, shard, self.origin, ATTEMPT)
+            .await
+            .map_err(|status| unreachable(status.message().to_owned()))
+    }
+}
+
+/// Follows the leader of a shard.
+pub struct ShardConnector {
+    reach: Reach,
+    placement: Placement,
+    leadership: watch::Receiver<Leadership>,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    /// Node last connected to.
+    node: Option<NodeId>,
+    /// It said no, or could not be reached.
+    refused: bool,
+}
+
+impl ShardConnector {
+    /// A connector to the leader that `leadership` tells of.
+    pub fn new(reach: Reach, placement: Placement, leadership: watch::Receiver<Leadership>) -> Self {
+        Self { reach, placement, leadership, last: Mutex::new(Last::default()) }
+    }
+
+    async fn try_connect(&self) -> Result<Attachment, ConnectError> {
+        let mut leadership = self.leadership.clone();
+        leadership.borrow_and_update();
+        if std::mem::take(&mut self.last.lock().refused) {
+            let _ = tokio::time::timeout(PAUSE, leadership.changed()).await;
+        }
+        let mine = self.reach.origin.node;
+        // Waits for a leader; for this node to be ready, if it is the leader itself.
+        let usable = |l: &Leadership| l.leader.is_some_and(|leader| leader.node() != mine.0 || l.ready);
+        let found = match tokio::time::timeout(ATTEMPT, leadership.wait_for(usable)).await {
+            Ok(Ok(found)) => found.leader,
+            Ok(Err(_)) => {
+                // The group has stopped; the node is about to end.
+                tokio::time::sleep(ATTEMPT).await;
+                None
+            }
+            Err(_) => None,
+        };
+        let node = NodeId(found.ok_or(ConnectError::NoLeader)?.node());
+        let result = self.reach.attach(node, self.placement).await;
+        *self.last.lock() = Last { node: Some(node), refused: result.is_err() };
+        result
+    }
+}
+
+impl Connector for ShardConnector {
+    fn connect(&self) -> BoxFuture<'_, Result<Attachment, ConnectError>> {
+        self.try_connect().boxed()
+    }
+
+    fn moved(&self) -> BoxFuture<'_, ()> {
+        let Some(node) = self.last.lock().node else { return std::future::pending().boxed() };
+        let mut leadership = self.leadership.clone();
+        async move {
+            let other = |l: &Leadership| l.leader.is_some_and(|leader| leader.node() != node.0);
+            if leadership.wait_for(other).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        .boxed()
+    }
+
+    fn not_leader(&self, _leader: Option<NodeId>) {
+        // The local replica hears of the new leader by itself.
+        self.last.lock().refused = true;
+    }
+}
+
+/// Reaches the local queues of one node.
+pub struct HostConnector {
+    reach: Reach,
+    node: NodeId,
+    refused: Mutex<bool>,
+}
+
+impl HostConnector {
+    /// A connector to the local queues of `node`.
+    pub fn new(reach: Reach, node: NodeId) -> Self {
+        Self { reach, node, refused: Mutex::new(false) }
+    }
+}
+
+impl Connector for HostConnector {
+    fn connect(&self) -> BoxFuture<'_, Result<Attachment, ConnectError>> {
+        async move {
+            let refused = std::mem::take(&mut *self.refused.lock());
+            if refused {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let result = self.reach.attach(self.node, Placement::Host(self.node)).await;
+            *self.refused.lock() = result.is_err();
+            result
+        }
+        .boxed()
+    }
+
+    fn moved(&self) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
+    }
+
+    fn not_leader(&self, _leader: Option<NodeId>) {
+        *self.refused.lock() = true;
+    }
+}

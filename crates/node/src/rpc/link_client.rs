@@ -1,0 +1,89 @@
+//! The calling end of a link to another node.
+
+use crate::hub::attachment::{Attachment, HostSender};
+use broker_model::ids::Origin;
+use broker_model::protocol::{FromHost, ToHost};
+use broker_model::wire;
+use bytes::BytesMut;
+use cluster_proto::node::v1::{LinkFrame, LinkHello, link_client::LinkClient};
+use consensus::PeerChannel;
+use futures::Stream;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tonic::Status;
+use tracing::debug;
+
+/// Largest frame accepted (bodies are at most 512 MiB, by default 16 MiB).
+const DECODE_BYTES: usize = 576 << 20;
+/// Messages put into one frame, at most.
+const FRAME_MESSAGES: usize = 256;
+
+/// Attaches to the host of `shard` (0: local queues) behind `channel`.
+///
+/// # Errors
+/// When the node cannot be reached in `timeout` or refuses.
+pub async fn attach(
+    channel: PeerChannel,
+    shard: u32,
+    origin: Origin,
+    timeout: Duration,
+) -> Result<Attachment, Status> {
+    let mut client = LinkClient::new(channel)
+        .max_decoding_message_size(DECODE_BYTES)
+        .max_encoding_message_size(DECODE_BYTES);
+    let (sender, outgoing) = mpsc::unbounded_channel::<ToHost>();
+    let hello = LinkHello { shard, node: origin.node.0, incarnation: origin.incarnation };
+    let call = client.attach(frames_of(hello, outgoing));
+    let response =
+        tokio::time::timeout(timeout, call).await.map_err(|_| Status::deadline_exceeded("no answer"))??;
+    let mut frames = response.into_inner();
+    let (replies, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                frame = frames.message() => match frame {
+                    Ok(Some(frame)) => {
+                        let decoded: Result<Vec<FromHost>, _> =
+                            frame.messages.into_iter().map(wire::decode_from_host).collect();
+                        match decoded {
+                            Ok(messages) => {
+                                if replies.send(messages).is_err() {
+                                    return;
+                                }
+                            }
+                            Err(error) => {
+                                debug!(%error, "malformed frame from the host of a link");
+                                return;
+                            }
+                        }
+                    }
+                    Ok(None) | Err(_) => return,
+                },
+                () = replies.closed() => return,
+            }
+        }
+    });
+    Ok(Attachment { sender: HostSender::Remote(sender), receiver })
+}
+
+/// The hello, then frames of what waits.
+fn frames_of(
+    hello: LinkHello,
+    receiver: mpsc::UnboundedReceiver<ToHost>,
+) -> impl Stream<Item = LinkFrame> + Send + 'static {
+    let first = futures::stream::iter([LinkFrame { hello: Some(hello), messages: Vec::new() }]);
+    let rest = futures::stream::unfold((receiver, Vec::new()), |(mut receiver, mut waiting)| async move {
+        let count = receiver.recv_many(&mut waiting, FRAME_MESSAGES).await;
+        if count == 0 {
+            return None;
+        }
+        let mut messages = Vec::with_capacity(count);
+        for message in waiting.drain(..) {
+            let mut buffer = BytesMut::new();
+            wire::encode_to_host(&message, &mut buffer);
+            messages.push(buffer.freeze());
+        }
+        Some((LinkFrame { hello: None, messages }, (receiver, waiting)))
+    });
+    futures::StreamExt::chain(first, rest)
+}

@@ -1,0 +1,165 @@
+//! The serving end of links from other nodes: frames in, [`HostInput`]s out.
+
+use crate::host::{HostDirectory, HostInput};
+use crate::hub::attachment::{AttachmentId, BatchOps};
+use broker_model::ids::{NodeId, Origin, Placement, ShardId};
+use broker_model::protocol::{FromHost, ToHost};
+use broker_model::wire;
+use bytes::{Bytes, BytesMut};
+use cluster_proto::node::v1::{LinkFrame, link_server};
+use consensus::Caller;
+use futures::Stream;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+
+/// Bytes of messages put into one frame, at most (one message may exceed it).
+pub(crate) const FRAME_BYTES: usize = 1 << 20;
+/// Lists of messages put into one frame, at most.
+const FRAME_LISTS: usize = 64;
+
+/// Serves the `Link` service of one node.
+pub struct LinkService {
+    /// Where shards and local queues of this node are found.
+    pub hosts: Arc<HostDirectory>,
+}
+
+type FrameStream = Pin<Box<dyn Stream<Item = Result<LinkFrame, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl link_server::Link for LinkService {
+    type AttachStream = FrameStream;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<LinkFrame>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let caller = request.extensions().get::<Caller>().copied();
+        let mut frames = request.into_inner();
+        let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("no hello"))?;
+        let hello = first.hello.ok_or_else(|| Status::invalid_argument("the first frame has no hello"))?;
+        if caller.is_some_and(|caller| caller.node != hello.node) {
+            return Err(Status::permission_denied("a link for another node"));
+        }
+        let origin = Origin { node: NodeId(hello.node), incarnation: hello.incarnation };
+        let placement = match hello.shard {
+            0 => Placement::Host(self.hosts.node()),
+            shard => Placement::Shard(ShardId(shard)),
+        };
+        let inbox = self.hosts.inbox(placement).ok_or_else(|| Status::not_found("no such shard here"))?;
+        let attachment = self.hosts.next_attachment();
+        let (replies, outgoing) = mpsc::unbounded_channel();
+        let attach = HostInput::Attach { attachment, origin, replies };
+        inbox.send(attach).map_err(|_| Status::unavailable("the host has ended"))?;
+        let _guard = Detach { attachment, inbox: inbox.clone() };
+        tokio::spawn(async move {
+            let guard = _guard;
+            loop {
+                match frames.message().await {
+                    Ok(Some(frame)) => {
+                        if let Err(error) = pass_on(frame, attachment, &inbox) {
+                            debug!(%origin.node, %error, "malformed link frame");
+                            break;
+                        }
+                    }
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            drop(guard);
+        });
+        Ok(Response::new(Box::pin(frames_of(outgoing))))
+    }
+}
+
+/// Tells the host when the stream has ended, however it ended.
+struct Detach {
+    attachment: AttachmentId,
+    inbox: mpsc::UnboundedSender<HostInput>,
+}
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(HostInput::Detach { attachment: self.attachment });
+    }
+}
+
+fn pass_on(
+    frame: LinkFrame,
+    attachment: AttachmentId,
+    inbox: &mpsc::UnboundedSender<HostInput>,
+) -> Result<(), Status> {
+    for message in frame.messages {
+        let message =
+            wire::decode_to_host(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let input = match message {
+            ToHost::Batch { head, ops } => {
+                HostInput::Batch { attachment, head, ops: BatchOps::Encoded(ops) }
+            }
+            message => HostInput::Message { attachment, message },
+        };
+        inbox.send(input).map_err(|_| Status::unavailable("the host has ended"))?;
+    }
+    Ok(())
+}
+
+/// Frames of what the host says, as many lists to a frame as wait.
+fn frames_of(
+    receiver: mpsc::UnboundedReceiver<Vec<FromHost>>,
+) -> impl Stream<Item = Result<LinkFrame, Status>> + Send {
+    struct Out {
+        receiver: mpsc::UnboundedReceiver<Vec<FromHost>>,
+        lists: Vec<Vec<FromHost>>,
+        /// Encoded and not sent, because a frame was full.
+        left: std::collections::VecDeque<Bytes>,
+    }
+    let out = Out { receiver, lists: Vec::new(), left: std::collections::VecDeque::new() };
+    futures::stream::unfold(out, |mut out| async move {
+        if out.left.is_empty() {
+            let count = out.receiver.recv_many(&mut out.lists, FRAME_LISTS).await;
+            if count == 0 {
+                return None;
+            }
+            for message in out.lists.drain(..).flatten() {
+                encode_split(message, &mut out.left);
+            }
+        }
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = out.left.front() {
+            if !messages.is_empty() && bytes + next.len() > FRAME_BYTES {
+                break;
+            }
+            bytes += next.len();
+            messages.extend(out.left.pop_front());
+        }
+        Some((Ok(LinkFrame { hello: None, messages }), out))
+    })
+}
+
+/// Encodes a message; long lists of deliveries are split so that frames stay small.
+fn encode_split(message: FromHost, out: &mut std::collections::VecDeque<Bytes>) {
+    let encode = |message: &FromHost| {
+        let mut buffer = BytesMut::new();
+        wire::encode_from_host(message, &mut buffer);
+        buffer.freeze()
+    };
+    let FromHost::Deliver(deliveries) = message else {
+        out.push_back(encode(&message));
+        return;
+    };
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    for delivery in deliveries {
+        bytes += delivery.message.weight();
+        chunk.push(delivery);
+        if bytes >= FRAME_BYTES {
+            out.push_back(encode(&FromHost::Deliver(std::mem::take(&mut chunk))));
+            bytes = 0;
+        }
+    }
+    if !chunk.is_empty() {
+        out.push_back(encode(&FromHost::Deliver(chunk)));
+    }
+}
