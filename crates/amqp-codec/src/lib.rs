@@ -15,6 +15,9 @@ mod short_str;
 mod table;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{DecodeError, ValueError};
 pub use frame::{
     FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FrameBatch, FrameKind, FrameRef, Frames, HEADER_LEN,

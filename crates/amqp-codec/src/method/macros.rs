@@ -104,9 +104,13 @@ macro_rules! methods {
             }
         }
 
-        /// All methods by numbers and name, for tests that must not forget one.
+        /// For every method its numbers, its name, and how to make up one.
         #[cfg(test)]
-        pub(crate) const ALL: &[(u16, u16, &str)] = &[$(($class, $method, $name)),*];
+        pub(crate) const ALL: &[MethodCase] = &[$(
+            ($class, $method, $name, |_sampler| Method::$variant {
+                $($field: crate::tests::Sample::sample(_sampler)),*
+            }),
+        )*];
     };
 }
 

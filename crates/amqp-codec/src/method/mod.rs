@@ -35,6 +35,14 @@ pub mod class {
     pub const TX: u16 = 90;
 }
 
+#[cfg(test)]
+pub(crate) type MethodCase = (
+    u16,
+    u16,
+    &'static str,
+    fn(&mut crate::tests::Sampler) -> Method,
+);
+
 impl Method {
     /// Decodes the payload of a method frame. Strings and tables are slices of it.
     ///
@@ -521,3 +529,6 @@ methods! {
     /// Rolled back.
     TxRollbackOk = 90, 31, "tx.rollback-ok", [] {} [];
 }
+
+#[cfg(test)]
+mod tests;

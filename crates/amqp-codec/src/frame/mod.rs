@@ -181,6 +181,16 @@ impl FrameBatch {
         }
     }
 
+    /// The frames from `offset` on, which must be 0 or the end of a frame: the end of the frames
+    /// seen before, each of which takes its payload and [`FRAME_OVERHEAD`].
+    #[must_use]
+    pub fn frames_from(&self, offset: usize) -> Frames<'_> {
+        Frames {
+            source: &self.bytes,
+            rest: self.bytes.get(offset..).unwrap_or_default(),
+        }
+    }
+
     /// Size of all frames in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
@@ -283,3 +293,6 @@ pub fn parse_protocol_header(input: &mut BytesMut) -> Option<ProtocolHeader> {
         _ => ProtocolHeader::Other(header),
     })
 }
+
+#[cfg(test)]
+mod tests;
