@@ -20,9 +20,9 @@ mod tests;
 
 pub use error::{DecodeError, ValueError};
 pub use frame::{
-    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FrameBatch, FrameKind, FrameRef, Frames, HEADER_LEN,
-    INITIAL_FRAME_MAX, PROTOCOL_HEADER, ProtocolHeader, RawFrame, decode, parse_protocol_header,
-    take_frames,
+    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FrameBatch, FrameKind, FrameRef, FrameSlice, Frames,
+    HEADER_LEN, INITIAL_FRAME_MAX, PROTOCOL_HEADER, ProtocolHeader, RawFrame, decode,
+    parse_protocol_header, peek, take_frames,
 };
 pub use method::{BasicPublishRef, Method, class};
 pub use properties::{

@@ -104,6 +104,41 @@ impl FrameHead {
     }
 }
 
+/// A whole frame at the front of borrowed bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameSlice<'a> {
+    /// What the payload is.
+    pub kind: FrameKind,
+    /// The channel; 0 is the connection itself.
+    pub channel: u16,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl FrameSlice<'_> {
+    /// Size of the whole frame in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.payload.len() + FRAME_OVERHEAD
+    }
+}
+
+/// Looks at the frame at the front of `input`, or returns `None` until a whole one has arrived.
+///
+/// # Errors
+/// As [`decode`].
+pub fn peek(input: &[u8], frame_max: usize) -> Result<Option<FrameSlice<'_>>, DecodeError> {
+    let Some(head) = FrameHead::parse(input, frame_max)? else {
+        return Ok(None);
+    };
+    let payload = head.payload(input)?;
+    Ok(payload.map(|payload| FrameSlice {
+        kind: head.kind,
+        channel: head.channel,
+        payload,
+    }))
+}
+
 /// Takes one frame off the front of `input`, or returns `None` until a whole one has arrived.
 ///
 /// # Errors
@@ -138,10 +173,10 @@ pub fn take_frames(
     let mut rest: &[u8] = input;
     let mut len = 0;
     loop {
-        match next_frame_len(rest, frame_max) {
-            Ok(Some(frame_len)) => {
-                len += frame_len;
-                rest = rest.get(frame_len..).unwrap_or_default();
+        match peek(rest, frame_max) {
+            Ok(Some(frame)) => {
+                len += frame.len_bytes();
+                rest = rest.get(frame.len_bytes()..).unwrap_or_default();
             }
             Ok(None) => break,
             Err(error) if len == 0 => return Err(error),
@@ -154,15 +189,6 @@ pub fn take_frames(
     Ok(Some(FrameBatch {
         bytes: input.split_to(len).freeze(),
     }))
-}
-
-fn next_frame_len(input: &[u8], frame_max: usize) -> Result<Option<usize>, DecodeError> {
-    let Some(head) = FrameHead::parse(input, frame_max)? else {
-        return Ok(None);
-    };
-    Ok(head
-        .payload(input)?
-        .map(|payload| payload.len() + FRAME_OVERHEAD))
 }
 
 /// Whole frames, one after the other, in one buffer.
