@@ -1,1 +1,15 @@
+//! Disks: the log of all Raft groups, and the state that checkpoints leave.
+//!
+//! Owns two RocksDB databases per node, the types of their keys, the sync policy, and the refusal
+//! to go on after a failed write. Nothing of RocksDB crosses the border of this crate. All calls
+//! that read or flush block: never make them on an async worker thread.
+//!
+//! Not here: what entries, votes and messages mean (`consensus`, `broker-model`).
 
+pub mod error;
+pub mod log;
+pub mod memory;
+
+pub use error::StorageError;
+pub use log::{Done, GroupLog, LogBackend, LogEntry};
+pub use memory::MemoryLog;
