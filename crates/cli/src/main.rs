@@ -1,1 +1,74 @@
-fn main() {}
+//! The program `warren`: `serve` runs a node, everything else talks to one over its management port.
+
+mod client;
+mod commands;
+mod exit;
+mod output;
+mod serve;
+
+use clap::{Command, CommandFactory, FromArgMatches};
+use commands::Operator;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    if let Some(("serve", matches)) = matches.subcommand() {
+        // `serve` is the first argument: the program itself has no options that could stand before.
+        let arguments: Vec<String> = std::env::args_os()
+            .skip(2)
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
+        return serve::main(matches, &arguments);
+    }
+    match Operator::from_arg_matches(&matches) {
+        Ok(operator) => operator.run(command),
+        Err(error) => error.exit(),
+    }
+}
+
+/// The whole command line, as parsed and as described by `help` and the shell completions.
+fn command() -> Command {
+    let operator = Operator::command();
+    let about = "A clustered AMQP 0-9-1 message broker";
+    let mut command = Command::new("warren")
+        .about(about)
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve::command());
+    for subcommand in operator.get_subcommands() {
+        command = command.subcommand(subcommand.clone());
+    }
+    command.after_help(exit::HELP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_described() {
+        fn walk(command: &Command, path: &str) {
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                assert!(sub.get_about().is_some(), "{path} has no description");
+                for argument in sub.get_arguments() {
+                    assert!(
+                        argument.get_help().is_some(),
+                        "{path}: {argument} has no description"
+                    );
+                }
+                walk(sub, &path);
+            }
+        }
+        walk(&command(), "warren");
+    }
+}

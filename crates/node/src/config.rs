@@ -283,7 +283,7 @@ impl Config {
             return range("shards", self.sharding.shards.to_string(), "use 1 to 1024");
         }
         if self.sharding.replicas == 0
-            || self.sharding.replicas % 2 == 0
+            || self.sharding.replicas.is_multiple_of(2)
             || self.sharding.replicas > 7
         {
             return range(

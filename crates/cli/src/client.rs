@@ -1,0 +1,335 @@
+//! HTTP to a node's management port.
+
+use crate::exit;
+use serde_json::Value;
+use std::fmt;
+use std::time::Duration;
+use ureq::Agent;
+use ureq::http::{Method, Request, StatusCode};
+
+/// Rows asked for at once where lists are paged; the server's upper bound.
+const PAGE_SIZE: usize = 500;
+
+/// How to reach a node; the same options on every command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Access {
+    /// Management address of any node (default: this machine, WARREN_MANAGEMENT_LISTEN's port or 15672)
+    #[arg(
+        long,
+        env = "WARREN_URL",
+        global = true,
+        value_name = "URL",
+        help_heading = "Access"
+    )]
+    url: Option<String>,
+    /// User and password (default: guest:guest)
+    #[arg(
+        long,
+        env = "WARREN_LOGIN",
+        global = true,
+        value_name = "USER:PASSWORD",
+        help_heading = "Access",
+        hide_env_values = true
+    )]
+    login: Option<String>,
+    /// Give up after this many seconds
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        help_heading = "Access"
+    )]
+    timeout: u64,
+}
+
+/// Talks to one node.
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+    authorization: String,
+}
+
+/// Why a request did not work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The node refused.
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// What the node said.
+        reason: String,
+    },
+    /// There was no answer.
+    Unreachable {
+        /// Where.
+        base: String,
+        /// Why.
+        error: String,
+    },
+    /// Wrong options.
+    Usage(String),
+    /// Something on this side, or an answer that makes no sense.
+    Local(String),
+    /// The answer could not be shown.
+    Output(std::io::Error),
+}
+
+impl Failure {
+    /// The exit status that it ends the program with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { .. } | Self::Local(_) | Self::Output(_) => exit::FAILED,
+            Self::Unreachable { .. } => exit::UNREACHABLE,
+            Self::Usage(_) => exit::USAGE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+                f.write_str("login refused: check --login user:password (or WARREN_LOGIN), and that the user has a tag such as administrator")
+            }
+            Self::Refused { status, reason } if reason.is_empty() => write!(f, "the node answered {status}"),
+            Self::Refused { reason, .. } => f.write_str(reason),
+            Self::Unreachable { base, error } => {
+                write!(f, "no answer from {base}: {error}: is the node running, and is --url right?")
+            }
+            Self::Usage(text) | Self::Local(text) => f.write_str(text),
+            Self::Output(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Client {
+    /// Prepares to talk as `access` says; sends nothing yet.
+    pub(crate) fn new(access: &Access) -> Result<Self, Failure> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let base = match &access.url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => local_url(variable("WARREN_MANAGEMENT_LISTEN").as_deref()),
+        };
+        if !base.starts_with("http://") {
+            return Err(Failure::Usage(format!(
+                "--url {base}: use http://HOST:PORT"
+            )));
+        }
+        let login = access.login.clone().unwrap_or_else(|| {
+            let first = |names: [&str; 2]| {
+                names
+                    .into_iter()
+                    .find_map(variable)
+                    .unwrap_or_else(|| "guest".into())
+            };
+            let user = first(["WARREN_DEFAULT_USER", "RABBITMQ_DEFAULT_USER"]);
+            format!(
+                "{user}:{}",
+                first(["WARREN_DEFAULT_PASS", "RABBITMQ_DEFAULT_PASS"])
+            )
+        });
+        if !login.contains(':') {
+            return Err(Failure::Usage("--login: use USER:PASSWORD".into()));
+        }
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(access.timeout.max(1))))
+            .timeout_connect(Some(Duration::from_secs(access.timeout.clamp(1, 5))))
+            .proxy(None)
+            .build()
+            .into();
+        Ok(Self {
+            agent,
+            base,
+            authorization: format!("Basic {}", base64(login.as_bytes())),
+        })
+    }
+
+    /// GET, expecting JSON.
+    pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::GET, path, None, &[])
+    }
+
+    /// All rows of a paged list below `/api`.
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let mut rows = Vec::new();
+        for page in 1.. {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let answer = self.get(&format!(
+                "{path}{separator}page={page}&page_size={PAGE_SIZE}"
+            ))?;
+            let (items, pages) = match answer {
+                Value::Array(items) => (items, 1),
+                Value::Object(mut object) => {
+                    let pages = object
+                        .get("page_count")
+                        .and_then(Value::as_u64)
+                        .unwrap_or(1);
+                    match object.remove("items") {
+                        Some(Value::Array(items)) => (items, pages),
+                        _ => {
+                            return Err(Failure::Local(format!("{path}: the answer is not a list")));
+                        }
+                    }
+                }
+                _ => return Err(Failure::Local(format!("{path}: the answer is not a list"))),
+            };
+            rows.extend(items);
+            if page >= pages {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// PUT with a JSON body.
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(Method::PUT, path, Some(body), &[])
+    }
+
+    /// POST with a JSON body.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(Method::POST, path, Some(body), &[])
+    }
+
+    /// DELETE.
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::DELETE, path, None, &[])
+    }
+
+    /// Any request; `Null` for an answer without a body.
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Value, Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("Authorization", &self.authorization)
+            .header("Accept", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let built = match body {
+            Some(body) => request
+                .header("Content-Type", "application/json")
+                .body(body.to_string()),
+            None => request.body(String::new()),
+        };
+        let request =
+            built.map_err(|error| Failure::Usage(format!("{}{path}: {error}", self.base)))?;
+        let unreachable = |error: ureq::Error| Failure::Unreachable {
+            base: self.base.clone(),
+            error: error.to_string(),
+        };
+        let mut response = self.agent.run(request).map_err(unreachable)?;
+        let status = response.status();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_string()
+            .map_err(unreachable)?;
+        if !status.is_success() {
+            return Err(Failure::Refused {
+                status,
+                reason: reason(&text),
+            });
+        }
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::Local(format!("{path}: answer is not JSON: {error}")))
+    }
+}
+
+/// The node on this machine, on the port that its environment (in a container, ours too) names.
+fn local_url(management_listen: Option<&str>) -> String {
+    let port = management_listen
+        .and_then(|listen| listen.rsplit_once(':'))
+        .map_or("15672", |(_, port)| port);
+    format!("http://127.0.0.1:{port}")
+}
+
+/// What an error body says: `reason` of the API's objects, else the text itself.
+fn reason(text: &str) -> String {
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return text.trim().to_owned();
+    };
+    for key in ["reason", "error"] {
+        if let Some(reason) = value.get(key).and_then(Value::as_str) {
+            return reason.to_owned();
+        }
+    }
+    text.trim().to_owned()
+}
+
+/// A path made of segments, each encoded, so that vhost `/` is `%2F`.
+pub(crate) fn path<'a>(segments: impl IntoIterator<Item = &'a str>) -> String {
+    let mut path = String::from("/api");
+    for segment in segments {
+        path.push('/');
+        for byte in segment.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    path.push(char::from(byte))
+                }
+                _ => path.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    path
+}
+
+/// Base64 for the one header that needs it.
+fn base64(input: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_encoded() {
+        for (segments, expected) in [
+            (vec!["queues", "/", "a b"], "/api/queues/%2F/a%20b"),
+            (vec!["exchanges", "v", ""], "/api/exchanges/v/"),
+            (vec!["users", "é"], "/api/users/%C3%A9"),
+        ] {
+            assert_eq!(path(segments), expected);
+        }
+    }
+
+    #[test]
+    fn reasons() {
+        for (text, expected) in [
+            (
+                r#"{"error":"bad_request","reason":"inequivalent arg"}"#,
+                "inequivalent arg",
+            ),
+            (r#"{"error":"Object Not Found"}"#, "Object Not Found"),
+            ("gone\n", "gone"),
+            ("[1]", "[1]"),
+        ] {
+            assert_eq!(reason(text), expected);
+        }
+    }
+
+    #[test]
+    fn the_local_url_follows_the_environment() {
+        for (listen, expected) in [
+            (None, "http://127.0.0.1:15672"),
+            (Some("0.0.0.0:8080"), "http://127.0.0.1:8080"),
+            (Some(":8080"), "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(local_url(listen), expected);
+        }
+    }
+}

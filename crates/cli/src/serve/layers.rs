@@ -1,0 +1,531 @@
+//! Where options come from: file, environment, flags, the later winning over the earlier.
+//!
+//! All three are written as flags and read by the one parser, so that a value means the same
+//! everywhere, and a wrong one is refused with the name of its source.
+
+use super::options::Options;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
+use std::path::{Path, PathBuf};
+
+/// Names under which RabbitMQ's container image takes the same values. Ours win.
+const FOREIGN_NAMES: &[(&str, &str)] = &[
+    ("RABBITMQ_DEFAULT_USER", "default-user"),
+    ("RABBITMQ_DEFAULT_PASS", "default-pass"),
+    ("RABBITMQ_DEFAULT_VHOST", "default-vhost"),
+];
+
+/// Of each pair at most one may be given in one place.
+const EITHER_OR: &[(&str, &str)] = &[
+    ("cluster-secret", "cluster-secret-file"),
+    ("default-pass", "default-pass-file"),
+];
+
+/// Flags that make no sense anywhere else.
+const FLAG_ONLY: &[&str] = &["config", "check-config", "help"];
+
+/// One option as it was found: flag name, value, and where it stood.
+struct Given {
+    flag: String,
+    value: String,
+    source: String,
+}
+
+/// Adds the variable's name to the help of every option.
+pub(crate) fn with_variables(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let flag = arg.get_long().unwrap_or_default().to_owned();
+        if flag.is_empty() || matches!(flag.as_str(), "check-config" | "help") {
+            return arg;
+        }
+        let note =
+            |help: &clap::builder::StyledStr| format!("{help} [env: {}]", variable_of(&flag));
+        match arg.get_help().map(note) {
+            Some(help) => arg.help(help),
+            None => arg,
+        }
+    })
+}
+
+/// Completes what the flags say from environment and file.
+pub(crate) fn complete(
+    flags: Options,
+    flag_arguments: &[String],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Options, String> {
+    let file = flags
+        .config
+        .clone()
+        .or_else(|| environment("WARREN_CONFIG").map(PathBuf::from));
+    let from_file = match &file {
+        Some(path) => read_file(path)?,
+        None => Vec::new(),
+    };
+    let layers = [from_file, read_environment(environment)];
+    let mut arguments: Vec<String> = vec!["serve".into()];
+    for layer in &layers {
+        check(layer)?;
+        arguments.extend(
+            layer
+                .iter()
+                .map(|given| format!("--{}={}", given.flag, given.value)),
+        );
+    }
+    arguments.extend(flag_arguments.iter().cloned());
+    parse(&arguments).map_err(|error| plain(&error))
+}
+
+/// Reads arguments without environment and file; the first one is the command's name.
+pub(crate) fn parse(arguments: &[String]) -> Result<Options, clap::Error> {
+    Options::from_arg_matches(&parser().try_get_matches_from(arguments)?)
+}
+
+fn parser() -> Command {
+    // Later ones win, which is what makes layers out of one list of arguments.
+    Options::augment_args(Command::new("serve")).args_override_self(true)
+}
+
+fn read_environment(environment: &dyn Fn(&str) -> Option<String>) -> Vec<Given> {
+    let given = |flag: &str, variable: &str| {
+        // An empty variable is how compose files pass "not set".
+        environment(variable)
+            .filter(|value| !value.is_empty())
+            .map(|value| Given {
+                flag: flag.to_owned(),
+                value,
+                source: variable.to_owned(),
+            })
+    };
+    let foreign = FOREIGN_NAMES.iter().filter_map(|(variable, flag)| {
+        let ours_given = [flag.to_string(), format!("{flag}-file")]
+            .iter()
+            .any(|flag| environment(&variable_of(flag)).is_some_and(|value| !value.is_empty()));
+        given(flag, variable).filter(|_| !ours_given)
+    });
+    let ours = settable().into_iter().filter_map(|arg| {
+        let flag = arg.get_long()?.to_owned();
+        given(&flag, &variable_of(&flag))
+    });
+    foreign.chain(ours).collect()
+}
+
+fn read_file(path: &Path) -> Result<Vec<Given>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        format!(
+            "cannot read the configuration file {}: {error}",
+            path.display()
+        )
+    })?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        format!("{}: {}", path.display(), error.to_string().trim_end())
+    })?;
+    let known: Vec<String> = settable()
+        .iter()
+        .filter_map(|arg| arg.get_long())
+        .map(|flag| flag.replace('-', "_"))
+        .collect();
+    table
+        .into_iter()
+        .map(|(key, value)| {
+            let source = format!("{key} in {}", path.display());
+            if !known.contains(&key) {
+                let hint = nearest(&key, &known).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+                return Err(format!("unknown key {source}{hint}"));
+            }
+            let value = as_argument(&value).ok_or_else(|| {
+                format!("{source}: not a kind of value that is understood: use text, a number, true or false, or a list")
+            })?;
+            Ok(Given { flag: key.replace('_', "-"), value, source })
+        })
+        .collect()
+}
+
+/// A TOML value as one would write it after a flag.
+fn as_argument(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        // An empty list is a statement, unlike an empty text.
+        toml::Value::Array(items) if items.is_empty() => Some("none".into()),
+        toml::Value::Array(items) => Some(
+            items
+                .iter()
+                .map(as_argument)
+                .collect::<Option<Vec<_>>>()?
+                .join(","),
+        ),
+        // peers = { 1 = "one:25672" }
+        toml::Value::Table(table) => {
+            let pair = |(key, value): (&String, &toml::Value)| {
+                Some(format!("{key}={}", as_argument(value)?))
+            };
+            Some(
+                table
+                    .iter()
+                    .map(pair)
+                    .collect::<Option<Vec<_>>>()?
+                    .join(","),
+            )
+        }
+        toml::Value::Datetime(_) => None,
+    }
+}
+
+/// Reads each value by itself, so that a wrong one is reported with its source.
+fn check(layer: &[Given]) -> Result<(), String> {
+    for given in layer {
+        parse(&["serve".into(), format!("--{}={}", given.flag, given.value)])
+            .map_err(|error| format!("{}: {}", given.source, plain(&error)))?;
+    }
+    for (one, other) in EITHER_OR {
+        let source = |flag: &str| {
+            layer
+                .iter()
+                .find(|given| given.flag == flag)
+                .map(|given| &given.source)
+        };
+        if let (Some(one), Some(other)) = (source(one), source(other)) {
+            return Err(format!("{one} and {other} are both set: set one of them"));
+        }
+    }
+    Ok(())
+}
+
+fn settable() -> Vec<Arg> {
+    parser()
+        .get_arguments()
+        .filter(|arg| {
+            arg.get_long()
+                .is_some_and(|flag| !FLAG_ONLY.contains(&flag))
+        })
+        .filter(|arg| matches!(arg.get_action(), ArgAction::Set))
+        .cloned()
+        .collect()
+}
+
+fn variable_of(flag: &str) -> String {
+    format!("WARREN_{}", flag.replace('-', "_").to_uppercase())
+}
+
+/// clap's message without the usage lines, which speak of flags even where none was given.
+fn plain(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::ValueValidation || error.kind() == ErrorKind::InvalidValue {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        return line.strip_prefix("error: ").unwrap_or(line).to_owned();
+    }
+    error
+        .to_string()
+        .trim_start_matches("error: ")
+        .trim_end()
+        .to_owned()
+}
+
+/// The known key with most letters in common at the start, if it is close.
+fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
+    let squeezed = |text: &str| text.replace(['-', '_'], "").to_lowercase();
+    let wanted = squeezed(key);
+    known
+        .iter()
+        .map(|name| (distance(&wanted, &squeezed(name)), name))
+        .filter(|(distance, _)| *distance <= 2)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// Edits that turn one word into the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (at, letter) in from.chars().enumerate() {
+        let mut next = vec![at + 1];
+        for (column, other) in to.iter().enumerate() {
+            let [above_left, above] =
+                [column, column + 1].map(|i| row.get(i).copied().unwrap_or(usize::MAX / 2));
+            let left = next.last().copied().unwrap_or(usize::MAX / 2);
+            next.push(
+                (above_left + usize::from(letter != *other))
+                    .min(above + 1)
+                    .min(left + 1),
+            );
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// What `warren serve` with these flags, variables and file would run with.
+    fn resolve(
+        flags: &[&str],
+        variables: &[(&str, &str)],
+        file: Option<&str>,
+    ) -> Result<node::Config, String> {
+        let mut arguments: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
+        let directory = tempfile::tempdir().unwrap();
+        if let Some(text) = file {
+            let path = directory.path().join("warren.toml");
+            std::fs::File::create(&path)
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            arguments.push(format!("--config={}", path.display()));
+        }
+        let mut all = vec!["serve".to_owned()];
+        all.extend(arguments.iter().cloned());
+        let options = parse(&all).map_err(|error| plain(&error))?;
+        let lookup = |name: &str| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.to_string())
+        };
+        let (config, _) = complete(options, &arguments, &lookup)?.into_config()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let file = "node_id = 1";
+        let variable = [("WARREN_NODE_ID", "2")];
+        for (flags, variables, file, expected) in [
+            (&[][..], &[][..], None, 1),
+            (&[], &[], Some("node_id = 4"), 4),
+            (&[], &variable, Some(file), 2),
+            (&["--node-id", "3"], &variable, Some(file), 3),
+            (&["--node-id=3"], &[], Some(file), 3),
+            (&["--node-id=3", "--node-id=5"], &[], None, 5),
+            (&[], &[("WARREN_NODE_ID", "")], Some("node_id = 4"), 4), // Compose's way to say "not set".
+        ] {
+            let config = resolve(flags, variables, file).unwrap();
+            assert_eq!(
+                config.node_id.0, expected,
+                "{flags:?} {variables:?} {file:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_kind_of_value_from_every_place() {
+        let places: [(&[&str], &[(&str, &str)], Option<&str>); 3] = [
+            (
+                &[
+                    "--amqp-listen=127.0.0.1:1",
+                    "--peers=1=a:1,2=b:2",
+                    "--cluster-secret=s",
+                    "--publish-timeout=5s",
+                    "--checkpoint-bytes=1MiB",
+                    "--memory-high-watermark=0.5",
+                    "--connection-limit=7",
+                    "--management-api=false",
+                    "--loopback-users=none",
+                    "--consumer-timeout=1h",
+                ],
+                &[],
+                None,
+            ),
+            (
+                &[],
+                &[
+                    ("WARREN_AMQP_LISTEN", "127.0.0.1:1"),
+                    ("WARREN_PEERS", "1=a:1,2=b:2"),
+                    ("WARREN_CLUSTER_SECRET", "s"),
+                    ("WARREN_PUBLISH_TIMEOUT", "5"),
+                    ("WARREN_CHECKPOINT_BYTES", "1048576"),
+                    ("WARREN_MEMORY_HIGH_WATERMARK", "0.5"),
+                    ("WARREN_CONNECTION_LIMIT", "7"),
+                    ("WARREN_MANAGEMENT_API", "false"),
+                    ("WARREN_LOOPBACK_USERS", "none"),
+                    ("WARREN_CONSUMER_TIMEOUT", "60m"),
+                ],
+                None,
+            ),
+            (
+                &[],
+                &[],
+                Some(
+                    "amqp_listen = '127.0.0.1:1'\npeers = { 1 = 'a:1', 2 = 'b:2' }\ncluster_secret = 's'\n\
+                     publish_timeout = 5\ncheckpoint_bytes = 1048576\nmemory_high_watermark = 0.5\n\
+                     connection_limit = 7\nmanagement_api = false\nloopback_users = []\nconsumer_timeout = '1h'\n",
+                ),
+            ),
+        ];
+        let [first, rest @ ..] =
+            places.map(|(flags, variables, file)| resolve(flags, variables, file).unwrap());
+        assert_eq!(first.peers.len(), 2);
+        assert_eq!(first.limits.connections, Some(7));
+        assert!(first.loopback_users.is_empty());
+        assert!(!first.management_api);
+        for other in rest {
+            assert_eq!(other, first);
+        }
+    }
+
+    #[test]
+    fn names_of_the_other_brokers_image_work_too() {
+        let theirs = [
+            ("RABBITMQ_DEFAULT_USER", "u"),
+            ("RABBITMQ_DEFAULT_PASS", "p"),
+            ("RABBITMQ_DEFAULT_VHOST", "v"),
+        ];
+        let config = resolve(&[], &theirs, Some("default_user = 'file'")).unwrap();
+        let user = &config.default_user;
+        assert_eq!(
+            (
+                user.name.as_str(),
+                user.password.as_str(),
+                user.vhost.as_str()
+            ),
+            ("u", "p", "v")
+        );
+
+        let both = [("RABBITMQ_DEFAULT_USER", "u"), ("WARREN_DEFAULT_USER", "w")];
+        assert_eq!(resolve(&[], &both, None).unwrap().default_user.name, "w");
+        assert_eq!(
+            resolve(&["--default-user=f"], &both, None)
+                .unwrap()
+                .default_user
+                .name,
+            "f"
+        );
+    }
+
+    #[test]
+    fn the_secret_from_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "hush\n").unwrap();
+        let path = path.to_str().unwrap();
+        let secret = |flags: &[&str], variables: &[(&str, &str)], file: Option<&str>| {
+            resolve(flags, variables, file)
+                .map(|config| config.cluster_secret.unwrap().expose().to_owned())
+        };
+        let flag = format!("--cluster-secret-file={path}");
+        let line = format!("cluster_secret_file = '{path}'");
+        assert_eq!(secret(&[&flag], &[], None).unwrap(), "hush");
+        assert_eq!(
+            secret(&[], &[("WARREN_CLUSTER_SECRET_FILE", path)], None).unwrap(),
+            "hush"
+        );
+        assert_eq!(secret(&[], &[], Some(&line)).unwrap(), "hush");
+        // The higher place wins, whichever of the two forms it uses.
+        assert_eq!(
+            secret(&["--cluster-secret=x"], &[], Some(&line)).unwrap(),
+            "x"
+        );
+        assert_eq!(
+            secret(&[&flag], &[("WARREN_CLUSTER_SECRET", "x")], None).unwrap(),
+            "hush"
+        );
+        let both = [
+            ("WARREN_CLUSTER_SECRET", "x"),
+            ("WARREN_CLUSTER_SECRET_FILE", path),
+        ];
+        assert!(secret(&[], &both, None).unwrap_err().contains("both set"));
+        assert!(
+            secret(&["--cluster-secret-file=/no/such"], &[], None)
+                .unwrap_err()
+                .contains("/no/such")
+        );
+    }
+
+    #[test]
+    fn wrong_values_name_their_source_and_say_what_to_do() {
+        for (flags, variables, file, expected) in [
+            (
+                &[][..],
+                &[("WARREN_NODE_ID", "two")][..],
+                None,
+                &["WARREN_NODE_ID: ", "two"][..],
+            ),
+            (
+                &[],
+                &[("WARREN_PUBLISH_TIMEOUT", "soon")],
+                None,
+                &["WARREN_PUBLISH_TIMEOUT", "30s"],
+            ),
+            (
+                &["--amqp-listen=here"],
+                &[],
+                None,
+                &["--amqp-listen", "0.0.0.0:5672"],
+            ),
+            (
+                &[],
+                &[],
+                Some("nodeid = 2"),
+                &["unknown key nodeid", "did you mean node_id?"],
+            ),
+            (&[], &[], Some("colour = 2"), &["unknown key colour"]),
+            (
+                &[],
+                &[],
+                Some("node_id = 'x'"),
+                &["node_id in ", "warren.toml", "'x'"],
+            ),
+            (&[], &[], Some("node_id = "), &["warren.toml"]),
+            (&[], &[], Some("heartbeat = 2024-01-01"), &["heartbeat in "]),
+            (
+                &["--peers=1=a:1,2=b:2"],
+                &[],
+                None,
+                &["--cluster-secret-file", "same value on all nodes"],
+            ),
+            (
+                &["--peers=2=b:2,3=c:3", "--cluster-secret=s"],
+                &[],
+                None,
+                &["do not contain this node"],
+            ),
+            (&["--config=/no/such.toml"], &[], None, &["/no/such.toml"]),
+            (&["--tls-key=k"], &[], None, &["--tls-certificate"]),
+            (
+                &["--amqps-listen=:5671"],
+                &[],
+                None,
+                &["--amqps-listen needs"],
+            ),
+            (&["--cluster-tls-ca=k"], &[], None, &["all three"]),
+            (
+                &["--shards=0"],
+                &[],
+                None,
+                &["shards is 0", "use 1 to 1024"],
+            ),
+        ] {
+            let error = resolve(flags, variables, file).unwrap_err();
+            for part in expected {
+                assert!(
+                    error.contains(part),
+                    "{flags:?} {variables:?} {file:?}: {error}"
+                );
+            }
+            assert!(!error.contains("Usage"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_option_has_help_and_a_variable() {
+        let command = with_variables(Options::augment_args(Command::new("serve")));
+        for arg in command.get_arguments() {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "{arg}");
+            let flag = arg.get_long().unwrap_or_default();
+            if settable()
+                .iter()
+                .any(|other| other.get_long() == Some(flag))
+            {
+                assert!(
+                    help.contains(&format!("[env: {}]", variable_of(flag))),
+                    "{flag}: {help}"
+                );
+            }
+        }
+    }
+}
