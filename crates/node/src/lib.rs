@@ -1,5 +1,30 @@
 //! A Warren node: listener, sessions, shard replicas, forwarding, placement, life cycle.
+//!
+//! Where AMQP without IO (`amqp-*`, `broker-model`) and IO without AMQP (`storage`, `consensus`)
+//! meet. [`Node`] is a node from start to stop; [`Broker`] is what sessions and the operator's
+//! interface use of it.
 
+pub mod auth;
+pub mod broker;
+pub mod catalog;
 pub mod config;
+pub mod dead_letter;
+pub mod host;
+pub mod hub;
+pub mod life;
+mod listener;
+pub mod metrics;
+pub mod node;
+mod proxy_protocol;
+pub mod queries;
+pub mod registry;
+mod report;
+pub mod rpc;
+pub mod session;
+mod stores;
+mod target;
+mod tls;
 
+pub use broker::{Alarms, Broker};
 pub use config::Config;
+pub use node::{Node, StartError};

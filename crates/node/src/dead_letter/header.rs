@@ -1,0 +1,257 @@
+//! What a message carries after its death: `x-death` and its relatives.
+//!
+//! Pure: the time comes in. An `x-death` that the message already carries is continued, whoever
+//! wrote it, so that applications which republish a message with its headers keep their counts.
+
+use amqp_codec::{FieldArray, FieldTable, FieldValue, PropertiesView, Rewrite, TableBuilder};
+use broker_model::message::Message;
+use broker_model::op::DeathReason;
+use bytes::Bytes;
+
+/// Deaths remembered on one message; the oldest are dropped beyond it.
+const HISTORY_MAX: usize = 64;
+
+/// One death.
+#[derive(Debug, Clone)]
+pub struct Death<'a> {
+    /// Queue in which it died.
+    pub queue: &'a str,
+    /// Why.
+    pub reason: DeathReason,
+    /// Now, seconds since the Unix epoch.
+    pub now_s: u64,
+    /// `x-dead-letter-exchange`.
+    pub exchange: &'a str,
+    /// `x-dead-letter-routing-key`.
+    pub routing_key: Option<&'a str>,
+    /// Failed deliveries.
+    pub delivery_count: u32,
+}
+
+/// A dead message, ready to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadMessage {
+    /// With new exchange, routing key and headers.
+    pub message: Message,
+    /// Keys to route by: the new one, or all of the message's own (CC included).
+    pub routing_keys: Vec<String>,
+    /// Its death history, newest first.
+    history: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    queue: Bytes,
+    reason: Bytes,
+    table: FieldTable,
+}
+
+impl DeadMessage {
+    /// Whether publishing to `queue` would close a cycle that nobody broke: the message died there
+    /// before, and was not rejected by a client since.
+    #[must_use]
+    pub fn is_cycle(&self, queue: &str) -> bool {
+        match self.history.iter().position(|entry| entry.queue == queue.as_bytes()) {
+            Some(at) => self.history.iter().take(at + 1).all(|entry| entry.reason != *b"rejected"),
+            None => false,
+        }
+    }
+}
+
+/// Makes the dead letter of `message`.
+#[must_use]
+pub fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
+    let properties = PropertiesView::new(&message.properties);
+    let headers = properties.headers().unwrap_or_else(FieldTable::empty);
+    let expiration = properties.expiration().map(Bytes::copy_from_slice);
+    let mut own_keys = vec![String::from_utf8_lossy(&message.routing_key).into_owned()];
+    own_keys.extend(carbon_copies(&headers));
+
+    let mut history = history_of(&headers);
+    let reason = death.reason.as_str();
+    let known = history
+        .iter()
+        .position(|entry| entry.queue == death.queue.as_bytes() && entry.reason == reason.as_bytes());
+    let entry = match known {
+        Some(at) => {
+            let before = history.remove(at);
+            let count = before.table.get("count").and_then(|value| value.as_integer()).unwrap_or(0);
+            let mut table = TableBuilder::from_table(&before.table);
+            table.set("count", &FieldValue::I64(count.saturating_add(1)));
+            Entry { table: table.finish(), ..before }
+        }
+        None => {
+            let mut table = TableBuilder::new();
+            table
+                .push("count", &FieldValue::I64(1))
+                .push("reason", &FieldValue::text(reason))
+                .push("queue", &FieldValue::text(death.queue))
+                .push("time", &FieldValue::Timestamp(death.now_s))
+                .push("exchange", &FieldValue::LongStr(message.exchange.clone()))
+                .push(
+                    "routing-keys",
+                    &FieldValue::Array(own_keys.iter().map(|key| FieldValue::text(key)).collect()),
+                );
+            if let Some(expiration) = &expiration {
+                table.push("original-expiration", &FieldValue::LongStr(expiration.clone()));
+            }
+            Entry {
+                queue: Bytes::copy_from_slice(death.queue.as_bytes()),
+                reason: Bytes::from_static(reason.as_bytes()),
+                table: table.finish(),
+            }
+        }
+    };
+    history.insert(0, entry);
+    history.truncate(HISTORY_MAX);
+
+    let mut removed = vec!["x-death", "x-last-death-reason", "x-last-death-queue", "x-last-death-exchange"];
+    if death.routing_key.is_some() {
+        removed.push("CC");
+    }
+    let mut table = TableBuilder::from_table_without(&headers, &removed);
+    let deaths: FieldArray = history.iter().map(|entry| FieldValue::Table(entry.table.clone())).collect();
+    table.push("x-death", &FieldValue::Array(deaths));
+    let exchange = FieldValue::LongStr(message.exchange.clone());
+    if !headers.contains_key("x-first-death-reason") {
+        table
+            .push("x-first-death-reason", &FieldValue::text(reason))
+            .push("x-first-death-queue", &FieldValue::text(death.queue))
+            .push("x-first-death-exchange", &exchange);
+    }
+    table
+        .push("x-last-death-reason", &FieldValue::text(reason))
+        .push("x-last-death-queue", &FieldValue::text(death.queue))
+        .push("x-last-death-exchange", &exchange);
+    if death.delivery_count > 0 {
+        table.set("x-delivery-count", &FieldValue::I64(i64::from(death.delivery_count)));
+    }
+
+    let properties = Rewrite::new(&message.properties)
+        .headers(Some(table.finish()))
+        .expiration(None)
+        .finish();
+    let routing_key = match death.routing_key {
+        Some(key) => Bytes::copy_from_slice(key.as_bytes()),
+        None => message.routing_key.clone(),
+    };
+    let routing_keys = match death.routing_key {
+        Some(key) => vec![key.to_owned()],
+        None => own_keys,
+    };
+    DeadMessage {
+        message: Message {
+            exchange: Bytes::copy_from_slice(death.exchange.as_bytes()),
+            routing_key,
+            properties,
+            body: message.body.clone(),
+        },
+        routing_keys,
+        history,
+    }
+}
+
+fn carbon_copies(headers: &FieldTable) -> Vec<String> {
+    let Some(FieldValue::Array(copies)) = headers.get("CC") else { return Vec::new() };
+    copies.iter().filter_map(|copy| copy.as_text().map(str::to_owned)).collect()
+}
+
+fn history_of(headers: &FieldTable) -> Vec<Entry> {
+    let Some(FieldValue::Array(deaths)) = headers.get("x-death") else { return Vec::new() };
+    deaths
+        .iter()
+        .filter_map(|death| {
+            let table = death.as_table()?.clone();
+            let queue = table.get("queue")?.as_long_str()?.clone();
+            let reason = table.get("reason")?.as_long_str()?.clone();
+            Some(Entry { queue, reason, table })
+        })
+        .take(HISTORY_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use amqp_codec::Properties;
+
+    fn message(headers: FieldTable, expiration: Option<&str>) -> Message {
+        let empty = amqp_codec::NO_PROPERTIES;
+        let properties = Rewrite::new(&empty)
+            .headers(Some(headers))
+            .expiration(expiration.map(|text| Bytes::copy_from_slice(text.as_bytes())))
+            .finish();
+        Message {
+            exchange: Bytes::from_static(b"ex"),
+            routing_key: Bytes::from_static(b"key"),
+            properties,
+            body: Bytes::from_static(b"body"),
+        }
+    }
+
+    fn death(queue: &str, reason: DeathReason) -> Death<'_> {
+        Death { queue, reason, now_s: 7, exchange: "dlx", routing_key: None, delivery_count: 0 }
+    }
+
+    fn headers(message: &Message) -> FieldTable {
+        PropertiesView::new(&message.properties).headers().unwrap_or_else(FieldTable::empty)
+    }
+
+    #[test]
+    fn first_death() {
+        let dead = dead_letter(&message(FieldTable::empty(), Some("100")), &death("q", DeathReason::Expired));
+        let headers = headers(&dead.message);
+        let Some(FieldValue::Array(deaths)) = headers.get("x-death") else { panic!("no x-death") };
+        let first = deaths.iter().next().and_then(|d| d.as_table().cloned()).expect("one death");
+        let names: Vec<String> = first.iter().map(|entry| entry.key().as_str().to_owned()).collect();
+        assert_eq!(
+            names,
+            ["count", "reason", "queue", "time", "exchange", "routing-keys", "original-expiration"]
+        );
+        assert_eq!(first.get("count"), Some(FieldValue::I64(1)));
+        assert_eq!(headers.get("x-first-death-queue"), Some(FieldValue::text("q")));
+        assert_eq!(headers.get("x-last-death-reason"), Some(FieldValue::text("expired")));
+        assert_eq!(PropertiesView::new(&dead.message.properties).expiration(), None);
+        assert_eq!(dead.message.exchange, "dlx");
+        assert_eq!(dead.routing_keys, ["key"]);
+        assert!(Properties::decode(&dead.message.properties).is_ok());
+    }
+
+    #[test]
+    fn repeated_death_counts_and_moves_to_the_front() {
+        let once = dead_letter(&message(FieldTable::empty(), None), &death("a", DeathReason::Rejected));
+        let twice = dead_letter(&once.message, &death("b", DeathReason::Expired));
+        let thrice = dead_letter(&twice.message, &death("a", DeathReason::Rejected));
+        let queues: Vec<&[u8]> = thrice.history.iter().map(|entry| &*entry.queue).collect();
+        assert_eq!(queues, [b"a".as_slice(), b"b".as_slice()]);
+        let count = thrice.history.first().and_then(|entry| entry.table.get("count"));
+        assert_eq!(count, Some(FieldValue::I64(2)));
+        let headers = headers(&thrice.message);
+        assert_eq!(headers.get("x-first-death-queue"), Some(FieldValue::text("a")));
+        assert_eq!(headers.get("x-first-death-reason"), Some(FieldValue::text("rejected")));
+    }
+
+    #[test]
+    fn only_cycles_without_a_rejection_are_cycles() {
+        let expired = dead_letter(&message(FieldTable::empty(), None), &death("a", DeathReason::Expired));
+        assert!(expired.is_cycle("a"));
+        assert!(!expired.is_cycle("b"));
+        let rejected = dead_letter(&expired.message, &death("b", DeathReason::Rejected));
+        assert!(!rejected.is_cycle("a"));
+        assert!(!rejected.is_cycle("b"));
+    }
+
+    #[test]
+    fn an_explicit_key_drops_the_copies() {
+        let mut table = TableBuilder::new();
+        table.push("CC", &FieldValue::Array([FieldValue::text("other")].into_iter().collect()));
+        let original = message(table.finish(), None);
+        let own = dead_letter(&original, &death("a", DeathReason::Expired));
+        assert_eq!(own.routing_keys, ["key", "other"]);
+        let given = Death { routing_key: Some("dead"), ..death("a", DeathReason::Expired) };
+        let explicit = dead_letter(&original, &given);
+        assert_eq!(explicit.routing_keys, ["dead"]);
+        assert_eq!(explicit.message.routing_key, "dead");
+        assert_eq!(headers(&explicit.message).get("CC"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! Memory and disk alarms: raised on any node, they block publishers on all.
+//!
+//! Every node looks at itself and asks the others; a node that does not answer raises nothing.
+
+use super::process;
+use crate::broker::Alarms;
+use crate::queries::{NodeQueries, NodeReport};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::warn;
+
+/// How often this node looks at itself.
+const LOOK: Duration = Duration::from_secs(1);
+/// Every so many looks the other nodes are asked.
+const ASK_EVERY: u32 = 2;
+
+/// The limits of this node.
+#[derive(Debug, Clone)]
+pub struct Watermarks {
+    /// Resident bytes above which the memory alarm is raised.
+    pub memory_bytes: u64,
+    /// Free bytes below which the disk alarm is raised.
+    pub disk_free_bytes: u64,
+    /// Where the data lives.
+    pub data_dir: PathBuf,
+}
+
+impl Watermarks {
+    /// This node's own alarms now.
+    #[must_use]
+    pub fn look(&self) -> Alarms {
+        Alarms {
+            memory: process::resident_bytes() > self.memory_bytes,
+            disk: process::disk_free(&self.data_dir).is_some_and(|free| free < self.disk_free_bytes),
+        }
+    }
+}
+
+/// Keeps `alarms` up to date until the node stops.
+pub async fn watch(marks: Watermarks, queries: Arc<NodeQueries>, alarms: watch::Sender<Alarms>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut others = Alarms::default();
+    let mut looks = 0u32;
+    loop {
+        ticks.tick().await;
+        let own = marks.look();
+        if looks % ASK_EVERY == 0 {
+            others = Alarms::default();
+            for (node, report) in queries.nodes().await {
+                if node != queries.node {
+                    let NodeReport { memory_alarm, disk_alarm, .. } = report.unwrap_or_default();
+                    others.memory |= memory_alarm;
+                    others.disk |= disk_alarm;
+                }
+            }
+        }
+        looks = looks.wrapping_add(1);
+        let now = Alarms { memory: own.memory || others.memory, disk: own.disk || others.disk };
+        let changed = alarms.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+        if changed {
+            warn!(memory = now.memory, disk = now.disk, "alarms changed; publishers are blocked while any is raised");
+        }
+    }
+}

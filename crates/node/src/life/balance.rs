@@ -1,0 +1,99 @@
+//! Keeps leaderships spread: every live node leads about the same number of shards.
+//!
+//! Each leader looks at its own shards only. The place of a shard's leader is computed from the
+//! sorted list of live members, so that all nodes come to the same answer without talking.
+
+use crate::broker::Broker;
+use broker_model::ids::NodeId;
+use consensus::{Connectivity, GroupId};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, info};
+
+/// How long a hand-over may take.
+const TRANSFER: Duration = Duration::from_secs(3);
+/// The list of live members must have been the same for so many looks in a row.
+const STEADY_LOOKS: u32 = 2;
+
+/// Which of `live` (sorted) should lead shard number `shard` (from 1).
+#[must_use]
+pub fn wanted_leader(shard: u32, live: &[NodeId]) -> Option<NodeId> {
+    let at = (shard as usize).checked_sub(1)? % live.len().max(1);
+    live.get(at).copied()
+}
+
+/// Looks at the leaderships of this node every `interval`, and moves at most one at a time.
+pub async fn keep_balanced(broker: Arc<Broker>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_live = Vec::new();
+    let mut steady = 0;
+    loop {
+        ticks.tick().await;
+        let live = live_members(&broker);
+        if live == last_live {
+            steady += 1;
+        } else {
+            steady = 0;
+            last_live.clone_from(&live);
+        }
+        if steady >= STEADY_LOOKS {
+            move_one(&broker, &live).await;
+        }
+    }
+}
+
+fn live_members(broker: &Broker) -> Vec<NodeId> {
+    let connectivity = broker.consensus.peers().connectivity();
+    let connectivity = connectivity.borrow();
+    broker
+        .consensus
+        .members()
+        .keys()
+        .filter(|node| {
+            **node == broker.origin.node.0 || connectivity.get(node) == Some(&Connectivity::Connected)
+        })
+        .map(|node| NodeId(*node))
+        .collect()
+}
+
+async fn move_one(broker: &Broker, live: &[NodeId]) {
+    let me = broker.origin.node;
+    for group in broker.consensus.groups() {
+        let id = group.id();
+        if id == GroupId::CATALOG || !group.leadership().borrow().ready {
+            continue;
+        }
+        let Some(wanted) = wanted_leader(id.0, live).filter(|wanted| *wanted != me) else { continue };
+        let status = group.status();
+        let caught_up = status.voters.iter().any(|voter| voter.node() == wanted.0)
+            && status.matched.iter().any(|(member, matched)| {
+                let last = status.last_log.map(|position| position.index);
+                member.node() == wanted.0
+                    && matched.zip(last).is_some_and(|(matched, last)| matched + 1000 >= last)
+            });
+        if !caught_up {
+            continue;
+        }
+        info!(shard = id.0, to = %wanted, "moving leadership to spread the load");
+        if let Err(error) = group.transfer_leader(wanted.0, TRANSFER).await {
+            debug!(shard = id.0, to = %wanted, %error, "leadership not moved");
+        }
+        return;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaders_are_spread() {
+        let live = [NodeId(1), NodeId(2), NodeId(3)];
+        let leaders: Vec<u64> = (1..=8).filter_map(|shard| wanted_leader(shard, &live)).map(|n| n.0).collect();
+        assert_eq!(leaders, [1, 2, 3, 1, 2, 3, 1, 2]);
+        assert_eq!(wanted_leader(5, &[NodeId(7)]), Some(NodeId(7)));
+        assert_eq!(wanted_leader(5, &[]), None);
+        assert_eq!(wanted_leader(0, &live), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! The life of a node among others: start, catalog duties, leadership spread, alarms, clean stop.
+
+pub mod alarms;
+pub mod balance;
+pub mod events;
+pub mod membership;
+pub mod process;

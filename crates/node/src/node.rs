@@ -1,0 +1,375 @@
+//! A node from start to stop.
+
+use crate::auth::Authenticator;
+use crate::broker::{Alarms, Broker};
+use crate::catalog::machine::CatalogMachine;
+use crate::catalog::writer::CatalogWriter;
+use crate::config::Config;
+use crate::dead_letter;
+use crate::host::local::LocalHost;
+use crate::host::replica::ShardReplica;
+use crate::host::shard::{HostContext, ShardHost};
+use crate::host::{HostDirectory, HostInput};
+use crate::hub::connector::Connector;
+use crate::hub::Hub;
+use crate::life::alarms::{self, Watermarks};
+use crate::life::{balance, events, membership, process};
+use crate::listener::Listeners;
+use crate::metrics::Metrics;
+use crate::queries::NodeQueries;
+use crate::registry::Registry;
+use crate::report;
+use crate::rpc::connect::{HostConnector, Reach, ShardConnector};
+use crate::rpc::link_service::LinkService;
+use crate::rpc::peer_service::{PeerHandle, PeerService};
+use broker_model::ids::{NodeId, Origin, Placement, ShardId};
+use cluster_proto::node::v1::{link_server::LinkServer, peer_server::PeerServer};
+use consensus::{Consensus, GroupId, Leadership, Machine, MachineError};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+use storage::{LogStore, StateStore};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+/// Consumers of a silent node keep what they hold for so long.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Largest frame of a link.
+const LINK_DECODE_BYTES: usize = 576 << 20;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The stores on disk.
+    #[error(transparent)]
+    Storage(#[from] storage::StorageError),
+    /// Cluster port, identity, groups.
+    #[error(transparent)]
+    Consensus(#[from] consensus::StartError),
+    /// A port for clients.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// From the operating system.
+        error: std::io::Error,
+    },
+    /// The data directory.
+    #[error("cannot use the data directory {path}: {error}")]
+    DataDir {
+        /// The directory.
+        path: String,
+        /// From the operating system.
+        error: std::io::Error,
+    },
+    /// TLS files.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+/// A running node.
+pub struct Node {
+    broker: Arc<Broker>,
+    queries: Arc<NodeQueries>,
+    listeners: Mutex<Option<Listeners>>,
+    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+type ShardParts = (mpsc::UnboundedSender<HostInput>, mpsc::UnboundedReceiver<HostInput>);
+
+/// What the machine factory leaves for the hosts to be started later.
+#[derive(Default)]
+struct Replicas {
+    shards: Mutex<HashMap<u32, (Arc<ShardReplica>, ShardParts)>>,
+    catalog: Mutex<Option<Arc<CatalogMachine>>>,
+}
+
+impl Node {
+    /// Starts a node and returns when it serves clients. The process ends by `abort` when the
+    /// node cannot go on (a store or a Raft group has failed).
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        config: Config,
+        abort: Arc<dyn Fn(&str) + Send + Sync>,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        let config = Arc::new(config);
+        let started = Instant::now();
+        std::fs::create_dir_all(&config.data_dir).map_err(|error| StartError::DataDir {
+            path: config.data_dir.display().to_string(),
+            error,
+        })?;
+        let metrics = Arc::new(Metrics::default());
+        // The port is taken before anything else, and served when the node is ready.
+        let listeners = Listeners::bind(&config).await?;
+        let (log, state) = crate::stores::open(&config).await?;
+        {
+            let abort = Arc::clone(&abort);
+            log.on_poison(Box::new(move |error| abort(&format!("the log store has failed: {error}"))));
+        }
+
+        let (catalog_events, catalog_events_rx) = mpsc::unbounded_channel();
+        let (local_inbox, local_rx) = mpsc::unbounded_channel();
+        let hosts = Arc::new(HostDirectory::new(config.node_id, local_inbox));
+        let replicas = Arc::new(Replicas::default());
+        let peer_service = Arc::new(PeerService::default());
+        let consensus = start_consensus(
+            &config,
+            &log,
+            &state,
+            &metrics,
+            &hosts,
+            &replicas,
+            &peer_service,
+            catalog_events,
+            &abort,
+        )
+        .await?;
+        info!("waiting for the cluster");
+        consensus.formed().await?;
+        let identity = consensus.identity();
+        let origin = Origin { node: config.node_id, incarnation: identity.incarnation };
+
+        let no_group = || StartError::Consensus(consensus::StartError::Group {
+            group: 0,
+            reason: "the catalog's group is not running".into(),
+        });
+        let catalog_group = consensus.group(GroupId::CATALOG).ok_or_else(no_group)?;
+        let machine = replicas.catalog.lock().take().ok_or_else(no_group)?;
+        let (host_events, host_events_rx) = mpsc::unbounded_channel();
+        let context = HostContext {
+            node: config.node_id,
+            catalog: Arc::clone(&machine),
+            peers: consensus.peers().clone(),
+            events: host_events,
+            hand_over: config.timing.hand_over_timeout,
+            silence: SILENCE,
+            entry_bytes: config.storage.entry_bytes_max,
+            abort: Arc::clone(&abort),
+        };
+        let mut tasks = Vec::new();
+        tasks.push(tokio::spawn(LocalHost::new(context.clone(), local_rx).run()));
+        let mut leaderships: HashMap<ShardId, watch::Receiver<Leadership>> = HashMap::new();
+        for (group, (replica, (inbox, receiver))) in replicas.shards.lock().drain() {
+            let Some(raft) = consensus.group(GroupId(group)) else { continue };
+            leaderships.insert(ShardId(group), raft.leadership());
+            let host = ShardHost::new(context.clone(), replica, raft, receiver, inbox);
+            tasks.push(tokio::spawn(host.run()));
+        }
+
+        let reach = Reach { origin, hosts: Arc::clone(&hosts), peers: consensus.peers().clone() };
+        let connectors = Box::new(move |placement| -> Arc<dyn Connector> {
+            let leadership = match placement {
+                Placement::Shard(shard) => leaderships.get(&shard).cloned(),
+                Placement::Host(_) => None,
+            };
+            match (placement, leadership) {
+                (Placement::Host(node), _) => Arc::new(HostConnector::new(reach.clone(), node)),
+                (placement, Some(leadership)) => {
+                    Arc::new(ShardConnector::new(reach.clone(), placement, leadership))
+                }
+                (placement, None) => {
+                    // A shard that does not run here cannot come from a valid catalog.
+                    let (_, never) = watch::channel(Leadership::default());
+                    Arc::new(ShardConnector::new(reach.clone(), placement, never))
+                }
+            }
+        });
+        let hub = Hub::new(origin, config.timing.publish_timeout, connectors);
+        let writer = CatalogWriter::start(
+            origin,
+            catalog_group.clone(),
+            consensus.peers().clone(),
+            Arc::clone(&machine),
+            config.timing.publish_timeout,
+        );
+        let registry = Arc::new(Registry::default());
+        let (alarms_tx, alarms_rx) = watch::channel(Alarms::default());
+        let (ready_tx, ready_rx) = watch::channel(false);
+        let marks = Watermarks {
+            memory_bytes: {
+                let total = config.memory.total_bytes.unwrap_or_else(process::memory_limit);
+                (total as f64 * config.memory.high_watermark) as u64
+            },
+            disk_free_bytes: config.storage.disk_free_limit_bytes,
+            data_dir: config.data_dir.clone(),
+        };
+        let queries = Arc::new(NodeQueries {
+            node: config.node_id,
+            hosts: Arc::clone(&hosts),
+            registry: Arc::clone(&registry),
+            peers: consensus.peers().clone(),
+            report: report::reporter(
+                config.node_id,
+                started,
+                marks.clone(),
+                consensus.clone(),
+                Arc::clone(&metrics),
+            ),
+            close: {
+                let hub = Arc::clone(&hub);
+                Box::new(move |serial, reason| {
+                    hub.close_session(crate::hub::api::SessionId(serial), reason)
+                })
+            },
+        });
+        peer_service.open(catalog_group.clone(), Arc::clone(&machine), Arc::clone(&queries) as _);
+        let broker = Arc::new(Broker {
+            authenticator: Authenticator::new(config.loopback_users.clone()),
+            config: Arc::clone(&config),
+            origin,
+            machine,
+            writer,
+            catalog_group,
+            consensus: consensus.clone(),
+            hub,
+            metrics,
+            registry,
+            alarms: alarms_rx,
+            hosts,
+            log,
+            next_shard: AtomicUsize::new(0),
+            ready: ready_rx,
+        });
+        let dead_letters = dead_letter::start(Arc::clone(&broker));
+        tasks.push(tokio::spawn(events::follow_catalog(Arc::clone(&broker), catalog_events_rx)));
+        tasks.push(tokio::spawn(events::follow_hosts(
+            Arc::clone(&broker),
+            host_events_rx,
+            dead_letters,
+        )));
+        tasks.push(tokio::spawn(membership::watch_nodes(Arc::clone(&broker))));
+        tasks.push(tokio::spawn(membership::tell_hosts(Arc::clone(&broker))));
+        tasks.push(tokio::spawn(alarms::watch(marks, Arc::clone(&queries), alarms_tx)));
+        tasks.push(tokio::spawn(balance::keep_balanced(
+            Arc::clone(&broker),
+            config.timing.rebalance_interval,
+        )));
+        membership::introduce(&broker).await;
+        let listeners = listeners.serve(Arc::clone(&broker));
+        ready_tx.send_replace(true);
+        // Kept so that the node can be taken out of service before it stops.
+        tasks.push(tokio::spawn(async move {
+            ready_tx.closed().await;
+        }));
+        Ok(Self {
+            broker,
+            queries,
+            listeners: Mutex::new(Some(listeners)),
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// What sessions and the operator's interface use.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Questions about this and other nodes.
+    #[must_use]
+    pub fn queries(&self) -> &Arc<NodeQueries> {
+        &self.queries
+    }
+
+    /// Stops cleanly: takes no new clients, hands leaderships away, closes connections with
+    /// `CONNECTION_FORCED`, stops the groups. Bounded by the configured time.
+    pub async fn shutdown(&self) {
+        let bound = self.broker.config.timing.shutdown_timeout;
+        let deadline = tokio::time::Instant::now() + bound;
+        if tokio::time::timeout_at(deadline, self.drain(bound)).await.is_err() {
+            warn!("not everything was closed in time");
+        }
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+
+    async fn drain(&self, bound: Duration) {
+        let listeners = self.listeners.lock().take();
+        if let Some(listeners) = listeners {
+            listeners.stop_accepting();
+        }
+        self.broker.consensus.hand_over(bound / 3).await;
+        self.broker.hub.close_all_sessions("broker forced connection closure with reason 'shutdown'");
+        let sessions_end = tokio::time::Instant::now() + bound / 3;
+        while !self.broker.registry.connections().is_empty()
+            && tokio::time::Instant::now() < sessions_end
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.broker.consensus.shutdown().await;
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn start_consensus(
+    config: &Arc<Config>,
+    log: &LogStore,
+    state: &Arc<StateStore>,
+    metrics: &Arc<Metrics>,
+    hosts: &Arc<HostDirectory>,
+    replicas: &Arc<Replicas>,
+    peer_service: &Arc<PeerService>,
+    catalog_events: mpsc::UnboundedSender<Vec<broker_model::catalog::CatalogEvent>>,
+    abort: &Arc<dyn Fn(&str) + Send + Sync>,
+) -> Result<Consensus, StartError> {
+    let machines = {
+        let (state, metrics) = (Arc::clone(state), Arc::clone(metrics));
+        let (hosts, replicas) = (Arc::clone(hosts), Arc::clone(replicas));
+        Box::new(move |group: GroupId| -> Result<Arc<dyn Machine>, MachineError> {
+            if group == GroupId::CATALOG {
+                let machine =
+                    CatalogMachine::load(Arc::clone(&state), catalog_events.clone(), Arc::clone(&metrics))?;
+                *replicas.catalog.lock() = Some(Arc::clone(&machine));
+                return Ok(machine);
+            }
+            let (inbox, receiver) = mpsc::unbounded_channel();
+            let shard = ShardId(group.0);
+            let replica = ShardReplica::load(shard, Arc::clone(&state), inbox.clone())?;
+            hosts.add_shard(shard, inbox.clone());
+            replicas.shards.lock().insert(group.0, (Arc::clone(&replica), (inbox, receiver)));
+            Ok(replica)
+        })
+    };
+    let services = {
+        let hosts = Arc::clone(hosts);
+        let peer = PeerHandle(Arc::clone(peer_service));
+        Box::new(move |_: &consensus::PeerNet| {
+            let mut routes = tonic::service::Routes::builder();
+            routes.add_service(
+                LinkServer::new(LinkService { hosts })
+                    .max_decoding_message_size(LINK_DECODE_BYTES)
+                    .max_encoding_message_size(LINK_DECODE_BYTES),
+            );
+            routes.add_service(PeerServer::new(peer).max_decoding_message_size(64 << 20));
+            routes.routes()
+        })
+    };
+    let abort_group = {
+        let abort = Arc::clone(abort);
+        Arc::new(move |group: GroupId, reason: &str| {
+            abort(&format!("Raft group {group} has failed: {reason}"));
+        })
+    };
+    let parts = consensus::Parts {
+        log: log.clone(),
+        machines,
+        services: Some(services),
+        abort: abort_group,
+    };
+    Ok(Consensus::start(crate::stores::consensus_config(config), parts).await?)
+}
+
+/// A node's name in the operator's interface.
+#[must_use]
+pub fn node_name(node: NodeId) -> String {
+    Config::node_name(node)
+}

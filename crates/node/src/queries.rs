@@ -1,0 +1,272 @@
+//! Questions of the operator's view that a node answers about itself, asked over the cluster port
+//! so that any node can show all of them.
+
+use crate::host::{HostDirectory, HostInput, QueueReport};
+use crate::registry::{ConnectionEntry, Registry};
+use broker_model::ids::{NodeId, Placement, QueueId, ShardId};
+use cluster_proto::node::v1::{QueryRequest, peer_client::PeerClient};
+use consensus::PeerNet;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a node may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Answers questions about this node.
+pub trait Queries: Send + Sync {
+    /// JSON for a known question.
+    fn answer<'a>(&'a self, question: &'a str, arguments: &'a [u8]) -> BoxFuture<'a, Option<Vec<u8>>>;
+}
+
+/// A connection as other nodes see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ConnectionReport {
+    pub node: u64,
+    pub serial: u64,
+    pub name: String,
+    pub user: String,
+    pub vhost: String,
+    pub peer_host: String,
+    pub peer_port: u16,
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+    pub mechanism: String,
+    pub client_name: Option<String>,
+    pub client_properties: Vec<u8>,
+    pub connected_at_ms: u64,
+    pub frame_max: u32,
+    pub channel_max: u16,
+    pub heartbeat: u16,
+    pub state: String,
+    pub received: u64,
+    pub sent: u64,
+    pub channels: Vec<ChannelReport>,
+}
+
+/// A channel as other nodes see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ChannelReport {
+    pub number: u16,
+    pub consumers: i64,
+    pub prefetch: i64,
+    pub unacked: i64,
+    pub unconfirmed: i64,
+    pub confirms: bool,
+    pub transactional: bool,
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NodeReport {
+    pub node: u64,
+    pub version: String,
+    pub uptime_ms: u64,
+    pub memory_used: u64,
+    pub memory_limit: u64,
+    pub memory_alarm: bool,
+    pub disk_free: u64,
+    pub disk_free_limit: u64,
+    pub disk_alarm: bool,
+    pub connections: u64,
+    pub fd_used: u64,
+    pub fd_total: u64,
+    /// Groups that run here, with their state.
+    pub groups: Vec<GroupReport>,
+    pub counts: std::collections::BTreeMap<String, u64>,
+}
+
+/// One Raft group on one node.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct GroupReport {
+    pub group: u32,
+    pub term: u64,
+    pub leader: Option<u64>,
+    pub ready: bool,
+    pub committed: u64,
+    pub applied: u64,
+    pub last_log: u64,
+    pub checkpoint: u64,
+    pub purged: u64,
+    pub voters: Vec<u64>,
+    pub learners: Vec<u64>,
+}
+
+/// The questions of this node, and the way to ask all nodes.
+pub struct NodeQueries {
+    /// This node.
+    pub node: NodeId,
+    /// Hosts here.
+    pub hosts: Arc<HostDirectory>,
+    /// Connections here.
+    pub registry: Arc<Registry>,
+    /// Other nodes.
+    pub peers: PeerNet,
+    /// Makes the report on this node.
+    pub report: Box<dyn Fn() -> NodeReport + Send + Sync>,
+    /// Closes a connection of this node.
+    pub close: Box<dyn Fn(u64, &str) -> bool + Send + Sync>,
+}
+
+/// Arguments of `queues`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct QueuesQuestion {
+    /// Shard, 0 for local queues.
+    shard: u32,
+    /// Which queues; all if empty.
+    queues: Vec<u64>,
+}
+
+/// Arguments of `close`.
+#[derive(Debug, Serialize, Deserialize)]
+struct CloseQuestion {
+    serial: u64,
+    reason: String,
+}
+
+impl Queries for NodeQueries {
+    fn answer<'a>(&'a self, question: &'a str, arguments: &'a [u8]) -> BoxFuture<'a, Option<Vec<u8>>> {
+        async move {
+            match question {
+                "connections" => serde_json::to_vec(&self.connections_here()).ok(),
+                "node" => serde_json::to_vec(&(self.report)()).ok(),
+                "queues" => {
+                    let asked: QueuesQuestion = serde_json::from_slice(arguments).ok()?;
+                    serde_json::to_vec(&self.queues_here(asked.shard, asked.queues).await).ok()
+                }
+                "close" => {
+                    let asked: CloseQuestion = serde_json::from_slice(arguments).ok()?;
+                    serde_json::to_vec(&(self.close)(asked.serial, &asked.reason)).ok()
+                }
+                _ => None,
+            }
+        }
+        .boxed()
+    }
+}
+
+impl NodeQueries {
+    fn connections_here(&self) -> Vec<ConnectionReport> {
+        self.registry.connections().iter().map(|entry| report(self.node, entry)).collect()
+    }
+
+    async fn queues_here(&self, shard: u32, queues: Vec<u64>) -> Vec<QueueReport> {
+        let placement =
+            if shard == 0 { Placement::Host(self.node) } else { Placement::Shard(ShardId(shard)) };
+        let Some(inbox) = self.hosts.inbox(placement) else { return Vec::new() };
+        let (reply, answer) = oneshot::channel();
+        let queues = queues.into_iter().map(QueueId).collect();
+        if inbox.send(HostInput::Report { queues, reply }).is_err() {
+            return Vec::new();
+        }
+        tokio::time::timeout(TIMEOUT, answer).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        node: NodeId,
+        question: &str,
+        arguments: Vec<u8>,
+    ) -> Option<T> {
+        let answer = if node == self.node {
+            self.answer(question, &arguments).await?
+        } else {
+            let channel = self.peers.channel(node.0)?;
+            let request = QueryRequest { question: question.into(), arguments: arguments.into() };
+            let call = async {
+                PeerClient::new(channel).max_decoding_message_size(64 << 20).query(request).await
+            };
+            tokio::time::timeout(TIMEOUT, call).await.ok()?.ok()?.into_inner().answer.to_vec()
+        };
+        serde_json::from_slice(&answer).ok()
+    }
+
+    fn all_nodes(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.peers.addresses().keys().map(|node| NodeId(*node)).collect();
+        if !nodes.contains(&self.node) {
+            nodes.push(self.node);
+        }
+        nodes.sort_unstable();
+        nodes
+    }
+
+    /// Connections of all nodes that answer.
+    pub async fn connections(&self) -> Vec<ConnectionReport> {
+        let asked = self.all_nodes().into_iter().map(|node| self.ask(node, "connections", Vec::new()));
+        let answers: Vec<Option<Vec<ConnectionReport>>> = join_all(asked).await;
+        answers.into_iter().flatten().flatten().collect()
+    }
+
+    /// What every node says about itself; `None` for those that do not answer.
+    pub async fn nodes(&self) -> Vec<(NodeId, Option<NodeReport>)> {
+        let asked = self.all_nodes().into_iter().map(|node| async move {
+            (node, self.ask::<NodeReport>(node, "node", Vec::new()).await)
+        });
+        join_all(asked).await
+    }
+
+    /// Counts of queues at the host that serves them; empty if it does not answer.
+    pub async fn queues(&self, host: NodeId, placement: Placement, queues: &[QueueId]) -> Vec<QueueReport> {
+        let shard = match placement {
+            Placement::Shard(shard) => shard.0,
+            Placement::Host(_) => 0,
+        };
+        let asked = QueuesQuestion { shard, queues: queues.iter().map(|queue| queue.0).collect() };
+        let Ok(arguments) = serde_json::to_vec(&asked) else { return Vec::new() };
+        self.ask(host, "queues", arguments).await.unwrap_or_default()
+    }
+
+    /// Closes a connection wherever it is.
+    pub async fn close_connection(&self, node: NodeId, serial: u64, reason: &str) -> bool {
+        let asked = CloseQuestion { serial, reason: reason.to_owned() };
+        let Ok(arguments) = serde_json::to_vec(&asked) else { return false };
+        self.ask(node, "close", arguments).await.unwrap_or(false)
+    }
+}
+
+fn report(node: NodeId, entry: &ConnectionEntry) -> ConnectionReport {
+    ConnectionReport {
+        node: node.0,
+        serial: entry.session.0,
+        name: format!("{} -> {}", entry.peer, entry.local),
+        user: entry.user.to_string(),
+        vhost: entry.vhost.to_string(),
+        peer_host: entry.peer.ip().to_string(),
+        peer_port: entry.peer.port(),
+        host: entry.local.ip().to_string(),
+        port: entry.local.port(),
+        tls: entry.tls,
+        mechanism: entry.mechanism.to_owned(),
+        client_name: entry.client_name.clone(),
+        client_properties: entry.client_properties.to_vec(),
+        connected_at_ms: entry.connected_at_ms,
+        frame_max: entry.frame_max,
+        channel_max: entry.channel_max,
+        heartbeat: entry.heartbeat,
+        state: (*entry.state.lock()).to_owned(),
+        received: entry.received.value(),
+        sent: entry.sent.value(),
+        channels: entry
+            .channels
+            .lock()
+            .values()
+            .map(|channel| ChannelReport {
+                number: channel.number,
+                consumers: channel.consumers.value(),
+                prefetch: channel.prefetch.value(),
+                unacked: channel.unacked.value(),
+                unconfirmed: channel.unconfirmed.value(),
+                confirms: channel.confirms.value() != 0,
+                transactional: channel.transactional.value() != 0,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,61 @@
+//! Opens the two stores of a node and translates the configuration for the parts below.
+
+use crate::config::Config;
+use crate::node::StartError;
+use consensus::{CheckpointPolicy, ConsensusConfig, Secret, Timing};
+use std::sync::Arc;
+use storage::{LogOptions, LogStore, StateOptions, StateStore};
+
+/// Opens log and state in the data directory. Takes a moment; runs on a blocking thread.
+///
+/// # Errors
+/// The directory cannot be used or what is in it is damaged.
+pub async fn open(config: &Arc<Config>) -> Result<(LogStore, Arc<StateStore>), StartError> {
+    let config = Arc::clone(config);
+    let opened = tokio::task::spawn_blocking(move || {
+        let storage = &config.storage;
+        let log = LogStore::open(
+            config.data_dir.join("log"),
+            LogOptions { write_buffer_bytes: storage.log_write_buffer_bytes, ..LogOptions::default() },
+        )?;
+        let state = StateStore::open(
+            config.data_dir.join("state"),
+            StateOptions {
+                write_buffer_bytes: storage.state_write_buffer_bytes,
+                block_cache_bytes: config.memory.block_cache_bytes,
+                ..StateOptions::default()
+            },
+        )?;
+        Ok::<_, storage::StorageError>((log, Arc::new(state)))
+    });
+    match opened.await {
+        Ok(opened) => Ok(opened?),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// What the consensus layer needs of the configuration.
+#[must_use]
+pub fn consensus_config(config: &Config) -> ConsensusConfig {
+    let mut consensus = ConsensusConfig::new(config.node_id.0, &config.data_dir);
+    consensus.listen = config.cluster_listen;
+    consensus.advertise = config.cluster_advertise.clone();
+    consensus.peers = config.peers.iter().map(|peer| (peer.id.0, peer.address.clone())).collect();
+    consensus.join = config.join.iter().cloned().collect();
+    let secret = config.cluster_secret.as_ref().map_or("", |secret| secret.expose());
+    consensus.secret = Secret::new(secret.as_bytes().to_vec());
+    consensus.shards = config.sharding.shards;
+    consensus.timing = Timing {
+        heartbeat: config.timing.raft_heartbeat,
+        election_min: config.timing.raft_election_min,
+        election_max: config.timing.raft_election_max,
+        ..Timing::default()
+    };
+    consensus.checkpoint = CheckpointPolicy {
+        log_bytes: config.storage.checkpoint_bytes,
+        dirty_for: config.storage.checkpoint_interval,
+        lag_bytes: config.storage.log_keep_bytes,
+        ..CheckpointPolicy::default()
+    };
+    consensus
+}
