@@ -1,5 +1,87 @@
 //! The catalog: everything the cluster knows except messages.
+//!
+//! A pure state machine over [`CatalogCommand`]s, held in memory by every node. Commands are applied
+//! in log order by [`Catalog::apply`]; between them it is read by everyone ([`read`], [`check`],
+//! [`crate::routing`]). Nothing here reads a clock or draws a random number, so replicas agree.
+//!
+//! Not here: how commands are replicated, messages, password hashing, sessions.
 
+pub(crate) mod apply;
+pub(crate) mod arguments;
+mod check;
+mod command;
+mod error;
+mod event;
+mod nodes;
+mod password;
+mod permission;
+mod policy;
+mod read;
+mod record;
+mod replay;
 pub mod settings;
+mod topology;
+mod users;
+mod vhost;
 
+pub use arguments::{DEDUPLICATION_HEADER, QueueArguments, TIME_MAX_MS};
+pub use check::strip_line_ends;
+pub use command::{
+    BindingSpec, Bootstrap, CatalogAnswer, CatalogCommand, CatalogEntry, CatalogReply,
+    CatalogRequest, Destination, ExchangeSpec, Name, PermissionSpec, PolicySpec, QueueSpec,
+    RequestKey, TopicPermissionSpec, UserSpec, VhostSpec,
+};
+pub use error::{CatalogError, Resource, ResourceKind};
+pub use event::CatalogEvent;
+pub use password::{PasswordAlgorithm, PasswordHash};
+pub use permission::{
+    Pattern, Permission, Permissions, TopicPattern, TopicPermissions, TopicVariables,
+};
+pub use policy::{ApplyTo, Policy, PolicyValue};
+pub use record::{
+    BindingRecord, EffectiveSettings, ExchangeRecord, Limits, NodeRecord, NodeState, QueueRecord,
+    UserRecord, VhostRecord,
+};
 pub use settings::{Deduplication, Overflow, QueueSettings, QueueType};
+
+use crate::ids::{ConnectionId, NodeId, QueueId};
+use hashbrown::{HashMap, HashSet};
+use replay::Replays;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use users::User;
+use vhost::Vhost;
+
+type Hasher = foldhash::fast::RandomState;
+
+/// The catalog.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Index of the last log entry applied.
+    version: u64,
+    cluster_id: Option<Name>,
+    cluster_name: Option<Name>,
+    shards: u32,
+    vhosts: HashMap<Name, Box<Vhost>, Hasher>,
+    users: BTreeMap<Name, User>,
+    /// JSON text by name.
+    global_parameters: BTreeMap<Name, Name>,
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    /// Latest start of each node that has been announced.
+    starts: BTreeMap<NodeId, u64>,
+    queues: HashMap<QueueId, Arc<QueueRecord>, Hasher>,
+    exclusive: BTreeMap<ConnectionId, BTreeSet<QueueId>>,
+    /// Queues in the memory of one node.
+    hosted: BTreeMap<NodeId, BTreeSet<QueueId>>,
+    /// Equal settings are held once.
+    settings: HashSet<Arc<EffectiveSettings>, Hasher>,
+    replays: Replays,
+}
+
+impl Catalog {
+    /// An empty catalog, before the first entry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}

@@ -1,0 +1,405 @@
+//! Arguments of queues: which exist, what values they take, and when two declarations are alike.
+
+use super::command::Name;
+use super::error::{CatalogError, Resource};
+use super::settings::{Deduplication, Overflow, QueueType};
+use amqp_codec::{FieldTable, FieldValue};
+
+/// Upper bound of every argument that is a time, ms (ten years).
+pub const TIME_MAX_MS: i64 = 315_360_000_000;
+
+/// Header that holds a message's identity for deduplication, unless the queue names another.
+pub const DEDUPLICATION_HEADER: &str = "x-deduplication-header";
+
+/// Identities that a deduplicating queue remembers unless it says otherwise.
+const DEDUPLICATION_CACHE_SIZE: u32 = 10_000;
+
+/// Most identities that a deduplicating queue may ask to remember.
+const DEDUPLICATION_CACHE_MAX: i64 = 10_000_000;
+
+/// The arguments of a queue that mean something to us.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueArguments {
+    /// `x-queue-type`, if given.
+    pub queue_type: Option<QueueType>,
+    /// `x-message-ttl`.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`.
+    pub expires_ms: Option<u64>,
+    /// `x-max-length`.
+    pub max_length: Option<u64>,
+    /// `x-max-length-bytes`.
+    pub max_length_bytes: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Option<Overflow>,
+    /// `x-dead-letter-exchange`.
+    pub dead_letter_exchange: Option<Name>,
+    /// `x-dead-letter-routing-key`.
+    pub dead_letter_routing_key: Option<Name>,
+    /// `x-max-priority`.
+    pub max_priority: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-delivery-limit`; -1 is no limit.
+    pub delivery_limit: Option<u64>,
+    /// `x-consumer-timeout`.
+    pub consumer_timeout_ms: Option<u64>,
+    /// `x-message-deduplication` and its companions.
+    pub deduplication: Option<Deduplication>,
+}
+
+/// How a value is checked.
+#[derive(Clone, Copy)]
+enum Rule {
+    /// Integer from 0.
+    Count,
+    /// Integer from 0 to [`TIME_MAX_MS`].
+    Time,
+    /// Integer from 1 to [`TIME_MAX_MS`].
+    PositiveTime,
+    /// Integer from -1.
+    DeliveryLimit,
+    /// Integer from 0 to 255.
+    Priority,
+    /// Integer from 1.
+    GroupSize,
+    /// Truth value.
+    Bool,
+    /// Text.
+    Text,
+    /// Text that names a behaviour.
+    Overflow,
+    /// `at-most-once`, `at-least-once`.
+    Strategy,
+    /// `client-local`, `balanced`.
+    Locator,
+    /// Anything: kept, never acted upon.
+    Ignored,
+}
+
+/// An argument: its name, how it is checked, and which types have it.
+struct Known {
+    name: &'static str,
+    rule: Rule,
+    classic: bool,
+    quorum: bool,
+}
+
+const fn both(name: &'static str, rule: Rule) -> Known {
+    Known { name, rule, classic: true, quorum: true }
+}
+
+const fn classic(name: &'static str, rule: Rule) -> Known {
+    Known { name, rule, classic: true, quorum: false }
+}
+
+const fn quorum(name: &'static str, rule: Rule) -> Known {
+    Known { name, rule, classic: false, quorum: true }
+}
+
+/// In the order in which redeclarations compare them. `x-delivery-limit` and `x-consumer-timeout`
+/// belong to quorum queues in RabbitMQ; here they work on both types.
+const KNOWN: [Known; 26] = [
+    both("x-expires", Rule::PositiveTime),
+    both("x-message-ttl", Rule::Time),
+    both("x-dead-letter-exchange", Rule::Text),
+    both("x-dead-letter-routing-key", Rule::Text),
+    both("x-max-length", Rule::Count),
+    both("x-max-length-bytes", Rule::Count),
+    classic("x-max-priority", Rule::Priority),
+    both("x-overflow", Rule::Overflow),
+    both("x-single-active-consumer", Rule::Bool),
+    both("x-queue-leader-locator", Rule::Locator),
+    classic("x-queue-mode", Rule::Ignored),
+    classic("x-queue-version", Rule::Ignored),
+    classic("x-queue-master-locator", Rule::Ignored),
+    quorum("x-dead-letter-strategy", Rule::Strategy),
+    both("x-delivery-limit", Rule::DeliveryLimit),
+    quorum("x-quorum-initial-group-size", Rule::GroupSize),
+    quorum("x-quorum-target-group-size", Rule::GroupSize),
+    both("x-consumer-timeout", Rule::Time),
+    quorum("x-consumer-disconnected-timeout", Rule::Time),
+    quorum("x-max-in-memory-length", Rule::Ignored),
+    quorum("x-max-in-memory-bytes", Rule::Ignored),
+    both("x-message-deduplication", Rule::Bool),
+    both("x-cache-size", Rule::GroupSize),
+    both("x-cache-ttl", Rule::PositiveTime),
+    both("x-deduplication-header", Rule::Text),
+    quorum("x-delayed-retry-type", Rule::Ignored),
+];
+
+/// Arguments of streams only; a queue of another type may not have them.
+const STREAM_ONLY: [&str; 4] = [
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
+    "x-initial-cluster-size",
+];
+
+impl QueueArguments {
+    /// Reads arguments that have been checked; what is not understood is left out.
+    #[must_use]
+    pub fn read(table: &FieldTable) -> Self {
+        let mut read = Self::default();
+        let mut wants_deduplication = false;
+        let mut header = None;
+        let mut cache_size = None;
+        let mut cache_ttl_ms = None;
+        for entry in table {
+            let value = entry.value();
+            let number = || value.as_integer().and_then(|n| u64::try_from(n).ok());
+            let text = || value.as_text().map(Name::from);
+            match entry.key_bytes() {
+                b"x-queue-type" => read.queue_type = value.as_text().and_then(QueueType::parse),
+                b"x-message-ttl" => read.message_ttl_ms = number(),
+                b"x-expires" => read.expires_ms = number(),
+                b"x-max-length" => read.max_length = number(),
+                b"x-max-length-bytes" => read.max_length_bytes = number(),
+                b"x-overflow" => read.overflow = value.as_text().and_then(Overflow::parse),
+                b"x-dead-letter-exchange" => read.dead_letter_exchange = text(),
+                b"x-dead-letter-routing-key" => read.dead_letter_routing_key = text(),
+                b"x-max-priority" => {
+                    read.max_priority = number().and_then(|n| u8::try_from(n).ok());
+                }
+                b"x-single-active-consumer" => {
+                    read.single_active_consumer = value.as_bool().unwrap_or(false);
+                }
+                b"x-delivery-limit" => read.delivery_limit = number(),
+                b"x-consumer-timeout" => read.consumer_timeout_ms = number(),
+                b"x-message-deduplication" => {
+                    wants_deduplication = value.as_bool().unwrap_or(false);
+                }
+                b"x-deduplication-header" => header = text(),
+                b"x-cache-size" => cache_size = number().and_then(|n| u32::try_from(n).ok()),
+                b"x-cache-ttl" => cache_ttl_ms = number(),
+                _ => {}
+            }
+        }
+        read.deduplication = wants_deduplication.then(|| Deduplication {
+            header: header.unwrap_or_else(|| DEDUPLICATION_HEADER.into()),
+            cache_size: cache_size.unwrap_or(DEDUPLICATION_CACHE_SIZE),
+            cache_ttl_ms,
+        });
+        read
+    }
+}
+
+/// What a declaration asks for, apart from its name and arguments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Properties {
+    pub(crate) durable: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) auto_delete: bool,
+}
+
+/// The type that a declaration makes: what it says, else the vhost's default where the properties
+/// permit it, else classic.
+pub(crate) fn queue_type(
+    queue: &Resource,
+    properties: Properties,
+    arguments: &FieldTable,
+    default: Option<&str>,
+) -> Result<QueueType, CatalogError> {
+    if let Some(value) = arguments.get("x-queue-type") {
+        let refused = |reason: String| {
+            Err(CatalogError::InvalidArgument {
+                argument: "x-queue-type".into(),
+                resource: queue.clone(),
+                reason: reason.into(),
+            })
+        };
+        return match value.as_text() {
+            None => refused(format!("\"expected string, got {}\"", value.type_name())),
+            Some(name) => match QueueType::parse(name) {
+                Some(queue_type) => Ok(queue_type),
+                None if name == "stream" => {
+                    refused("\"queue type 'stream' is not supported by this broker\"".into())
+                }
+                None => refused(format!("\"unsupported queue type '{name}'\"")),
+            },
+        };
+    }
+    let permitted = properties.durable && !properties.exclusive && !properties.auto_delete;
+    Ok(default.filter(|_| permitted).and_then(QueueType::parse).unwrap_or_default())
+}
+
+/// Checks properties and arguments of a new queue.
+pub(crate) fn check(
+    queue: &Resource,
+    queue_type: QueueType,
+    properties: Properties,
+    arguments: &FieldTable,
+) -> Result<(), CatalogError> {
+    if queue_type == QueueType::Quorum {
+        let refused =
+            |property| Err(CatalogError::InvalidProperty { property, resource: queue.clone() });
+        if properties.exclusive {
+            return refused("exclusive-owner");
+        }
+        if properties.auto_delete {
+            return refused("auto-delete");
+        }
+        if !properties.durable {
+            return refused("non-durable");
+        }
+    }
+    for entry in arguments {
+        let key = entry.key();
+        let known = KNOWN.iter().find(|known| known.name == &*key);
+        let of_this_type = known.is_none_or(|known| has(known, queue_type));
+        if !of_this_type || STREAM_ONLY.contains(&&*key) {
+            return Err(CatalogError::ArgumentOfOtherType {
+                argument: (*key).into(),
+                resource: queue.clone(),
+                queue_type,
+            });
+        }
+        let Some(known) = known else { continue };
+        check_value(known, queue_type, &entry.value()).map_err(|reason| {
+            CatalogError::InvalidArgument {
+                argument: known.name.into(),
+                resource: queue.clone(),
+                reason: reason.into(),
+            }
+        })?;
+    }
+    if arguments.contains_key("x-dead-letter-routing-key")
+        && !arguments.contains_key("x-dead-letter-exchange")
+    {
+        return Err(CatalogError::InvalidArgument {
+            argument: "x-dead-letter-routing-key".into(),
+            resource: queue.clone(),
+            reason: "routing_key_but_no_dlx_defined".into(),
+        });
+    }
+    Ok(())
+}
+
+const fn has(known: &Known, queue_type: QueueType) -> bool {
+    match queue_type {
+        QueueType::Classic => known.classic,
+        QueueType::Quorum => known.quorum,
+    }
+}
+
+/// Checks one value; the error is the reason as texts print it.
+fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Result<(), String> {
+    let integer = || {
+        value.as_integer().ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
+    };
+    let text = || {
+        value.as_long_str().ok_or_else(|| format!("{{unacceptable_type,{}}}", value.type_name()))
+    };
+    let range = |number: i64, from: i64, to: i64| match number {
+        0 if from == 1 => Err("{value_zero,0}".to_string()),
+        n if n < from => Err(format!("{{value_negative,{n}}}")),
+        n if n > to => Err(format!("{{max_value_exceeded,{n}}}")),
+        _ => Ok(()),
+    };
+    match known.rule {
+        Rule::Count => range(integer()?, 0, i64::MAX),
+        Rule::Time => range(integer()?, 0, TIME_MAX_MS).map_err(time_reason),
+        Rule::PositiveTime => range(integer()?, 1, TIME_MAX_MS).map_err(time_reason),
+        Rule::DeliveryLimit => range(integer()?, -1, i64::MAX),
+        Rule::Priority => range(integer()?, 0, 255),
+        Rule::GroupSize => {
+            let most = if known.name == "x-cache-size" { DEDUPLICATION_CACHE_MAX } else { i64::MAX };
+            range(integer()?, 1, most)
+        }
+        Rule::Bool => match value.as_bool() {
+            Some(_) => Ok(()),
+            None => Err(format!("\"expected boolean, got {}\"", value.type_name())),
+        },
+        Rule::Text => text().and_then(|bytes| match std::str::from_utf8(bytes) {
+            Ok(text) if text.len() <= 255 => Ok(()),
+            Ok(_) => Err("\"longer than 255 bytes\"".to_string()),
+            Err(_) => Err("\"not valid UTF-8\"".to_string()),
+        }),
+        Rule::Overflow => match Overflow::parse(&String::from_utf8_lossy(text()?)) {
+            Some(Overflow::RejectPublishDlx) if queue_type == QueueType::Quorum => {
+                Err("invalid_overflow".to_string())
+            }
+            Some(_) => Ok(()),
+            None => Err("invalid_overflow".to_string()),
+        },
+        Rule::Strategy => match &text()?[..] {
+            b"at-most-once" | b"at-least-once" => Ok(()),
+            _ => Err("invalid_dlx_strategy".to_string()),
+        },
+        Rule::Locator => match &text()?[..] {
+            b"client-local" | b"balanced" | b"random" | b"least-leaders" => Ok(()),
+            _ => Err("invalid_queue_leader_locator".to_string()),
+        },
+        Rule::Ignored => Ok(()),
+    }
+}
+
+/// Times above the bound are "too large" rather than "exceeded".
+fn time_reason(reason: String) -> String {
+    reason.replace("max_value_exceeded", "value_too_large")
+}
+
+/// Compares a redeclaration's arguments with those in force. Arguments that are unknown or belong
+/// to another type are not compared, `x-queue-type` is compared as the type it stands for.
+pub(crate) fn check_equivalent(
+    queue: &Resource,
+    queue_type: QueueType,
+    current: &FieldTable,
+    received: &FieldTable,
+) -> Result<(), CatalogError> {
+    if current.raw() == received.raw() {
+        return Ok(());
+    }
+    for known in KNOWN.iter().filter(|known| has(known, queue_type)) {
+        if !matches!(known.rule, Rule::Ignored) {
+            let (current, received) = (current.get(known.name), received.get(known.name));
+            check_value_equivalent(queue, known.name, current.as_ref(), received.as_ref())?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares one argument.
+pub(crate) fn check_value_equivalent(
+    resource: &Resource,
+    key: &str,
+    current: Option<&FieldValue>,
+    received: Option<&FieldValue>,
+) -> Result<(), CatalogError> {
+    let (received, current) = match (received, current) {
+        (None, None) => return Ok(()),
+        (Some(received), Some(current)) if received.equivalent(current) => return Ok(()),
+        (Some(received), Some(current)) => {
+            (format!("'{}'", printed(received)), format!("'{}'", printed(current)))
+        }
+        (received, current) => (phrase(received), phrase(current)),
+    };
+    Err(CatalogError::Inequivalent {
+        key: key.into(),
+        resource: resource.clone(),
+        received: received.into(),
+        current: current.into(),
+    })
+}
+
+fn phrase(value: Option<&FieldValue>) -> String {
+    value.map_or_else(
+        || "none".into(),
+        |value| format!("the value '{}' of type '{}'", printed(value), value.type_name()),
+    )
+}
+
+/// A value for a text.
+pub(crate) fn printed(value: &FieldValue) -> String {
+    match value {
+        FieldValue::Bool(value) => value.to_string(),
+        FieldValue::LongStr(bytes) | FieldValue::ByteArray(bytes) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+        FieldValue::F32(value) => value.to_string(),
+        FieldValue::F64(value) => value.to_string(),
+        FieldValue::Timestamp(value) => value.to_string(),
+        FieldValue::Void => "undefined".into(),
+        other => other.as_integer().map_or_else(|| format!("{other:?}"), |n| n.to_string()),
+    }
+}

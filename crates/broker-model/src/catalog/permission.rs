@@ -1,0 +1,193 @@
+//! What users may do: regular expressions over names, compiled once.
+
+use super::command::Name;
+use super::error::CatalogError;
+use regex::{Regex, RegexBuilder};
+
+/// Memory that one compiled expression may take. Expressions come from operators, but a mistake in
+/// one must not take the node down.
+const COMPILED_MAX: usize = 1 << 20;
+
+/// The three permissions of AMQP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Permission {
+    /// Declare and delete.
+    Configure,
+    /// Publish, bind to a destination.
+    Write,
+    /// Consume, get, purge, bind from a source.
+    Read,
+}
+
+impl Permission {
+    /// The word in texts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configure => "configure",
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// A compiled expression: an unanchored search; empty matches the empty name only.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    source: Name,
+    matcher: Matcher,
+}
+
+#[derive(Debug, Clone)]
+enum Matcher {
+    Empty,
+    Everything,
+    Regex(Box<Regex>),
+    /// It does not compile (here): it matches nothing.
+    Broken,
+}
+
+impl Pattern {
+    /// Compiles `source`; one that does not compile matches nothing. (It has been checked when it
+    /// was proposed; that this version of the program cannot read it must not make replicas differ.)
+    #[must_use]
+    pub fn new(source: Name) -> Self {
+        let matcher = match &*source {
+            "" => Matcher::Empty,
+            ".*" | "^.*" | ".*$" | "^.*$" => Matcher::Everything,
+            other => match compile(other) {
+                Ok(regex) => Matcher::Regex(Box::new(regex)),
+                Err(_) => Matcher::Broken,
+            },
+        };
+        Self { source, matcher }
+    }
+
+    /// Whether `source` is a usable expression.
+    pub fn check(source: &str) -> Result<(), CatalogError> {
+        compile(source).map(drop).map_err(|error| {
+            CatalogError::Invalid(format!("invalid regular expression '{source}': {error}").into())
+        })
+    }
+
+    /// Whether it matches.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        match &self.matcher {
+            Matcher::Empty => name.is_empty(),
+            Matcher::Everything => true,
+            Matcher::Regex(regex) => regex.is_match(name),
+            Matcher::Broken => false,
+        }
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn source(&self) -> &Name {
+        &self.source
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Pattern {}
+
+fn compile(source: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(source).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build()
+}
+
+/// What one user may do in one vhost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// Declare and delete.
+    pub configure: Pattern,
+    /// Publish, bind to a destination.
+    pub write: Pattern,
+    /// Consume, get, purge, bind from a source.
+    pub read: Pattern,
+}
+
+impl Permissions {
+    /// Whether `permission` covers `name`. The default exchange is named `amq.default` here.
+    #[must_use]
+    pub fn allow(&self, permission: Permission, name: &str) -> bool {
+        match permission {
+            Permission::Configure => self.configure.matches(name),
+            Permission::Write => self.write.matches(name),
+            Permission::Read => self.read.matches(name),
+        }
+    }
+}
+
+/// Which topics a user may use at one exchange. `{username}`, `{vhost}` and `{client_id}` stand
+/// for the session's values; expressions with such variables are compiled when used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPermissions {
+    /// Exchange.
+    pub exchange: Name,
+    /// Routing keys to publish with.
+    pub write: TopicPattern,
+    /// Routing keys to bind with.
+    pub read: TopicPattern,
+}
+
+/// An expression over routing keys that may hold variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicPattern {
+    /// Without variables.
+    Plain(Pattern),
+    /// With variables.
+    Template(Name),
+}
+
+/// What variables in topic permissions stand for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TopicVariables<'a> {
+    /// `{username}`.
+    pub username: &'a str,
+    /// `{vhost}`.
+    pub vhost: &'a str,
+    /// `{client_id}`.
+    pub client_id: &'a str,
+}
+
+impl TopicPattern {
+    /// Compiles what can be compiled now.
+    #[must_use]
+    pub fn new(source: Name) -> Self {
+        let variable = ["{username}", "{vhost}", "{client_id}"];
+        if variable.iter().any(|name| source.contains(name)) {
+            Self::Template(source)
+        } else {
+            Self::Plain(Pattern::new(source))
+        }
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn source(&self) -> &Name {
+        match self {
+            Self::Plain(pattern) => pattern.source(),
+            Self::Template(source) => source,
+        }
+    }
+
+    /// Whether it matches. The values of variables are taken literally.
+    #[must_use]
+    pub fn matches(&self, topic: &str, variables: TopicVariables<'_>) -> bool {
+        match self {
+            Self::Plain(pattern) => pattern.matches(topic),
+            Self::Template(source) => {
+                let filled = source
+                    .replace("{username}", &regex::escape(variables.username))
+                    .replace("{vhost}", &regex::escape(variables.vhost))
+                    .replace("{client_id}", &regex::escape(variables.client_id));
+                Pattern::new(filled.into()).matches(topic)
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Policies: settings by name pattern, merged with the arguments of each queue and exchange.
+
+use super::arguments::QueueArguments;
+use super::command::{Name, PolicySpec};
+use super::error::CatalogError;
+use super::permission::Pattern;
+use super::record::EffectiveSettings;
+use super::settings::{Overflow, QueueSettings, QueueType};
+
+/// A value in a policy's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PolicyValue {
+    /// A number.
+    Integer(i64),
+    /// A string.
+    Text(Name),
+    /// A truth value.
+    Bool(bool),
+    /// Anything else, as JSON text.
+    Json(Name),
+}
+
+impl PolicyValue {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Self::Integer(value) => u64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> Option<&Name> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// What a policy applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ApplyTo {
+    /// Queues and exchanges.
+    All,
+    /// Queues of any type.
+    Queues,
+    /// Exchanges.
+    Exchanges,
+    /// Queues declared classic.
+    ClassicQueues,
+    /// Queues declared quorum.
+    QuorumQueues,
+    /// Streams: accepted, matches nothing.
+    Streams,
+}
+
+impl ApplyTo {
+    /// Reads the word used by the HTTP API and definition files.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "all" => Self::All,
+            "queues" => Self::Queues,
+            "exchanges" => Self::Exchanges,
+            "classic_queues" => Self::ClassicQueues,
+            "quorum_queues" => Self::QuorumQueues,
+            "streams" => Self::Streams,
+            _ => return None,
+        })
+    }
+
+    /// The word used by the HTTP API and definition files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Queues => "queues",
+            Self::Exchanges => "exchanges",
+            Self::ClassicQueues => "classic_queues",
+            Self::QuorumQueues => "quorum_queues",
+            Self::Streams => "streams",
+        }
+    }
+
+    const fn covers_queue(self, queue_type: QueueType) -> bool {
+        match self {
+            Self::All | Self::Queues => true,
+            Self::ClassicQueues => matches!(queue_type, QueueType::Classic),
+            Self::QuorumQueues => matches!(queue_type, QueueType::Quorum),
+            Self::Exchanges | Self::Streams => false,
+        }
+    }
+
+    const fn covers_exchange(self) -> bool {
+        matches!(self, Self::All | Self::Exchanges)
+    }
+}
+
+/// A policy or operator policy of a vhost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Name.
+    pub name: Name,
+    /// Names it applies to.
+    pub pattern: Pattern,
+    /// Kinds it applies to.
+    pub apply_to: ApplyTo,
+    /// The highest that matches counts.
+    pub priority: i64,
+    /// Keys and values, sorted by key.
+    pub definition: Vec<(Name, PolicyValue)>,
+}
+
+impl Policy {
+    /// From a command; what is wrong with it has been refused by [`check_policy`].
+    pub(crate) fn from_spec(spec: &PolicySpec) -> Self {
+        let mut definition = spec.definition.clone();
+        definition.sort_by(|a, b| a.0.cmp(&b.0));
+        definition.dedup_by(|a, b| a.0 == b.0);
+        Self {
+            name: spec.name.clone(),
+            pattern: Pattern::new(spec.pattern.clone()),
+            apply_to: ApplyTo::parse(&spec.apply_to).unwrap_or(ApplyTo::All),
+            priority: spec.priority,
+            definition,
+        }
+    }
+
+    /// The value under `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&PolicyValue> {
+        self.definition.iter().find(|(name, _)| &**name == key).map(|(_, value)| value)
+    }
+
+    /// The text under `key`.
+    pub(crate) fn text(&self, key: &str) -> Option<Name> {
+        self.get(key)?.text().cloned()
+    }
+}
+
+/// The policy among `policies` that counts for a queue: the highest priority, then the first name.
+pub(crate) fn policy_for_queue<'a>(
+    policies: impl Iterator<Item = &'a Policy>,
+    name: &str,
+    queue_type: QueueType,
+) -> Option<&'a Policy> {
+    strongest(policies.filter(|p| p.apply_to.covers_queue(queue_type) && p.pattern.matches(name)))
+}
+
+/// The policy among `policies` that counts for an exchange.
+pub(crate) fn policy_for_exchange<'a>(
+    policies: impl Iterator<Item = &'a Policy>,
+    name: &str,
+) -> Option<&'a Policy> {
+    strongest(policies.filter(|p| p.apply_to.covers_exchange() && p.pattern.matches(name)))
+}
+
+fn strongest<'a>(matching: impl Iterator<Item = &'a Policy>) -> Option<&'a Policy> {
+    matching.min_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)))
+}
+
+/// Merges arguments, policy and operator policy: the lowest of numeric limits; of everything else
+/// operator policy before argument before policy (on quorum queues policy before argument for
+/// the overflow behaviour).
+pub(crate) fn merge(
+    arguments: &QueueArguments,
+    queue_type: QueueType,
+    auto_delete: bool,
+    policy: Option<&Policy>,
+    operator: Option<&Policy>,
+) -> EffectiveSettings {
+    let lowest = |argument: Option<u64>, key: &str| {
+        let of = |policy: Option<&Policy>| policy?.get(key)?.number();
+        [argument, of(policy), of(operator)].into_iter().flatten().min()
+    };
+    let first = |argument: Option<&Name>, key: &str| {
+        let of = |policy: Option<&Policy>| policy?.get(key)?.text().cloned();
+        of(operator).or_else(|| argument.cloned()).or_else(|| of(policy))
+    };
+    let overflow_of =
+        |policy: Option<&Policy>| policy?.get("overflow")?.text().and_then(|t| Overflow::parse(t));
+    let overflow = match queue_type {
+        QueueType::Classic => {
+            overflow_of(operator).or(arguments.overflow).or_else(|| overflow_of(policy))
+        }
+        QueueType::Quorum => {
+            overflow_of(operator).or_else(|| overflow_of(policy)).or(arguments.overflow)
+        }
+    };
+    let dead_letter_exchange =
+        first(arguments.dead_letter_exchange.as_ref(), "dead-letter-exchange");
+    let settings = QueueSettings {
+        queue_type,
+        message_ttl_ms: lowest(arguments.message_ttl_ms, "message-ttl"),
+        expires_ms: lowest(arguments.expires_ms, "expires").filter(|ms| *ms > 0),
+        max_length: lowest(arguments.max_length, "max-length"),
+        max_length_bytes: lowest(arguments.max_length_bytes, "max-length-bytes"),
+        overflow: overflow.unwrap_or_default(),
+        dead_letter_routing_key: first(
+            arguments.dead_letter_routing_key.as_ref(),
+            "dead-letter-routing-key",
+        )
+        .filter(|_| dead_letter_exchange.is_some()),
+        dead_letter_exchange,
+        max_priority: arguments.max_priority,
+        single_active_consumer: arguments.single_active_consumer,
+        delivery_limit: lowest(arguments.delivery_limit, "delivery-limit"),
+        consumer_timeout_ms: lowest(arguments.consumer_timeout_ms, "consumer-timeout"),
+        auto_delete,
+        deduplication: arguments.deduplication.clone(),
+    };
+    EffectiveSettings {
+        settings,
+        policy: policy.map(|p| p.name.clone()),
+        operator_policy: operator.map(|p| p.name.clone()),
+    }
+}
+
+/// Keys whose values are numbers from 0.
+const NUMBERS: [&str; 6] = [
+    "message-ttl",
+    "expires",
+    "max-length",
+    "max-length-bytes",
+    "delivery-limit",
+    "consumer-timeout",
+];
+
+/// Keys whose values are text.
+const TEXTS: [&str; 5] = [
+    "dead-letter-exchange",
+    "dead-letter-routing-key",
+    "overflow",
+    "alternate-exchange",
+    "dead-letter-strategy",
+];
+
+/// What an operator policy may hold.
+const OPERATOR_KEYS: [&str; 7] = [
+    "expires",
+    "message-ttl",
+    "max-length",
+    "max-length-bytes",
+    "overflow",
+    "delivery-limit",
+    "consumer-timeout",
+];
+
+/// Whether a policy makes sense. Unknown keys are accepted (files exported from elsewhere hold
+/// some) unless they are known not to be settable.
+pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
+    let invalid = |text: String| Err(CatalogError::Invalid(text.into()));
+    Pattern::check(&spec.pattern)?;
+    if ApplyTo::parse(&spec.apply_to).is_none() {
+        return invalid(format!("apply-to '{}' is not known", spec.apply_to));
+    }
+    if spec.definition.is_empty() {
+        return invalid("no policy provided".into());
+    }
+    for (key, value) in &spec.definition {
+        let key = &**key;
+        if spec.operator && !OPERATOR_KEYS.contains(&key) {
+            return invalid(format!("[{{<<\"{key}\">>,...}}] are not recognised policy settings"));
+        }
+        if ["queue-type", "max-priority", "single-active-consumer"].contains(&key) {
+            return invalid(format!("'{key}' cannot be set by a policy"));
+        }
+        if key == "delivery-limit" && *value == PolicyValue::Integer(-1) {
+            continue;
+        }
+        if NUMBERS.contains(&key) && value.number().is_none() {
+            return invalid(format!("{value} is not a valid value of '{key}'"));
+        }
+        if key == "expires" && value.number() == Some(0) {
+            return invalid(format!("{value} is not a valid value of '{key}'"));
+        }
+        if TEXTS.contains(&key) && value.text().is_none() {
+            return invalid(format!("{value} is not a valid value of '{key}'"));
+        }
+        if key == "overflow" && value.text().is_none_or(|text| Overflow::parse(text).is_none()) {
+            return invalid(format!("{value} is not a valid overflow value"));
+        }
+    }
+    Ok(())
+}
+
+impl std::fmt::Display for PolicyValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Text(text) => write!(f, "\"{text}\""),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Json(text) => f.write_str(text),
+        }
+    }
+}

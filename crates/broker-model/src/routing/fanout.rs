@@ -1,0 +1,23 @@
+//! Fanout exchanges: every binding matches.
+
+use super::targets::{Matches, Target, TargetSet};
+
+/// All targets.
+#[derive(Debug, Default)]
+pub(crate) struct FanoutTable {
+    targets: TargetSet,
+}
+
+impl FanoutTable {
+    pub(crate) fn add(&mut self, target: Target) {
+        self.targets.add(target);
+    }
+
+    pub(crate) fn remove(&mut self, target: Target) {
+        self.targets.remove(target);
+    }
+
+    pub(crate) fn matches(&self, out: &mut Matches) {
+        self.targets.collect(out);
+    }
+}

@@ -1,0 +1,105 @@
+//! From exchange to exchange to queues.
+
+use super::RouteInput;
+use super::targets::{Matches, Target};
+use crate::catalog::{Catalog, CatalogError, QueueRecord, Resource};
+use hashbrown::HashSet;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Above this number of exchanges on one way, they are looked up in a set.
+const VISITED_SMALL_MAX: usize = 16;
+
+/// Exchanges that have had this message.
+#[derive(Default)]
+struct Visited {
+    few: SmallVec<[u32; VISITED_SMALL_MAX]>,
+    many: HashSet<u32, foldhash::fast::RandomState>,
+}
+
+impl Visited {
+    /// Whether `exchange` is new.
+    fn insert(&mut self, exchange: u32) -> bool {
+        if !self.many.is_empty() {
+            return self.many.insert(exchange);
+        }
+        if self.few.contains(&exchange) {
+            return false;
+        }
+        self.few.push(exchange);
+        if self.few.len() == VISITED_SMALL_MAX {
+            self.many.extend(self.few.iter().copied());
+        }
+        true
+    }
+}
+
+impl Catalog {
+    /// Adds the queues that a message published to `exchange` reaches to `out`, each once, in the
+    /// order of their ids. Nothing added means unroutable.
+    ///
+    /// Each exchange has a message once, so cycles end. An exchange whose own bindings lead nowhere
+    /// hands over to its alternate exchange. Whether clients may publish to it is
+    /// [`Catalog::check_publish`]'s question.
+    ///
+    /// # Errors
+    /// The vhost or the exchange does not exist.
+    pub fn route(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        input: &RouteInput<'_>,
+        out: &mut Vec<Arc<QueueRecord>>,
+    ) -> Result<(), CatalogError> {
+        let vhost = self.vhost_state(vhost)?;
+        if exchange.is_empty() {
+            out.extend(vhost.queue(input.routing_key).cloned());
+            return Ok(());
+        }
+        let first = vhost.exchange_place(exchange).ok_or_else(|| {
+            CatalogError::NotFound(Resource::exchange(&vhost.record.name, exchange))
+        })?;
+        let start = out.len();
+        let mut queues = Matches::new();
+        let mut matches = Matches::new();
+        let mut visited = Visited::default();
+        let mut ahead: SmallVec<[u32; 8]> = SmallVec::new();
+        visited.insert(first);
+        ahead.push(first);
+        while let Some(exchange) = ahead.pop().and_then(|at| vhost.exchange_at(at)) {
+            matches.clear();
+            exchange.matcher.matches(input, &mut matches);
+            if matches.is_empty() {
+                match exchange.record.alternate.as_deref() {
+                    Some("") => {
+                        let place = vhost.queue_place(input.routing_key);
+                        queues.extend(place.map(Target::Queue));
+                    }
+                    Some(name) => ahead.extend(
+                        vhost.exchange_place(name).filter(|place| visited.insert(*place)),
+                    ),
+                    None => {}
+                }
+            }
+            for target in &matches {
+                match *target {
+                    Target::Queue(_) => queues.push(*target),
+                    Target::Exchange(place) => {
+                        if visited.insert(place) {
+                            ahead.push(place);
+                        }
+                    }
+                }
+            }
+        }
+        if queues.len() > 1 {
+            queues.sort_unstable();
+            queues.dedup();
+        }
+        out.extend(queues.iter().filter_map(|target| vhost.queue_at(*target)).cloned());
+        if let Some(found) = out.get_mut(start..) {
+            found.sort_unstable_by_key(|queue| queue.id);
+        }
+        Ok(())
+    }
+}
