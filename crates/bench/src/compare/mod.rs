@@ -1,0 +1,3 @@
+pub(crate) fn main(_: &crate::args::CompareArgs) -> anyhow::Result<()> {
+    Ok(())
+}
