@@ -113,6 +113,12 @@ impl QueueState {
         self.levels.iter().map(|level| level.level)
     }
 
+    /// How many levels ever had a message.
+    #[must_use]
+    pub fn level_count(&self) -> usize {
+        self.levels.len()
+    }
+
     /// Alive messages of a level.
     #[must_use]
     pub fn alive_in(&self, level: u8) -> u64 {

@@ -142,11 +142,6 @@ impl<V: Copy + PartialEq> RangeMap<V> {
         }
         Some(from)
     }
-
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
-        self.len = 0;
-    }
 }
 
 #[cfg(test)]

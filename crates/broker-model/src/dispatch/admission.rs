@@ -1,0 +1,120 @@
+//! `reject-publish`: which publishes are refused before they are proposed.
+//!
+//! Refusing needs the number of ready messages *including* what was admitted and is not applied yet.
+//! Each admission remembers what it added to which queue until its entry is applied or given up.
+
+use super::Dispatcher;
+use super::outbox::{Admission, DeadLetter};
+use crate::catalog::settings::Overflow;
+use crate::ids::QueueId;
+use crate::message::Message;
+use crate::op::{BatchHead, DeathReason, Op, Refusal, Target};
+use crate::shard::ShardMachine;
+use crate::wire::{OpsReader, WireError};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(super) struct Admissions {
+    /// Queues that refuse at a limit: as long as there are none, batches are not even read.
+    pub(super) rejecting: usize,
+    last_ticket: u64,
+    open: BTreeMap<u64, Vec<Added>>,
+}
+
+/// What an admission added to a queue.
+#[derive(Debug)]
+struct Added {
+    queue: QueueId,
+    messages: u64,
+    bytes: u64,
+}
+
+impl Dispatcher {
+    /// Decides about batches that are about to be proposed as one entry. They must have passed
+    /// [`crate::wire::validate_ops`].
+    ///
+    /// # Errors
+    /// A batch cannot be read.
+    pub fn admit(&mut self, batches: &[(BatchHead, Bytes)], machine: &ShardMachine) -> Result<Admission, WireError> {
+        self.admissions.last_ticket += 1;
+        let mut admission = Admission { ticket: self.admissions.last_ticket, ..Admission::default() };
+        if self.admissions.rejecting == 0 {
+            return Ok(admission);
+        }
+        let mut added = Vec::new();
+        for (batch, (head, ops)) in batches.iter().enumerate() {
+            let known = machine.last_batch(head.origin.node);
+            if known.is_some_and(|(start, last)| start == head.origin.incarnation && head.number <= last) {
+                // A duplicate adds nothing, and gets the answer of its first time.
+                continue;
+            }
+            for (op, read) in OpsReader::new(ops.clone()).enumerate() {
+                let Op::Publish { targets, message } = read? else { continue };
+                for target in &targets {
+                    if let Some(overflow) = self.refuses(target, &message, machine, &mut added) {
+                        let refusal = Refusal { batch: batch as u32, op: op as u32, queue: target.queue };
+                        admission.refusals.push(refusal);
+                        if overflow == Overflow::RejectPublishDlx {
+                            admission.dead_letters.push(refused_letter(target.queue, &message));
+                        }
+                    }
+                }
+            }
+        }
+        if !added.is_empty() {
+            self.admissions.open.insert(admission.ticket, added);
+        }
+        Ok(admission)
+    }
+
+    /// The entry of this admission was applied (and its effects handed over), or given up.
+    pub fn admission_done(&mut self, ticket: u64) {
+        for Added { queue, messages, bytes } in self.admissions.open.remove(&ticket).unwrap_or_default() {
+            let Some(slot) = self.index.get(&queue).copied() else { continue };
+            if let Some(desk) = self.desks.get_mut(slot) {
+                desk.pending = desk.pending.saturating_sub(messages);
+                desk.pending_bytes = desk.pending_bytes.saturating_sub(bytes);
+            }
+        }
+    }
+
+    /// Whether the queue of `target` is full, and what that means; else the message counts from now.
+    fn refuses(
+        &mut self,
+        target: &Target,
+        message: &Message,
+        machine: &ShardMachine,
+        added: &mut Vec<Added>,
+    ) -> Option<Overflow> {
+        let desk = self.desks.get_mut(*self.index.get(&target.queue)?)?;
+        let limits = desk.limits().filter(|limits| limits.overflow != Overflow::DropHead)?;
+        let counts = desk.counts(machine.queue(target.queue));
+        let bytes = message.body.len() as u64;
+        let length = counts.ready.saturating_add(desk.pending).saturating_add(1);
+        let total = counts.ready_bytes.saturating_add(desk.pending_bytes).saturating_add(bytes);
+        if length > limits.length || total > limits.bytes {
+            return Some(limits.overflow);
+        }
+        desk.pending += 1;
+        desk.pending_bytes += bytes;
+        match added.iter_mut().find(|added| added.queue == target.queue) {
+            Some(known) => {
+                known.messages += 1;
+                known.bytes += bytes;
+            }
+            None => added.push(Added { queue: target.queue, messages: 1, bytes }),
+        }
+        None
+    }
+}
+
+fn refused_letter(queue: QueueId, message: &Message) -> DeadLetter {
+    DeadLetter {
+        queue,
+        sequence: None,
+        reason: DeathReason::MaxLength,
+        delivery_count: 0,
+        message: message.clone(),
+    }
+}

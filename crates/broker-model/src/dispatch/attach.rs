@@ -1,0 +1,205 @@
+//! Nodes that come, come back, and go.
+//!
+//! After a leader change every live node tells its consumers and what they hold, ended by `Resumed`.
+//! A `Resumed` counts when the batches that were sent before it are applied: they may settle
+//! messages that the node no longer claims and that would otherwise be handed out again.
+//!
+//! The same happens when only a node's stream broke. Then what the node was sent and does not claim
+//! was lost on the way, and goes back.
+
+use super::Dispatcher;
+use super::outbox::{HandOver, Outbox};
+use super::roster::{ConsumerSlot, DeskSlot, OriginSlot, Standing};
+use crate::ids::{NodeId, Origin, Sequence};
+use crate::op::{Op, SequenceRanges};
+use crate::queue::push_range;
+use crate::shard::ShardMachine;
+use std::collections::BTreeSet;
+
+#[derive(Debug, Default)]
+pub(super) struct Resuming {
+    /// Nodes that have not told yet; delivering waits for them until the deadline.
+    awaited: BTreeSet<NodeId>,
+    deadline_ms: Option<u64>,
+    /// Said `Resumed`; waits for this batch.
+    told: Vec<(Origin, u64)>,
+}
+
+impl Resuming {
+    pub(super) fn new(hand_over: Option<HandOver>) -> Self {
+        match hand_over {
+            Some(HandOver { deadline_ms, nodes }) if !nodes.is_empty() => Self {
+                awaited: nodes.into_iter().collect(),
+                deadline_ms: Some(deadline_ms),
+                told: Vec::new(),
+            },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether nothing is to be handed out yet.
+    pub(super) fn holds_back(&self) -> bool {
+        self.deadline_ms.is_some()
+    }
+
+    pub(super) fn deadline_ms(&self) -> Option<u64> {
+        self.deadline_ms
+    }
+}
+
+impl Dispatcher {
+    /// A new stream from `origin` opened: what it holds and consumes is told again, ended by
+    /// `Resumed`; what it does not tell is taken back. To be called before anything of that stream.
+    pub fn attached(&mut self, origin: Origin) {
+        let Some(origin_slot) = self.roster.known_origin(origin) else { return };
+        self.resuming.told.retain(|(told, _)| *told != origin);
+        self.drop_requests(origin_slot);
+        self.roster.set_standing(origin_slot, Standing::Suspect);
+        for slot in self.roster.consumers_of(origin_slot) {
+            if let Some(consumer) = self.roster.consumers.get_mut(slot) {
+                consumer.confirmed = false;
+                consumer.credit = 0;
+                // Not to be told anything before it has told itself.
+                consumer.told = true;
+            }
+        }
+    }
+
+    /// The node start is gone (its link is down for good, or it started anew): its consumers go too,
+    /// and what it held comes back, counted as failed.
+    pub fn node_lost(&mut self, now_ms: u64, origin: Origin, machine: &ShardMachine, out: &mut Outbox) {
+        self.resuming.told.retain(|(told, _)| *told != origin);
+        if let Some(origin_slot) = self.roster.known_origin(origin) {
+            self.drop_requests(origin_slot);
+            for slot in self.roster.consumers_of(origin_slot) {
+                self.remove_consumer(now_ms, slot, out);
+            }
+            self.roster.set_standing(origin_slot, Standing::Lost);
+            for desk in self.roster.desks_held(origin_slot, Standing::Lost) {
+                self.return_lost(desk, origin_slot, out);
+            }
+        }
+        if self.resuming.awaited.remove(&origin.node) {
+            self.end_hand_over_if_due(now_ms, machine, out);
+        }
+    }
+
+    /// `Resumed` of a node, good once `after` is applied.
+    pub(super) fn resumed(&mut self, now_ms: u64, origin: Origin, after: u64, machine: &ShardMachine, out: &mut Outbox) {
+        self.resuming.told.retain(|(told, _)| *told != origin);
+        self.resuming.told.push((origin, after));
+        self.resume_those_applied(now_ms, machine, out);
+    }
+
+    /// Looks whether nodes that said `Resumed` have their batches applied, and at the deadline.
+    pub(super) fn resume_those_applied(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
+        if self.resuming.told.is_empty() && self.resuming.deadline_ms.is_none() {
+            return;
+        }
+        let applied = |origin: &Origin, after: u64| {
+            let last = machine.last_batch(origin.node);
+            // A later start of the node has taken over: nothing of this one is to come.
+            after == 0 || last.is_some_and(|(start, last)| start > origin.incarnation || start == origin.incarnation && last >= after)
+        };
+        let (done, waiting) = self.resuming.told.drain(..).partition(|(origin, after)| applied(origin, *after));
+        self.resuming.told = waiting;
+        let done: Vec<(Origin, u64)> = done;
+        for (origin, _) in done {
+            self.resuming.awaited.remove(&origin.node);
+            self.take_unclaimed(now_ms, origin, machine, out);
+        }
+        self.end_hand_over_if_due(now_ms, machine, out);
+    }
+
+    fn end_hand_over_if_due(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
+        let Some(deadline_ms) = self.resuming.deadline_ms else { return };
+        if self.resuming.awaited.is_empty() || deadline_ms <= now_ms {
+            self.resuming.deadline_ms = None;
+            self.resuming.awaited.clear();
+            self.find_unused(machine, out);
+        }
+    }
+
+    /// Auto-delete queues whose consumers were all lost with the former leader. Only a queue that
+    /// had consumers has a mark ahead of its messages.
+    fn find_unused(&mut self, machine: &ShardMachine, out: &mut Outbox) {
+        for (_, desk) in self.desks.iter() {
+            let auto_delete = desk.settings.as_ref().is_some_and(|settings| settings.auto_delete);
+            if auto_delete && desk.consumer_count() == 0 {
+                let state = machine.queue(desk.queue);
+                let had_consumer = state.is_some_and(|state| state.levels().any(|level| state.mark(level) >= state.next_number(level)));
+                if had_consumer {
+                    out.unused.push(desk.queue);
+                }
+            }
+        }
+    }
+
+    /// The node has told everything: what it was sent earlier and does not claim was lost on the way.
+    fn take_unclaimed(&mut self, now_ms: u64, origin: Origin, _machine: &ShardMachine, out: &mut Outbox) {
+        let Some(origin_slot) = self.roster.known_origin(origin) else { return };
+        let unconfirmed: Vec<ConsumerSlot> = self
+            .roster
+            .consumers_of(origin_slot)
+            .into_iter()
+            .filter(|slot| self.roster.consumers.get(*slot).is_some_and(|consumer| !consumer.confirmed))
+            .collect();
+        for slot in unconfirmed {
+            self.remove_consumer(now_ms, slot, out);
+        }
+        for slot in self.roster.desks_held(origin_slot, Standing::Suspect) {
+            let Some(desk) = self.desks.get_mut(slot) else { continue };
+            for stock in &mut desk.stocks {
+                let holders = &self.roster.holders;
+                let mut released = Vec::new();
+                stock.put_back(
+                    0,
+                    Sequence::MAX_NUMBER,
+                    |hold| {
+                        holders.get(hold.holder).is_some_and(|holder| {
+                            holder.origin == origin_slot && holder.standing == Standing::Suspect
+                        })
+                    },
+                    |_, hold| released.push(hold.holder),
+                );
+                released.into_iter().for_each(|holder| self.roster.released(holder));
+            }
+            self.list(slot);
+        }
+    }
+
+    /// Returns, through the log, what lost holders of a node have of a queue.
+    fn return_lost(&mut self, slot: DeskSlot, origin: OriginSlot, out: &mut Outbox) {
+        let Some(desk) = self.desks.get(slot) else { return };
+        let mut sequences = SequenceRanges::new();
+        for stock in &desk.stocks {
+            let lost = stock.held.select(|hold| {
+                let holder = self.roster.holders.get(hold.holder);
+                holder.is_some_and(|holder| holder.origin == origin && holder.standing == Standing::Lost)
+            });
+            for number in lost {
+                let sequence = stock.sequence(number);
+                push_range(&mut sequences, sequence, sequence);
+            }
+        }
+        if !sequences.is_empty() {
+            out.leader_ops.push(Op::Return { queue: desk.queue, sequences, counted: true });
+        }
+    }
+
+    /// Requests that nobody waits for.
+    fn drop_requests(&mut self, origin: OriginSlot) {
+        let slots: Vec<DeskSlot> = self
+            .desks
+            .iter()
+            .filter(|(_, desk)| desk.bench().is_some_and(|bench| !bench.gets.is_empty() || !bench.purges.is_empty()))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in slots {
+            if let Some(bench) = self.desks.get_mut(slot).and_then(super::desk::Desk::bench_mut) {
+                bench.gets.retain(|get| get.origin != origin);
+                bench.purges.retain(|purge| purge.origin != origin);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The consumers of one queue: whose turn it is.
+//!
+//! Consumers with credit stand in a ring per priority. The highest ring that has anybody gives one
+//! message to its first consumer, who then goes to the end. With a single active consumer only that
+//! one ever stands in a ring.
+
+use super::roster::{ConsumerSlot, OriginSlot, Roster};
+use crate::ids::{RequestId, Sequence};
+use smallvec::SmallVec;
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+
+#[derive(Debug, Default)]
+pub(super) struct Bench {
+    /// In order of attachment.
+    pub(super) consumers: Vec<ConsumerSlot>,
+    /// Highest priority first.
+    rings: SmallVec<[Ring; 1]>,
+    /// The single active consumer.
+    active: Option<ConsumerSlot>,
+    /// Has the queue to itself.
+    pub(super) exclusive: Option<ConsumerSlot>,
+    /// Ran out of credit and have not been told that a message waits.
+    exhausted: Vec<ConsumerSlot>,
+    pub(super) gets: VecDeque<PendingGet>,
+    pub(super) purges: Vec<PendingPurge>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    priority: i32,
+    ready: VecDeque<ConsumerSlot>,
+}
+
+/// A `basic.get` that waits for a load, a mark or the end of the hand-over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PendingGet {
+    pub(super) origin: OriginSlot,
+    pub(super) request: RequestId,
+    pub(super) no_ack: bool,
+}
+
+/// A purge whose settle has not been applied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PendingPurge {
+    pub(super) origin: OriginSlot,
+    pub(super) request: RequestId,
+    pub(super) removed: u64,
+    /// One of the purged messages: when it is gone they all are.
+    pub(super) witness: Sequence,
+}
+
+impl Bench {
+    pub(super) fn add(&mut self, consumer: ConsumerSlot) {
+        self.consumers.push(consumer);
+    }
+
+    pub(super) fn remove(&mut self, consumer: ConsumerSlot) {
+        self.consumers.retain(|slot| *slot != consumer);
+        self.exhausted.retain(|slot| *slot != consumer);
+        self.rings.iter_mut().for_each(|ring| ring.ready.retain(|slot| *slot != consumer));
+        if self.active == Some(consumer) {
+            self.active = None;
+        }
+        if self.exclusive == Some(consumer) {
+            self.exclusive = None;
+        }
+    }
+
+    /// Whether a consumer may get messages when it has credit.
+    pub(super) fn is_eligible(&self, consumer: ConsumerSlot, single_active: bool) -> bool {
+        !single_active || self.active == Some(consumer)
+    }
+
+    /// Chooses the single active consumer: the first by priority, then age. A newcomer of higher
+    /// priority takes over when the present one holds nothing.
+    pub(super) fn elect(&mut self, roster: &mut Roster) {
+        let candidates = self.consumers.iter().filter_map(|slot| Some((*slot, roster.consumers.get(*slot)?)));
+        let Some((first, _)) =
+            candidates.min_by_key(|(_, consumer)| (Reverse(consumer.spec.priority), consumer.serial))
+        else {
+            self.active = None;
+            return;
+        };
+        match self.active {
+            Some(active) if active == first => return,
+            Some(active) => {
+                let priority = |slot| roster.consumers.get(slot).map_or(0, |consumer| consumer.spec.priority);
+                if roster.holds_any(active) || priority(active) >= priority(first) {
+                    return;
+                }
+                self.rings.iter_mut().for_each(|ring| ring.ready.clear());
+                if let Some(consumer) = roster.consumers.get_mut(active) {
+                    consumer.in_ring = false;
+                }
+            }
+            None => {}
+        }
+        self.active = Some(first);
+        self.enter(first, roster);
+    }
+
+    /// A consumer that may get messages has credit, or has none and should be told when one waits.
+    pub(super) fn enter(&mut self, slot: ConsumerSlot, roster: &mut Roster) {
+        let Some(consumer) = roster.consumers.get_mut(slot) else { return };
+        if consumer.credit == 0 {
+            if !consumer.listed && !consumer.told {
+                consumer.listed = true;
+                self.exhausted.push(slot);
+            }
+        } else if !consumer.in_ring {
+            consumer.in_ring = true;
+            let priority = consumer.spec.priority;
+            let at = self.rings.partition_point(|ring| ring.priority > priority);
+            if self.rings.get(at).is_none_or(|ring| ring.priority != priority) {
+                self.rings.insert(at, Ring { priority, ready: VecDeque::new() });
+            }
+            self.rings[at].ready.push_back(slot);
+        }
+    }
+
+    /// Whose turn it is, and the index of its ring.
+    pub(super) fn turn(&mut self, roster: &mut Roster) -> Option<(usize, ConsumerSlot)> {
+        for (at, ring) in self.rings.iter_mut().enumerate() {
+            while let Some(slot) = ring.ready.front().copied() {
+                match roster.consumers.get_mut(slot) {
+                    Some(consumer) if consumer.credit > 0 => return Some((at, slot)),
+                    // Its credit was taken back meanwhile.
+                    Some(consumer) => {
+                        consumer.in_ring = false;
+                        if !consumer.listed && !consumer.told {
+                            consumer.listed = true;
+                            self.exhausted.push(slot);
+                        }
+                    }
+                    None => {}
+                }
+                ring.ready.pop_front();
+            }
+        }
+        None
+    }
+
+    /// The consumer whose turn it was got a message.
+    pub(super) fn served(&mut self, ring: usize, slot: ConsumerSlot, roster: &mut Roster) {
+        let Some(consumer) = roster.consumers.get_mut(slot) else { return };
+        consumer.credit -= 1;
+        let Some(ring) = self.rings.get_mut(ring) else { return };
+        if consumer.credit == 0 {
+            ring.ready.pop_front();
+            consumer.in_ring = false;
+            if !consumer.listed {
+                consumer.listed = true;
+                self.exhausted.push(slot);
+            }
+        } else if ring.ready.len() > 1 {
+            ring.ready.rotate_left(1);
+        }
+    }
+
+    /// Consumers to be told that a message waits for them.
+    pub(super) fn starving(&mut self, roster: &mut Roster) -> Vec<ConsumerSlot> {
+        let mut starving = Vec::new();
+        for slot in std::mem::take(&mut self.exhausted) {
+            let Some(consumer) = roster.consumers.get_mut(slot) else { continue };
+            consumer.listed = false;
+            if consumer.credit == 0 && !consumer.told {
+                consumer.told = true;
+                starving.push(slot);
+            }
+        }
+        starving
+    }
+
+    pub(super) fn has_starving(&self) -> bool {
+        !self.exhausted.is_empty()
+    }
+
+    /// Deliveries that its consumers may get now.
+    pub(super) fn credit(&self, roster: &Roster) -> u64 {
+        let consumers = self.consumers.iter().filter_map(|slot| roster.consumers.get(*slot));
+        consumers.map(|consumer| u64::from(consumer.credit)).sum()
+    }
+}

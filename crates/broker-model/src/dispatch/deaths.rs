@@ -1,0 +1,160 @@
+//! Messages that die: at the end of their time, over the length limit, and on to the dead letter
+//! publisher.
+
+use super::desk::Desk;
+use super::outbox::DeadLetter;
+use super::serve::{Turn, kill};
+use super::stock::{Head, Loading};
+use crate::catalog::settings::Overflow;
+use crate::ids::Sequence;
+use crate::op::DeathReason;
+use crate::queue::RangeSet;
+
+/// Heads that expire in one turn at most.
+const EXPIRE_QUANTUM: usize = 1024;
+/// Dead letters of a queue that the publisher has at a time.
+const AT_PUBLISHER_MAX: u64 = 64;
+
+impl Desk {
+    /// `drop-head`: ready messages over the limits die, oldest of the lowest level first, so that
+    /// what matters most stays.
+    pub(super) fn drop_overflow(&mut self, turn: &mut Turn<'_>) {
+        let Some(limits) = self.limits().filter(|limits| limits.overflow == Overflow::DropHead) else { return };
+        // What only waits for a mark to be handed out is as good as gone.
+        if turn.waits_for_mark {
+            return;
+        }
+        let counts = self.counts(Some(turn.state));
+        let mean = counts.ready_bytes / counts.ready.max(1);
+        let mut excess = counts.ready.saturating_sub(limits.length);
+        for stock in &mut self.stocks {
+            if excess == 0 {
+                break;
+            }
+            let mut dropped = Vec::new();
+            excess -= stock.take_ready(turn.state, excess, |from, to| dropped.push((from, to)));
+            for (from, to) in dropped {
+                let mut bytes = (to - from + 1) * mean;
+                // A long stretch is a backlog in the store, whose sizes are not known anyway.
+                if to - from < EXPIRE_QUANTUM as u64 {
+                    let size = |number| {
+                        stock.message(turn.state, number).map_or(mean, |stored| stored.message.body.len() as u64)
+                    };
+                    bytes = (from..=to).map(size).sum();
+                }
+                stock.doom(from, to, bytes);
+                let (from, to) = (stock.sequence(from), stock.sequence(to));
+                kill(&mut turn.kills, DeathReason::MaxLength, from, to);
+            }
+        }
+        if limits.bytes == u64::MAX {
+            return;
+        }
+        let mut ready_bytes = self.counts(Some(turn.state)).ready_bytes;
+        for stock in &mut self.stocks {
+            while ready_bytes > limits.bytes
+                && let Some(head) = stock.head(turn.state)
+            {
+                let bytes =
+                    stock.message(turn.state, head.number).map_or(mean.max(1), |stored| stored.message.body.len() as u64);
+                stock.take(head);
+                stock.doom(head.number, head.number, bytes);
+                ready_bytes = ready_bytes.saturating_sub(bytes);
+                let sequence = stock.sequence(head.number);
+                kill(&mut turn.kills, DeathReason::MaxLength, sequence, sequence);
+            }
+        }
+    }
+
+    /// Ends the messages at the head of every level whose time has passed. Returns when the next
+    /// head expires.
+    pub(super) fn expire_heads(&mut self, turn: &mut Turn<'_>) -> Option<u64> {
+        let mut next_ms: Option<u64> = None;
+        let mut quantum = EXPIRE_QUANTUM;
+        for at in 0..self.stocks.len() {
+            while let Some(stock) = self.stocks.get_mut(at)
+                && turn.state.expires_until_ms(stock.level) != 0
+                && let Some(head) = stock.head(turn.state)
+            {
+                let expires_at_ms = match (stock.message(turn.state, head.number), stock.peeked) {
+                    (Some(message), _) => message.expires_at_ms.unwrap_or(u64::MAX),
+                    (None, Some((peeked, expires_at_ms))) if peeked == head.number => expires_at_ms,
+                    _ => {
+                        self.read(turn, at, head, Loading::Peek);
+                        break;
+                    }
+                };
+                if expires_at_ms > turn.now_ms {
+                    if expires_at_ms != u64::MAX {
+                        next_ms = Some(next_ms.map_or(expires_at_ms, |other| other.min(expires_at_ms)));
+                    }
+                    break;
+                }
+                if quantum == 0 {
+                    return Some(turn.now_ms);
+                }
+                quantum -= 1;
+                self.doom_head(turn, at, head, DeathReason::Expired);
+            }
+        }
+        next_ms
+    }
+
+    /// Gives dying messages to the dead letter publisher, a bounded number at a time.
+    pub(super) fn hand_dead_letters(&mut self, turn: &mut Turn<'_>) {
+        if turn.state.dying() == 0 || self.settings.is_none() {
+            return;
+        }
+        let mut room = AT_PUBLISHER_MAX.saturating_sub(self.at_publisher.as_ref().map_or(0, |given| given.len()));
+        for (from, to, reason) in turn.state.dying_ranges() {
+            for number in from.0..=to.0 {
+                if room == 0 {
+                    return;
+                }
+                if self.at_publisher.as_ref().is_some_and(|given| given.contains(number)) {
+                    continue;
+                }
+                if !self.hand_dead_letter(turn, Sequence(number), reason) {
+                    return;
+                }
+                room -= 1;
+            }
+        }
+    }
+
+    /// Returns false if the message has to be read first.
+    fn hand_dead_letter(&mut self, turn: &mut Turn<'_>, sequence: Sequence, reason: DeathReason) -> bool {
+        let number = sequence.number();
+        let Some(at) = self.stocks.iter().position(|stock| stock.level == sequence.level()) else { return false };
+        let Some(stock) = self.stocks.get_mut(at) else { return false };
+        let Some(stored) = stock.message(turn.state, number) else {
+            self.read(turn, at, Head { number, returned: false }, Loading::Read);
+            return false;
+        };
+        let message = stored.message.clone();
+        stock.forget_read(number, number);
+        turn.out.dead_letters.push(DeadLetter {
+            queue: self.queue,
+            sequence: Some(sequence),
+            reason,
+            delivery_count: turn.state.delivery_count(sequence),
+            message,
+        });
+        self.at_publisher.get_or_insert_default().insert(sequence.0, sequence.0, ());
+        true
+    }
+
+    /// These messages are no more.
+    pub(super) fn forget_dead_letters(&mut self, from: Sequence, to: Sequence) {
+        let Some(given) = &mut self.at_publisher else { return };
+        given.remove(from.0, to.0, |_, _, ()| {});
+        if given.is_empty() {
+            self.at_publisher = None;
+        }
+    }
+
+    /// The publisher could not do anything with these: they are given to it again.
+    pub(super) fn dead_letters_again(&mut self) -> Option<Box<RangeSet>> {
+        self.at_publisher.take()
+    }
+}

@@ -1,0 +1,145 @@
+//! One queue of a dispatcher: its stocks, its consumers, its settings.
+
+use super::bench::Bench;
+use super::outbox::QueueCounts;
+use super::stock::Stock;
+use crate::catalog::settings::{Overflow, QueueSettings};
+use crate::ids::QueueId;
+use crate::queue::{QueueState, RangeSet};
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) queue: QueueId,
+    /// `None`: not given yet, or the catalog's record is gone.
+    pub(super) settings: Option<Arc<QueueSettings>>,
+    /// Ascending by level; none before the first message or consumer.
+    pub(super) stocks: Vec<Stock>,
+    bench: Option<Box<Bench>>,
+    /// Dead letters that the publisher has and that are not settled.
+    pub(super) at_publisher: Option<Box<RangeSet>>,
+    /// Stands in the list of desks to be served.
+    pub(super) listed: bool,
+    /// When its timer is set, or 0.
+    pub(super) timer_ms: u64,
+    /// Last use in the sense of `x-expires`.
+    pub(super) last_used_ms: u64,
+    /// Admitted and not yet applied (`reject-publish`).
+    pub(super) pending: u64,
+    pub(super) pending_bytes: u64,
+}
+
+impl Desk {
+    pub(super) fn new(queue: QueueId, now_ms: u64) -> Self {
+        Self {
+            queue,
+            settings: None,
+            stocks: Vec::new(),
+            bench: None,
+            at_publisher: None,
+            listed: false,
+            timer_ms: 0,
+            last_used_ms: now_ms,
+            pending: 0,
+            pending_bytes: 0,
+        }
+    }
+
+    pub(super) fn bench(&self) -> Option<&Bench> {
+        self.bench.as_deref()
+    }
+
+    pub(super) fn bench_mut(&mut self) -> Option<&mut Bench> {
+        self.bench.as_deref_mut()
+    }
+
+    pub(super) fn bench_or_new(&mut self) -> &mut Bench {
+        self.bench.get_or_insert_default()
+    }
+
+    pub(super) fn drop_bench(&mut self) {
+        self.bench = None;
+    }
+
+    pub(super) fn consumer_count(&self) -> usize {
+        self.bench.as_ref().map_or(0, |bench| bench.consumers.len())
+    }
+
+    pub(super) fn single_active(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.single_active_consumer)
+    }
+
+    pub(super) fn dead_letters(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.dead_letter_exchange.is_some())
+    }
+
+    /// When the queue has been unused for too long, if nobody uses it until then.
+    pub(super) fn unused_until_ms(&self) -> Option<u64> {
+        let expires_ms = self.settings.as_ref()?.expires_ms?;
+        (self.consumer_count() == 0).then(|| self.last_used_ms.saturating_add(expires_ms))
+    }
+
+    /// The limits and what happens at them, if there are any.
+    pub(super) fn limits(&self) -> Option<Limits> {
+        let settings = self.settings.as_ref()?;
+        if settings.max_length.is_none() && settings.max_length_bytes.is_none() {
+            return None;
+        }
+        Some(Limits {
+            length: settings.max_length.unwrap_or(u64::MAX),
+            bytes: settings.max_length_bytes.unwrap_or(u64::MAX),
+            overflow: settings.overflow,
+        })
+    }
+
+    /// Whether publishes are refused at a limit.
+    pub(super) fn rejects(&self) -> bool {
+        self.limits().is_some_and(|limits| limits.overflow != Overflow::DropHead)
+    }
+
+    /// Makes a stock for every level that the queue has.
+    pub(super) fn meet_levels(&mut self, state: &QueueState) {
+        if state.level_count() == self.stocks.len() {
+            return;
+        }
+        for level in state.levels() {
+            self.stock_or_new(level, Some(state));
+        }
+    }
+
+    pub(super) fn stock_or_new(&mut self, level: u8, state: Option<&QueueState>) -> &mut Stock {
+        let at = self.stocks.partition_point(|stock| stock.level < level);
+        if self.stocks.get(at).is_none_or(|stock| stock.level != level) {
+            self.stocks.reserve_exact(1);
+            self.stocks.insert(at, Stock::new(level, state));
+        }
+        &mut self.stocks[at]
+    }
+
+    pub(super) fn stock_mut(&mut self, level: u8) -> Option<&mut Stock> {
+        self.stocks.iter_mut().find(|stock| stock.level == level)
+    }
+
+    /// What is ready, held and consuming.
+    pub(super) fn counts(&self, state: Option<&QueueState>) -> QueueCounts {
+        let (mut busy, mut busy_bytes, mut held) = (0, 0, 0);
+        for stock in &self.stocks {
+            let (messages, bytes) = stock.busy();
+            busy += messages;
+            busy_bytes += bytes;
+            held += stock.held.len();
+        }
+        // The machine may be ahead of the effects that we have seen.
+        let ready = state.map_or(0, QueueState::alive).saturating_sub(busy);
+        let ready_bytes = if ready == 0 { 0 } else { state.map_or(0, QueueState::alive_bytes).saturating_sub(busy_bytes) };
+        QueueCounts { ready, unacked: held, consumers: self.consumer_count() as u64, ready_bytes }
+    }
+}
+
+/// Length limits of ready messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) length: u64,
+    pub(super) bytes: u64,
+    pub(super) overflow: Overflow,
+}

@@ -1,0 +1,333 @@
+//! The leader's volatile half of the queues: who consumes, who holds what, what goes next.
+//!
+//! Pure: fed with what nodes say ([`Dispatcher::handle`]) and with what was applied
+//! ([`Dispatcher::effects`]), it hands messages out in [`Dispatcher::pump`] and leaves what it wants
+//! done in an [`Outbox`]. What it decides about messages becomes operations in the log; it never
+//! changes the replicated state itself.
+//!
+//! Invariants:
+//! - A message is in one place: held, on its way to its end (doomed), or ready (`stock`). A message
+//!   is handed to one holder at a time; it is ready again only when its holder returned it, or is
+//!   gone.
+//! - Only a message that is alive in the machine is handed out, at the time it is handed out.
+//! - Per level, messages go out in order of their numbers; what came back goes before what follows it.
+//! - No message above an applied mark is handed out, so a later leader knows what may have been out.
+//! - No consumer gets more than its credit.
+//! - A holder's return counts only if it holds the message; a settle always counts.
+//! - Work is for queues that have something to do: those are listed, the others cost nothing.
+//! - Memory is bounded by consumers, by messages held, and by one bounded read per level.
+//!
+//! # Leader change
+//! A new leader does not deliver until every live node has told which messages it holds (or a bound
+//! has passed). Such messages stay with their holders. All others are ready again, and flagged as
+//! redelivered up to the mark of the former leader.
+//!
+//! Not here: which messages exist (`queue`), batches (`shard`), sessions' credit policy (`node`).
+
+mod admission;
+mod applied;
+mod attach;
+mod bench;
+mod deaths;
+mod desk;
+mod held;
+mod outbox;
+mod post;
+mod requests;
+mod roster;
+mod serve;
+mod slab;
+mod stock;
+#[cfg(test)]
+mod tests;
+
+pub use outbox::{Admission, ConsumerInfo, DeadLetter, HandOver, Load, Outbox, QueueCounts};
+
+use crate::catalog::settings::QueueSettings;
+use crate::ids::{QueueId, RequestId, Sequence};
+use crate::op::{Op, SequenceRanges};
+use crate::protocol::{FromHost, Refused, Subject};
+use crate::queue::QueueState;
+use crate::shard::ShardMachine;
+use crate::wire::StoredMessage;
+use admission::Admissions;
+use attach::Resuming;
+use desk::Desk;
+use post::{Post, Timers};
+use roster::{DeskSlot, Roster};
+use serve::Turn;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Turns of queues in one [`Dispatcher::pump`] at most.
+const PUMP_TURNS: usize = 64;
+
+/// All queues of one shard (or of the local host).
+#[derive(Debug)]
+pub struct Dispatcher {
+    /// Marks and loads are needed: messages outlive this node.
+    durable: bool,
+    desks: Slab<Desk>,
+    index: hashbrown::HashMap<QueueId, DeskSlot, foldhash::fast::FixedState>,
+    roster: Roster,
+    post: Post,
+    timers: Timers,
+    /// Desks that may have something to do; each is flagged.
+    work: VecDeque<DeskSlot>,
+    resuming: Resuming,
+    admissions: Admissions,
+    loads_in_flight: usize,
+}
+
+impl Dispatcher {
+    /// For the leader of a shard, once everything of earlier terms is applied. Settings of every
+    /// queue are to follow before the first [`Self::pump`].
+    #[must_use]
+    pub fn new(hand_over: Option<HandOver>) -> Self {
+        Self {
+            durable: true,
+            desks: Slab::default(),
+            index: hashbrown::HashMap::default(),
+            roster: Roster::default(),
+            post: Post::default(),
+            timers: Timers::default(),
+            work: VecDeque::new(),
+            resuming: Resuming::new(hand_over),
+            admissions: Admissions::default(),
+            loads_in_flight: 0,
+        }
+    }
+
+    /// For queues in this node's memory: no marks, no loads.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { durable: false, ..Self::new(None) }
+    }
+
+    /// Settings from the catalog; `None`: the record is gone, so consumers are cancelled and
+    /// [`Op::Delete`] is emitted.
+    pub fn settings(
+        &mut self,
+        now_ms: u64,
+        queue: QueueId,
+        settings: Option<Arc<QueueSettings>>,
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) {
+        let Some(settings) = settings else {
+            self.close(queue, machine, out);
+            return;
+        };
+        let slot = self.desk_or_new(now_ms, queue, machine);
+        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let before = usize::from(desk.rejects());
+        desk.settings = Some(settings);
+        self.admissions.rejecting += usize::from(desk.rejects());
+        self.admissions.rejecting -= before;
+        self.list(slot);
+    }
+
+    /// Whether settings of this queue have been given.
+    #[must_use]
+    pub fn knows(&self, queue: QueueId) -> bool {
+        self.desk(queue).is_some_and(|desk| desk.settings.is_some())
+    }
+
+    /// Counts of a queue.
+    #[must_use]
+    pub fn counts(&self, queue: QueueId, machine: &ShardMachine) -> QueueCounts {
+        let state = machine.queue(queue);
+        match self.desk(queue) {
+            Some(desk) => desk.counts(state),
+            None => QueueCounts {
+                ready: state.map_or(0, QueueState::alive),
+                ready_bytes: state.map_or(0, QueueState::alive_bytes),
+                ..QueueCounts::default()
+            },
+        }
+    }
+
+    /// All consumers, in no order.
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerInfo> {
+        self.roster.consumers.iter().filter_map(|(slot, consumer)| {
+            let desk = self.desks.get(consumer.desk)?;
+            Some(ConsumerInfo {
+                queue: desk.queue,
+                origin: self.roster.origin(consumer.origin),
+                consumer: consumer.id,
+                spec: consumer.spec.clone(),
+                credit: consumer.credit,
+                unacked: self.roster.holders.get(consumer.holder).map_or(0, |holder| holder.held),
+                active: desk.bench().is_some_and(|bench| bench.is_eligible(slot, desk.single_active())),
+            })
+        })
+    }
+
+    /// Answer to a [`Load`], with messages in ascending order.
+    pub fn loaded(
+        &mut self,
+        now_ms: u64,
+        load: &Load,
+        messages: Vec<(Sequence, StoredMessage)>,
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) {
+        self.loads_in_flight = self.loads_in_flight.saturating_sub(1);
+        let Some(slot) = self.index.get(&load.queue).copied() else { return };
+        if let (Some(desk), Some(state)) = (self.desks.get_mut(slot), machine.queue(load.queue)) {
+            desk.take_in(load, messages, state, now_ms, &mut out.missing);
+        }
+        self.list(slot);
+    }
+
+    /// A [`Load`] could not be done now (no room for it, say): it is asked for again when needed.
+    pub fn load_failed(&mut self, load: &Load) {
+        self.loads_in_flight = self.loads_in_flight.saturating_sub(1);
+        let Some(slot) = self.index.get(&load.queue).copied() else { return };
+        if let Some(stock) = self.desks.get_mut(slot).and_then(|desk| desk.stock_mut(load.level)) {
+            stock.loading = None;
+        }
+        self.list(slot);
+    }
+
+    /// The dead letter publisher gave up on the queue's dead letters that it has not settled: they
+    /// are handed to it again.
+    pub fn dead_letters_failed(&mut self, queue: QueueId) {
+        let Some(slot) = self.index.get(&queue).copied() else { return };
+        if let Some(desk) = self.desks.get_mut(slot) {
+            desk.dead_letters_again();
+        }
+        self.list(slot);
+    }
+
+    /// Hands out as much as credit allows, fairly; bounded work per call. Returns whether there is
+    /// more to do at once.
+    pub fn pump(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) -> bool {
+        self.resume_those_applied(now_ms, machine, out);
+        while let Some(slot) = self.timers.pop_due(now_ms) {
+            if let Some(desk) = self.desks.get_mut(slot) {
+                desk.timer_ms = 0;
+                if desk.unused_until_ms().is_some_and(|until_ms| until_ms <= now_ms) {
+                    // Told again after another such time, should it still be there.
+                    desk.last_used_ms = now_ms;
+                    out.expired.push(desk.queue);
+                }
+            }
+            self.list(slot);
+        }
+        if self.resuming.holds_back() {
+            return false;
+        }
+        for _ in 0..PUMP_TURNS.min(self.work.len()) {
+            let Some(slot) = self.work.pop_front() else { break };
+            if self.turn(slot, now_ms, machine, out) {
+                self.list(slot);
+            }
+        }
+        self.post.flush(&self.roster, out);
+        !self.work.is_empty()
+    }
+
+    /// When [`Self::pump`] must be called at the latest.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.resuming.deadline_ms().into_iter().chain(self.timers.first()).min()
+    }
+
+    /// Serves one desk. Returns whether it has more to do at once.
+    fn turn(&mut self, slot: DeskSlot, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) -> bool {
+        let Some(desk) = self.desks.get_mut(slot) else { return false };
+        desk.listed = false;
+        let nothing = QueueState::default();
+        let mut turn = Turn {
+            now_ms,
+            durable: self.durable,
+            slot,
+            state: machine.queue(desk.queue).unwrap_or(&nothing),
+            roster: &mut self.roster,
+            post: &mut self.post,
+            timers: &mut self.timers,
+            loads_in_flight: &mut self.loads_in_flight,
+            out,
+            kills: SmallVec::new(),
+            settles: SequenceRanges::new(),
+            settled_bytes: 0,
+            waits_for_mark: false,
+        };
+        desk.serve(&mut turn)
+    }
+
+    /// The desk may have something to do.
+    fn list(&mut self, slot: DeskSlot) {
+        if let Some(desk) = self.desks.get_mut(slot)
+            && !desk.listed
+        {
+            desk.listed = true;
+            self.work.push_back(slot);
+        }
+    }
+
+    fn desk(&self, queue: QueueId) -> Option<&Desk> {
+        self.desks.get(*self.index.get(&queue)?)
+    }
+
+    fn desk_or_new(&mut self, now_ms: u64, queue: QueueId, machine: &ShardMachine) -> DeskSlot {
+        if let Some(slot) = self.index.get(&queue) {
+            return *slot;
+        }
+        let mut desk = Desk::new(queue, now_ms);
+        if let Some(state) = machine.queue(queue) {
+            desk.meet_levels(state);
+        }
+        let slot = self.desks.insert(desk);
+        self.index.insert(queue, slot);
+        slot
+    }
+
+    /// The queue is gone from the catalog.
+    fn close(&mut self, queue: QueueId, machine: &ShardMachine, out: &mut Outbox) {
+        if machine.queue(queue).is_some() {
+            out.leader_ops.push(Op::Delete { queue });
+        }
+        if let Some(slot) = self.index.remove(&queue) {
+            self.discard(slot, out);
+        }
+    }
+
+    /// Cancels everything of a desk and forgets it.
+    fn discard(&mut self, slot: DeskSlot, out: &mut Outbox) {
+        let Some(mut desk) = self.desks.remove(slot) else { return };
+        self.timers.clear(&mut desk, slot);
+        // It may still be listed: another desk in its slot is then served once for nothing.
+        self.admissions.rejecting -= usize::from(desk.rejects());
+        if let Some(bench) = desk.bench_mut() {
+            for consumer in std::mem::take(&mut bench.consumers) {
+                if let Some(consumer) = self.roster.remove(consumer) {
+                    let message = FromHost::Cancelled { consumer: consumer.id, by_host: true };
+                    self.post.send(&self.roster, consumer.origin, message, out);
+                }
+            }
+            for get in std::mem::take(&mut bench.gets) {
+                self.refuse_request(get.origin, get.request, out);
+            }
+            for purge in std::mem::take(&mut bench.purges) {
+                self.answer_purge(purge, out);
+            }
+        }
+        desk.drop_bench();
+        for stock in &mut desk.stocks {
+            stock.gone(0, Sequence::MAX_NUMBER, |hold| self.roster.released(hold.holder));
+        }
+        self.roster.forget_desk(slot);
+    }
+
+    fn refuse_request(&mut self, origin: u32, request: RequestId, out: &mut Outbox) {
+        let refused = FromHost::Refused {
+            subject: Subject::Request(request),
+            why: Refused::NoQueue,
+        };
+        self.post.send(&self.roster, origin, refused, out);
+    }
+}
