@@ -6,10 +6,15 @@
 //!
 //! Not here: what entries, votes and messages mean (`consensus`, `broker-model`).
 
+pub mod disk;
 pub mod error;
+mod failpoint;
 pub mod log;
 pub mod memory;
+pub mod metrics;
+mod sealed;
 
+pub use disk::Reserve;
 pub use error::StorageError;
-pub use log::{Done, GroupLog, LogBackend, LogEntry};
+pub use log::{Done, GroupLog, LogBackend, LogEntry, LogOptions, LogStore};
 pub use memory::MemoryLog;

@@ -1,0 +1,107 @@
+//! Space on the disk, and errors of opening what is there.
+
+use crate::error::StorageError;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes that an unprivileged process may still write to the file system of `path`.
+///
+/// # Errors
+/// The file system cannot be asked.
+pub fn free_bytes(path: &Path) -> Result<u64, StorageError> {
+    match rustix::fs::statvfs(path) {
+        Ok(stat) => Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
+        Err(error) => Err(StorageError::Read(format!(
+            "free space of {}: {error}",
+            path.display()
+        ))),
+    }
+}
+
+/// Bytes that must stay free on a disk. Below them a node hands its leaderships away and takes no
+/// more writes; it goes on when there is space again. Writing into the last byte instead would
+/// fail a sync, after which nothing on this disk could be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserve {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Reserve {
+    /// Keeps `bytes` free on the file system of `path`.
+    #[must_use]
+    pub fn new(path: PathBuf, bytes: u64) -> Self {
+        Self { path, bytes }
+    }
+
+    /// Whether more than the reserve is free; the bytes above it.
+    ///
+    /// # Errors
+    /// [`StorageError::DiskFull`], or the file system cannot be asked.
+    pub fn check(&self) -> Result<u64, StorageError> {
+        let free = free_bytes(&self.path)?;
+        free.checked_sub(self.bytes).ok_or(StorageError::DiskFull {
+            free,
+            reserve: self.bytes,
+        })
+    }
+}
+
+/// Bytes of disk that the files below `dir` occupy. Files that vanish meanwhile count nothing.
+#[must_use]
+pub fn usage(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => usage(&entry.path()),
+            Ok(meta) => meta.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// An error of opening a database, with advice that fits it.
+pub(crate) fn open_error(path: &Path, cause: &str) -> StorageError {
+    let advice = if cause.contains("lock") {
+        "another process uses this data directory: stop it, or choose another directory"
+    } else if cause.contains("No space left") {
+        "free some space on the disk and start again"
+    } else if cause.contains("Corruption") {
+        "check the disk; then move the data directory away and start again: the node rejoins as a \
+         fresh replica and copies the data from the other nodes"
+    } else {
+        "check that the directory exists on a healthy disk and belongs to this user"
+    };
+    StorageError::Open {
+        path: path.to_owned(),
+        cause: cause.to_owned(),
+        advice,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_larger_than_the_disk_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        assert!(free_bytes(&path).unwrap() > 0);
+        assert!(Reserve::new(path.clone(), 0).check().is_ok());
+        let full = Reserve::new(path, u64::MAX).check();
+        assert!(matches!(full, Err(StorageError::DiskFull { .. })));
+    }
+
+    #[test]
+    fn usage_counts_files_in_subdirectories() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        std::fs::write(dir.path().join("sub/file"), vec![1; 100_000]).unwrap();
+        assert!(usage(dir.path()) >= 100_000);
+        assert_eq!(usage(&dir.path().join("missing")), 0);
+    }
+}

@@ -1,0 +1,394 @@
+//! The log store on disk.
+
+use super::backend::{Done, GroupLog, LogBackend};
+use super::entry::LogEntry;
+use super::keys::EntryKey;
+use super::options::LogOptions;
+use super::queue::{Command, Item, Queue, Shared};
+use super::recover::recover;
+use super::value::{self, MAX_ENTRY_BYTES};
+use super::view::{Run, View};
+use super::witness::Witness;
+use super::writer::Writer;
+use crate::disk;
+use crate::error::StorageError;
+use crate::metrics::LogMetrics;
+use bytes::Bytes;
+use rocksdb::{DB, ReadOptions};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::thread::JoinHandle;
+
+/// The logs of all groups of a node, on disk.
+///
+/// One thread owns all writes: it takes everything that all groups have queued, writes it as one
+/// batch with one sync, and reports in order. What was queued can be read at once. Dropping the
+/// store writes what is queued and waits for it.
+pub struct LogStore {
+    shared: Arc<Shared>,
+    db: Arc<DB>,
+    metrics: Arc<LogMetrics>,
+    dir: PathBuf,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl LogStore {
+    /// Opens or creates the log in `dir` and checks all of it.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or acknowledged writes are missing or damaged: the message
+    /// says where and what to do. Nothing is repaired or cut on its own.
+    pub fn open(dir: &Path, options: &LogOptions) -> Result<Self, StorageError> {
+        let io = |error: std::io::Error| disk::open_error(dir, &error.to_string());
+        std::fs::create_dir_all(dir).map_err(io)?;
+        let db = DB::open(&options.rocksdb(), dir.join("db"))
+            .map_err(|error| disk::open_error(dir, &error.to_string()))?;
+        let (witness, synced) = Witness::open(&dir.join("synced")).map_err(io)?;
+        let recovered = recover(&db, synced.as_ref(), options.verify_on_open)?;
+        if synced.is_none() && recovered.batch > 0 {
+            tracing::warn!(
+                dir = %dir.display(),
+                "the note of how far the log was synced is missing: a damaged end of the log \
+                 cannot be told from writes that were never acknowledged"
+            );
+        }
+        let shared = Arc::new(Shared::new(recovered.queue));
+        let db = Arc::new(db);
+        let metrics = Arc::new(LogMetrics::new());
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            db: Arc::clone(&db),
+            metrics: Arc::clone(&metrics),
+            witness,
+            batch: recovered.batch,
+            batch_bytes: options.batch_bytes,
+        };
+        let thread = std::thread::Builder::new().name("log-writer".to_owned());
+        let writer = thread.spawn(move || writer.run()).map_err(io)?;
+        Ok(Self {
+            shared,
+            db,
+            metrics,
+            dir: dir.to_owned(),
+            writer: Some(writer),
+        })
+    }
+
+    /// Counters and histograms.
+    #[must_use]
+    pub fn metrics(&self) -> &LogMetrics {
+        &self.metrics
+    }
+
+    /// Bytes of disk that the store occupies.
+    #[must_use]
+    pub fn disk_usage(&self) -> u64 {
+        disk::usage(&self.dir)
+    }
+
+    /// Bytes that are free where the store lies.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub fn free_bytes(&self) -> Result<u64, StorageError> {
+        disk::free_bytes(&self.dir)
+    }
+
+    /// Calls `done` when everything queued so far is on disk.
+    pub fn barrier(&self, done: Done) {
+        self.submit(0, done, |_, _| Ok(Command::Nothing));
+    }
+
+    /// Queues what `command` makes of the queue and a ticket, or reports why not.
+    fn submit(
+        &self,
+        bytes: usize,
+        done: Done,
+        command: impl FnOnce(&mut Queue, u64) -> Result<Command, StorageError>,
+    ) {
+        let mut queue = self.shared.lock();
+        let made = match usable(&queue) {
+            Ok(()) => {
+                let ticket = queue.next_ticket();
+                command(&mut queue, ticket).map(|command| (ticket, command))
+            }
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok((ticket, command)) => {
+                self.metrics
+                    .queued_bytes
+                    .fetch_add(bytes as u64, Ordering::Relaxed);
+                let item = Item {
+                    ticket,
+                    bytes,
+                    command,
+                    done,
+                };
+                self.shared.push(queue, item);
+            }
+            Err(error) => {
+                drop(queue);
+                done(Err(error));
+            }
+        }
+    }
+
+    /// Reads `range`, which is known to have been written, until `max_bytes` are reached.
+    fn read_written(
+        &self,
+        group: u32,
+        range: Range<u64>,
+        max_bytes: usize,
+        out: &mut Vec<(u64, LogEntry)>,
+    ) -> Result<(), StorageError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        let from = EntryKey::new(group, range.start).to_bytes();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(EntryKey::new(group, range.end).to_bytes());
+        options.fill_cache(false);
+        let mut iterator = self.db.raw_iterator_opt(options);
+        iterator.seek(from);
+        let mut bytes = 0;
+        for index in range {
+            let Some((raw, stored)) = iterator.item() else {
+                iterator
+                    .status()
+                    .map_err(|error| StorageError::read(&error))?;
+                return Err(self.missing(group, index));
+            };
+            let key = EntryKey::new(group, index);
+            if raw != key.to_bytes() {
+                return Err(self.missing(group, index));
+            }
+            bytes += stored.len();
+            if bytes > max_bytes && !out.is_empty() {
+                return Ok(());
+            }
+            out.push((index, value::decode(key, Bytes::copy_from_slice(stored))?));
+            iterator.next();
+        }
+        Ok(())
+    }
+
+    /// Why an entry that was there a moment ago is not.
+    fn missing(&self, group: u32, index: u64) -> StorageError {
+        let queue = self.shared.lock();
+        let purged = queue
+            .views
+            .get(&group)
+            .and_then(|view| view.purged.as_ref());
+        match purged {
+            Some((upto, _)) if *upto >= index => StorageError::Purged { group, upto: *upto },
+            _ => StorageError::Hole {
+                group,
+                index,
+                context: "it was written, but it cannot be read back".to_owned(),
+            },
+        }
+    }
+
+    fn with_view<T>(&self, group: u32, read: impl FnOnce(&View) -> T) -> Option<T> {
+        self.shared.lock().views.get(&group).map(read)
+    }
+}
+
+fn usable(queue: &MutexGuard<'_, Queue>) -> Result<(), StorageError> {
+    match &queue.failure {
+        Some(error) => Err(error.clone()),
+        None if queue.closing => Err(StorageError::Closed),
+        None => Ok(()),
+    }
+}
+
+fn weight(entries: &[LogEntry]) -> usize {
+    entries.iter().map(|entry| entry.len_bytes() + 32).sum()
+}
+
+impl LogBackend for LogStore {
+    fn append(&self, group: u32, first_index: u64, entries: Vec<LogEntry>, done: Done) {
+        let bytes = weight(&entries);
+        self.submit(bytes, done, |queue, ticket| {
+            let too_long =
+                |entry: &LogEntry| entry.len_bytes() + 4 * entry.segments.len() > MAX_ENTRY_BYTES;
+            if entries.iter().any(too_long) {
+                return Err(StorageError::Refused(format!(
+                    "an entry of group {group} is longer than {MAX_ENTRY_BYTES} bytes"
+                )));
+            }
+            if group == u32::MAX || first_index.checked_add(entries.len() as u64).is_none() {
+                return Err(StorageError::Refused(format!(
+                    "group {group} or index {first_index} is out of range"
+                )));
+            }
+            if entries.is_empty() {
+                return Ok(Command::Nothing);
+            }
+            let view = queue.view(group);
+            if !view.fits(first_index) {
+                return Err(StorageError::Refused(format!(
+                    "append to group {group} at {first_index}, but the next index is {}",
+                    view.next
+                )));
+            }
+            let entries = Arc::new(entries);
+            let placing = view.append(ticket, first_index, &entries);
+            Ok(Command::Append {
+                group,
+                first: first_index,
+                entries,
+                placing,
+            })
+        });
+    }
+
+    fn save_vote(&self, group: u32, vote: Bytes, done: Done) {
+        self.submit(vote.len(), done, |queue, _| {
+            queue.view(group).vote = Some(vote.clone());
+            Ok(Command::Vote { group, vote })
+        });
+    }
+
+    fn truncate_after(&self, group: u32, after: Option<u64>, done: Done) {
+        self.submit(0, done, |queue, ticket| {
+            queue.view(group).truncate(ticket, after);
+            Ok(Command::Truncate { group, after })
+        });
+    }
+
+    fn purge(&self, group: u32, upto: u64, meta: Bytes, done: Done) {
+        self.submit(meta.len(), done, |queue, _| {
+            Ok(match queue.view(group).purge(upto, meta.clone()) {
+                Some(delete) => Command::Purge {
+                    group,
+                    upto,
+                    meta,
+                    delete,
+                },
+                None => Command::Nothing,
+            })
+        });
+    }
+
+    fn save_committed(&self, group: u32, committed: Bytes) {
+        let mut queue = self.shared.lock();
+        if usable(&queue).is_ok() {
+            queue.view(group).committed = Some(committed.clone());
+            queue.committed.insert(group, committed);
+        }
+    }
+
+    fn remove_group(&self, group: u32, done: Done) {
+        self.submit(0, done, |queue, ticket| {
+            queue.views.insert(group, View::removed(ticket));
+            queue.committed.remove(&group);
+            Ok(Command::Remove { group })
+        });
+    }
+
+    fn read(
+        &self,
+        group: u32,
+        range: Range<u64>,
+        max_bytes: usize,
+    ) -> Result<Vec<(u64, LogEntry)>, StorageError> {
+        let (range, in_memory_from, runs): (Range<u64>, u64, Vec<Run>) = {
+            let queue = self.shared.lock();
+            usable(&queue)?;
+            let Some(view) = queue.views.get(&group) else {
+                return Ok(Vec::new());
+            };
+            let range = range.start..range.end.min(view.next);
+            if range.is_empty() {
+                return Ok(Vec::new());
+            }
+            if range.start < view.first {
+                return Err(match &view.purged {
+                    Some((upto, _)) => StorageError::Purged { group, upto: *upto },
+                    None => StorageError::Refused(format!(
+                        "entry {} of group {group} never existed: the log begins at {}",
+                        range.start, view.first
+                    )),
+                });
+            }
+            let (from, runs) = view.pending(&range);
+            (range, from, runs)
+        };
+        let mut out = Vec::new();
+        let written = range.start..range.end.min(in_memory_from);
+        let wanted = usize::try_from(written.end.saturating_sub(written.start)).unwrap_or(0);
+        self.read_written(group, written, max_bytes, &mut out)?;
+        if out.len() < wanted {
+            return Ok(out);
+        }
+        let mut bytes: usize = out.iter().map(|(_, entry)| entry.len_bytes()).sum();
+        for (index, entry) in runs.iter().flat_map(|run| run.entries(range.clone())) {
+            bytes += entry.len_bytes();
+            if bytes > max_bytes && !out.is_empty() {
+                break;
+            }
+            out.push((index, entry.clone()));
+        }
+        Ok(out)
+    }
+
+    fn group(&self, group: u32) -> Result<GroupLog, StorageError> {
+        let queue = self.shared.lock();
+        usable(&queue)?;
+        Ok(queue
+            .views
+            .get(&group)
+            .map_or_else(GroupLog::default, View::group_log))
+    }
+
+    fn groups(&self) -> Vec<u32> {
+        let queue = self.shared.lock();
+        let known = queue.views.iter().filter(|(_, view)| !view.is_blank());
+        known.map(|(group, _)| *group).collect()
+    }
+
+    fn synced(&self, group: u32) -> Option<u64> {
+        self.with_view(group, View::synced).flatten()
+    }
+
+    fn retained_bytes(&self, group: u32) -> u64 {
+        self.with_view(group, |view| view.sizes.total())
+            .unwrap_or(0)
+    }
+
+    fn purge_candidate(&self, group: u32, keep_bytes: u64) -> Option<u64> {
+        self.with_view(group, |view| view.sizes.before_tail(keep_bytes))
+            .flatten()
+    }
+
+    fn poisoned(&self) -> Option<StorageError> {
+        self.shared.lock().failure.clone()
+    }
+
+    fn on_poison(&self, callback: Box<dyn FnOnce(StorageError) + Send>) {
+        let mut queue = self.shared.lock();
+        match queue.failure.clone() {
+            Some(error) => {
+                drop(queue);
+                callback(error);
+            }
+            None => queue.watchers.push(callback),
+        }
+    }
+}
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer of the log had panicked");
+        }
+    }
+}
