@@ -25,7 +25,7 @@ pub type ServiceFactory = Box<dyn FnOnce(&PeerNet) -> tonic::service::Routes + S
 /// What [`Consensus::start`] is given besides the configuration.
 pub struct Parts {
     /// The node's log store, opened.
-    pub log: storage::LogStore,
+    pub log: Arc<dyn storage::LogBackend>,
     /// Brings the state machines.
     pub machines: MachineFactory,
     /// Brings the node's own services.

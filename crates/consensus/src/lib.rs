@@ -1,7 +1,7 @@
 //! Consensus: replicated logs for the catalog and the shards, and the connections between nodes.
 //!
 //! A [`Group`] replicates opaque [`Payload`]s and drives a [`Machine`] with them. All groups of a
-//! node share one log store (`storage::LogStore`) and one set of connections per peer
+//! node share one log store (`storage::LogBackend`) and one set of connections per peer
 //! ([`PeerNet`]). [`Consensus`] owns them, the node's identity, and the life of the cluster:
 //! founding, joining, returning with an empty disk, removal.
 //!
@@ -15,9 +15,14 @@ mod config;
 mod consensus;
 mod error;
 mod group;
+mod log;
 mod machine;
+mod machine_adapter;
 mod net;
+mod raft;
+mod raft_net;
 mod types;
+mod wire;
 
 pub use config::{CheckpointPolicy, ConsensusConfig, Limits, Secret, Timing};
 pub use consensus::{AbortHook, Consensus, Identity, MachineFactory, Parts, ServiceFactory};

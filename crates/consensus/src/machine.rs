@@ -51,6 +51,9 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Captures what the next checkpoint has to write. Called in order with `apply`: the job
     /// writes the state as of the entries applied so far, whatever is applied later.
+    ///
+    /// # Errors
+    /// Final, like those of the job.
     fn begin_checkpoint(&self) -> Result<CheckpointJob, MachineError>;
 
     /// A consistent view of the last durable checkpoint, for a follower that is too far behind.

@@ -1,0 +1,438 @@
+//! openraft's network over a [`Wire`]: one value per group, member and purpose.
+//!
+//! Appends are pipelined: requests go out while earlier ones await their answers, bounded in count
+//! and bytes, and each answer has a deadline. A session that fails is ended; openraft starts
+//! another.
+
+use crate::log::entry_to_wire;
+use crate::machine::SnapshotReader;
+use crate::machine_adapter::MachineSnapshot;
+use crate::raft::{
+    AppendRequest, Applied, LogId, StreamAppendResult, Types, Vote, log_id_from_wire, log_id_to_wire, vote_from_wire,
+    vote_to_wire,
+};
+use crate::types::{GroupId, RaftNode};
+use crate::wire::{Answer, AppendPipe, Wire, WireError};
+use cluster_proto::v1;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+};
+use openraft::raft::{
+    SnapshotResponse, StreamAppendError, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{BasicNode, OptionalSend, RaftNetworkFactory};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+type RpcError = RPCError<Types>;
+
+/// Bytes of entries that may await the answers of one member of one group.
+const IN_FLIGHT_BYTES: usize = 16 << 20;
+/// Chunks of a snapshot read ahead of the connection.
+const SNAPSHOT_READ_AHEAD: usize = 4;
+
+/// What the values for all members of a group share.
+pub(crate) struct RaftNet {
+    pub(crate) wire: Arc<dyn Wire>,
+    pub(crate) group: GroupId,
+    pub(crate) append_in_flight: usize,
+    /// Deadline of an answer.
+    pub(crate) call: Duration,
+    /// What the leader lets followers purge; sent with heartbeats.
+    pub(crate) purgeable: Mutex<Option<u64>>,
+}
+
+/// openraft's factory.
+pub(crate) struct RaftNetFactory(pub(crate) Arc<RaftNet>);
+
+impl RaftNetworkFactory<Types> for RaftNetFactory {
+    type Network = RaftPeer;
+
+    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> RaftPeer {
+        self.peer(target, false)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, _node: &BasicNode) -> RaftPeer {
+        self.peer(target, true)
+    }
+}
+
+impl RaftNetFactory {
+    fn peer(&self, target: u64, heartbeats: bool) -> RaftPeer {
+        RaftPeer {
+            net: Arc::clone(&self.0),
+            target: RaftNode(target),
+            heartbeats,
+        }
+    }
+}
+
+/// One member of one group.
+pub(crate) struct RaftPeer {
+    net: Arc<RaftNet>,
+    target: RaftNode,
+    heartbeats: bool,
+}
+
+fn rpc_error(error: &WireError) -> RpcError {
+    // Also a timeout: the answer may be lost for good, so openraft shall wait a little.
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+fn broken(what: &'static str) -> RpcError {
+    RPCError::Network(NetworkError::from_string(what))
+}
+
+/// Translates what a member answered to an append.
+fn append_result(answer: v1::AppendAnswer, previous: Option<LogId>) -> Result<StreamAppendResult, RpcError> {
+    use v1::append_answer::Result as Wire;
+    match answer.result {
+        Some(Wire::Matched(matched)) => Ok(Ok(matched.last.as_ref().map(log_id_from_wire))),
+        Some(Wire::Conflict(at)) => {
+            let at = log_id_from_wire(&at);
+            // openraft relies on a conflict being about what was sent.
+            if previous == Some(at) {
+                Ok(Err(StreamAppendError::Conflict(at)))
+            } else {
+                Err(broken("conflict at an entry that was not sent"))
+            }
+        }
+        Some(Wire::Higher(vote)) => Ok(Err(StreamAppendError::HigherVote(vote_from_wire(&vote)))),
+        Some(Wire::Unavailable(why)) => Err(rpc_error(&WireError::Unreachable(why))),
+        None => Err(broken("empty answer")),
+    }
+}
+
+impl RaftPeer {
+    fn beat(&self, request: &AppendRequest) -> impl Future<Output = Result<StreamAppendResult, RpcError>> + Send + use<> {
+        let previous = request.prev_log_id;
+        let beat = v1::Heartbeat {
+            group: self.net.group.0,
+            sequence: 0,
+            target: self.target.0,
+            vote: Some(vote_to_wire(&request.vote)),
+            previous: request.prev_log_id.as_ref().map(log_id_to_wire),
+            commit: request.leader_commit.as_ref().map(log_id_to_wire),
+            purgeable: *self.net.purgeable.lock(),
+        };
+        let answer = self.net.wire.beat(self.target, beat);
+        async move {
+            match answer.await {
+                Ok(answer) => append_result(answer, previous),
+                Err(error) => Err(rpc_error(&error)),
+            }
+        }
+    }
+}
+
+impl NetStreamAppend<Types> for RaftPeer {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendRequest> + OptionalSend + Unpin + 'static,
+    {
+        if self.heartbeats {
+            let this = &*self;
+            let answers = input.then(move |request| this.beat(&request));
+            return Box::pin(async move { Ok(answers.boxed()) });
+        }
+        let session = self
+            .net
+            .wire
+            .append(self.target, self.net.group)
+            .map(|pipe| AppendSession {
+                input: Some(input),
+                pipe,
+                sent: VecDeque::new(),
+                sent_bytes: 0,
+                next: 0,
+                deadline: Box::pin(sleep_until(Instant::now())),
+                net: Arc::clone(&self.net),
+                target: self.target,
+            });
+        Box::pin(async move {
+            let session = session.map_err(|error| rpc_error(&error))?;
+            let answers = stream::unfold(Some(session), |session| async move {
+                let mut session = session?;
+                let result = session.next_result().await?;
+                let go_on = matches!(result, Ok(Ok(_)));
+                Some((result, go_on.then_some(session)))
+            });
+            Ok(answers.boxed())
+        })
+    }
+}
+
+/// A request that awaits its answer.
+struct Sent {
+    previous: Option<LogId>,
+    bytes: usize,
+    deadline: Instant,
+}
+
+struct AppendSession<S> {
+    input: Option<S>,
+    pipe: AppendPipe,
+    sent: VecDeque<Sent>,
+    sent_bytes: usize,
+    next: u64,
+    /// Armed for the oldest request, or an earlier one that is answered by now.
+    deadline: Pin<Box<Sleep>>,
+    net: Arc<RaftNet>,
+    target: RaftNode,
+}
+
+/// What can happen next in a session.
+enum Event {
+    Answer(Option<Answer<v1::AppendAnswer>>),
+    Request(Option<AppendRequest>),
+    Deadline,
+}
+
+impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
+    async fn next_result(&mut self) -> Option<Result<StreamAppendResult, RpcError>> {
+        loop {
+            let room = self.sent.len() < self.net.append_in_flight && self.sent_bytes < IN_FLIGHT_BYTES;
+            let waiting = !self.sent.is_empty();
+            if self.input.is_none() && !waiting {
+                return None;
+            }
+            let input = self.input.as_mut();
+            let event = tokio::select! {
+                biased;
+                answer = self.pipe.answers.recv(), if waiting => Event::Answer(answer),
+                request = next_request(input), if room => Event::Request(request),
+                () = &mut self.deadline, if waiting => Event::Deadline,
+            };
+            match event {
+                Event::Answer(Some(Ok(answer))) => return Some(self.answered(answer)),
+                Event::Answer(Some(Err(error))) => return Some(Err(rpc_error(&error))),
+                Event::Answer(None) => {
+                    let error = WireError::Unreachable("connection closed".to_owned());
+                    return Some(Err(rpc_error(&error)));
+                }
+                Event::Request(Some(request)) => {
+                    if let Err(error) = self.send(request) {
+                        return Some(Err(error));
+                    }
+                }
+                Event::Request(None) => self.input = None,
+                Event::Deadline => {
+                    let Some(oldest) = self.sent.front() else { continue };
+                    if oldest.deadline <= Instant::now() {
+                        return Some(Err(rpc_error(&WireError::Timeout)));
+                    }
+                    let at = oldest.deadline;
+                    self.deadline.as_mut().reset(at);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: v1::AppendAnswer) -> Result<StreamAppendResult, RpcError> {
+        let expected = self.next.checked_sub(self.sent.len() as u64);
+        let Some(sent) = self.sent.pop_front() else {
+            return Err(broken("answer without a request"));
+        };
+        self.sent_bytes = self.sent_bytes.saturating_sub(sent.bytes);
+        if answer.session != self.pipe.session || Some(answer.sequence) != expected {
+            return Err(broken("answer out of order"));
+        }
+        append_result(answer, sent.previous)
+    }
+
+    fn send(&mut self, request: AppendRequest) -> Result<(), RpcError> {
+        let bytes = request.entries.iter().map(crate::log::cost).sum();
+        let deadline = Instant::now() + self.net.call;
+        if self.sent.is_empty() {
+            self.deadline.as_mut().reset(deadline);
+        }
+        self.sent.push_back(Sent {
+            previous: request.prev_log_id,
+            bytes,
+            deadline,
+        });
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
+        let wire = v1::AppendRequest {
+            group: self.net.group.0,
+            session: self.pipe.session,
+            sequence: self.next,
+            target: self.target.0,
+            vote: Some(vote_to_wire(&request.vote)),
+            previous: request.prev_log_id.as_ref().map(log_id_to_wire),
+            commit: request.leader_commit.as_ref().map(log_id_to_wire),
+            entries: request.entries.iter().map(entry_to_wire).collect(),
+        };
+        self.next = self.next.wrapping_add(1);
+        self.pipe
+            .requests
+            .send(wire)
+            .map_err(|_| rpc_error(&WireError::Unreachable("connection closed".to_owned())))
+    }
+}
+
+async fn next_request<S: Stream<Item = AppendRequest> + Unpin>(input: Option<&mut S>) -> Option<AppendRequest> {
+    match input {
+        Some(input) => input.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl NetVote<Types> for RaftPeer {
+    async fn vote(&mut self, rpc: VoteRequest<Types>, _option: RPCOption) -> Result<VoteResponse<Types>, RpcError> {
+        self.ask_vote(&rpc, false).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        self.ask_vote(&rpc, true).await
+    }
+}
+
+impl RaftPeer {
+    async fn ask_vote(&self, rpc: &VoteRequest<Types>, pre_vote: bool) -> Result<VoteResponse<Types>, RpcError> {
+        let request = v1::VoteRequest {
+            group: self.net.group.0,
+            target: self.target.0,
+            vote: Some(vote_to_wire(&rpc.vote)),
+            last: rpc.last_log_id.as_ref().map(log_id_to_wire),
+            transfer: rpc.leadership_transfer,
+            pre_vote,
+        };
+        let answer = self
+            .net
+            .wire
+            .vote(self.target, request)
+            .await
+            .map_err(|error| rpc_error(&error))?;
+        let vote = answer.vote.as_ref().ok_or_else(|| broken("empty answer"))?;
+        Ok(VoteResponse::new(
+            vote_from_wire(vote),
+            answer.last.as_ref().map(log_id_from_wire),
+            answer.granted,
+        ))
+    }
+}
+
+impl NetTransferLeader<Types> for RaftPeer {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RpcError> {
+        let wire = v1::TransferRequest {
+            group: self.net.group.0,
+            target: self.target.0,
+            from: Some(vote_to_wire(request.from_leader())),
+            to: *request.to_node_id(),
+            last: request.last_log_id().map(log_id_to_wire),
+        };
+        let answer = self
+            .net
+            .wire
+            .transfer(self.target, wire)
+            .await
+            .map_err(|error| rpc_error(&error))?;
+        if answer.refused.is_empty() {
+            return Ok(Ok(()));
+        }
+        tracing::info!(group = %self.net.group, to = %self.target, reason = answer.refused, "leadership not taken");
+        Ok(Err(TransferLeaderError::LogNotFlushed {
+            expected: request.last_log_id().copied(),
+            actual: None,
+        }))
+    }
+}
+
+impl NetBackoff<Types> for RaftPeer {
+    fn backoff(&self) -> Option<Backoff> {
+        // Short: the link itself knows whether the peer is connected and fails at once if not.
+        let first = [20, 50, 100].map(Duration::from_millis);
+        Some(Backoff::new(
+            first.into_iter().chain(std::iter::repeat(Duration::from_millis(200))),
+        ))
+    }
+}
+
+impl NetSnapshot<Types> for RaftPeer {
+    type SnapshotData = Box<dyn SnapshotReader>;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: MachineSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let applied = Applied {
+            last: snapshot.meta.last_log_id,
+            membership: snapshot.meta.last_membership,
+        };
+        let head = v1::SnapshotHead {
+            group: self.net.group.0,
+            target: self.target.0,
+            vote: Some(vote_to_wire(&vote)),
+            applied: Some(applied.to_wire()),
+        };
+        let (parts, receiver) = mpsc::channel(SNAPSHOT_READ_AHEAD);
+        let reader = snapshot.snapshot;
+        let reading = tokio::task::spawn_blocking(move || read_snapshot(head, reader, &parts));
+        let answer = self.net.wire.snapshot(self.target, receiver);
+        tokio::pin!(cancel);
+        let answer = tokio::select! {
+            answer = answer => answer,
+            closed = &mut cancel => return Err(StreamingError::Closed(closed)),
+        };
+        if let Ok(Err(error)) = reading.await {
+            return Err(StreamingError::Network(NetworkError::from_string(error)));
+        }
+        let answer = answer.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let vote = answer
+            .vote
+            .as_ref()
+            .ok_or_else(|| StreamingError::Network(NetworkError::from_string("empty answer")))?;
+        Ok(SnapshotResponse::new(vote_from_wire(vote)))
+    }
+}
+
+/// Feeds a view to the connection; stops quietly when the connection is gone.
+fn read_snapshot(
+    head: v1::SnapshotHead,
+    mut reader: Box<dyn SnapshotReader>,
+    parts: &mpsc::Sender<v1::SnapshotPart>,
+) -> Result<(), crate::machine::MachineError> {
+    use v1::snapshot_part::Part;
+    let send = |part| {
+        let part = v1::SnapshotPart { part: Some(part) };
+        parts.blocking_send(part).is_ok()
+    };
+    if !send(Part::Head(head)) {
+        return Ok(());
+    }
+    let mut chunks = 0;
+    while let Some(data) = reader.next_chunk()? {
+        chunks += 1;
+        let crc32c = crc32c::crc32c(&data);
+        if !send(Part::Chunk(v1::SnapshotChunk { data, crc32c })) {
+            return Ok(());
+        }
+    }
+    send(Part::End(v1::SnapshotEnd { chunks }));
+    Ok(())
+}

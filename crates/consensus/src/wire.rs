@@ -1,0 +1,57 @@
+//! What a group asks of the network: messages to one member of a group on another node.
+//!
+//! [`crate::net`] sends them over gRPC; simulations carry them in memory, with delays and losses.
+//! An answer is what the peer said; whatever else happens is a [`WireError`], never a made-up
+//! answer.
+
+use crate::types::{GroupId, RaftNode};
+use cluster_proto::v1;
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+/// A message that was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    /// No connection, or it broke.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+pub(crate) type Answer<T> = Result<T, WireError>;
+pub(crate) type AnswerFuture<T> = BoxFuture<'static, Answer<T>>;
+
+/// A session of appends to one member: requests out, answers back in the same order. An error ends
+/// it.
+pub(crate) struct AppendPipe {
+    pub(crate) requests: mpsc::UnboundedSender<v1::AppendRequest>,
+    pub(crate) answers: mpsc::UnboundedReceiver<Answer<v1::AppendAnswer>>,
+    /// To be put into the requests.
+    pub(crate) session: u64,
+}
+
+/// Sends messages to members of groups.
+pub(crate) trait Wire: Send + Sync + 'static {
+    /// Starts a session of appends.
+    fn append(&self, to: RaftNode, group: GroupId) -> Answer<AppendPipe>;
+
+    /// Sends a heartbeat.
+    fn beat(&self, to: RaftNode, beat: v1::Heartbeat) -> AnswerFuture<v1::AppendAnswer>;
+
+    /// Asks for a vote, or whether it would be granted.
+    fn vote(&self, to: RaftNode, request: v1::VoteRequest) -> AnswerFuture<v1::VoteAnswer>;
+
+    /// Offers leadership.
+    fn transfer(&self, to: RaftNode, request: v1::TransferRequest) -> AnswerFuture<v1::TransferAnswer>;
+
+    /// Asks the leader for a read index.
+    fn read_index(&self, to: RaftNode, request: v1::ReadIndexRequest) -> AnswerFuture<v1::ReadIndexAnswer>;
+
+    /// Asks how far a member's log goes.
+    fn last_log(&self, to: RaftNode, request: v1::LastLogRequest) -> AnswerFuture<v1::LastLogAnswer>;
+
+    /// Streams a snapshot; the parts end when the sender side is dropped.
+    fn snapshot(&self, to: RaftNode, parts: mpsc::Receiver<v1::SnapshotPart>) -> AnswerFuture<v1::SnapshotAnswer>;
+}
