@@ -17,7 +17,7 @@ mod password;
 mod permission;
 mod policy;
 mod read;
-mod record;
+pub mod record;
 mod replay;
 pub mod settings;
 mod topology;

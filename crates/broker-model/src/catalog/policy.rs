@@ -209,7 +209,7 @@ pub(crate) fn merge(
         deduplication: arguments.deduplication.clone(),
     };
     EffectiveSettings {
-        settings,
+        settings: settings.into(),
         policy: policy.map(|p| p.name.clone()),
         operator_policy: operator.map(|p| p.name.clone()),
     }

@@ -7,6 +7,7 @@ use super::policy::Policy;
 use super::record::{
     BindingRecord, ExchangeRecord, NodeRecord, QueueRecord, UserRecord, VhostRecord,
 };
+use super::settings::QueueSettings;
 use super::{Catalog, Name};
 use crate::ids::{ConnectionId, NodeId, QueueId};
 use crate::routing::ExchangeKind;
@@ -19,8 +20,20 @@ const DEFAULT_EXCHANGE: &str = "amq.default";
 impl Catalog {
     /// Index of the last log entry applied.
     #[must_use]
+    pub const fn applied_index(&self) -> u64 {
+        self.version
+    }
+
+    /// Changes whenever the catalog does: the index of the last log entry applied.
+    #[must_use]
     pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Whether the cluster has its identity and first content.
+    #[must_use]
+    pub const fn is_bootstrapped(&self) -> bool {
+        self.cluster_id.is_some()
     }
 
     /// Log index of the last change that can alter where messages of this vhost go; what was
@@ -115,10 +128,28 @@ impl Catalog {
         self.queues.values()
     }
 
+    /// Number of queues.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
     /// Number of queues of a vhost.
     #[must_use]
-    pub fn queue_count(&self, vhost: &str) -> usize {
+    pub fn queue_count_in(&self, vhost: &str) -> usize {
         self.vhosts.get(vhost).map_or(0, |vhost| vhost.queue_count())
+    }
+
+    /// Number of exchanges, the default ones included.
+    #[must_use]
+    pub fn exchange_count(&self) -> usize {
+        self.vhosts.values().map(|vhost| 1 + vhost.exchange_count()).sum()
+    }
+
+    /// The settings in force for a queue, shared.
+    #[must_use]
+    pub fn queue_settings(&self, queue: &QueueRecord) -> Arc<QueueSettings> {
+        queue.effective.settings.clone()
     }
 
     /// The queues in the memory of `node`, by id.

@@ -44,7 +44,7 @@ impl QueueRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct EffectiveSettings {
     /// The settings.
-    pub settings: QueueSettings,
+    pub settings: Arc<QueueSettings>,
     /// Policy in force.
     pub policy: Option<Name>,
     /// Operator policy in force.
@@ -164,10 +164,8 @@ pub struct NodeRecord {
     pub management_address: Name,
     /// Part it takes in the cluster.
     pub state: NodeState,
-    /// Its latest start known to the catalog; 0: none.
+    /// Its latest start announced by `NodeStarted`; 0: none. Ignored in `PutNode`.
     pub incarnation: u64,
-    /// Version of its program.
-    pub version: Name,
 }
 
 /// Part that a node takes in the cluster.

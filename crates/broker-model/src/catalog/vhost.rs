@@ -216,6 +216,10 @@ impl Vhost {
         self.exchanges.iter().map(|(_, exchange)| exchange)
     }
 
+    pub(crate) fn exchange_count(&self) -> usize {
+        self.exchange_names.len()
+    }
+
     /// Adds an exchange whose name is free. Alternate and policy of `record` are computed here.
     pub(crate) fn insert_exchange(&mut self, mut record: ExchangeRecord) {
         (record.alternate, record.policy) = self.exchange_policy(&record.name, &record.arguments);

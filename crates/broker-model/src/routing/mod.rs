@@ -21,7 +21,7 @@ mod topic;
 pub use hash::stable_hash;
 
 use crate::catalog::Name;
-use amqp_codec::FieldTable;
+use amqp_codec::{FieldTable, PropertiesView};
 use bytes::{BufMut, Bytes, BytesMut};
 use targets::{Matches, Target};
 
@@ -85,12 +85,12 @@ pub trait RouteProperties {
     }
 
     /// The `message-id` property.
-    fn message_id(&self) -> Option<Bytes> {
+    fn message_id(&self) -> Option<&[u8]> {
         None
     }
 
     /// The `correlation-id` property.
-    fn correlation_id(&self) -> Option<Bytes> {
+    fn correlation_id(&self) -> Option<&[u8]> {
         None
     }
 
@@ -102,6 +102,25 @@ pub trait RouteProperties {
 
 /// A message without properties.
 impl RouteProperties for () {}
+
+/// A published message.
+impl RouteProperties for PropertiesView<'_> {
+    fn headers(&self) -> Option<FieldTable> {
+        PropertiesView::headers(*self)
+    }
+
+    fn message_id(&self) -> Option<&[u8]> {
+        PropertiesView::message_id(*self)
+    }
+
+    fn correlation_id(&self) -> Option<&[u8]> {
+        PropertiesView::correlation_id(*self)
+    }
+
+    fn timestamp(&self) -> Option<u64> {
+        PropertiesView::timestamp(*self)
+    }
+}
 
 /// A message of which only the headers matter.
 impl RouteProperties for FieldTable {

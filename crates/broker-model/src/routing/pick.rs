@@ -103,8 +103,8 @@ impl HashOn {
                     None => stable_hash(&[]),
                 }
             }
-            Self::MessageId => stable_hash(&properties.message_id().unwrap_or_default()),
-            Self::CorrelationId => stable_hash(&properties.correlation_id().unwrap_or_default()),
+            Self::MessageId => stable_hash(properties.message_id().unwrap_or_default()),
+            Self::CorrelationId => stable_hash(properties.correlation_id().unwrap_or_default()),
             Self::Timestamp => {
                 stable_hash(&properties.timestamp().map(u64::to_be_bytes).unwrap_or_default())
             }
