@@ -16,7 +16,11 @@ pub(crate) struct Applying<'a> {
 
 impl<'a> Applying<'a> {
     pub(crate) fn new(index: u64, events: &'a mut Vec<CatalogEvent>) -> Self {
-        Self { index, slot: 0, events }
+        Self {
+            index,
+            slot: 0,
+            events,
+        }
     }
 
     /// The next queue id of this entry; `None` when it has given away all of them.
@@ -28,11 +32,11 @@ impl<'a> Applying<'a> {
 
     /// Names exchanges that went.
     pub(crate) fn exchanges_deleted(&mut self, vhost: &Name, names: Vec<Name>) {
-        self.events.extend(
-            names
-                .into_iter()
-                .map(|name| CatalogEvent::ExchangeDeleted { vhost: vhost.clone(), name }),
-        );
+        self.events
+            .extend(names.into_iter().map(|name| CatalogEvent::ExchangeDeleted {
+                vhost: vhost.clone(),
+                name,
+            }));
     }
 }
 
@@ -52,8 +56,10 @@ impl Catalog {
         events: &mut Vec<CatalogEvent>,
     ) -> Vec<CatalogReply> {
         let mut applying = Applying::new(index, events);
-        let replies =
-            entry.requests.iter().map(|request| self.apply_request(request, &mut applying));
+        let replies = entry
+            .requests
+            .iter()
+            .map(|request| self.apply_request(request, &mut applying));
         let replies = replies.collect();
         self.version = self.version.max(index);
         replies
@@ -69,7 +75,9 @@ impl Catalog {
         request: &CatalogRequest,
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
-        let Some(key) = request.key else { return self.apply_command(&request.command, applying) };
+        let Some(key) = request.key else {
+            return self.apply_command(&request.command, applying);
+        };
         if let Some(reply) = self.replays.get(key) {
             return reply.clone();
         }
@@ -104,19 +112,25 @@ impl Catalog {
                 self.clear_permissions(user, vhost, applying)
             }
             CatalogCommand::SetTopicPermissions(spec) => self.set_topic_permissions(spec, applying),
-            CatalogCommand::ClearTopicPermissions { user, vhost, exchange } => {
-                self.clear_topic_permissions(user, vhost, exchange.as_ref(), applying)
-            }
+            CatalogCommand::ClearTopicPermissions {
+                user,
+                vhost,
+                exchange,
+            } => self.clear_topic_permissions(user, vhost, exchange.as_ref(), applying),
             CatalogCommand::DeclareExchange(spec) => self.declare_exchange(spec, applying),
-            CatalogCommand::DeleteExchange { vhost, name, if_unused } => {
-                self.delete_exchange(vhost, name, *if_unused, applying)
-            }
+            CatalogCommand::DeleteExchange {
+                vhost,
+                name,
+                if_unused,
+            } => self.delete_exchange(vhost, name, *if_unused, applying),
             CatalogCommand::Bind(spec) => self.bind(spec, applying),
             CatalogCommand::Unbind(spec) => self.unbind(spec, applying),
             CatalogCommand::DeclareQueue(spec) => self.declare_queue(spec, applying),
-            CatalogCommand::DeleteQueue { vhost, name, expected } => {
-                self.delete_queue(vhost, name, *expected, applying)
-            }
+            CatalogCommand::DeleteQueue {
+                vhost,
+                name,
+                expected,
+            } => self.delete_queue(vhost, name, *expected, applying),
             CatalogCommand::DeleteQueuesOf { connection } => {
                 self.delete_queues_of(*connection, applying)
             }
@@ -125,21 +139,39 @@ impl Catalog {
                 self.node_dead(*origin, *new_host, applying)
             }
             CatalogCommand::PutPolicy(spec) => self.put_policy(spec, applying),
-            CatalogCommand::DeletePolicy { vhost, name, operator } => {
-                self.delete_policy(vhost, name, *operator, applying)
-            }
-            CatalogCommand::PutParameter { vhost, component, name, value } => {
+            CatalogCommand::DeletePolicy {
+                vhost,
+                name,
+                operator,
+            } => self.delete_policy(vhost, name, *operator, applying),
+            CatalogCommand::PutParameter {
+                vhost,
+                component,
+                name,
+                value,
+            } => {
                 let vhost = self.vhost_state_mut(vhost)?;
                 let key = (component.clone(), name.clone());
                 done(vhost.parameters.insert(key, value.clone()).is_none())
             }
-            CatalogCommand::DeleteParameter { vhost, component, name } => {
+            CatalogCommand::DeleteParameter {
+                vhost,
+                component,
+                name,
+            } => {
                 let vhost = self.vhost_state_mut(vhost)?;
-                done(vhost.parameters.remove(&(component.clone(), name.clone())).is_some())
+                done(
+                    vhost
+                        .parameters
+                        .remove(&(component.clone(), name.clone()))
+                        .is_some(),
+                )
             }
-            CatalogCommand::PutGlobalParameter { name, value } => {
-                done(self.global_parameters.insert(name.clone(), value.clone()).is_none())
-            }
+            CatalogCommand::PutGlobalParameter { name, value } => done(
+                self.global_parameters
+                    .insert(name.clone(), value.clone())
+                    .is_none(),
+            ),
             CatalogCommand::DeleteGlobalParameter { name } => {
                 done(self.global_parameters.remove(name).is_some())
             }

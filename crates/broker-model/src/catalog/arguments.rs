@@ -86,15 +86,30 @@ struct Known {
 }
 
 const fn both(name: &'static str, rule: Rule) -> Known {
-    Known { name, rule, classic: true, quorum: true }
+    Known {
+        name,
+        rule,
+        classic: true,
+        quorum: true,
+    }
 }
 
 const fn classic(name: &'static str, rule: Rule) -> Known {
-    Known { name, rule, classic: true, quorum: false }
+    Known {
+        name,
+        rule,
+        classic: true,
+        quorum: false,
+    }
 }
 
 const fn quorum(name: &'static str, rule: Rule) -> Known {
-    Known { name, rule, classic: false, quorum: true }
+    Known {
+        name,
+        rule,
+        classic: false,
+        quorum: true,
+    }
 }
 
 /// In the order in which redeclarations compare them. `x-delivery-limit` and `x-consumer-timeout`
@@ -220,7 +235,10 @@ pub(crate) fn queue_type(
         };
     }
     let permitted = properties.durable && !properties.exclusive && !properties.auto_delete;
-    Ok(default.filter(|_| permitted).and_then(QueueType::parse).unwrap_or_default())
+    Ok(default
+        .filter(|_| permitted)
+        .and_then(QueueType::parse)
+        .unwrap_or_default())
 }
 
 /// Checks properties and arguments of a new queue.
@@ -231,8 +249,12 @@ pub(crate) fn check(
     arguments: &FieldTable,
 ) -> Result<(), CatalogError> {
     if queue_type == QueueType::Quorum {
-        let refused =
-            |property| Err(CatalogError::InvalidProperty { property, resource: queue.clone() });
+        let refused = |property| {
+            Err(CatalogError::InvalidProperty {
+                property,
+                resource: queue.clone(),
+            })
+        };
         if properties.exclusive {
             return refused("exclusive-owner");
         }
@@ -285,10 +307,14 @@ const fn has(known: &Known, queue_type: QueueType) -> bool {
 /// Checks one value; the error is the reason as texts print it.
 fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Result<(), String> {
     let integer = || {
-        value.as_integer().ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
+        value
+            .as_integer()
+            .ok_or_else(|| format!("\"expected integer, got {}\"", value.type_name()))
     };
     let text = || {
-        value.as_long_str().ok_or_else(|| format!("{{unacceptable_type,{}}}", value.type_name()))
+        value
+            .as_long_str()
+            .ok_or_else(|| format!("{{unacceptable_type,{}}}", value.type_name()))
     };
     let range = |number: i64, from: i64, to: i64| match number {
         0 if from == 1 => Err("{value_zero,0}".to_string()),
@@ -303,7 +329,11 @@ fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Resu
         Rule::DeliveryLimit => range(integer()?, -1, i64::MAX),
         Rule::Priority => range(integer()?, 0, 255),
         Rule::GroupSize => {
-            let most = if known.name == "x-cache-size" { DEDUPLICATION_CACHE_MAX } else { i64::MAX };
+            let most = if known.name == "x-cache-size" {
+                DEDUPLICATION_CACHE_MAX
+            } else {
+                i64::MAX
+            };
             range(integer()?, 1, most)
         }
         Rule::Bool => match value.as_bool() {
@@ -369,9 +399,10 @@ pub(crate) fn check_value_equivalent(
     let (received, current) = match (received, current) {
         (None, None) => return Ok(()),
         (Some(received), Some(current)) if received.equivalent(current) => return Ok(()),
-        (Some(received), Some(current)) => {
-            (format!("'{}'", printed(received)), format!("'{}'", printed(current)))
-        }
+        (Some(received), Some(current)) => (
+            format!("'{}'", printed(received)),
+            format!("'{}'", printed(current)),
+        ),
         (received, current) => (phrase(received), phrase(current)),
     };
     Err(CatalogError::Inequivalent {
@@ -385,7 +416,13 @@ pub(crate) fn check_value_equivalent(
 fn phrase(value: Option<&FieldValue>) -> String {
     value.map_or_else(
         || "none".into(),
-        |value| format!("the value '{}' of type '{}'", printed(value), value.type_name()),
+        |value| {
+            format!(
+                "the value '{}' of type '{}'",
+                printed(value),
+                value.type_name()
+            )
+        },
     )
 }
 
@@ -400,6 +437,8 @@ pub(crate) fn printed(value: &FieldValue) -> String {
         FieldValue::F64(value) => value.to_string(),
         FieldValue::Timestamp(value) => value.to_string(),
         FieldValue::Void => "undefined".into(),
-        other => other.as_integer().map_or_else(|| format!("{other:?}"), |n| n.to_string()),
+        other => other
+            .as_integer()
+            .map_or_else(|| format!("{other:?}"), |n| n.to_string()),
     }
 }

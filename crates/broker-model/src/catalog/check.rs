@@ -55,7 +55,9 @@ impl Catalog {
             return Ok(Some(queue.clone()));
         }
         if spec.name.len() > NAME_MAX {
-            return Err(CatalogError::NameTooLong { kind: ResourceKind::Queue });
+            return Err(CatalogError::NameTooLong {
+                kind: ResourceKind::Queue,
+            });
         }
         if spec.name.starts_with(RESERVED_PREFIX) && !spec.server_named {
             return Err(CatalogError::Reserved {
@@ -95,7 +97,10 @@ impl Catalog {
         let missing = || CatalogError::NotFound(Resource::queue(&vhost.record.name, name));
         let queue = vhost.queue(name).ok_or_else(missing)?;
         if queue.exclusive.is_some() && queue.exclusive != connection {
-            return Err(CatalogError::Locked(Resource::queue(&vhost.record.name, name)));
+            return Err(CatalogError::Locked(Resource::queue(
+                &vhost.record.name,
+                name,
+            )));
         }
         Ok(queue)
     }
@@ -113,13 +118,17 @@ impl Catalog {
         if spec.name.is_empty() {
             return Err(CatalogError::DefaultExchange);
         }
-        let kind = ExchangeKind::parse(&spec.kind)
-            .ok_or_else(|| CatalogError::UnknownExchangeType { kind: spec.kind.clone() })?;
+        let kind =
+            ExchangeKind::parse(&spec.kind).ok_or_else(|| CatalogError::UnknownExchangeType {
+                kind: spec.kind.clone(),
+            })?;
         let resource = Resource::exchange(&vhost.record.name, &spec.name);
         let alternate = spec.arguments.get("alternate-exchange");
         if let Some(value) = alternate.filter(|value| value.as_text().is_none()) {
-            let text =
-                format!("invalid type '{}' for arg 'alternate-exchange' in {resource}", value.type_name());
+            let text = format!(
+                "invalid type '{}' for arg 'alternate-exchange' in {resource}",
+                value.type_name()
+            );
             return Err(CatalogError::Invalid(text.into()));
         }
         if let Some(exchange) = vhost.exchange(&spec.name) {
@@ -127,7 +136,9 @@ impl Catalog {
             return Ok(Some(exchange.record.clone()));
         }
         if spec.name.len() > NAME_MAX {
-            return Err(CatalogError::NameTooLong { kind: ResourceKind::Exchange });
+            return Err(CatalogError::NameTooLong {
+                kind: ResourceKind::Exchange,
+            });
         }
         if spec.name.starts_with(RESERVED_PREFIX) {
             return Err(CatalogError::Reserved {
@@ -175,7 +186,9 @@ impl Catalog {
     ) -> Result<&Arc<ExchangeRecord>, CatalogError> {
         let record = self.check_exchange(vhost, exchange)?;
         if record.internal {
-            return Err(CatalogError::InternalExchange(Resource::exchange(vhost, exchange)));
+            return Err(CatalogError::InternalExchange(Resource::exchange(
+                vhost, exchange,
+            )));
         }
         Ok(record)
     }
@@ -227,11 +240,14 @@ impl Catalog {
         }
         match source.record.kind {
             ExchangeKind::Headers => {
-                MatchKind::read(&spec.arguments)
-                    .map_err(|value| CatalogError::InvalidMatch { value: value.into() })?;
+                MatchKind::read(&spec.arguments).map_err(|value| CatalogError::InvalidMatch {
+                    value: value.into(),
+                })?;
             }
             ExchangeKind::ConsistentHash if pick::weight(&spec.routing_key).is_none() => {
-                return Err(CatalogError::InvalidWeight { key: spec.routing_key.clone() });
+                return Err(CatalogError::InvalidWeight {
+                    key: spec.routing_key.clone(),
+                });
             }
             _ => {}
         }
@@ -277,18 +293,20 @@ impl Catalog {
             CatalogCommand::SetTopicPermissions(spec) => {
                 self.vhost_state(&spec.vhost)?;
                 self.check_user(&spec.user)?;
-                [&spec.write, &spec.read].into_iter().try_for_each(|pattern| {
-                    match TopicPattern::new(pattern.clone()) {
-                        TopicPattern::Plain(_) => Pattern::check(pattern),
-                        // Braces of variables are not expressions.
-                        TopicPattern::Template(text) => Pattern::check(
-                            &text
-                                .replace("{username}", "u")
-                                .replace("{vhost}", "v")
-                                .replace("{client_id}", "c"),
-                        ),
-                    }
-                })
+                [&spec.write, &spec.read]
+                    .into_iter()
+                    .try_for_each(|pattern| {
+                        match TopicPattern::new(pattern.clone()) {
+                            TopicPattern::Plain(_) => Pattern::check(pattern),
+                            // Braces of variables are not expressions.
+                            TopicPattern::Template(text) => Pattern::check(
+                                &text
+                                    .replace("{username}", "u")
+                                    .replace("{vhost}", "v")
+                                    .replace("{client_id}", "c"),
+                            ),
+                        }
+                    })
             }
             CatalogCommand::PutPolicy(spec) => {
                 self.vhost_state(&spec.vhost)?;
@@ -296,9 +314,13 @@ impl Catalog {
                 check_policy(spec)
             }
             CatalogCommand::DeclareExchange(spec) => self.check_declare_exchange(spec).map(drop),
-            CatalogCommand::DeleteExchange { vhost, name, if_unused } => {
-                self.check_delete_exchange(vhost, name, *if_unused).map(drop)
-            }
+            CatalogCommand::DeleteExchange {
+                vhost,
+                name,
+                if_unused,
+            } => self
+                .check_delete_exchange(vhost, name, *if_unused)
+                .map(drop),
             CatalogCommand::Bind(spec) => self.check_bind(spec).map(drop),
             CatalogCommand::Unbind(spec) => self.check_unbind(spec).map(drop),
             CatalogCommand::DeclareQueue(spec) => self.check_declare_queue(spec).map(drop),
@@ -336,7 +358,9 @@ impl Catalog {
 /// A name that operators give.
 fn check_label(kind: &str, name: &str) -> Result<(), CatalogError> {
     if name.is_empty() {
-        return Err(CatalogError::Invalid(format!("{kind} name is empty").into()));
+        return Err(CatalogError::Invalid(
+            format!("{kind} name is empty").into(),
+        ));
     }
     if name.len() > NAME_MAX {
         let text = format!("{kind} name is longer than {NAME_MAX} bytes");
@@ -375,7 +399,12 @@ fn check_redeclared(
     }
     let asked = properties_of(spec);
     check_flag(&resource, "durable", asked.durable, queue.durable)?;
-    check_flag(&resource, "auto_delete", asked.auto_delete, queue.auto_delete)?;
+    check_flag(
+        &resource,
+        "auto_delete",
+        asked.auto_delete,
+        queue.auto_delete,
+    )?;
     let queue_type = type_of_new(vhost, spec)?;
     if queue_type != queue.queue_type {
         return Err(CatalogError::Inequivalent {
@@ -385,7 +414,12 @@ fn check_redeclared(
             current: format!("'{}'", queue.queue_type.as_str()).into(),
         });
     }
-    arguments::check_equivalent(&resource, queue.queue_type, &queue.arguments, &spec.arguments)
+    arguments::check_equivalent(
+        &resource,
+        queue.queue_type,
+        &queue.arguments,
+        &spec.arguments,
+    )
 }
 
 fn check_exchange_equivalent(
@@ -403,7 +437,12 @@ fn check_exchange_equivalent(
         });
     }
     check_flag(resource, "durable", spec.durable, current.durable)?;
-    check_flag(resource, "auto_delete", spec.auto_delete, current.auto_delete)?;
+    check_flag(
+        resource,
+        "auto_delete",
+        spec.auto_delete,
+        current.auto_delete,
+    )?;
     check_flag(resource, "internal", spec.internal, current.internal)?;
     let argument = |table: &FieldTable| table.get("alternate-exchange");
     arguments::check_value_equivalent(
@@ -438,9 +477,9 @@ fn check_binding_names(vhost: &Vhost, spec: &BindingSpec) -> Result<(), CatalogE
     }
     match &spec.destination {
         Destination::Exchange(name) if name.is_empty() => Err(CatalogError::DefaultExchange),
-        Destination::Queue(name) if name.starts_with(REPLY_TO_PREFIX) => {
-            Err(CatalogError::ReplyTo(Resource::queue(&vhost.record.name, name)))
-        }
+        Destination::Queue(name) if name.starts_with(REPLY_TO_PREFIX) => Err(
+            CatalogError::ReplyTo(Resource::queue(&vhost.record.name, name)),
+        ),
         _ => Ok(()),
     }
 }

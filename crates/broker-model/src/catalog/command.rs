@@ -27,7 +27,9 @@ impl CatalogEntry {
     /// An entry of one command that may not be repeated blindly.
     #[must_use]
     pub fn of(command: CatalogCommand) -> Self {
-        Self { requests: vec![CatalogRequest { key: None, command }] }
+        Self {
+            requests: vec![CatalogRequest { key: None, command }],
+        }
     }
 }
 
@@ -245,7 +247,12 @@ impl VhostSpec {
     /// A plain vhost.
     #[must_use]
     pub fn named(name: impl Into<Name>) -> Self {
-        Self { name: name.into(), description: None, tags: None, default_queue_type: None }
+        Self {
+            name: name.into(),
+            description: None,
+            tags: None,
+            default_queue_type: None,
+        }
     }
 }
 

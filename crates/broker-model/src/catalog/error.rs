@@ -20,19 +20,33 @@ impl Resource {
     /// A queue.
     #[must_use]
     pub fn queue(vhost: &str, name: &str) -> Self {
-        Self { kind: ResourceKind::Queue, name: name.into(), vhost: vhost.into() }
+        Self {
+            kind: ResourceKind::Queue,
+            name: name.into(),
+            vhost: vhost.into(),
+        }
     }
 
     /// An exchange.
     #[must_use]
     pub fn exchange(vhost: &str, name: &str) -> Self {
-        Self { kind: ResourceKind::Exchange, name: name.into(), vhost: vhost.into() }
+        Self {
+            kind: ResourceKind::Exchange,
+            name: name.into(),
+            vhost: vhost.into(),
+        }
     }
 }
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} '{}' in vhost '{}'", self.kind.as_str(), self.name, self.vhost)
+        write!(
+            f,
+            "{} '{}' in vhost '{}'",
+            self.kind.as_str(),
+            self.name,
+            self.vhost
+        )
     }
 }
 
@@ -75,7 +89,9 @@ pub enum CatalogError {
         user: Name,
     },
     /// A redeclaration that differs. `received` and `current` are complete phrases.
-    #[error("inequivalent arg '{key}' for {resource}: received {received} but current is {current}")]
+    #[error(
+        "inequivalent arg '{key}' for {resource}: received {received} but current is {current}"
+    )]
     Inequivalent {
         /// Property or argument.
         key: Name,

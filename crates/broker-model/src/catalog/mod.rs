@@ -8,6 +8,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod arguments;
+mod changes;
 mod check;
 mod command;
 mod error;
@@ -20,9 +21,15 @@ mod read;
 pub mod record;
 mod replay;
 pub mod settings;
+mod snapshot;
+mod stored;
+mod stored_command;
 mod topology;
 mod users;
 mod vhost;
+
+#[cfg(test)]
+mod tests;
 
 pub use arguments::{DEDUPLICATION_HEADER, QueueArguments, TIME_MAX_MS};
 pub use check::strip_line_ends;
@@ -43,6 +50,7 @@ pub use record::{
     UserRecord, VhostRecord,
 };
 pub use settings::{Deduplication, Overflow, QueueSettings, QueueType};
+pub use stored::{StoredError, decode_replies, encode_replies};
 
 use crate::ids::{ConnectionId, NodeId, QueueId};
 use hashbrown::{HashMap, HashSet};

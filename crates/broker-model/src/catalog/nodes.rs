@@ -21,7 +21,10 @@ impl Catalog {
     ) -> CatalogReply {
         // Only `NodeStarted` moves the start on: it is what cleans up after the one before.
         let incarnation = self.starts.get(&record.node).copied().unwrap_or(0);
-        let record = NodeRecord { incarnation, ..record.clone() };
+        let record = NodeRecord {
+            incarnation,
+            ..record.clone()
+        };
         let node = record.node;
         let created = self.nodes.insert(node, record).is_none();
         applying.events.push(CatalogEvent::NodeChanged { node });
@@ -73,7 +76,9 @@ impl Catalog {
         self.replays.forget_before(origin.node, origin.incarnation);
         if let Some(record) = self.nodes.get_mut(&origin.node) {
             record.incarnation = origin.incarnation;
-            applying.events.push(CatalogEvent::NodeChanged { node: origin.node });
+            applying
+                .events
+                .push(CatalogEvent::NodeChanged { node: origin.node });
         }
         self.delete_exclusive_before(origin, applying);
         for queue in self.hosted_by(origin.node) {
@@ -92,11 +97,16 @@ impl Catalog {
         if known > origin.incarnation || new_host == origin.node {
             return done(false);
         }
-        let next = Origin { incarnation: origin.incarnation.saturating_add(1), ..origin };
+        let next = Origin {
+            incarnation: origin.incarnation.saturating_add(1),
+            ..origin
+        };
         let deleted = self.delete_exclusive_before(next, applying);
         let mut moved = false;
         for old in self.hosted_by(origin.node).into_iter().take(REHOSTED_MAX) {
-            let Some(id) = applying.next_queue_id() else { break };
+            let Some(id) = applying.next_queue_id() else {
+                break;
+            };
             moved = true;
             self.rehost(old, id, new_host, applying);
         }
@@ -112,23 +122,38 @@ impl Catalog {
         applying: &mut Applying<'_>,
     ) {
         let placement = Placement::Host(new_host);
-        let new = Arc::new(QueueRecord { id, placement, ..(*old).clone() });
+        let new = Arc::new(QueueRecord {
+            id,
+            placement,
+            ..(*old).clone()
+        });
         self.unindex_queue(&old);
         self.index_queue(&new);
         if let Some(vhost) = self.vhosts.get_mut(&new.vhost) {
             vhost.replace_queue(new.clone());
             vhost.version = applying.index;
         }
-        applying.events.push(CatalogEvent::QueueRehosted { old, new });
+        applying
+            .events
+            .push(CatalogEvent::QueueRehosted { old, new });
     }
 
     /// Deletes the exclusive queues of connections to `origin.node` before its start
     /// `origin.incarnation`; tells whether there were any.
     fn delete_exclusive_before(&mut self, origin: Origin, applying: &mut Applying<'_>) -> bool {
-        let first = ConnectionId { origin: Origin { incarnation: 0, ..origin }, serial: 0 };
+        let first = ConnectionId {
+            origin: Origin {
+                incarnation: 0,
+                ..origin
+            },
+            serial: 0,
+        };
         let end = ConnectionId { origin, serial: 0 };
-        let ids: Vec<_> =
-            self.exclusive.range(first..end).flat_map(|(_, ids)| ids.iter().copied()).collect();
+        let ids: Vec<_> = self
+            .exclusive
+            .range(first..end)
+            .flat_map(|(_, ids)| ids.iter().copied())
+            .collect();
         for id in &ids {
             if let Some(queue) = self.queues.get(id).cloned() {
                 self.drop_queue(&queue, applying);

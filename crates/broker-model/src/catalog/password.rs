@@ -31,9 +31,14 @@ impl PasswordAlgorithm {
     /// Reads a name of a definition file.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Argon2id, Self::RabbitSha256, Self::RabbitSha512, Self::RabbitMd5]
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == name)
+        [
+            Self::Argon2id,
+            Self::RabbitSha256,
+            Self::RabbitSha512,
+            Self::RabbitMd5,
+        ]
+        .into_iter()
+        .find(|algorithm| algorithm.as_str() == name)
     }
 }
 
@@ -50,7 +55,10 @@ impl PasswordHash {
     /// No password opens this user.
     #[must_use]
     pub const fn disabled() -> Self {
-        Self { algorithm: PasswordAlgorithm::RabbitSha256, hash: Bytes::new() }
+        Self {
+            algorithm: PasswordAlgorithm::RabbitSha256,
+            hash: Bytes::new(),
+        }
     }
 
     /// Whether password login is disabled.
@@ -63,6 +71,8 @@ impl PasswordHash {
 /// Hashes do not belong into logs.
 impl std::fmt::Debug for PasswordHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PasswordHash").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("PasswordHash")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
     }
 }

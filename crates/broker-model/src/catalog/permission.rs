@@ -97,7 +97,10 @@ impl PartialEq for Pattern {
 impl Eq for Pattern {}
 
 fn compile(source: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(source).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build()
+    RegexBuilder::new(source)
+        .size_limit(COMPILED_MAX)
+        .dfa_size_limit(COMPILED_MAX)
+        .build()
 }
 
 /// What one user may do in one vhost.

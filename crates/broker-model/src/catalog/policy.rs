@@ -128,7 +128,10 @@ impl Policy {
     /// The value under `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&PolicyValue> {
-        self.definition.iter().find(|(name, _)| &**name == key).map(|(_, value)| value)
+        self.definition
+            .iter()
+            .find(|(name, _)| &**name == key)
+            .map(|(_, value)| value)
     }
 
     /// The text under `key`.
@@ -155,7 +158,11 @@ pub(crate) fn policy_for_exchange<'a>(
 }
 
 fn strongest<'a>(matching: impl Iterator<Item = &'a Policy>) -> Option<&'a Policy> {
-    matching.min_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)))
+    matching.min_by(|a, b| {
+        b.priority
+            .cmp(&a.priority)
+            .then_with(|| a.name.cmp(&b.name))
+    })
 }
 
 /// Merges arguments, policy and operator policy: the lowest of numeric limits; of everything else
@@ -170,24 +177,35 @@ pub(crate) fn merge(
 ) -> EffectiveSettings {
     let lowest = |argument: Option<u64>, key: &str| {
         let of = |policy: Option<&Policy>| policy?.get(key)?.number();
-        [argument, of(policy), of(operator)].into_iter().flatten().min()
+        [argument, of(policy), of(operator)]
+            .into_iter()
+            .flatten()
+            .min()
     };
     let first = |argument: Option<&Name>, key: &str| {
         let of = |policy: Option<&Policy>| policy?.get(key)?.text().cloned();
-        of(operator).or_else(|| argument.cloned()).or_else(|| of(policy))
+        of(operator)
+            .or_else(|| argument.cloned())
+            .or_else(|| of(policy))
     };
-    let overflow_of =
-        |policy: Option<&Policy>| policy?.get("overflow")?.text().and_then(|t| Overflow::parse(t));
+    let overflow_of = |policy: Option<&Policy>| {
+        policy?
+            .get("overflow")?
+            .text()
+            .and_then(|t| Overflow::parse(t))
+    };
     let overflow = match queue_type {
-        QueueType::Classic => {
-            overflow_of(operator).or(arguments.overflow).or_else(|| overflow_of(policy))
-        }
-        QueueType::Quorum => {
-            overflow_of(operator).or_else(|| overflow_of(policy)).or(arguments.overflow)
-        }
+        QueueType::Classic => overflow_of(operator)
+            .or(arguments.overflow)
+            .or_else(|| overflow_of(policy)),
+        QueueType::Quorum => overflow_of(operator)
+            .or_else(|| overflow_of(policy))
+            .or(arguments.overflow),
     };
-    let dead_letter_exchange =
-        first(arguments.dead_letter_exchange.as_ref(), "dead-letter-exchange");
+    let dead_letter_exchange = first(
+        arguments.dead_letter_exchange.as_ref(),
+        "dead-letter-exchange",
+    );
     let settings = QueueSettings {
         queue_type,
         message_ttl_ms: lowest(arguments.message_ttl_ms, "message-ttl"),
@@ -259,7 +277,9 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
     for (key, value) in &spec.definition {
         let key = &**key;
         if spec.operator && !OPERATOR_KEYS.contains(&key) {
-            return invalid(format!("[{{<<\"{key}\">>,...}}] are not recognised policy settings"));
+            return invalid(format!(
+                "[{{<<\"{key}\">>,...}}] are not recognised policy settings"
+            ));
         }
         if ["queue-type", "max-priority", "single-active-consumer"].contains(&key) {
             return invalid(format!("'{key}' cannot be set by a policy"));
@@ -276,7 +296,11 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
         if TEXTS.contains(&key) && value.text().is_none() {
             return invalid(format!("{value} is not a valid value of '{key}'"));
         }
-        if key == "overflow" && value.text().is_none_or(|text| Overflow::parse(text).is_none()) {
+        if key == "overflow"
+            && value
+                .text()
+                .is_none_or(|text| Overflow::parse(text).is_none())
+        {
             return invalid(format!("{value} is not a valid overflow value"));
         }
     }

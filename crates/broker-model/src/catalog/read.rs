@@ -120,7 +120,10 @@ impl Catalog {
 
     /// The queues of a vhost in no order.
     pub fn queues(&self, vhost: &str) -> impl Iterator<Item = &Arc<QueueRecord>> {
-        self.vhosts.get(vhost).into_iter().flat_map(|vhost| vhost.queues())
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.queues())
     }
 
     /// The queues of all vhosts in no order.
@@ -137,13 +140,18 @@ impl Catalog {
     /// Number of queues of a vhost.
     #[must_use]
     pub fn queue_count_in(&self, vhost: &str) -> usize {
-        self.vhosts.get(vhost).map_or(0, |vhost| vhost.queue_count())
+        self.vhosts
+            .get(vhost)
+            .map_or(0, |vhost| vhost.queue_count())
     }
 
     /// Number of exchanges, the default ones included.
     #[must_use]
     pub fn exchange_count(&self) -> usize {
-        self.vhosts.values().map(|vhost| 1 + vhost.exchange_count()).sum()
+        self.vhosts
+            .values()
+            .map(|vhost| 1 + vhost.exchange_count())
+            .sum()
     }
 
     /// The settings in force for a queue, shared.
@@ -154,12 +162,20 @@ impl Catalog {
 
     /// The queues in the memory of `node`, by id.
     pub fn queues_hosted_by(&self, node: NodeId) -> impl Iterator<Item = &Arc<QueueRecord>> {
-        self.hosted.get(&node).into_iter().flatten().filter_map(|id| self.queues.get(id))
+        self.hosted
+            .get(&node)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.queues.get(id))
     }
 
     /// The exclusive queues of a connection.
     pub fn queues_of(&self, connection: ConnectionId) -> impl Iterator<Item = &Arc<QueueRecord>> {
-        self.exclusive.get(&connection).into_iter().flatten().filter_map(|id| self.queues.get(id))
+        self.exclusive
+            .get(&connection)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.queues.get(id))
     }
 
     /// The connections that have exclusive queues.
@@ -186,7 +202,10 @@ impl Catalog {
     ) -> impl Iterator<Item = BindingRecord> {
         self.vhosts.get(vhost).into_iter().flat_map(move |vhost| {
             let implicit = vhost.queues().filter(move |_| exchange.is_empty());
-            let explicit = vhost.exchange(exchange).into_iter().flat_map(|e| &e.outgoing);
+            let explicit = vhost
+                .exchange(exchange)
+                .into_iter()
+                .flat_map(|e| &e.outgoing);
             implicit
                 .map(|queue| implicit_binding(queue))
                 .chain(explicit.filter_map(|binding| vhost.binding_record(binding)))
@@ -212,18 +231,27 @@ impl Catalog {
 
     /// Policies of a vhost, by name.
     pub fn policies(&self, vhost: &str) -> impl Iterator<Item = &Policy> {
-        self.vhosts.get(vhost).into_iter().flat_map(|vhost| vhost.policies.values())
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.policies.values())
     }
 
     /// Operator policies of a vhost, by name.
     pub fn operator_policies(&self, vhost: &str) -> impl Iterator<Item = &Policy> {
-        self.vhosts.get(vhost).into_iter().flat_map(|vhost| vhost.operator_policies.values())
+        self.vhosts
+            .get(vhost)
+            .into_iter()
+            .flat_map(|vhost| vhost.operator_policies.values())
     }
 
     /// Runtime parameters of a vhost: component, name, JSON text.
     pub fn parameters(&self, vhost: &str) -> impl Iterator<Item = (&Name, &Name, &Name)> {
         self.vhosts.get(vhost).into_iter().flat_map(|vhost| {
-            vhost.parameters.iter().map(|((component, name), value)| (component, name, value))
+            vhost
+                .parameters
+                .iter()
+                .map(|((component, name), value)| (component, name, value))
         })
     }
 
@@ -245,7 +273,10 @@ impl Catalog {
 
     /// What a user may do, by vhost.
     pub fn permissions_of(&self, user: &str) -> impl Iterator<Item = (&Name, &Permissions)> {
-        self.users.get(user).into_iter().flat_map(|user| &user.permissions)
+        self.users
+            .get(user)
+            .into_iter()
+            .flat_map(|user| &user.permissions)
     }
 
     /// What a user may do in a vhost; `None`: it may not open it.
@@ -280,12 +311,19 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let is_default = kind == ResourceKind::Exchange && name.is_empty();
         let name = if is_default { DEFAULT_EXCHANGE } else { name };
-        if self.permissions(user, vhost).is_some_and(|have| have.allow(permission, name)) {
+        if self
+            .permissions(user, vhost)
+            .is_some_and(|have| have.allow(permission, name))
+        {
             return Ok(());
         }
         Err(CatalogError::AccessRefused {
             permission: permission.as_str(),
-            resource: Resource { kind, name: name.into(), vhost: vhost.into() },
+            resource: Resource {
+                kind,
+                name: name.into(),
+                vhost: vhost.into(),
+            },
             user: user.into(),
         })
     }
@@ -309,7 +347,10 @@ impl Catalog {
             .users
             .get(variables.username)
             .and_then(|user| user.topics.get(&exchange.vhost));
-        let set = list.into_iter().flatten().find(|set| set.exchange == exchange.name);
+        let set = list
+            .into_iter()
+            .flatten()
+            .find(|set| set.exchange == exchange.name);
         let allowed = set.is_none_or(|set| match permission {
             Permission::Write => set.write.matches(topic, variables),
             Permission::Read => set.read.matches(topic, variables),

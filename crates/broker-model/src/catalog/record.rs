@@ -95,7 +95,11 @@ impl BindingRecord {
     #[must_use]
     pub fn properties_key(&self) -> String {
         if self.arguments.is_empty() {
-            return if self.routing_key.is_empty() { "~".into() } else { self.routing_key.to_string() };
+            return if self.routing_key.is_empty() {
+                "~".into()
+            } else {
+                self.routing_key.to_string()
+            };
         }
         let hash = crate::routing::stable_hash(self.arguments.raw());
         format!("{}~{hash:016x}", self.routing_key)

@@ -19,7 +19,11 @@ impl Replays {
     pub(crate) fn get(&self, key: RequestKey) -> Option<&CatalogReply> {
         let answers = self.by_origin.get(&key.origin)?;
         // Repetitions are of late requests.
-        answers.iter().rev().find(|(number, _)| *number == key.number).map(|(_, reply)| reply)
+        answers
+            .iter()
+            .rev()
+            .find(|(number, _)| *number == key.number)
+            .map(|(_, reply)| reply)
     }
 
     /// Remembers an answer; the oldest gives way.
@@ -40,9 +44,15 @@ impl Replays {
     /// Everything, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestKey, &CatalogReply)> {
         self.by_origin.iter().flat_map(|(origin, answers)| {
-            answers
-                .iter()
-                .map(|(number, reply)| (RequestKey { origin: *origin, number: *number }, reply))
+            answers.iter().map(|(number, reply)| {
+                (
+                    RequestKey {
+                        origin: *origin,
+                        number: *number,
+                    },
+                    reply,
+                )
+            })
         })
     }
 }

@@ -8,6 +8,7 @@ use super::error::CatalogError;
 use super::event::CatalogEvent;
 use super::policy::Policy;
 use super::record::{EffectiveSettings, ExchangeRecord, QueueRecord};
+use super::settings::QueueType;
 use super::vhost::{Binding, Vhost};
 use super::{Catalog, Name};
 use crate::ids::{ConnectionId, Placement, QueueId};
@@ -27,21 +28,14 @@ impl Catalog {
         if self.check_declare_exchange(spec)?.is_some() {
             return done(false);
         }
-        let kind = ExchangeKind::parse(&spec.kind)
-            .ok_or_else(|| CatalogError::UnknownExchangeType { kind: spec.kind.clone() })?;
+        let kind =
+            ExchangeKind::parse(&spec.kind).ok_or_else(|| CatalogError::UnknownExchangeType {
+                kind: spec.kind.clone(),
+            })?;
         let vhost = self.vhost_state_mut(&spec.vhost)?;
         vhost.version = applying.index;
-        vhost.insert_exchange(ExchangeRecord {
-            vhost: vhost.record.name.clone(),
-            name: spec.name.clone(),
-            kind,
-            durable: spec.durable,
-            auto_delete: spec.auto_delete,
-            internal: spec.internal,
-            arguments: kept(&spec.arguments),
-            alternate: None,
-            policy: None,
-        });
+        let name = vhost.record.name.clone();
+        vhost.insert_exchange(ExchangeRecord::from_spec(spec.clone(), kind, name));
         done(true)
     }
 
@@ -68,7 +62,9 @@ impl Catalog {
             return done(false);
         }
         let vhost = self.vhost_state_mut(&spec.vhost)?;
-        let Some(binding) = binding_of(vhost, spec) else { return done(false) };
+        let Some(binding) = binding_of(vhost, spec) else {
+            return done(false);
+        };
         vhost.version = applying.index;
         done(vhost.insert_binding(binding))
     }
@@ -82,7 +78,9 @@ impl Catalog {
             return done(false);
         }
         let vhost = self.vhost_state_mut(&spec.vhost)?;
-        let Some(binding) = binding_of(vhost, spec) else { return done(false) };
+        let Some(binding) = binding_of(vhost, spec) else {
+            return done(false);
+        };
         let mut deleted = Vec::new();
         let removed = vhost.remove_binding(&binding, &mut deleted);
         vhost.version = applying.index;
@@ -97,22 +95,36 @@ impl Catalog {
     ) -> CatalogReply {
         if let Some(queue) = self.check_declare_queue(spec)? {
             let (id, placement) = (queue.id, queue.placement);
-            return Ok(CatalogAnswer::Queue { id, placement, created: false });
+            return Ok(CatalogAnswer::Queue {
+                id,
+                placement,
+                created: false,
+            });
         }
         // A declaration that comes late, from a start of a node that has been cleaned up after.
         if let Some(ConnectionId { origin, .. }) = spec.exclusive
-            && self.starts.get(&origin.node).is_some_and(|latest| origin.incarnation < *latest)
+            && self
+                .starts
+                .get(&origin.node)
+                .is_some_and(|latest| origin.incarnation < *latest)
         {
             return Err(CatalogError::Invalid("the connection has ended".into()));
         }
         let id = applying
             .next_queue_id()
             .ok_or_else(|| CatalogError::Invalid("too many queues in one entry".into()))?;
-        let record = self.make_queue(id, spec)?;
-        applying.events.push(CatalogEvent::QueueDeclared(record.clone()));
+        let queue_type = super::check::type_of_new(self.vhost_state(&spec.vhost)?, spec)?;
+        let record = self.make_queue(id, spec, queue_type)?;
+        applying
+            .events
+            .push(CatalogEvent::QueueDeclared(record.clone()));
         let vhost = self.vhost_state_mut(&spec.vhost)?;
         vhost.version = applying.index;
-        Ok(CatalogAnswer::Queue { id, placement: record.placement, created: true })
+        Ok(CatalogAnswer::Queue {
+            id,
+            placement: record.placement,
+            created: true,
+        })
     }
 
     /// Adds a queue that has been checked.
@@ -120,9 +132,9 @@ impl Catalog {
         &mut self,
         id: QueueId,
         spec: &QueueSpec,
+        queue_type: QueueType,
     ) -> Result<Arc<QueueRecord>, CatalogError> {
         let vhost = self.vhost_state(&spec.vhost)?;
-        let queue_type = super::check::type_of_new(vhost, spec)?;
         let arguments = kept(&spec.arguments);
         let effective =
             vhost.effective_settings(&spec.name, queue_type, spec.auto_delete, &arguments);
@@ -139,7 +151,8 @@ impl Catalog {
             effective: self.shared_settings(effective),
         });
         self.index_queue(&record);
-        self.vhost_state_mut(&spec.vhost)?.insert_queue(record.clone());
+        self.vhost_state_mut(&spec.vhost)?
+            .insert_queue(record.clone());
         Ok(record)
     }
 
@@ -155,7 +168,11 @@ impl Catalog {
             Some(queue) => {
                 let (id, placement) = (queue.id, queue.placement);
                 self.drop_queue(&queue, applying);
-                Ok(CatalogAnswer::Queue { id, placement, created: false })
+                Ok(CatalogAnswer::Queue {
+                    id,
+                    placement,
+                    created: false,
+                })
             }
             None => done(false),
         }
@@ -183,7 +200,9 @@ impl Catalog {
             vhost.remove_queue(&queue.name, &mut deleted);
             vhost.version = applying.index;
         }
-        applying.events.push(CatalogEvent::QueueDeleted(queue.clone()));
+        applying
+            .events
+            .push(CatalogEvent::QueueDeleted(queue.clone()));
         applying.exchanges_deleted(&queue.vhost, deleted);
     }
 
@@ -191,7 +210,10 @@ impl Catalog {
     pub(crate) fn index_queue(&mut self, queue: &Arc<QueueRecord>) {
         self.queues.insert(queue.id, queue.clone());
         if let Some(connection) = queue.exclusive {
-            self.exclusive.entry(connection).or_default().insert(queue.id);
+            self.exclusive
+                .entry(connection)
+                .or_default()
+                .insert(queue.id);
         }
         if let Placement::Host(node) = queue.placement {
             self.hosted.entry(node).or_default().insert(queue.id);
@@ -277,8 +299,10 @@ impl Catalog {
         vhost.refresh_exchanges();
         let mut changed = Vec::new();
         for queue in vhost.queues() {
-            let concerned =
-                touched.iter().flatten().any(|policy| policy.pattern.matches(&queue.name));
+            let concerned = touched
+                .iter()
+                .flatten()
+                .any(|policy| policy.pattern.matches(&queue.name));
             if !concerned {
                 continue;
             }
@@ -295,23 +319,39 @@ impl Catalog {
         changed.sort_unstable_by_key(|(queue, _)| queue.id);
         for (queue, effective) in changed {
             let effective = self.shared_settings(effective);
-            let record = Arc::new(QueueRecord { effective, ..(*queue).clone() });
+            let record = Arc::new(QueueRecord {
+                effective,
+                ..(*queue).clone()
+            });
             self.queues.insert(record.id, record.clone());
-            self.vhost_state_mut(vhost_name)?.replace_queue(record.clone());
-            applying.events.push(CatalogEvent::QueueSettingsChanged(record));
+            self.vhost_state_mut(vhost_name)?
+                .replace_queue(record.clone());
+            applying
+                .events
+                .push(CatalogEvent::QueueSettingsChanged(record));
         }
-        applying.events.push(CatalogEvent::PolicyChanged { vhost: vhost_name.clone() });
+        applying.events.push(CatalogEvent::PolicyChanged {
+            vhost: vhost_name.clone(),
+        });
         Ok(())
     }
 }
 
 fn policies_of(vhost: &mut Vhost, operator: bool) -> &mut std::collections::BTreeMap<Name, Policy> {
-    if operator { &mut vhost.operator_policies } else { &mut vhost.policies }
+    if operator {
+        &mut vhost.operator_policies
+    } else {
+        &mut vhost.policies
+    }
 }
 
 /// A table to keep: without the buffer it was received in.
-fn kept(table: &FieldTable) -> FieldTable {
-    if table.is_empty() { FieldTable::empty() } else { table.detached() }
+pub(crate) fn kept(table: &FieldTable) -> FieldTable {
+    if table.is_empty() {
+        FieldTable::empty()
+    } else {
+        table.detached()
+    }
 }
 
 /// The binding that `spec` names, by places; `None` if source or destination do not exist.
@@ -320,7 +360,9 @@ pub(crate) fn binding_of(vhost: &Vhost, spec: &BindingSpec) -> Option<Binding> {
     let target = vhost.destination(&spec.destination)?;
     // Many queues are bound by their own name; the text is then held once.
     let name = vhost.queue_at(target).map(|queue| &queue.name);
-    let routing_key = name.filter(|name| **name == spec.routing_key).unwrap_or(&spec.routing_key);
+    let routing_key = name
+        .filter(|name| **name == spec.routing_key)
+        .unwrap_or(&spec.routing_key);
     Some(Binding {
         source,
         target,

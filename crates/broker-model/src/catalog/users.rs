@@ -23,7 +23,11 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn new(record: UserRecord) -> Self {
-        Self { record, permissions: BTreeMap::new(), topics: BTreeMap::new() }
+        Self {
+            record,
+            permissions: BTreeMap::new(),
+            topics: BTreeMap::new(),
+        }
     }
 }
 
@@ -76,9 +80,10 @@ impl Catalog {
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
         let created = !self.vhosts.contains_key(&spec.name);
-        let vhost = self.vhosts.entry(spec.name.clone()).or_insert_with(|| {
-            Box::new(Vhost::new(spec.name.clone(), applying.index))
-        });
+        let vhost = self
+            .vhosts
+            .entry(spec.name.clone())
+            .or_insert_with(|| Box::new(Vhost::new(spec.name.clone(), applying.index)));
         let record = &mut vhost.record;
         if let Some(description) = &spec.description {
             record.description = description.clone();
@@ -90,7 +95,9 @@ impl Catalog {
             record.default_queue_type = Some(default.clone()).filter(|name| !name.is_empty());
         }
         if created {
-            applying.events.push(CatalogEvent::VhostCreated { name: spec.name.clone() });
+            applying.events.push(CatalogEvent::VhostCreated {
+                name: spec.name.clone(),
+            });
         }
         done(created)
     }
@@ -100,7 +107,9 @@ impl Catalog {
         name: &Name,
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
-        let Some(vhost) = self.vhosts.remove(name) else { return done(false) };
+        let Some(vhost) = self.vhosts.remove(name) else {
+            return done(false);
+        };
         let mut queues: Vec<_> = vhost.queues().cloned().collect();
         queues.sort_unstable_by_key(|queue| queue.id);
         for queue in queues {
@@ -111,7 +120,9 @@ impl Catalog {
             user.permissions.remove(name);
             user.topics.remove(name);
         }
-        applying.events.push(CatalogEvent::VhostDeleted { name: name.clone() });
+        applying
+            .events
+            .push(CatalogEvent::VhostDeleted { name: name.clone() });
         done(true)
     }
 
@@ -122,7 +133,9 @@ impl Catalog {
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
         self.vhost_state_mut(name)?.record.limits = limits;
-        applying.events.push(CatalogEvent::VhostLimitsChanged { name: name.clone() });
+        applying
+            .events
+            .push(CatalogEvent::VhostLimitsChanged { name: name.clone() });
         done(true)
     }
 
@@ -148,14 +161,18 @@ impl Catalog {
                 true
             }
         };
-        applying.events.push(CatalogEvent::UserChanged { name: spec.name.clone() });
+        applying.events.push(CatalogEvent::UserChanged {
+            name: spec.name.clone(),
+        });
         done(created)
     }
 
     pub(crate) fn delete_user(&mut self, name: &Name, applying: &mut Applying<'_>) -> CatalogReply {
         let deleted = self.users.remove(name).is_some();
         if deleted {
-            applying.events.push(CatalogEvent::UserDeleted { name: name.clone() });
+            applying
+                .events
+                .push(CatalogEvent::UserDeleted { name: name.clone() });
         }
         done(deleted)
     }
@@ -167,7 +184,9 @@ impl Catalog {
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
         self.user_state_mut(name)?.record.limits = limits;
-        applying.events.push(CatalogEvent::UserChanged { name: name.clone() });
+        applying
+            .events
+            .push(CatalogEvent::UserChanged { name: name.clone() });
         done(true)
     }
 
@@ -179,8 +198,13 @@ impl Catalog {
         self.vhost_state(&spec.vhost)?;
         let user = self.user_state_mut(&spec.user)?;
         let permissions = Permissions::from_spec(spec);
-        let created = user.permissions.insert(spec.vhost.clone(), permissions).is_none();
-        applying.events.push(permissions_changed(&spec.user, &spec.vhost));
+        let created = user
+            .permissions
+            .insert(spec.vhost.clone(), permissions)
+            .is_none();
+        applying
+            .events
+            .push(permissions_changed(&spec.user, &spec.vhost));
         done(created)
     }
 
@@ -190,7 +214,11 @@ impl Catalog {
         vhost: &Name,
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
-        let cleared = self.user_state_mut(user)?.permissions.remove(vhost).is_some();
+        let cleared = self
+            .user_state_mut(user)?
+            .permissions
+            .remove(vhost)
+            .is_some();
         applying.events.push(permissions_changed(user, vhost));
         done(cleared)
     }
@@ -220,7 +248,9 @@ impl Catalog {
                 true
             }
         };
-        applying.events.push(permissions_changed(&spec.user, &spec.vhost));
+        applying
+            .events
+            .push(permissions_changed(&spec.user, &spec.vhost));
         done(created)
     }
 
@@ -232,7 +262,9 @@ impl Catalog {
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
         let topics = &mut self.user_state_mut(user)?.topics;
-        let Some(list) = topics.get_mut(vhost) else { return done(false) };
+        let Some(list) = topics.get_mut(vhost) else {
+            return done(false);
+        };
         let before = list.len();
         list.retain(|have| exchange.is_some_and(|exchange| have.exchange != *exchange));
         let cleared = list.len() < before;
@@ -244,10 +276,15 @@ impl Catalog {
     }
 
     fn user_state_mut(&mut self, name: &Name) -> Result<&mut User, CatalogError> {
-        self.users.get_mut(name).ok_or_else(|| CatalogError::NoUser { user: name.clone() })
+        self.users
+            .get_mut(name)
+            .ok_or_else(|| CatalogError::NoUser { user: name.clone() })
     }
 }
 
 fn permissions_changed(user: &Name, vhost: &Name) -> CatalogEvent {
-    CatalogEvent::PermissionsChanged { user: user.clone(), vhost: vhost.clone() }
+    CatalogEvent::PermissionsChanged {
+        user: user.clone(),
+        vhost: vhost.clone(),
+    }
 }

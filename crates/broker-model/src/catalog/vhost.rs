@@ -225,8 +225,11 @@ impl Vhost {
         (record.alternate, record.policy) = self.exchange_policy(&record.name, &record.arguments);
         let matcher = Matcher::new(record.kind, &record.arguments);
         let name = record.name.clone();
-        let exchange =
-            Exchange { record: Arc::new(record), matcher, outgoing: BindingSet::default() };
+        let exchange = Exchange {
+            record: Arc::new(record),
+            matcher,
+            outgoing: BindingSet::default(),
+        };
         let place = self.exchanges.insert(exchange);
         self.exchange_names.insert(name, place);
     }
@@ -235,13 +238,19 @@ impl Vhost {
     pub(crate) fn refresh_exchanges(&mut self) {
         let places: Vec<u32> = self.exchanges.iter().map(|(place, _)| place).collect();
         for place in places {
-            let Some(exchange) = self.exchanges.get(place) else { continue };
+            let Some(exchange) = self.exchanges.get(place) else {
+                continue;
+            };
             let record = &exchange.record;
             let (alternate, policy) = self.exchange_policy(&record.name, &record.arguments);
             if (&alternate, &policy) == (&record.alternate, &record.policy) {
                 continue;
             }
-            let record = ExchangeRecord { alternate, policy, ..(**record).clone() };
+            let record = ExchangeRecord {
+                alternate,
+                policy,
+                ..(**record).clone()
+            };
             if let Some(exchange) = self.exchanges.get_mut(place) {
                 exchange.record = Arc::new(record);
             }
@@ -273,7 +282,9 @@ impl Vhost {
             let target = Target::Exchange(place);
             places.extend(self.remove_incoming(target));
             // An exchange may be bound to itself, and may have been removed meanwhile.
-            let Some(exchange) = self.exchanges.remove(place) else { continue };
+            let Some(exchange) = self.exchanges.remove(place) else {
+                continue;
+            };
             self.exchange_names.remove(&exchange.record.name);
             for binding in exchange.outgoing {
                 self.forget_incoming(&binding);
@@ -308,11 +319,17 @@ impl Vhost {
         }
         let hasher = self.hasher.clone();
         let hash = hasher.hash_one(&binding);
-        let Some(name) = self.target_name(binding.target) else { return false };
-        let Some(exchange) = self.exchanges.get_mut(binding.source) else { return false };
+        let Some(name) = self.target_name(binding.target) else {
+            return false;
+        };
+        let Some(exchange) = self.exchanges.get_mut(binding.source) else {
+            return false;
+        };
         exchange.matcher.add(parts(&binding, &name));
         let binding = Arc::new(binding);
-        exchange.outgoing.insert_unique(hash, binding.clone(), |b| hasher.hash_one(&**b));
+        exchange
+            .outgoing
+            .insert_unique(hash, binding.clone(), |b| hasher.hash_one(&**b));
         let incoming = self.incoming.entry(binding.target).or_default();
         incoming.insert_unique(hash, binding, |b| hasher.hash_one(&**b));
         true
@@ -347,7 +364,10 @@ impl Vhost {
         let hash = self.hasher.hash_one(binding);
         let name = self.target_name(binding.target)?;
         let exchange = self.exchanges.get_mut(binding.source)?;
-        let entry = exchange.outgoing.find_entry(hash, |b| **b == *binding).ok()?;
+        let entry = exchange
+            .outgoing
+            .find_entry(hash, |b| **b == *binding)
+            .ok()?;
         entry.remove();
         exchange.matcher.remove(parts(binding, &name));
         (exchange.record.auto_delete && exchange.outgoing.is_empty()).then_some(binding.source)
@@ -356,15 +376,19 @@ impl Vhost {
     /// Removes all bindings that lead to `target`; returns the sources that go with them.
     fn remove_incoming(&mut self, target: Target) -> Vec<u32> {
         let bindings = self.incoming.remove(&target).unwrap_or_default();
-        bindings.iter().filter_map(|binding| self.forget_outgoing(binding)).collect()
+        bindings
+            .iter()
+            .filter_map(|binding| self.forget_outgoing(binding))
+            .collect()
     }
 
     fn target_name(&self, target: Target) -> Option<Name> {
         match target {
             Target::Queue(place) => self.queues.get(place).map(|queue| queue.name.clone()),
-            Target::Exchange(place) => {
-                self.exchanges.get(place).map(|exchange| exchange.record.name.clone())
-            }
+            Target::Exchange(place) => self
+                .exchanges
+                .get(place)
+                .map(|exchange| exchange.record.name.clone()),
         }
     }
 

@@ -21,7 +21,9 @@ pub(crate) enum MatchKind {
 impl MatchKind {
     /// Reads a binding's arguments; the error is the value as texts print it.
     pub(crate) fn read(arguments: &FieldTable) -> Result<Self, String> {
-        let Some(value) = arguments.get("x-match") else { return Ok(Self::All { with_x: false }) };
+        let Some(value) = arguments.get("x-match") else {
+            return Ok(Self::All { with_x: false });
+        };
         match value.as_text() {
             Some("all") => Ok(Self::All { with_x: false }),
             Some("any") => Ok(Self::Any { with_x: false }),
@@ -83,9 +85,18 @@ impl HeadersTable {
         }
         // The rarest header is the best key for `all`.
         let indexed = (0..wanted.len())
-            .min_by_key(|at| wanted.get(*at).map_or(usize::MAX, |wanted| self.commonness(wanted)))
+            .min_by_key(|at| {
+                wanted
+                    .get(*at)
+                    .map_or(usize::MAX, |wanted| self.commonness(wanted))
+            })
             .unwrap_or(0);
-        let binding = Binding { target, kind, wanted, indexed };
+        let binding = Binding {
+            target,
+            kind,
+            wanted,
+            indexed,
+        };
         let keys = binding.keys();
         let place = self.bindings.insert(binding);
         for (name, value) in keys {
@@ -106,9 +117,13 @@ impl HeadersTable {
             }
             return;
         };
-        let Some(binding) = self.bindings.remove(place) else { return };
+        let Some(binding) = self.bindings.remove(place) else {
+            return;
+        };
         for (name, value) in binding.keys() {
-            let Some(index) = self.index.get_mut(&name) else { continue };
+            let Some(index) = self.index.get_mut(&name) else {
+                continue;
+            };
             match value {
                 None => {
                     index.present.remove(&place);
@@ -130,13 +145,20 @@ impl HeadersTable {
 
     pub(crate) fn matches(&self, headers: Option<&FieldTable>, out: &mut Matches) {
         self.always.collect(out);
-        let Some(headers) = headers.filter(|_| !self.index.is_empty()) else { return };
+        let Some(headers) = headers.filter(|_| !self.index.is_empty()) else {
+            return;
+        };
         let message = MessageHeaders::read(headers);
         for (name, value) in &message.sorted {
-            let Some(index) = self.index.get(*name) else { continue };
+            let Some(index) = self.index.get(*name) else {
+                continue;
+            };
             let by_value = index.values.get(value).into_iter().flatten();
-            for binding in
-                index.present.iter().chain(by_value).filter_map(|at| self.bindings.get(*at))
+            for binding in index
+                .present
+                .iter()
+                .chain(by_value)
+                .filter_map(|at| self.bindings.get(*at))
             {
                 if binding.matches(&message) {
                     out.push(binding.target);
@@ -146,7 +168,9 @@ impl HeadersTable {
     }
 
     fn commonness(&self, (name, value): &Wanted) -> usize {
-        let Some(index) = self.index.get(name) else { return 0 };
+        let Some(index) = self.index.get(name) else {
+            return 0;
+        };
         match value {
             None => index.present.len(),
             Some(value) => index.values.get(value).map_or(0, BTreeSet::len),
@@ -168,11 +192,13 @@ impl Binding {
         match self.kind {
             MatchKind::Any { .. } => true,
             MatchKind::All { .. } => {
-                self.wanted.iter().all(|(name, value)| match (message.get(name), value) {
-                    (None, _) => false,
-                    (Some(_), None) => true,
-                    (Some(found), Some(value)) => found == value,
-                })
+                self.wanted
+                    .iter()
+                    .all(|(name, value)| match (message.get(name), value) {
+                        (None, _) => false,
+                        (Some(_), None) => true,
+                        (Some(found), Some(value)) => found == value,
+                    })
             }
         }
     }
@@ -183,7 +209,11 @@ fn wanted(kind: MatchKind, arguments: &FieldTable) -> Box<[Wanted]> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for entry in arguments {
         let name = entry.key_bytes();
-        let skipped = if kind.with_x() { name == b"x-match" } else { name.starts_with(b"x-") };
+        let skipped = if kind.with_x() {
+            name == b"x-match"
+        } else {
+            name.starts_with(b"x-")
+        };
         if skipped {
             continue;
         }
@@ -206,8 +236,10 @@ struct MessageHeaders<'a> {
 
 impl<'a> MessageHeaders<'a> {
     fn read(headers: &'a FieldTable) -> Self {
-        let mut sorted: Vec<_> =
-            headers.iter().map(|entry| (entry.key_bytes(), canonical(&entry.value()))).collect();
+        let mut sorted: Vec<_> = headers
+            .iter()
+            .map(|entry| (entry.key_bytes(), canonical(&entry.value())))
+            .collect();
         sorted.reverse();
         sorted.sort_by(|a, b| a.0.cmp(b.0));
         sorted.dedup_by(|a, b| a.0 == b.0);
@@ -215,7 +247,10 @@ impl<'a> MessageHeaders<'a> {
     }
 
     fn get(&self, name: &[u8]) -> Option<&Canonical> {
-        let at = self.sorted.binary_search_by(|entry| entry.0.cmp(name)).ok()?;
+        let at = self
+            .sorted
+            .binary_search_by(|entry| entry.0.cmp(name))
+            .ok()?;
         self.sorted.get(at).map(|entry| &entry.1)
     }
 }

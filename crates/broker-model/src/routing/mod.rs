@@ -144,7 +144,11 @@ impl<'a> RouteInput<'a> {
     /// A message of which only the routing key is known.
     #[must_use]
     pub fn key(routing_key: &'a str) -> Self {
-        Self { routing_key, properties: &(), random: 0 }
+        Self {
+            routing_key,
+            properties: &(),
+            random: 0,
+        }
     }
 }
 
@@ -189,7 +193,12 @@ impl Matcher {
 
     /// Takes a binding in. Each is taken in once.
     pub(crate) fn add(&mut self, binding: BindingParts<'_>) {
-        let BindingParts { routing_key, arguments, target, name } = binding;
+        let BindingParts {
+            routing_key,
+            arguments,
+            target,
+            name,
+        } = binding;
         match self {
             Self::Direct(table) => table.add(routing_key, target),
             Self::Fanout(table) => table.add(target),
@@ -204,7 +213,12 @@ impl Matcher {
 
     /// Takes a binding out that was taken in.
     pub(crate) fn remove(&mut self, binding: BindingParts<'_>) {
-        let BindingParts { routing_key, arguments, target, name } = binding;
+        let BindingParts {
+            routing_key,
+            arguments,
+            target,
+            name,
+        } = binding;
         match self {
             Self::Direct(table) => table.remove(routing_key, target),
             Self::Fanout(table) => table.remove(target),

@@ -22,13 +22,21 @@ struct Pick {
 
 impl PickList {
     pub(crate) fn add(&mut self, name: &str, target: Target, weight: u32) {
-        let pick = Pick { name_hash: stable_hash(name.as_bytes()), target, weight };
+        let pick = Pick {
+            name_hash: stable_hash(name.as_bytes()),
+            target,
+            weight,
+        };
         let at = self.entries.partition_point(|other| *other < pick);
         self.entries.insert(at, pick);
     }
 
     pub(crate) fn remove(&mut self, name: &str, target: Target, weight: u32) {
-        let pick = Pick { name_hash: stable_hash(name.as_bytes()), target, weight };
+        let pick = Pick {
+            name_hash: stable_hash(name.as_bytes()),
+            target,
+            weight,
+        };
         if let Ok(at) = self.entries.binary_search(&pick) {
             self.entries.remove(at);
         }
@@ -52,7 +60,10 @@ impl PickList {
             let uniform = ((drawn >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
             -uniform.ln() / f64::from(pick.weight.max(1))
         };
-        let best = self.entries.iter().min_by(|a, b| score(a).total_cmp(&score(b)));
+        let best = self
+            .entries
+            .iter()
+            .min_by(|a, b| score(a).total_cmp(&score(b)));
         out.extend(best.map(|pick| pick.target));
     }
 }
@@ -105,9 +116,12 @@ impl HashOn {
             }
             Self::MessageId => stable_hash(properties.message_id().unwrap_or_default()),
             Self::CorrelationId => stable_hash(properties.correlation_id().unwrap_or_default()),
-            Self::Timestamp => {
-                stable_hash(&properties.timestamp().map(u64::to_be_bytes).unwrap_or_default())
-            }
+            Self::Timestamp => stable_hash(
+                &properties
+                    .timestamp()
+                    .map(u64::to_be_bytes)
+                    .unwrap_or_default(),
+            ),
         }
     }
 }

@@ -76,7 +76,9 @@ impl Catalog {
                         queues.extend(place.map(Target::Queue));
                     }
                     Some(name) => ahead.extend(
-                        vhost.exchange_place(name).filter(|place| visited.insert(*place)),
+                        vhost
+                            .exchange_place(name)
+                            .filter(|place| visited.insert(*place)),
                     ),
                     None => {}
                 }
@@ -96,7 +98,12 @@ impl Catalog {
             queues.sort_unstable();
             queues.dedup();
         }
-        out.extend(queues.iter().filter_map(|target| vhost.queue_at(*target)).cloned());
+        out.extend(
+            queues
+                .iter()
+                .filter_map(|target| vhost.queue_at(*target))
+                .cloned(),
+        );
         if let Some(found) = out.get_mut(start..) {
             found.sort_unstable_by_key(|queue| queue.id);
         }

@@ -33,7 +33,10 @@ struct Node {
 
 impl Node {
     fn is_useless(&self) -> bool {
-        self.words.is_none() && self.star.is_none() && self.hash.is_none() && self.targets.is_empty()
+        self.words.is_none()
+            && self.star.is_none()
+            && self.hash.is_none()
+            && self.targets.is_empty()
     }
 
     fn next(&self, word: &str) -> Option<u32> {
@@ -88,8 +91,10 @@ impl TopicTrie {
             at = match self.nodes.get(at).and_then(|node| node.next(word)) {
                 Some(next) => next,
                 None => {
-                    let next =
-                        self.nodes.insert(Node { is_hash: word == "#", ..Node::default() });
+                    let next = self.nodes.insert(Node {
+                        is_hash: word == "#",
+                        ..Node::default()
+                    });
                     if let Some(node) = self.nodes.get_mut(at) {
                         node.set_next(word, next);
                     }
@@ -106,7 +111,9 @@ impl TopicTrie {
         let mut path: SmallVec<[(u32, &str); 16]> = SmallVec::new();
         let mut at = self.root;
         for word in pattern_words(pattern) {
-            let Some(next) = self.nodes.get(at).and_then(|node| node.next(word)) else { return };
+            let Some(next) = self.nodes.get(at).and_then(|node| node.next(word)) else {
+                return;
+            };
             path.push((at, word));
             at = next;
         }
@@ -138,7 +145,10 @@ impl TopicTrie {
                 doubles = false;
             }
             next.clear();
-            for node in states.iter().filter_map(|&at| Some((at, self.nodes.get(at)?))) {
+            for node in states
+                .iter()
+                .filter_map(|&at| Some((at, self.nodes.get(at)?)))
+            {
                 let (at, node) = node;
                 if node.is_hash {
                     next.push(at);
@@ -232,7 +242,11 @@ mod tests {
             ("#.a.#.a.#", "a", false),
             ("#.a.#.a.#", "x.a.a", true),
         ] {
-            assert_eq!(topic_matches(pattern, key), expected, "{pattern:?} against {key:?}");
+            assert_eq!(
+                topic_matches(pattern, key),
+                expected,
+                "{pattern:?} against {key:?}"
+            );
         }
     }
 
@@ -241,7 +255,10 @@ mod tests {
         match (pattern.split_first(), key.split_first()) {
             (None, None) => true,
             (Some((&"#", rest)), _) => {
-                naive(rest, key) || key.split_first().is_some_and(|(_, key)| naive(pattern, key))
+                naive(rest, key)
+                    || key
+                        .split_first()
+                        .is_some_and(|(_, key)| naive(pattern, key))
             }
             (Some((&"*", rest)), Some((_, key))) => naive(rest, key),
             (Some((word, rest)), Some((first, key))) => word == first && naive(rest, key),
