@@ -169,7 +169,9 @@ impl Client {
                     match object.remove("items") {
                         Some(Value::Array(items)) => (items, pages),
                         _ => {
-                            return Err(Failure::Local(format!("{path}: the answer is not a list")));
+                            return Err(Failure::Local(format!(
+                                "{path}: the answer is not a list"
+                            )));
                         }
                     }
                 }

@@ -1,1 +1,153 @@
-//! 
+//! HTTP on the management port: health, metrics, and the API that operators' tools of RabbitMQ speak.
+//!
+//! Owns routes, JSON, authentication of operators and the Prometheus text. What a node knows and does
+//! comes through [`Backend`]; nothing here decides about queues or the cluster.
+//!
+//! The server answers from the first moment of a node, so that a supervisor sees a node that waits
+//! for its peers as alive but not ready; the API opens with [`Management::open`].
+
+mod api;
+mod auth;
+pub mod backend;
+mod definitions;
+mod error;
+mod fields;
+mod health;
+mod list;
+mod metrics;
+mod rates;
+
+pub use backend::Backend;
+
+use axum::Router;
+use axum::routing::get;
+use backend::{SharedBackend, read};
+use error::ApiError;
+use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
+use parking_lot::Mutex;
+use rates::Rates;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What handlers share.
+pub(crate) struct App {
+    backend: OnceLock<SharedBackend>,
+    rates: Mutex<Rates>,
+}
+
+impl App {
+    /// The node, if it has started.
+    pub(crate) fn open_backend(&self) -> Result<&SharedBackend, ApiError> {
+        self.backend.get().ok_or_else(|| {
+            ApiError::Unavailable("the node waits for its cluster and is not ready yet".into())
+        })
+    }
+
+    /// The node. Handlers that take an [`auth::Operator`] run only when it has started.
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        match self.backend.get() {
+            Some(backend) => &**backend,
+            None => &api::closed::Closed,
+        }
+    }
+
+    /// Changes the catalog, refusing first what it would refuse: that needs no round trip.
+    pub(crate) async fn change(&self, command: CatalogCommand) -> Result<CatalogAnswer, ApiError> {
+        let check =
+            |app: &Self| read(app.backend(), |catalog| catalog.check(&command)).unwrap_or(Ok(()));
+        if check(self).is_err() {
+            // What is missing here may have just been made elsewhere.
+            self.backend().sync().await;
+            check(self)?;
+        }
+        Ok(self.backend().change(command).await?)
+    }
+
+    /// As [`App::change`]; tells whether something new was made.
+    pub(crate) async fn created(&self, command: CatalogCommand) -> Result<bool, ApiError> {
+        Ok(match self.change(command).await? {
+            CatalogAnswer::Done { created } | CatalogAnswer::Queue { created, .. } => created,
+        })
+    }
+
+    /// Reads something from the catalog.
+    pub(crate) fn read<T: Default>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        read(self.backend(), look).unwrap_or_default()
+    }
+}
+
+/// The server of one node.
+pub struct Management {
+    app: Arc<App>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<io::Result<()>>,
+}
+
+impl Management {
+    /// Takes the port and answers from now on; `/api` only if `with_api`.
+    ///
+    /// # Errors
+    /// The port cannot be taken.
+    pub async fn start(listen: SocketAddr, with_api: bool) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let app = Arc::new(App {
+            backend: OnceLock::new(),
+            rates: Mutex::default(),
+        });
+        let (stop, mut stopped) = watch::channel(false);
+        let service =
+            router(Arc::clone(&app), with_api).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        });
+        Ok(Self {
+            app,
+            address,
+            stop,
+            server: tokio::spawn(async move { server.await }),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node has started: its state is shown from now on. Only the first call counts.
+    pub fn open(&self, backend: Arc<dyn Backend>) {
+        let _ = self.app.backend.set(backend);
+    }
+
+    /// Answers what is being asked, for a moment, and stops.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        let abort = self.server.abort_handle();
+        if tokio::time::timeout(std::time::Duration::from_secs(1), self.server)
+            .await
+            .is_err()
+        {
+            abort.abort();
+        }
+    }
+}
+
+fn router(app: Arc<App>, with_api: bool) -> Router {
+    let mut router = Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::text));
+    if with_api {
+        router = router.nest("/api", api::router());
+    }
+    router
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .fallback(async || ApiError::NotFound)
+        .with_state(app)
+}

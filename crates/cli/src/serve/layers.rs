@@ -313,7 +313,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_value_from_every_place() {
-        let places: [(&[&str], &[(&str, &str)], Option<&str>); 3] = [
+        type Place<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], Option<&'a str>);
+        let places: [Place<'_>; 3] = [
             (
                 &[
                     "--amqp-listen=127.0.0.1:1",

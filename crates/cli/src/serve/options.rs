@@ -363,9 +363,9 @@ pub(crate) enum LogFormat {
 /// See [`CertificateLogin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LoginFrom {
-    DistinguishedName,
+    Subject,
     CommonName,
-    SubjectAlternativeName,
+    AlternativeName,
 }
 
 /// What is logged and how.
@@ -440,8 +440,8 @@ impl Options {
             client_ca: self.tls_client_ca.clone(),
             require_client_certificate,
             login_from: match self.tls_login_from {
-                Some(LoginFrom::DistinguishedName) => CertificateLogin::DistinguishedName,
-                Some(LoginFrom::SubjectAlternativeName) => CertificateLogin::SubjectAlternativeName,
+                Some(LoginFrom::Subject) => CertificateLogin::DistinguishedName,
+                Some(LoginFrom::AlternativeName) => CertificateLogin::SubjectAlternativeName,
                 Some(LoginFrom::CommonName) | None => CertificateLogin::CommonName,
             },
         }))

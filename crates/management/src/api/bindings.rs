@@ -1,0 +1,288 @@
+//! `/api/bindings` and the bindings of queues and exchanges.
+
+use super::exchanges::{self, from_path};
+use super::{Body, JsonResult, StatusResult, queues};
+use crate::App;
+use crate::auth::Operator;
+use crate::error::ApiError;
+use crate::fields::{json_to_table, table_to_json};
+use crate::list::ListQuery;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use node::amqp_codec::FieldTable;
+use node::broker_model::catalog::{
+    BindingRecord, BindingSpec, CatalogCommand, Destination, Name, Permission, ResourceKind,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    rows(&app, &operator.vhosts(&app), &query)
+}
+
+pub(super) async fn list_in(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    rows(&app, &[vhost.into()], &query)
+}
+
+fn rows(app: &App, vhosts: &[Name], query: &ListQuery) -> JsonResult {
+    let bindings: Vec<BindingRecord> = app.read(|catalog| {
+        vhosts
+            .iter()
+            .flat_map(|vhost| catalog.bindings(vhost))
+            .collect()
+    });
+    serve(bindings, query)
+}
+
+fn serve(mut bindings: Vec<BindingRecord>, query: &ListQuery) -> JsonResult {
+    bindings.sort_unstable_by(|a, b| {
+        (&a.vhost, &a.source, &a.destination, &a.routing_key).cmp(&(
+            &b.vhost,
+            &b.source,
+            &b.destination,
+            &b.routing_key,
+        ))
+    });
+    Ok(Json(query.serve(bindings.iter().map(row).collect())?))
+}
+
+fn row(binding: &BindingRecord) -> Value {
+    json!({
+        "source": &*binding.source,
+        "vhost": &*binding.vhost,
+        "destination": &**binding.destination.name(),
+        "destination_type": match binding.destination {
+            Destination::Queue(_) => "queue",
+            Destination::Exchange(_) => "exchange",
+        },
+        "routing_key": &*binding.routing_key,
+        "arguments": table_to_json(&binding.arguments),
+        "properties_key": binding.properties_key(),
+    })
+}
+
+pub(super) async fn from_exchange(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    exchanges::find(&app, &vhost, from_path(&name)).await?;
+    serve(
+        app.read(|catalog| catalog.bindings_from(&vhost, from_path(&name)).collect()),
+        &query,
+    )
+}
+
+pub(super) async fn to_exchange(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    exchanges::find(&app, &vhost, from_path(&name)).await?;
+    let destination = Destination::Exchange(from_path(&name).into());
+    serve(
+        app.read(|catalog| catalog.bindings_to(&vhost, &destination).collect()),
+        &query,
+    )
+}
+
+pub(super) async fn to_queue(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    queues::find(&app, &vhost, &name).await?;
+    let destination = Destination::Queue(name.into());
+    serve(
+        app.read(|catalog| catalog.bindings_to(&vhost, &destination).collect()),
+        &query,
+    )
+}
+
+/// Source and destination in a path: `q` for queues, `e` for exchanges.
+struct Ends {
+    source: Name,
+    destination: Destination,
+}
+
+impl Ends {
+    async fn find(
+        app: &App,
+        vhost: &str,
+        source: &str,
+        kind: &str,
+        destination: &str,
+    ) -> Result<Self, ApiError> {
+        exchanges::find(app, vhost, from_path(source)).await?;
+        let destination = match kind {
+            "q" => {
+                queues::find(app, vhost, destination).await?;
+                Destination::Queue(destination.into())
+            }
+            "e" => {
+                exchanges::find(app, vhost, from_path(destination)).await?;
+                Destination::Exchange(from_path(destination).into())
+            }
+            _ => return Err(ApiError::NotFound),
+        };
+        Ok(Self {
+            source: from_path(source).into(),
+            destination,
+        })
+    }
+
+    fn bindings(&self, app: &App, vhost: &str) -> Vec<BindingRecord> {
+        app.read(|catalog| {
+            catalog
+                .bindings_to(vhost, &self.destination)
+                .filter(|binding| binding.source == self.source)
+                .collect()
+        })
+    }
+
+    /// Binding needs to write to the destination and to read from the source.
+    fn permitted(&self, app: &App, operator: &Operator, vhost: &str) -> Result<(), ApiError> {
+        let kind = match self.destination {
+            Destination::Queue(_) => ResourceKind::Queue,
+            Destination::Exchange(_) => ResourceKind::Exchange,
+        };
+        operator.permitted(app, vhost, Permission::Write, kind, self.destination.name())?;
+        operator.permitted(
+            app,
+            vhost,
+            Permission::Read,
+            ResourceKind::Exchange,
+            &self.source,
+        )?;
+        Ok(())
+    }
+}
+
+pub(super) async fn between(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, source, kind, destination)): Path<(String, String, String, String)>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
+    serve(ends.bindings(&app, &vhost), &query)
+}
+
+pub(super) async fn bind(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, source, kind, destination)): Path<(String, String, String, String)>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    operator.enter(&app, &vhost).await?;
+    let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
+    ends.permitted(&app, &operator, &vhost)?;
+    let arguments = match body.object("arguments")? {
+        Some(object) => json_to_table(object).map_err(ApiError::BadRequest)?,
+        None => FieldTable::empty(),
+    };
+    let routing_key: Name = body
+        .optional_text("routing_key")?
+        .unwrap_or_default()
+        .into();
+    let spec = BindingSpec {
+        vhost: vhost.as_str().into(),
+        source: ends.source.clone(),
+        destination: ends.destination.clone(),
+        routing_key: routing_key.clone(),
+        arguments: arguments.clone(),
+    };
+    app.change(CatalogCommand::Bind(spec)).await?;
+    // The record has its arguments sorted, which makes the key.
+    let props = ends
+        .bindings(&app, &vhost)
+        .iter()
+        .find(|binding| binding.routing_key == routing_key && same(&binding.arguments, &arguments))
+        .map_or_else(|| "~".to_owned(), BindingRecord::properties_key);
+    let mut response = StatusCode::CREATED.into_response();
+    if let Ok(location) = HeaderValue::from_str(&encoded(&destination, &props)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Equal up to the order of entries.
+fn same(a: &FieldTable, b: &FieldTable) -> bool {
+    table_to_json(a) == table_to_json(b)
+}
+
+/// Relative to the request's path, as RabbitMQ gives it.
+fn encoded(destination: &str, props: &str) -> String {
+    let encode = |text: &str| {
+        text.bytes().fold(String::new(), |mut out, byte| {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    out.push(char::from(byte))
+                }
+                _ => out.push_str(&format!("%{byte:02X}")),
+            }
+            out
+        })
+    };
+    format!("{}/{}", encode(destination), encode(props))
+}
+
+type BindingPath = Path<(String, String, String, String, String)>;
+
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, source, kind, destination, props)): BindingPath,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
+    let bindings = ends.bindings(&app, &vhost);
+    let binding = bindings
+        .iter()
+        .find(|binding| binding.properties_key() == props)
+        .ok_or(ApiError::NotFound)?;
+    Ok(Json(row(binding)))
+}
+
+pub(super) async fn unbind(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, source, kind, destination, props)): BindingPath,
+) -> StatusResult {
+    operator.enter(&app, &vhost).await?;
+    let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
+    ends.permitted(&app, &operator, &vhost)?;
+    let bindings = ends.bindings(&app, &vhost);
+    let binding = bindings
+        .into_iter()
+        .find(|binding| binding.properties_key() == props)
+        .ok_or(ApiError::NotFound)?;
+    let spec = BindingSpec {
+        vhost: binding.vhost,
+        source: binding.source,
+        destination: binding.destination,
+        routing_key: binding.routing_key,
+        arguments: binding.arguments,
+    };
+    app.change(CatalogCommand::Unbind(spec)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,124 @@
+//! The node before it has started: nothing is known, everything is refused.
+
+use crate::backend::{Answer, Backend, Got, Numbers, Publish, Refusal, Then};
+use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, Name, PasswordHash};
+use node::broker_model::ids::{NodeId, Placement, QueueId};
+use node::host::QueueReport;
+use node::queries::{ConnectionReport, NodeReport};
+use node::{Alarms, Config};
+use std::future::ready;
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+/// Stands in until [`crate::Management::open`].
+pub(crate) struct Closed;
+
+static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
+
+fn refused<'a, T: Send + 'a>() -> Answer<'a, Result<T, Refusal>> {
+    Box::pin(ready(Err(Refusal::Unavailable(
+        "the node is not ready yet".into(),
+    ))))
+}
+
+impl Backend for Closed {
+    fn config(&self) -> &Config {
+        &CONFIG
+    }
+
+    fn look(&self, _read: &mut dyn FnMut(&Catalog)) {}
+
+    fn change(&self, _command: CatalogCommand) -> Answer<'_, Result<CatalogAnswer, Refusal>> {
+        refused()
+    }
+
+    fn sync(&self) -> Answer<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    fn authenticate(
+        &self,
+        _user: String,
+        _password: Vec<u8>,
+        _from: IpAddr,
+    ) -> Answer<'_, Option<Name>> {
+        Box::pin(ready(None))
+    }
+
+    fn hash_password(&self, _password: String) -> Answer<'_, PasswordHash> {
+        Box::pin(ready(PasswordHash::disabled()))
+    }
+
+    fn place_queue(&self, _replicated: bool) -> Placement {
+        Placement::Host(CONFIG.node_id)
+    }
+
+    fn leader_of(&self, _placement: Placement) -> Option<NodeId> {
+        None
+    }
+
+    fn is_alive(&self, _node: NodeId) -> bool {
+        false
+    }
+
+    fn alarms(&self) -> Alarms {
+        Alarms::default()
+    }
+
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    fn report(&self) -> NodeReport {
+        NodeReport::default()
+    }
+
+    fn reports(&self) -> Answer<'_, Vec<(NodeId, Option<NodeReport>)>> {
+        Box::pin(ready(Vec::new()))
+    }
+
+    fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
+        Box::pin(ready(Vec::new()))
+    }
+
+    fn queue_reports(
+        &self,
+        _host: NodeId,
+        _placement: Placement,
+        _queues: Vec<QueueId>,
+    ) -> Answer<'_, Vec<QueueReport>> {
+        Box::pin(ready(Vec::new()))
+    }
+
+    fn close_connection(&self, _node: NodeId, _serial: u64, _reason: String) -> Answer<'_, bool> {
+        Box::pin(ready(false))
+    }
+
+    fn delete_queue(&self, _: Name, _: Name, _: bool, _: bool) -> Answer<'_, Result<(), Refusal>> {
+        refused()
+    }
+
+    fn purge(&self, _vhost: Name, _name: Name) -> Answer<'_, Result<u64, Refusal>> {
+        refused()
+    }
+
+    fn get(&self, _: Name, _: Name, _: u32, _: Then) -> Answer<'_, Result<Vec<Got>, Refusal>> {
+        refused()
+    }
+
+    fn publish(&self, _publish: Publish) -> Answer<'_, Result<bool, Refusal>> {
+        refused()
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers::default()
+    }
+
+    fn rebalance(&self) -> Answer<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    fn forget_node(&self, _node: NodeId) -> Answer<'_, Result<(), Refusal>> {
+        refused()
+    }
+}

@@ -1,0 +1,319 @@
+//! `/api/connections`, `/api/channels`, `/api/consumers`: clients of all nodes.
+
+use super::{JsonResult, StatusResult};
+use crate::App;
+use crate::auth::{Need, Operator};
+use crate::error::ApiError;
+use crate::fields::client_properties;
+use crate::list::{ListQuery, pick};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use node::Config;
+use node::broker_model::catalog::{Name, QueueRecord};
+use node::broker_model::ids::{NodeId, QueueId};
+use node::host::ConsumerReport;
+use node::queries::{ChannelReport, ConnectionReport};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Told to clients where the operator gives no reason.
+const CLOSED: &str = "Closed via management plugin";
+
+/// The connections that an operator sees: its own, or with more rights those of all.
+async fn visible(app: &App, operator: &Operator) -> Vec<ConnectionReport> {
+    let mut connections = app.backend().connections().await;
+    if !operator.sees_all() {
+        connections.retain(|connection| *connection.user == *operator.name);
+    }
+    connections
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    let connections = visible(&app, &operator).await;
+    Ok(Json(
+        query.serve(connections.iter().map(connection_row).collect())?,
+    ))
+}
+
+pub(super) async fn of_vhost(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    let mut connections = visible(&app, &operator).await;
+    connections.retain(|connection| connection.vhost == vhost);
+    Ok(Json(
+        query.serve(connections.iter().map(connection_row).collect())?,
+    ))
+}
+
+async fn find(app: &App, operator: &Operator, name: &str) -> Result<ConnectionReport, ApiError> {
+    let connections = visible(app, operator).await;
+    connections
+        .into_iter()
+        .find(|connection| connection.name == name)
+        .ok_or(ApiError::NotFound)
+}
+
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    Ok(Json(pick(
+        &query,
+        connection_row(&find(&app, &operator, &name).await?),
+    )))
+}
+
+pub(super) async fn close(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> StatusResult {
+    let connection = find(&app, &operator, &name).await?;
+    // Users may close their own; others' only administrators.
+    if *connection.user != *operator.name {
+        operator.need(Need::Administrator)?;
+    }
+    close_one(&app, &connection, &headers).await
+}
+
+pub(super) async fn close_of_user(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> StatusResult {
+    if user != *operator.name {
+        operator.need(Need::Administrator)?;
+    }
+    for connection in app
+        .backend()
+        .connections()
+        .await
+        .iter()
+        .filter(|connection| connection.user == user)
+    {
+        close_one(&app, connection, &headers).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn close_one(app: &App, connection: &ConnectionReport, headers: &HeaderMap) -> StatusResult {
+    let reason = headers
+        .get("x-reason")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or(CLOSED);
+    app.backend()
+        .close_connection(
+            NodeId(connection.node),
+            connection.serial,
+            reason.to_owned(),
+        )
+        .await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn connection_row(connection: &ConnectionReport) -> Value {
+    json!({
+        "name": connection.name,
+        "node": Config::node_name(NodeId(connection.node)),
+        "type": "network",
+        "state": connection.state,
+        "user": connection.user,
+        "user_who_performed_action": connection.user,
+        "vhost": connection.vhost,
+        "protocol": "AMQP 0-9-1",
+        "auth_mechanism": connection.mechanism,
+        "ssl": connection.tls,
+        "peer_host": connection.peer_host,
+        "peer_port": connection.peer_port,
+        "host": connection.host,
+        "port": connection.port,
+        "channels": connection.channels.len(),
+        "channel_max": connection.channel_max,
+        "frame_max": connection.frame_max,
+        "timeout": connection.heartbeat,
+        "connected_at": connection.connected_at_ms,
+        "recv_oct": connection.received,
+        "send_oct": connection.sent,
+        "recv_oct_details": { "rate": 0.0 },
+        "send_oct_details": { "rate": 0.0 },
+        "client_properties": client_properties(&connection.client_properties),
+        "user_provided_name": connection.client_name,
+    })
+}
+
+pub(super) async fn channels_of(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    let connection = find(&app, &operator, &name).await?;
+    Ok(Json(query.serve(channel_rows(&[connection]))?))
+}
+
+pub(super) async fn channels(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    Ok(Json(
+        query.serve(channel_rows(&visible(&app, &operator).await))?,
+    ))
+}
+
+pub(super) async fn channels_of_vhost(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    let mut connections = visible(&app, &operator).await;
+    connections.retain(|connection| connection.vhost == vhost);
+    Ok(Json(query.serve(channel_rows(&connections))?))
+}
+
+pub(super) async fn channel(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> JsonResult {
+    let rows = channel_rows(&visible(&app, &operator).await);
+    let found = rows
+        .into_iter()
+        .find(|row| row.get("name").and_then(Value::as_str) == Some(&name));
+    found.map(Json).ok_or(ApiError::NotFound)
+}
+
+fn channel_rows(connections: &[ConnectionReport]) -> Vec<Value> {
+    let pairs = connections
+        .iter()
+        .flat_map(|connection| connection.channels.iter().map(move |c| (connection, c)));
+    pairs
+        .map(|(connection, channel)| channel_row(connection, channel))
+        .collect()
+}
+
+fn channel_name(connection: &ConnectionReport, number: u16) -> String {
+    format!("{} ({number})", connection.name)
+}
+
+fn channel_row(connection: &ConnectionReport, channel: &ChannelReport) -> Value {
+    json!({
+        "name": channel_name(connection, channel.number),
+        "number": channel.number,
+        "node": Config::node_name(NodeId(connection.node)),
+        "user": connection.user,
+        "vhost": connection.vhost,
+        "connection_details": {
+            "name": connection.name,
+            "peer_host": connection.peer_host,
+            "peer_port": connection.peer_port,
+        },
+        "consumer_count": channel.consumers,
+        "prefetch_count": 0,
+        "global_prefetch_count": channel.prefetch,
+        "messages_unacknowledged": channel.unacked,
+        "messages_unconfirmed": channel.unconfirmed,
+        "messages_uncommitted": 0,
+        "acks_uncommitted": 0,
+        "confirm": channel.confirms,
+        "transactional": channel.transactional,
+        "state": "running",
+    })
+}
+
+pub(super) async fn consumers(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    consumer_rows(&app, &operator, operator.vhosts(&app), &query).await
+}
+
+pub(super) async fn consumers_in(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    consumer_rows(&app, &operator, vec![vhost.into()], &query).await
+}
+
+async fn consumer_rows(
+    app: &App,
+    operator: &Operator,
+    vhosts: Vec<Name>,
+    query: &ListQuery,
+) -> JsonResult {
+    let (connections, reports) = futures::join!(
+        visible(app, operator),
+        super::overview::all_queue_reports(app)
+    );
+    let queues: HashMap<QueueId, Arc<QueueRecord>> = app.read(|catalog| {
+        let queues = vhosts.iter().flat_map(|vhost| catalog.queues(vhost));
+        queues.map(|queue| (queue.id, Arc::clone(queue))).collect()
+    });
+    let mut rows = Vec::new();
+    for report in &reports {
+        let Some(queue) = queues.get(&QueueId(report.queue)) else {
+            continue;
+        };
+        rows.extend(
+            report
+                .consumers
+                .iter()
+                .map(|consumer| consumer_row(queue, consumer, &connections)),
+        );
+    }
+    Ok(Json(query.serve(rows)?))
+}
+
+/// A consumer, with what is known of its connection.
+pub(super) fn consumer_row(
+    queue: &QueueRecord,
+    consumer: &ConsumerReport,
+    connections: &[ConnectionReport],
+) -> Value {
+    let connection = connections.iter().find(|connection| {
+        connection.node == consumer.node && connection.serial == consumer.connection
+    });
+    let arguments = match consumer.priority {
+        0 => json!({}),
+        priority => json!({ "x-priority": priority }),
+    };
+    json!({
+        "consumer_tag": consumer.tag,
+        "queue": { "name": &*queue.name, "vhost": &*queue.vhost },
+        "channel_details": {
+            "name": connection.map(|connection| channel_name(connection, consumer.channel)),
+            "number": consumer.channel,
+            "node": Config::node_name(NodeId(consumer.node)),
+            "connection_name": connection.map(|connection| &connection.name),
+            "peer_host": connection.map(|connection| &connection.peer_host),
+            "peer_port": connection.map(|connection| connection.peer_port),
+            "user": connection.map(|connection| &connection.user),
+        },
+        "ack_required": consumer.ack_required,
+        "prefetch_count": consumer.prefetch,
+        "exclusive": consumer.exclusive,
+        "active": consumer.active,
+        "activity_status": if consumer.active { "up" } else { "waiting" },
+        "arguments": arguments,
+    })
+}

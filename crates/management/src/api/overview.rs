@@ -1,0 +1,248 @@
+//! `/api/overview` and what else describes the whole.
+
+use super::JsonResult;
+use crate::App;
+use crate::auth::Operator;
+use axum::Json;
+use axum::extract::State;
+use node::Config;
+use node::broker_model::ids::{NodeId, Placement};
+use node::broker_model::routing::ExchangeKind;
+use node::host::QueueReport;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Parts of `message_stats`, and the counters that make them.
+const MESSAGE_STATS: &[(&str, &[&str])] = &[
+    ("publish", &["published"]),
+    ("confirm", &["confirmed"]),
+    ("ack", &["acknowledged"]),
+    ("deliver", &["delivered_consume_manual_ack"]),
+    ("deliver_no_ack", &["delivered_consume_auto_ack"]),
+    ("get", &["delivered_get_manual_ack"]),
+    ("get_no_ack", &["delivered_get_auto_ack"]),
+    ("get_empty", &["get_empty"]),
+    (
+        "deliver_get",
+        &[
+            "delivered_consume_manual_ack",
+            "delivered_consume_auto_ack",
+            "delivered_get_manual_ack",
+            "delivered_get_auto_ack",
+        ],
+    ),
+    ("redeliver", &["redelivered"]),
+    ("return_unroutable", &["unroutable_returned"]),
+    ("drop_unroutable", &["unroutable_dropped"]),
+];
+
+/// Parts of `churn_rates`, and their counters.
+const CHURN: &[(&str, &str)] = &[
+    ("connection_created", "connections_opened"),
+    ("connection_closed", "connections_closed"),
+    ("channel_created", "channels_opened"),
+    ("channel_closed", "channels_closed"),
+    ("queue_declared", "queues_declared"),
+    ("queue_created", "queues_created"),
+    ("queue_deleted", "queues_deleted"),
+];
+
+pub(super) async fn overview(State(app): State<Arc<App>>, operator: Operator) -> JsonResult {
+    let backend = app.backend();
+    let config = backend.config();
+    let (reports, queues, connections) = futures::join!(
+        backend.reports(),
+        all_queue_reports(&app),
+        backend.connections()
+    );
+    let mut counters: BTreeMap<String, u64> = BTreeMap::new();
+    for report in reports.iter().filter_map(|(_, report)| report.as_ref()) {
+        for (name, value) in &report.counts {
+            *counters.entry(name.clone()).or_default() += value;
+        }
+    }
+    let rates = app.rates.lock().update(Instant::now(), &counters);
+    let sum = |names: &[&str]| {
+        names
+            .iter()
+            .filter_map(|name| counters.get(*name))
+            .sum::<u64>()
+    };
+    let rate = |names: &[&str]| {
+        names
+            .iter()
+            .filter_map(|name| rates.get(*name))
+            .sum::<f64>()
+    };
+    let mut message_stats = Map::new();
+    for (name, parts) in MESSAGE_STATS {
+        message_stats.insert((*name).into(), sum(parts).into());
+        message_stats.insert(format!("{name}_details"), json!({ "rate": rate(parts) }));
+    }
+    let mut churn = Map::new();
+    for (name, counter) in CHURN {
+        churn.insert((*name).into(), sum(&[counter]).into());
+        churn.insert(
+            format!("{name}_details"),
+            json!({ "rate": rate(&[counter]) }),
+        );
+    }
+
+    let vhosts = operator.vhosts(&app);
+    let visible: BTreeSet<u64> = app.read(|catalog| {
+        let ids = vhosts
+            .iter()
+            .flat_map(|vhost| catalog.queues(vhost))
+            .map(|queue| queue.id.0);
+        ids.collect()
+    });
+    let exchanges: usize = app.read(|catalog| {
+        vhosts
+            .iter()
+            .map(|vhost| catalog.exchanges(vhost).count())
+            .sum()
+    });
+    let mine = || {
+        queues
+            .iter()
+            .filter(|report| visible.contains(&report.queue))
+    };
+    let ready: u64 = mine().map(|report| report.ready).sum();
+    let unacked: u64 = mine().map(|report| report.unacked).sum();
+    let consumers: usize = mine().map(|report| report.consumers.len()).sum();
+    let open = || {
+        connections
+            .iter()
+            .filter(|connection| vhosts.iter().any(|vhost| **vhost == *connection.vhost))
+    };
+    let channels: usize = open().map(|connection| connection.channels.len()).sum();
+
+    Ok(Json(json!({
+        "management_version": config.product_version,
+        "rates_mode": "basic",
+        "product_name": config.product,
+        "product_version": config.product_version,
+        "rabbitmq_version": config.product_version,
+        "warren_version": env!("CARGO_PKG_VERSION"),
+        "cluster_name": cluster_name(&app),
+        "erlang_version": "",
+        "erlang_full_version": "",
+        "node": Config::node_name(config.node_id),
+        "exchange_types": exchange_types(),
+        "message_stats": message_stats,
+        "churn_rates": churn,
+        "queue_totals": {
+            "messages": ready + unacked,
+            "messages_ready": ready,
+            "messages_unacknowledged": unacked,
+        },
+        "object_totals": {
+            "connections": open().count(),
+            "channels": channels,
+            "exchanges": exchanges,
+            "queues": visible.len(),
+            "consumers": consumers,
+        },
+        "listeners": listeners(&app),
+        "contexts": [{
+            "node": Config::node_name(config.node_id),
+            "description": "Warren management",
+            "path": "/",
+            "ip": config.management_listen.ip().to_string(),
+            "port": config.management_listen.port().to_string(),
+        }],
+        "sample_retention_policies": { "global": [], "basic": [], "detailed": [] },
+        "statistics_db_event_queue": 0,
+        "disable_stats": false,
+        "enable_queue_totals": false,
+        "is_op_policy_updating_enabled": true,
+    })))
+}
+
+/// The cluster's display name.
+pub(super) fn cluster_name(app: &App) -> String {
+    app.read(|catalog| catalog.cluster_name().map(ToString::to_string))
+        .unwrap_or_else(|| app.backend().config().cluster_name.clone())
+}
+
+fn exchange_types() -> Vec<Value> {
+    ExchangeKind::ALL
+        .iter()
+        .map(|kind| json!({ "name": kind.as_str(), "description": "", "enabled": true }))
+        .collect()
+}
+
+/// Where clients and operators reach this node.
+pub(super) fn listeners(app: &App) -> Vec<Value> {
+    let config = app.backend().config();
+    let node = Config::node_name(config.node_id);
+    let mut listeners = vec![
+        ("amqp", config.amqp_listen),
+        ("clustering", config.cluster_listen),
+        ("http", config.management_listen),
+    ];
+    listeners.extend(config.amqps.as_ref().map(|tls| ("amqp/ssl", tls.listen)));
+    listeners
+        .into_iter()
+        .map(|(protocol, address)| {
+            json!({
+                "node": node,
+                "protocol": protocol,
+                "ip_address": address.ip().to_string(),
+                "port": address.port(),
+                "socket_opts": {},
+            })
+        })
+        .collect()
+}
+
+/// Reports of all queues of the cluster, from all that serve them.
+pub(crate) async fn all_queue_reports(app: &App) -> Vec<QueueReport> {
+    let backend = app.backend();
+    let placements: BTreeSet<Placement> =
+        app.read(|catalog| catalog.all_queues().map(|queue| queue.placement).collect());
+    let asked = placements.into_iter().filter_map(|placement| {
+        let host: NodeId = backend.leader_of(placement)?;
+        Some(backend.queue_reports(host, placement, Vec::new()))
+    });
+    futures::future::join_all(asked)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+pub(super) async fn whoami(operator: Operator) -> JsonResult {
+    let tags: Vec<&str> = operator.tags().iter().map(|tag| &**tag).collect();
+    Ok(Json(
+        json!({ "name": &*operator.name, "tags": tags, "is_internal_user": true }),
+    ))
+}
+
+pub(super) async fn version(State(app): State<Arc<App>>, _: Operator) -> JsonResult {
+    Ok(Json(json!(app.backend().config().product_version)))
+}
+
+pub(super) async fn extensions(_: Operator) -> JsonResult {
+    Ok(Json(json!([])))
+}
+
+/// Flags that clients ask for; everything they name is there.
+pub(super) async fn feature_flags(_: Operator) -> JsonResult {
+    let flags = [
+        "quorum_queue",
+        "classic_queue_type_delivery_support",
+        "direct_exchange_routing_v2",
+        "khepri_db",
+        "message_containers",
+        "user_limits",
+    ];
+    let rows = flags.map(|name| json!({ "name": name, "state": "enabled", "stability": "required", "desc": "", "provided_by": "warren" }));
+    Ok(Json(rows.into_iter().collect()))
+}
+
+pub(super) async fn nothing(_: Operator) -> JsonResult {
+    Ok(Json(json!([])))
+}

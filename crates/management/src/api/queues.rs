@@ -1,0 +1,453 @@
+//! `/api/queues`.
+
+use super::{Body, JsonResult, StatusResult, put_status};
+use crate::App;
+use crate::auth::Operator;
+use crate::error::ApiError;
+use crate::fields::{json_to_table, table_to_json};
+use crate::list::{ListQuery, Total, pick};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use node::Config;
+use node::amqp_codec::{FieldTable, FieldValue, TableBuilder};
+use node::broker_model::catalog::{
+    CatalogAnswer, CatalogCommand, Name, Permission, QueueRecord, QueueSpec, ResourceKind,
+};
+use node::broker_model::ids::{NodeId, Placement, QueueId};
+use node::host::QueueReport;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Columns that are known without asking the queues' leaders.
+const CATALOG_COLUMNS: &[&str] = &[
+    "name",
+    "vhost",
+    "type",
+    "durable",
+    "auto_delete",
+    "exclusive",
+    "node",
+    "leader",
+    "policy",
+];
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    rows(&app, operator.vhosts(&app), &query).await
+}
+
+pub(super) async fn list_in(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    rows(&app, vec![vhost.into()], &query).await
+}
+
+/// Only the queues of the page are asked for their counts, unless the order depends on them.
+async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
+    let filter = query.filter()?;
+    let (all, mut records) = app.read(|catalog| {
+        let mut all = 0;
+        let mut records = Vec::new();
+        for queue in vhosts.iter().flat_map(|vhost| catalog.queues(vhost)) {
+            all += 1;
+            if filter(&queue.name) {
+                records.push(Arc::clone(queue));
+            }
+        }
+        (all, records)
+    });
+    records.sort_unstable_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
+    let total = Total {
+        all,
+        filtered: records.len(),
+    };
+    let known = query
+        .sort()
+        .is_none_or(|sort| CATALOG_COLUMNS.contains(&sort));
+    if query.paged() && known {
+        if let Some(sort) = query.sort() {
+            records.sort_by_cached_key(|queue| {
+                describe(app, queue)
+                    .get(sort)
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            });
+        }
+        if query.reversed() {
+            records.reverse();
+        }
+        let page = query.cut(records)?;
+        let rows = with_counts(app, &page, query).await;
+        return Ok(Json(query.answer(rows, total)?));
+    }
+    let mut rows = with_counts(app, &records, query).await;
+    query.sort_rows(&mut rows);
+    let rows = query.cut(rows)?;
+    Ok(Json(query.answer(rows, total)?))
+}
+
+async fn with_counts(app: &App, records: &[Arc<QueueRecord>], query: &ListQuery) -> Vec<Value> {
+    let reports = match query.disable_stats && !query.enable_queue_totals {
+        true => HashMap::new(),
+        false => reports(app, records).await,
+    };
+    records
+        .iter()
+        .map(|queue| {
+            let mut row = describe(app, queue);
+            if !query.disable_stats || query.enable_queue_totals {
+                count(&mut row, reports.get(&queue.id));
+            }
+            Value::Object(row)
+        })
+        .collect()
+}
+
+/// Reports of these queues, asked from each placement's leader at once.
+async fn reports(app: &App, records: &[Arc<QueueRecord>]) -> HashMap<QueueId, QueueReport> {
+    let mut wanted: BTreeMap<Placement, Vec<QueueId>> = BTreeMap::new();
+    for queue in records {
+        wanted.entry(queue.placement).or_default().push(queue.id);
+    }
+    let asked = wanted.into_iter().filter_map(|(placement, queues)| {
+        let leader = app.backend().leader_of(placement)?;
+        Some(app.backend().queue_reports(leader, placement, queues))
+    });
+    let answers = futures::future::join_all(asked).await;
+    answers
+        .into_iter()
+        .flatten()
+        .map(|report| (QueueId(report.queue), report))
+        .collect()
+}
+
+/// What the catalog and the groups here say about a queue.
+fn describe(app: &App, queue: &QueueRecord) -> Map<String, Value> {
+    let backend = app.backend();
+    let leader = backend.leader_of(queue.placement);
+    let name = |node: NodeId| Config::node_name(node);
+    let alive = leader.is_some_and(|leader| backend.is_alive(leader));
+    let state = match (queue.placement, alive) {
+        (_, true) => "running",
+        (Placement::Shard(_), false) => "minority",
+        (Placement::Host(_), false) => "down",
+    };
+    let members = match queue.placement {
+        Placement::Host(node) => vec![node],
+        Placement::Shard(shard) => backend
+            .report()
+            .groups
+            .iter()
+            .filter(|group| group.group == shard.0)
+            .flat_map(|group| &group.voters)
+            .map(|node| NodeId(*node))
+            .collect(),
+    };
+    let online: Vec<String> = members
+        .iter()
+        .filter(|node| backend.is_alive(**node))
+        .map(|node| name(*node))
+        .collect();
+    let members: Vec<String> = members.into_iter().map(name).collect();
+    let effective = &queue.effective;
+    let mut row = Map::new();
+    let mut put = |key: &str, value: Value| row.insert(key.to_owned(), value);
+    put("name", queue.name.to_string().into());
+    put("vhost", queue.vhost.to_string().into());
+    put("type", queue.queue_type.as_str().into());
+    put("durable", queue.durable.into());
+    put("auto_delete", queue.auto_delete.into());
+    put("exclusive", queue.exclusive.is_some().into());
+    put("arguments", table_to_json(&queue.arguments));
+    put("node", leader.map(name).into());
+    put("leader", leader.map(name).into());
+    put("members", members.into());
+    put("online", online.into());
+    put("state", state.into());
+    put(
+        "replicated",
+        matches!(queue.placement, Placement::Shard(_)).into(),
+    );
+    put("policy", effective.policy.as_deref().into());
+    put(
+        "operator_policy",
+        effective.operator_policy.as_deref().into(),
+    );
+    put(
+        "effective_policy_definition",
+        effective_definition(app, queue),
+    );
+    put(
+        "delivery_limit",
+        effective
+            .settings
+            .delivery_limit
+            .map_or("unlimited".into(), Value::from),
+    );
+    row
+}
+
+fn effective_definition(app: &App, queue: &QueueRecord) -> Value {
+    let effective = &queue.effective;
+    if effective.policy.is_none() && effective.operator_policy.is_none() {
+        return json!({});
+    }
+    app.read(|catalog| {
+        let user = catalog
+            .policies(&queue.vhost)
+            .find(|policy| Some(&policy.name) == effective.policy.as_ref());
+        let operator = catalog
+            .operator_policies(&queue.vhost)
+            .find(|policy| Some(&policy.name) == effective.operator_policy.as_ref());
+        let mut definition = Map::new();
+        for policy in user.into_iter().chain(operator) {
+            for (key, value) in &policy.definition {
+                definition.insert(key.to_string(), super::policies::value_to_json(value));
+            }
+        }
+        Value::Object(definition)
+    })
+}
+
+/// Adds what the queue's leader counts; zeros while it does not answer or has none.
+fn count(row: &mut Map<String, Value>, report: Option<&QueueReport>) {
+    let empty = QueueReport::default();
+    let report = report.unwrap_or(&empty);
+    let single = report
+        .consumers
+        .iter()
+        .find(|consumer| consumer.active)
+        .map(|consumer| consumer.tag.clone());
+    let is_single = row
+        .get("arguments")
+        .and_then(|arguments| arguments.get("x-single-active-consumer"))
+        .and_then(Value::as_bool)
+        == Some(true);
+    let durable = row.get("durable").and_then(Value::as_bool) == Some(true);
+    let mut put = |key: &str, value: Value| row.insert(key.to_owned(), value);
+    put("messages", (report.ready + report.unacked).into());
+    put("messages_ready", report.ready.into());
+    put("messages_unacknowledged", report.unacked.into());
+    put(
+        "messages_persistent",
+        if durable {
+            report.ready + report.unacked
+        } else {
+            0
+        }
+        .into(),
+    );
+    put("message_bytes", report.ready_bytes.into());
+    put("message_bytes_ready", report.ready_bytes.into());
+    put("consumers", report.consumers.len().into());
+    put(
+        "consumer_capacity",
+        if report.consumers.is_empty() || report.ready > 0 {
+            0.0
+        } else {
+            1.0
+        }
+        .into(),
+    );
+    put(
+        "single_active_consumer_tag",
+        if is_single {
+            single.into()
+        } else {
+            Value::Null
+        },
+    );
+    for key in [
+        "messages_details",
+        "messages_ready_details",
+        "messages_unacknowledged_details",
+    ] {
+        put(key, json!({ "rate": 0.0 }));
+    }
+}
+
+/// The queue, after asking the catalog's leader if it is not known here.
+pub(super) async fn find(app: &App, vhost: &str, name: &str) -> Result<Arc<QueueRecord>, ApiError> {
+    let look = || app.read(|catalog| catalog.queue(vhost, name).cloned());
+    if let Some(queue) = look() {
+        return Ok(queue);
+    }
+    app.backend().sync().await;
+    look().ok_or(ApiError::NotFound)
+}
+
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    let queue = find(&app, &vhost, &name).await?;
+    let mut row = describe(&app, &queue);
+    if !query.disable_stats || query.enable_queue_totals {
+        let report = reports(&app, &[Arc::clone(&queue)]).await.remove(&queue.id);
+        count(&mut row, report.as_ref());
+        let consumers = report.map(|report| report.consumers).unwrap_or_default();
+        let details = consumers
+            .iter()
+            .map(|consumer| super::connections::consumer_row(&queue, consumer, &[]));
+        row.insert("consumer_details".into(), details.collect());
+        row.insert("deliveries".into(), json!([]));
+        row.insert("incoming".into(), json!([]));
+    }
+    Ok(Json(pick(&query, Value::Object(row))))
+}
+
+pub(super) async fn status(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
+    let queue = find(&app, &vhost, &name).await?;
+    let Placement::Shard(shard) = queue.placement else {
+        return Err(ApiError::BadRequest("not a replicated queue".into()));
+    };
+    let reports = app.backend().reports().await;
+    let rows: Vec<Value> = reports
+        .iter()
+        .map(|(node, report)| {
+            let group = report
+                .iter()
+                .flat_map(|report| &report.groups)
+                .find(|group| group.group == shard.0);
+            let role = match group {
+                None => "noproc",
+                Some(group) if group.leader == Some(node.0) => "leader",
+                Some(_) => "follower",
+            };
+            json!({
+                "Node Name": Config::node_name(*node),
+                "Raft State": role,
+                "Membership": "voter",
+                "Term": group.map_or(0, |group| group.term),
+                "Commit Index": group.map_or(0, |group| group.committed),
+                "Last Applied": group.map_or(0, |group| group.applied),
+                "Last Log Index": group.map_or(0, |group| group.last_log),
+                "Snapshot Index": group.map_or(0, |group| group.checkpoint),
+            })
+        })
+        .collect();
+    Ok(Json(Value::Array(rows)))
+}
+
+pub(super) async fn declare(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+    body: Body,
+) -> StatusResult {
+    operator.enter(&app, &vhost).await?;
+    operator.permitted(
+        &app,
+        &vhost,
+        Permission::Configure,
+        ResourceKind::Queue,
+        &name,
+    )?;
+    let durable = body.flag("durable", true)?;
+    let spec = QueueSpec {
+        vhost: vhost.into(),
+        name: name.into(),
+        durable,
+        server_named: false,
+        exclusive: None,
+        auto_delete: body.flag("auto_delete", false)?,
+        arguments: arguments(&body)?,
+        placement: app.backend().place_queue(durable),
+    };
+    if app
+        .read(|catalog| catalog.check_declare_queue(&spec).ok().flatten())
+        .is_some()
+    {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let created = match app.change(CatalogCommand::DeclareQueue(spec)).await? {
+        CatalogAnswer::Queue { created, .. } | CatalogAnswer::Done { created } => created,
+    };
+    Ok(put_status(created))
+}
+
+/// Arguments, with the type that newer tools give beside them.
+pub(crate) fn arguments(body: &Body) -> Result<FieldTable, ApiError> {
+    let table = match body.object("arguments")? {
+        Some(object) => json_to_table(object)
+            .map_err(|error| ApiError::BadRequest(format!("arguments: {error}")))?,
+        None => FieldTable::empty(),
+    };
+    match body
+        .optional_text("queue_type")?
+        .or(body.optional_text("type")?)
+    {
+        Some(kind) if !table.contains_key("x-queue-type") && kind != "classic" => {
+            Ok(TableBuilder::from_table(&table)
+                .push("x-queue-type", &FieldValue::text(kind))
+                .finish())
+        }
+        _ => Ok(table),
+    }
+}
+
+/// Conditions of a deletion.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Conditions {
+    if_unused: Option<String>,
+    if_empty: Option<String>,
+}
+
+impl Conditions {
+    pub(super) fn unused(&self) -> bool {
+        self.if_unused.as_deref() == Some("true")
+    }
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+    Query(conditions): Query<Conditions>,
+) -> StatusResult {
+    operator.enter(&app, &vhost).await?;
+    find(&app, &vhost, &name).await?;
+    operator.permitted(
+        &app,
+        &vhost,
+        Permission::Configure,
+        ResourceKind::Queue,
+        &name,
+    )?;
+    let if_empty = conditions.if_empty.as_deref() == Some("true");
+    app.backend()
+        .delete_queue(vhost.into(), name.into(), conditions.unused(), if_empty)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn purge(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+) -> StatusResult {
+    operator.enter(&app, &vhost).await?;
+    find(&app, &vhost, &name).await?;
+    operator.permitted(&app, &vhost, Permission::Read, ResourceKind::Queue, &name)?;
+    app.backend().purge(vhost.into(), name.into()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

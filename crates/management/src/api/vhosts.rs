@@ -1,0 +1,133 @@
+//! `/api/vhosts`.
+
+use super::{Body, JsonResult, StatusResult, put_status};
+use crate::App;
+use crate::auth::{Need, Operator};
+use crate::error::ApiError;
+use crate::list::ListQuery;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use node::Config;
+use node::broker_model::catalog::{CatalogCommand, Name, PermissionSpec, VhostRecord, VhostSpec};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    let names = operator.vhosts(&app);
+    let counts = if query.disable_stats {
+        HashMap::new()
+    } else {
+        counts(&app).await
+    };
+    let rows = app.read(|catalog| {
+        let records = names.iter().filter_map(|name| catalog.vhost(name));
+        records
+            .map(|vhost| row(&app, vhost, counts.get(&vhost.name)))
+            .collect()
+    });
+    Ok(Json(query.serve(rows)?))
+}
+
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> JsonResult {
+    operator.enter(&app, &name).await?;
+    let counts = counts(&app).await;
+    let record = app
+        .read(|catalog| catalog.vhost(&name).cloned())
+        .ok_or(ApiError::NotFound)?;
+    Ok(Json(row(&app, &record, counts.get(&record.name))))
+}
+
+/// Ready and unacknowledged messages by vhost.
+async fn counts(app: &App) -> HashMap<Name, (u64, u64)> {
+    let reports = super::overview::all_queue_reports(app).await;
+    app.read(|catalog| {
+        let mut counts: HashMap<Name, (u64, u64)> = HashMap::new();
+        for report in &reports {
+            let Some(queue) = catalog.queue_by_id(node::broker_model::ids::QueueId(report.queue))
+            else {
+                continue;
+            };
+            let sums = counts.entry(queue.vhost.clone()).or_default();
+            sums.0 += report.ready;
+            sums.1 += report.unacked;
+        }
+        counts
+    })
+}
+
+fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
+    let (ready, unacked) = counts.copied().unwrap_or_default();
+    let node = Config::node_name(app.backend().config().node_id);
+    json!({
+        "name": &*vhost.name,
+        "description": &*vhost.description,
+        "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
+        "default_queue_type": vhost.default_queue_type.as_deref(),
+        "metadata": {
+            "description": &*vhost.description,
+            "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
+            "default_queue_type": vhost.default_queue_type.as_deref(),
+        },
+        "tracing": false,
+        "protected_from_deletion": false,
+        "cluster_state": Map::from_iter([(node, Value::from("running"))]),
+        "messages": ready + unacked,
+        "messages_ready": ready,
+        "messages_unacknowledged": unacked,
+    })
+}
+
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+    body: Body,
+) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    let text = |key: &str| body.optional_text(key).map(|text| text.map(Name::from));
+    let spec = VhostSpec {
+        name: name.as_str().into(),
+        description: text("description")?,
+        tags: body
+            .words("tags")?
+            .map(|tags| tags.into_iter().map(Name::from).collect()),
+        default_queue_type: text("default_queue_type")?,
+    };
+    let created = app.created(CatalogCommand::PutVhost(spec)).await?;
+    if created {
+        // As RabbitMQ does: who makes a vhost may use it.
+        let all = || Name::from(".*");
+        let permissions = PermissionSpec {
+            user: operator.name.clone(),
+            vhost: name.into(),
+            configure: all(),
+            write: all(),
+            read: all(),
+        };
+        app.change(CatalogCommand::SetPermissions(permissions))
+            .await?;
+    }
+    Ok(put_status(created))
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    operator.enter(&app, &name).await?;
+    app.change(CatalogCommand::DeleteVhost { name: name.into() })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,233 @@
+//! What the HTTP interface needs of a node.
+//!
+//! A trait, so that the handlers are tested without a cluster. [`crate::node_backend`] is the real
+//! one.
+
+use bytes::Bytes;
+use node::amqp_codec::ReplyCode;
+use node::broker_model::catalog::{
+    Catalog, CatalogAnswer, CatalogCommand, CatalogError, Name, PasswordHash,
+};
+use node::broker_model::ids::{NodeId, Placement, QueueId};
+use node::broker_model::message::Message;
+use node::host::QueueReport;
+use node::queries::{ConnectionReport, NodeReport};
+use node::{Alarms, Config};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// What an asynchronous question returns.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A node, as operators see it.
+pub trait Backend: Send + Sync + 'static {
+    /// Its configuration.
+    fn config(&self) -> &Config;
+
+    /// Lets `read` look at the catalog as applied here.
+    fn look(&self, read: &mut dyn FnMut(&Catalog));
+
+    /// Changes the catalog; done when committed and visible on every live node.
+    fn change(&self, command: CatalogCommand) -> Answer<'_, Result<CatalogAnswer, Refusal>>;
+
+    /// Brings the catalog here up to date with everything acknowledged on any node.
+    fn sync(&self) -> Answer<'_, ()>;
+
+    /// The user's name, if the login is right.
+    fn authenticate(
+        &self,
+        user: String,
+        password: Vec<u8>,
+        from: IpAddr,
+    ) -> Answer<'_, Option<Name>>;
+
+    /// Hashes a new password, slowly.
+    fn hash_password(&self, password: String) -> Answer<'_, PasswordHash>;
+
+    /// Where a queue that is about to be declared would live.
+    fn place_queue(&self, replicated: bool) -> Placement;
+
+    /// The node that serves a placement now, if known.
+    fn leader_of(&self, placement: Placement) -> Option<NodeId>;
+
+    /// Whether a node takes part right now.
+    fn is_alive(&self, node: NodeId) -> bool;
+
+    /// Alarms of all nodes.
+    fn alarms(&self) -> Alarms;
+
+    /// Whether clients are served.
+    fn is_ready(&self) -> bool;
+
+    /// What this node says about itself.
+    fn report(&self) -> NodeReport;
+
+    /// What every node says about itself; `None` for those that do not answer.
+    fn reports(&self) -> Answer<'_, Vec<(NodeId, Option<NodeReport>)>>;
+
+    /// Connections of all nodes that answer.
+    fn connections(&self) -> Answer<'_, Vec<ConnectionReport>>;
+
+    /// Counts of queues at the host that serves them; all of that placement if `queues` is empty.
+    fn queue_reports(
+        &self,
+        host: NodeId,
+        placement: Placement,
+        queues: Vec<QueueId>,
+    ) -> Answer<'_, Vec<QueueReport>>;
+
+    /// Closes a connection wherever it is.
+    fn close_connection(&self, node: NodeId, serial: u64, reason: String) -> Answer<'_, bool>;
+
+    /// Deletes a queue under conditions.
+    fn delete_queue(
+        &self,
+        vhost: Name,
+        name: Name,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Answer<'_, Result<(), Refusal>>;
+
+    /// Removes the ready messages of a queue.
+    fn purge(&self, vhost: Name, name: Name) -> Answer<'_, Result<u64, Refusal>>;
+
+    /// Takes messages off a queue, and does with them what `then` says.
+    fn get(
+        &self,
+        vhost: Name,
+        name: Name,
+        count: u32,
+        then: Then,
+    ) -> Answer<'_, Result<Vec<Got>, Refusal>>;
+
+    /// Publishes; tells whether a queue took the message.
+    fn publish(&self, publish: Publish) -> Answer<'_, Result<bool, Refusal>>;
+
+    /// Numbers of this node for `/metrics`.
+    fn numbers(&self) -> Numbers;
+
+    /// Spreads leaderships, now.
+    fn rebalance(&self) -> Answer<'_, ()>;
+
+    /// Begins to remove a node for good.
+    fn forget_node(&self, node: NodeId) -> Answer<'_, Result<(), Refusal>>;
+}
+
+/// Reads something from the catalog.
+pub(crate) fn read<T>(backend: &dyn Backend, read: impl FnOnce(&Catalog) -> T) -> Option<T> {
+    let mut read = Some(read);
+    let mut result = None;
+    backend.look(&mut |catalog| result = read.take().map(|read| read(catalog)));
+    result
+}
+
+/// What becomes of messages that an operator took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// They go back, as if nobody had seen them but for the redelivered flag.
+    Requeue,
+    /// They go back as a failed delivery.
+    RejectRequeue,
+    /// They are gone.
+    Ack,
+    /// They are dead-lettered, or gone.
+    Reject,
+}
+
+/// A message that an operator took.
+#[derive(Debug, Clone)]
+pub struct Got {
+    /// The message.
+    pub message: Message,
+    /// Handed out before.
+    pub redelivered: bool,
+    /// Ready messages left behind it.
+    pub remaining: u64,
+}
+
+/// A message that an operator publishes.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Who.
+    pub user: Name,
+    /// Vhost.
+    pub vhost: Name,
+    /// Exchange; empty for the default one.
+    pub exchange: Name,
+    /// Routing key.
+    pub routing_key: Name,
+    /// Encoded properties.
+    pub properties: Bytes,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// What a node counts and measures.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// Names and values of counters, as in [`NodeReport::counts`].
+    pub counts: Vec<(&'static str, u64)>,
+    /// Open client connections here.
+    pub connections: u64,
+    /// Open channels here.
+    pub channels: u64,
+    /// Consumers of clients of this node.
+    pub consumers: u64,
+    /// Ready and unacknowledged messages, and consumers, of the queues that this node serves.
+    pub served: Served,
+    /// Measured durations and sizes.
+    pub histograms: Vec<Histogram>,
+    /// Named values of the store and its files: name without prefix, help, value.
+    pub gauges: Vec<(&'static str, &'static str, f64)>,
+}
+
+/// Sums over the queues that a node serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Queues.
+    pub queues: u64,
+    /// Ready messages.
+    pub ready: u64,
+    /// Unacknowledged messages.
+    pub unacked: u64,
+    /// Consumers.
+    pub consumers: u64,
+}
+
+/// A distribution.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// Name in `/metrics`.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// Upper bounds and how many values were at or below them, growing.
+    pub buckets: Vec<(f64, u64)>,
+    /// Sum of all values.
+    pub sum: f64,
+    /// Number of all values.
+    pub count: u64,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// Refused by the catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Refused by the queue.
+    #[error("{text}")]
+    Queue {
+        /// As AMQP would tell it.
+        code: ReplyCode,
+        /// Why.
+        text: String,
+    },
+    /// Not done in time: no majority, or no leader.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Shared by all handlers.
+pub(crate) type SharedBackend = Arc<dyn Backend>;

@@ -1,0 +1,408 @@
+//! Reading definitions, ours or RabbitMQ's: additive, and what exists already is left as it is.
+//!
+//! Everything that can be imported is, whatever else fails; the report says what was not.
+
+use crate::App;
+use crate::api::{Body, limits, policies, queues, users};
+use crate::auth::{Need, Operator};
+use crate::error::ApiError;
+use crate::fields::json_to_table;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use node::amqp_codec::FieldTable;
+use node::broker_model::catalog::{
+    BindingSpec, CatalogCommand, Destination, ExchangeSpec, Limits, Name, PermissionSpec,
+    QueueSpec, TopicPermissionSpec, VhostSpec,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Changes on their way at the same time.
+const CONCURRENT: usize = 64;
+
+/// Parts of a file, in the order in which they depend on each other.
+const PARTS: &[&str] = &[
+    "vhosts",
+    "users",
+    "permissions",
+    "topic_permissions",
+    "parameters",
+    "global_parameters",
+    "policies",
+    "queues",
+    "exchanges",
+    "bindings",
+];
+
+/// Keys that say where a file comes from.
+const ORIGIN: &[&str] = &[
+    "rabbit_version",
+    "rabbitmq_version",
+    "product_name",
+    "product_version",
+    "rabbitmq_definition_format",
+    "original_cluster_name",
+    "original_vhost_name",
+    "explanation",
+    "metadata",
+    "default_queue_type",
+    "limits",
+    "name",
+    "description",
+    "tags",
+];
+
+/// The query of an import.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ImportQuery {
+    report: Option<String>,
+}
+
+/// What became of a file.
+#[derive(Debug, Default)]
+struct Report {
+    imported: BTreeMap<&'static str, u64>,
+    not_understood: Vec<String>,
+    failed: Vec<String>,
+}
+
+pub(crate) async fn import(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ImportQuery>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    operator.need(Need::Administrator)?;
+    Ok(answer(run(&app, body, None).await, &query))
+}
+
+pub(crate) async fn import_vhost(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(vhost): Path<String>,
+    Query(query): Query<ImportQuery>,
+    mut body: Body,
+) -> Result<Response, ApiError> {
+    operator.need(Need::Policymaker)?;
+    operator.enter(&app, &vhost).await?;
+    if !PARTS.iter().any(|part| body.0.contains_key(*part)) {
+        return Err(ApiError::BadRequest("the file holds no definitions".into()));
+    }
+    for part in [
+        "users",
+        "vhosts",
+        "permissions",
+        "topic_permissions",
+        "global_parameters",
+    ] {
+        body.0.remove(part);
+    }
+    Ok(answer(run(&app, body, Some(&vhost)).await, &query))
+}
+
+fn answer(report: Report, query: &ImportQuery) -> Response {
+    if query.report.as_deref() == Some("true") {
+        let body = json!({
+            "imported": report.imported,
+            "not_understood": report.not_understood,
+            "failed": report.failed,
+        });
+        return Json(body).into_response();
+    }
+    match report.failed.first() {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(first) => ApiError::BadRequest(first.clone()).into_response(),
+    }
+}
+
+async fn run(app: &App, mut body: Body, vhost: Option<&str>) -> Report {
+    let mut report = Report::default();
+    for part in PARTS {
+        let items = match body.0.remove(*part) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                report.failed.push(format!("{part}: not a list"));
+                continue;
+            }
+        };
+        for chunk in items.chunks(CONCURRENT) {
+            let imports = chunk.iter().map(|item| import_item(app, part, item, vhost));
+            for (item, result) in chunk.iter().zip(futures::future::join_all(imports).await) {
+                match result {
+                    Ok(notes) => {
+                        *report.imported.entry(part).or_default() += 1;
+                        report.not_understood.extend(notes);
+                    }
+                    Err(error) => {
+                        report
+                            .failed
+                            .push(format!("{part}: {}: {}", label(item), error.reason()))
+                    }
+                }
+            }
+        }
+    }
+    let unknown = body.0.keys().filter(|key| !ORIGIN.contains(&key.as_str()));
+    report
+        .not_understood
+        .extend(unknown.map(|key| format!("{key}: unknown part of the file")));
+    report
+}
+
+/// What an item is called in the report.
+fn label(item: &Value) -> String {
+    let text = |key: &str| item.get(key).and_then(Value::as_str);
+    let name = match (text("name"), text("user"), text("source")) {
+        (Some(name), _, _) => name.to_owned(),
+        (None, Some(user), _) => user.to_owned(),
+        (None, None, Some(source)) => {
+            format!("{source} -> {}", text("destination").unwrap_or_default())
+        }
+        (None, None, None) => "(no name)".into(),
+    };
+    match text("vhost") {
+        Some(vhost) => format!("'{name}' in vhost '{vhost}'"),
+        None => format!("'{name}'"),
+    }
+}
+
+/// Imports one item; returns what of it was not understood.
+async fn import_item(
+    app: &App,
+    part: &str,
+    item: &Value,
+    vhost: Option<&str>,
+) -> Result<Vec<String>, ApiError> {
+    let Value::Object(object) = item else {
+        return Err(ApiError::BadRequest("not an object".into()));
+    };
+    let body = Body(object.clone());
+    let vhost: Name = match vhost {
+        Some(vhost) => vhost.into(),
+        None => body.optional_text("vhost")?.unwrap_or("/").into(),
+    };
+    match part {
+        "vhosts" => import_vhost_item(app, &body).await,
+        "users" => import_user(app, &body).await,
+        "permissions" => {
+            let spec = PermissionSpec {
+                user: body.text("user")?.into(),
+                vhost,
+                configure: body.text("configure")?.into(),
+                write: body.text("write")?.into(),
+                read: body.text("read")?.into(),
+            };
+            change(app, CatalogCommand::SetPermissions(spec)).await
+        }
+        "topic_permissions" => {
+            let spec = TopicPermissionSpec {
+                user: body.text("user")?.into(),
+                vhost,
+                exchange: body.text("exchange")?.into(),
+                write: body.text("write")?.into(),
+                read: body.text("read")?.into(),
+            };
+            change(app, CatalogCommand::SetTopicPermissions(spec)).await
+        }
+        "parameters" => import_parameter(app, vhost, body).await,
+        "global_parameters" => import_global(app, &body).await,
+        "policies" => {
+            let spec = policies::spec(&vhost, body.text("name")?, false, &body)?;
+            change(app, CatalogCommand::PutPolicy(spec)).await
+        }
+        "queues" => {
+            let durable = body.flag("durable", true)?;
+            let spec = QueueSpec {
+                name: body.text("name")?.into(),
+                vhost,
+                durable,
+                server_named: false,
+                exclusive: None,
+                auto_delete: body.flag("auto_delete", false)?,
+                arguments: queues::arguments(&body)?,
+                placement: app.backend().place_queue(durable),
+            };
+            change(app, CatalogCommand::DeclareQueue(spec)).await
+        }
+        "exchanges" => {
+            let spec = ExchangeSpec {
+                name: body.text("name")?.into(),
+                vhost,
+                kind: body.text("type")?.into(),
+                durable: body.flag("durable", true)?,
+                auto_delete: body.flag("auto_delete", false)?,
+                internal: body.flag("internal", false)?,
+                arguments: table(&body)?,
+            };
+            change(app, CatalogCommand::DeclareExchange(spec)).await
+        }
+        "bindings" => import_binding(app, vhost, &body).await,
+        _ => Err(ApiError::BadRequest("unknown part".into())),
+    }
+}
+
+async fn change(app: &App, command: CatalogCommand) -> Result<Vec<String>, ApiError> {
+    app.change(command)
+        .await
+        .map(|_| Vec::new())
+        .map_err(|error| match error {
+            // Where a name is missing depends on the file, so the name must be told.
+            ApiError::NotFound => ApiError::BadRequest("what it refers to does not exist".into()),
+            other => other,
+        })
+}
+
+fn table(body: &Body) -> Result<FieldTable, ApiError> {
+    match body.object("arguments")? {
+        Some(object) => json_to_table(object)
+            .map_err(|error| ApiError::BadRequest(format!("arguments: {error}"))),
+        None => Ok(FieldTable::empty()),
+    }
+}
+
+async fn import_vhost_item(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
+    // Newer files have these under metadata, older ones beside the name.
+    let metadata = Body(body.object("metadata")?.cloned().unwrap_or_default());
+    let text = |key: &str| -> Result<Option<Name>, ApiError> {
+        Ok(metadata
+            .optional_text(key)?
+            .or(body.optional_text(key)?)
+            .map(Name::from))
+    };
+    let name: Name = body.text("name")?.into();
+    let tags = metadata.words("tags")?.or(body.words("tags")?);
+    let spec = VhostSpec {
+        name: name.clone(),
+        description: text("description")?,
+        tags: tags.map(|tags| tags.into_iter().map(Name::from).collect()),
+        default_queue_type: text("default_queue_type")?.filter(|kind| &**kind != "undefined"),
+    };
+    let mut notes = change(app, CatalogCommand::PutVhost(spec)).await?;
+    if let Some(values) = body.object("limits")?
+        && !values.is_empty()
+    {
+        notes.extend(set_vhost_limits(app, name, values).await?);
+    }
+    Ok(notes)
+}
+
+async fn set_vhost_limits(
+    app: &App,
+    vhost: Name,
+    values: &Map<String, Value>,
+) -> Result<Vec<String>, ApiError> {
+    let limits = read_limits(values)?;
+    change(app, CatalogCommand::SetVhostLimits { vhost, limits }).await
+}
+
+fn read_limits(values: &Map<String, Value>) -> Result<Limits, ApiError> {
+    let mut limits = Limits::default();
+    for (name, value) in values {
+        limits::apply(&mut limits, name, value.as_i64())?;
+    }
+    Ok(limits)
+}
+
+async fn import_user(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
+    let name = body.text("name")?.to_owned();
+    let mut described = Body(body.0.clone());
+    described.0.entry("tags").or_insert_with(|| "".into());
+    // Files from before algorithms had names hold MD5.
+    described
+        .0
+        .entry("hashing_algorithm")
+        .or_insert_with(|| "rabbit_password_hashing_md5".into());
+    let spec = users::spec(app, &name, &described).await?;
+    let mut notes = change(app, CatalogCommand::PutUser(spec)).await?;
+    if let Some(values) = body.object("limits")?
+        && !values.is_empty()
+    {
+        let limits = read_limits(values)?;
+        notes.extend(
+            change(
+                app,
+                CatalogCommand::SetUserLimits {
+                    user: name.into(),
+                    limits,
+                },
+            )
+            .await?,
+        );
+    }
+    Ok(notes)
+}
+
+async fn import_parameter(app: &App, vhost: Name, body: Body) -> Result<Vec<String>, ApiError> {
+    let component = body.text("component")?;
+    let name = body.text("name")?;
+    match component {
+        "operator_policy" => {
+            let value = Body(body.object("value")?.cloned().unwrap_or_default());
+            let spec = policies::spec(&vhost, name, true, &value)?;
+            change(app, CatalogCommand::PutPolicy(spec)).await
+        }
+        "vhost-limits" => {
+            let values = body.object("value")?.cloned().unwrap_or_default();
+            set_vhost_limits(app, vhost, &values).await
+        }
+        _ => {
+            let value = body.0.get("value").cloned().unwrap_or_default();
+            let command = CatalogCommand::PutParameter {
+                vhost,
+                component: component.into(),
+                name: name.into(),
+                value: value.to_string().into(),
+            };
+            change(app, command).await?;
+            Ok(vec![format!(
+                "parameters: {component} '{name}' is kept, but nothing acts on it"
+            )])
+        }
+    }
+}
+
+async fn import_global(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
+    let name = body.text("name")?;
+    let value = body.0.get("value").cloned().unwrap_or_default();
+    if name == "cluster_name" {
+        let name = value.as_str().unwrap_or_default().into();
+        return change(app, CatalogCommand::SetClusterName { name }).await;
+    }
+    let command = CatalogCommand::PutGlobalParameter {
+        name: name.into(),
+        value: value.to_string().into(),
+    };
+    change(app, command).await
+}
+
+async fn import_binding(app: &App, vhost: Name, body: &Body) -> Result<Vec<String>, ApiError> {
+    let destination = body.text("destination")?;
+    let spec = BindingSpec {
+        vhost,
+        source: body.text("source")?.into(),
+        destination: match body.text("destination_type")? {
+            "queue" => Destination::Queue(destination.into()),
+            "exchange" => Destination::Exchange(destination.into()),
+            other => {
+                return Err(ApiError::BadRequest(format!(
+                    "unknown destination_type '{other}'"
+                )));
+            }
+        },
+        routing_key: body
+            .optional_text("routing_key")?
+            .unwrap_or_default()
+            .into(),
+        arguments: table(body)?,
+    };
+    // Every queue has it by itself.
+    if spec.source.is_empty() {
+        return Ok(Vec::new());
+    }
+    change(app, CatalogCommand::Bind(spec)).await
+}

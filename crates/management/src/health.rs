@@ -1,0 +1,25 @@
+//! Health for supervisors and load balancers: no login, no numbers.
+
+use crate::App;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use std::sync::Arc;
+
+/// The process runs and answers.
+pub(crate) async fn live() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+/// Clients are served: the cluster is formed and this node takes part in it.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
+    let reason = match app.open_backend() {
+        Err(error) => error.reason().to_owned(),
+        Ok(backend) if backend.is_ready() => return live().await,
+        Ok(_) => "the node does not serve clients now".into(),
+    };
+    let body = Json(json!({ "status": "failed", "reason": reason }));
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+}
