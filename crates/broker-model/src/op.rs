@@ -73,6 +73,14 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Settles one message.
+    #[must_use]
+    pub fn settle_one(queue: QueueId, sequence: Sequence) -> Self {
+        Self::Settle { queue, sequences: SmallVec::from_elem((sequence, sequence), 1) }
+    }
+}
+
 /// Why a message left a queue other than by acknowledgement; the word is the `x-death` reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeathReason {

@@ -43,12 +43,9 @@ pub enum ToHost {
     /// All consumers and holds have been told: this node's part of the hand-over is complete.
     ///
     /// What is told as held must not include messages that a settle or return in any batch already
-    /// names. The host waits until batch `after` is applied before it takes this as done, so that a
-    /// message whose settle is still on its way is not handed out again.
-    Resumed {
-        /// Number of the last batch sent on this stream (re-sent ones included); 0: none ever.
-        after: u64,
-    },
+    /// names. The host's driver passes this on when the batches before it on the stream are applied,
+    /// so that a message whose settle is still on its way is not handed out again.
+    Resumed,
     /// Stop a consumer; what it holds stays held. Answered by [`FromHost::Cancelled`].
     Cancel {
         /// Consumer.
@@ -111,12 +108,31 @@ pub enum ToHost {
     },
 }
 
+impl ToHost {
+    /// The queue that this is about, if it is about one.
+    #[must_use]
+    pub fn queue(&self) -> Option<QueueId> {
+        match self {
+            Self::Batch { .. } | Self::Resumed => None,
+            Self::Consume { queue, .. }
+            | Self::Hold { queue, .. }
+            | Self::Cancel { queue, .. }
+            | Self::Credit { queue, .. }
+            | Self::Revoke { queue, .. }
+            | Self::Get { queue, .. }
+            | Self::Count { queue, .. }
+            | Self::Purge { queue, .. }
+            | Self::CheckDelete { queue, .. } => Some(*queue),
+        }
+    }
+}
+
 /// From the leader (host) of queues to a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FromHost {
     /// A batch is done (for a durable queue: replicated, applied).
     Outcome(BatchOutcome),
-    /// The consumer is attached; deliveries follow.
+    /// The consumer is attached; deliveries follow. Told again whenever it is re-attached.
     ConsumeOk {
         /// Consumer.
         consumer: ConsumerId,

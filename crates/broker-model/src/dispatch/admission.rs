@@ -4,7 +4,7 @@
 //! Each admission remembers what it added to which queue until its entry is applied or given up.
 
 use super::Dispatcher;
-use super::outbox::{Admission, DeadLetter};
+use super::outbox::{Admission, DeadLetter, Outbox};
 use crate::catalog::settings::Overflow;
 use crate::ids::QueueId;
 use crate::message::Message;
@@ -50,22 +50,51 @@ impl Dispatcher {
                 continue;
             }
             for (op, read) in OpsReader::new(ops.clone()).enumerate() {
-                let Op::Publish { targets, message } = read? else { continue };
-                for target in &targets {
-                    if let Some(overflow) = self.refuses(target, &message, machine, &mut added) {
-                        let refusal = Refusal { batch: batch as u32, op: op as u32, queue: target.queue };
-                        admission.refusals.push(refusal);
-                        if overflow == Overflow::RejectPublishDlx {
-                            admission.dead_letters.push(refused_letter(target.queue, &message));
-                        }
-                    }
-                }
+                self.admit_op((batch, op), &read?, machine, &mut admission, &mut added);
             }
         }
         if !added.is_empty() {
             self.admissions.open.insert(admission.ticket, added);
         }
         Ok(admission)
+    }
+
+    /// As [`Self::admit`] for one batch that is not encoded and is applied before anything else is
+    /// (local queues). Refused messages that are to be dead-lettered go to `out`.
+    pub fn admit_ops(&mut self, ops: &[Op], machine: &ShardMachine, out: &mut Outbox) -> Vec<Refusal> {
+        if self.admissions.rejecting == 0 {
+            return Vec::new();
+        }
+        self.admissions.last_ticket += 1;
+        let mut admission = Admission { ticket: self.admissions.last_ticket, ..Admission::default() };
+        let mut added = Vec::new();
+        for (at, op) in ops.iter().enumerate() {
+            self.admit_op((0, at), op, machine, &mut admission, &mut added);
+        }
+        // Applied at once: nothing stays pending.
+        self.admissions.open.insert(admission.ticket, added);
+        self.admission_done(admission.ticket);
+        out.dead_letters.append(&mut admission.dead_letters);
+        admission.refusals
+    }
+
+    fn admit_op(
+        &mut self,
+        (batch, at): (usize, usize),
+        op: &Op,
+        machine: &ShardMachine,
+        admission: &mut Admission,
+        added: &mut Vec<Added>,
+    ) {
+        let Op::Publish { targets, message } = op else { return };
+        for target in targets {
+            if let Some(overflow) = self.refuses(target, message, machine, added) {
+                admission.refusals.push(Refusal { batch: batch as u32, op: at as u32, queue: target.queue });
+                if overflow == Overflow::RejectPublishDlx {
+                    admission.dead_letters.push(refused_letter(target.queue, message));
+                }
+            }
+        }
     }
 
     /// The entry of this admission was applied (and its effects handed over), or given up.

@@ -33,7 +33,6 @@ impl Dispatcher {
                 Effect::Marked { queue, upto } => self.marked(*queue, *upto),
             }
         }
-        self.resume_those_applied(now_ms, machine, out);
     }
 
     /// These messages are no more.

@@ -1,8 +1,8 @@
 //! Nodes that come, come back, and go.
 //!
 //! After a leader change every live node tells its consumers and what they hold, ended by `Resumed`.
-//! A `Resumed` counts when the batches that were sent before it are applied: they may settle
-//! messages that the node no longer claims and that would otherwise be handed out again.
+//! The driver passes a `Resumed` on when the batches that were sent before it are applied: they may
+//! settle messages that the node no longer claims and that would otherwise be handed out again.
 //!
 //! The same happens when only a node's stream broke. Then what the node was sent and does not claim
 //! was lost on the way, and goes back.
@@ -16,23 +16,20 @@ use crate::queue::push_range;
 use crate::shard::ShardMachine;
 use std::collections::BTreeSet;
 
+/// The hand-over after a leader change, until it is complete.
 #[derive(Debug, Default)]
 pub(super) struct Resuming {
     /// Nodes that have not told yet; delivering waits for them until the deadline.
     awaited: BTreeSet<NodeId>,
     deadline_ms: Option<u64>,
-    /// Said `Resumed`; waits for this batch.
-    told: Vec<(Origin, u64)>,
 }
 
 impl Resuming {
     pub(super) fn new(hand_over: Option<HandOver>) -> Self {
         match hand_over {
-            Some(HandOver { deadline_ms, nodes }) if !nodes.is_empty() => Self {
-                awaited: nodes.into_iter().collect(),
-                deadline_ms: Some(deadline_ms),
-                told: Vec::new(),
-            },
+            Some(HandOver { deadline_ms, nodes }) if !nodes.is_empty() => {
+                Self { awaited: nodes.into_iter().collect(), deadline_ms: Some(deadline_ms) }
+            }
             _ => Self::default(),
         }
     }
@@ -52,7 +49,6 @@ impl Dispatcher {
     /// `Resumed`; what it does not tell is taken back. To be called before anything of that stream.
     pub fn attached(&mut self, origin: Origin) {
         let Some(origin_slot) = self.roster.known_origin(origin) else { return };
-        self.resuming.told.retain(|(told, _)| *told != origin);
         self.drop_requests(origin_slot);
         self.roster.set_standing(origin_slot, Standing::Suspect);
         for slot in self.roster.consumers_of(origin_slot) {
@@ -68,7 +64,6 @@ impl Dispatcher {
     /// The node start is gone (its link is down for good, or it started anew): its consumers go too,
     /// and what it held comes back, counted as failed.
     pub fn node_lost(&mut self, now_ms: u64, origin: Origin, machine: &ShardMachine, out: &mut Outbox) {
-        self.resuming.told.retain(|(told, _)| *told != origin);
         if let Some(origin_slot) = self.roster.known_origin(origin) {
             self.drop_requests(origin_slot);
             for slot in self.roster.consumers_of(origin_slot) {
@@ -84,38 +79,18 @@ impl Dispatcher {
         }
     }
 
-    /// `Resumed` of a node, good once `after` is applied.
-    pub(super) fn resumed(&mut self, now_ms: u64, origin: Origin, after: u64, machine: &ShardMachine, out: &mut Outbox) {
-        self.resuming.told.retain(|(told, _)| *told != origin);
-        self.resuming.told.push((origin, after));
-        self.resume_those_applied(now_ms, machine, out);
-    }
-
-    /// Looks whether nodes that said `Resumed` have their batches applied, and at the deadline.
-    pub(super) fn resume_those_applied(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
-        if self.resuming.told.is_empty() && self.resuming.deadline_ms.is_none() {
-            return;
-        }
-        let applied = |origin: &Origin, after: u64| {
-            let last = machine.last_batch(origin.node);
-            // A later start of the node has taken over: nothing of this one is to come.
-            after == 0 || last.is_some_and(|(start, last)| start > origin.incarnation || start == origin.incarnation && last >= after)
-        };
-        let (done, waiting) = self.resuming.told.drain(..).partition(|(origin, after)| applied(origin, *after));
-        self.resuming.told = waiting;
-        let done: Vec<(Origin, u64)> = done;
-        for (origin, _) in done {
-            self.resuming.awaited.remove(&origin.node);
-            self.take_unclaimed(now_ms, origin, machine, out);
-        }
+    /// `Resumed` of a node: what it holds of all queues is known.
+    pub(super) fn resumed(&mut self, now_ms: u64, origin: Origin, machine: &ShardMachine, out: &mut Outbox) {
+        self.take_unclaimed(now_ms, origin, out);
+        self.resuming.awaited.remove(&origin.node);
         self.end_hand_over_if_due(now_ms, machine, out);
     }
 
-    fn end_hand_over_if_due(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
+    /// Delivering starts when every node has told, or at the deadline.
+    pub(super) fn end_hand_over_if_due(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
         let Some(deadline_ms) = self.resuming.deadline_ms else { return };
         if self.resuming.awaited.is_empty() || deadline_ms <= now_ms {
-            self.resuming.deadline_ms = None;
-            self.resuming.awaited.clear();
+            self.resuming = Resuming::default();
             self.find_unused(machine, out);
         }
     }
@@ -136,7 +111,7 @@ impl Dispatcher {
     }
 
     /// The node has told everything: what it was sent earlier and does not claim was lost on the way.
-    fn take_unclaimed(&mut self, now_ms: u64, origin: Origin, _machine: &ShardMachine, out: &mut Outbox) {
+    fn take_unclaimed(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
         let Some(origin_slot) = self.roster.known_origin(origin) else { return };
         let unconfirmed: Vec<ConsumerSlot> = self
             .roster

@@ -85,9 +85,24 @@ impl Dispatcher {
     /// For the leader of a shard, once everything of earlier terms is applied. Settings of every
     /// queue are to follow before the first [`Self::pump`].
     #[must_use]
-    pub fn new(hand_over: Option<HandOver>) -> Self {
+    pub fn new(now_ms: u64, machine: &ShardMachine, hand_over: Option<HandOver>) -> Self {
+        let mut dispatcher = Self::empty(true, hand_over);
+        // The marks of former leaders are told from those of this one by being there now.
+        for (queue, _) in machine.queues() {
+            dispatcher.desk_or_new(now_ms, queue, machine);
+        }
+        dispatcher
+    }
+
+    /// For queues in this node's memory: no marks, no loads.
+    #[must_use]
+    pub fn local() -> Self {
+        Self::empty(false, None)
+    }
+
+    fn empty(durable: bool, hand_over: Option<HandOver>) -> Self {
         Self {
-            durable: true,
+            durable,
             desks: Slab::default(),
             index: hashbrown::HashMap::default(),
             roster: Roster::default(),
@@ -98,12 +113,6 @@ impl Dispatcher {
             admissions: Admissions::default(),
             loads_in_flight: 0,
         }
-    }
-
-    /// For queues in this node's memory: no marks, no loads.
-    #[must_use]
-    pub fn local() -> Self {
-        Self { durable: false, ..Self::new(None) }
     }
 
     /// Settings from the catalog; `None`: the record is gone, so consumers are cancelled and
@@ -135,33 +144,46 @@ impl Dispatcher {
         self.desk(queue).is_some_and(|desk| desk.settings.is_some())
     }
 
-    /// Counts of a queue.
-    #[must_use]
-    pub fn counts(&self, queue: QueueId, machine: &ShardMachine) -> QueueCounts {
-        let state = machine.queue(queue);
-        match self.desk(queue) {
-            Some(desk) => desk.counts(state),
-            None => QueueCounts {
-                ready: state.map_or(0, QueueState::alive),
-                ready_bytes: state.map_or(0, QueueState::alive_bytes),
-                ..QueueCounts::default()
-            },
+    /// Counts and consumers of `queues` (of all, in no order, if none are named), to `each`. Queues
+    /// that are not here are left out.
+    pub fn counts(
+        &self,
+        machine: &ShardMachine,
+        queues: &[QueueId],
+        mut each: impl FnMut(QueueId, QueueCounts, &[ConsumerInfo]),
+    ) {
+        let mut tell = |desk: &Desk| {
+            let slots = desk.bench().map_or(&[][..], |bench| &bench.consumers);
+            let consumers: Vec<_> = slots.iter().filter_map(|slot| self.consumer_info(desk, *slot)).collect();
+            each(desk.queue, desk.counts(machine.queue(desk.queue)), &consumers);
+        };
+        if queues.is_empty() {
+            self.desks.iter().for_each(|(_, desk)| tell(desk));
         }
+        queues.iter().filter_map(|queue| self.desk(*queue)).for_each(tell);
     }
 
-    /// All consumers, in no order.
-    pub fn consumers(&self) -> impl Iterator<Item = ConsumerInfo> {
-        self.roster.consumers.iter().filter_map(|(slot, consumer)| {
-            let desk = self.desks.get(consumer.desk)?;
-            Some(ConsumerInfo {
-                queue: desk.queue,
-                origin: self.roster.origin(consumer.origin),
-                consumer: consumer.id,
-                spec: consumer.spec.clone(),
-                credit: consumer.credit,
-                unacked: self.roster.holders.get(consumer.holder).map_or(0, |holder| holder.held),
-                active: desk.bench().is_some_and(|bench| bench.is_eligible(slot, desk.single_active())),
-            })
+    /// Counts of one queue.
+    #[must_use]
+    pub fn queue_counts(&self, machine: &ShardMachine, queue: QueueId) -> QueueCounts {
+        self.desk(queue).map_or_else(QueueCounts::default, |desk| desk.counts(machine.queue(queue)))
+    }
+
+    /// Whether a call of [`Self::pump`] has something to do now.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.work.is_empty() && !self.resuming.holds_back()
+    }
+
+    fn consumer_info(&self, desk: &Desk, slot: u32) -> Option<ConsumerInfo> {
+        let consumer = self.roster.consumers.get(slot)?;
+        Some(ConsumerInfo {
+            origin: self.roster.origin(consumer.origin),
+            consumer: consumer.id,
+            spec: consumer.spec.clone(),
+            credit: consumer.credit,
+            unacked: self.roster.holders.get(consumer.holder).map_or(0, |holder| holder.held),
+            active: desk.bench().is_some_and(|bench| bench.is_eligible(slot, desk.single_active())),
         })
     }
 
@@ -205,7 +227,7 @@ impl Dispatcher {
     /// Hands out as much as credit allows, fairly; bounded work per call. Returns whether there is
     /// more to do at once.
     pub fn pump(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) -> bool {
-        self.resume_those_applied(now_ms, machine, out);
+        self.end_hand_over_if_due(now_ms, machine, out);
         while let Some(slot) = self.timers.pop_due(now_ms) {
             if let Some(desk) = self.desks.get_mut(slot) {
                 desk.timer_ms = 0;

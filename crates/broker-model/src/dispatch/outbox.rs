@@ -95,8 +95,6 @@ pub struct HandOver {
 /// A consumer, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerInfo {
-    /// Queue.
-    pub queue: QueueId,
     /// Its node.
     pub origin: Origin,
     /// Its number there.

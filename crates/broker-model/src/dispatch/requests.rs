@@ -34,7 +34,7 @@ impl Dispatcher {
                     self.claim(slot, origin, holder, &sequences, machine);
                 }
             }
-            ToHost::Resumed { after } => self.resumed(now_ms, from, after, machine, out),
+            ToHost::Resumed => self.resumed(now_ms, from, machine, out),
             ToHost::Cancel { consumer, queue: _ } => {
                 if let Some(slot) = self.roster.find(origin, consumer) {
                     self.remove_consumer(now_ms, slot, out);
@@ -58,7 +58,7 @@ impl Dispatcher {
                 if self.known_desk(queue, origin, Subject::Request(request), out).is_none() {
                     return;
                 }
-                let counts = self.counts(queue, machine);
+                let counts = self.queue_counts(machine, queue);
                 let why = if if_unused && counts.consumers > 0 {
                     Refused::InUse
                 } else if if_empty && counts.ready > 0 {
@@ -271,7 +271,7 @@ impl Dispatcher {
         machine: &ShardMachine,
         out: &mut Outbox,
     ) {
-        let counts = self.counts(queue, machine);
+        let counts = self.queue_counts(machine, queue);
         let counts = FromHost::Counts {
             request,
             ready: counts.ready,

@@ -121,6 +121,27 @@ impl ShardMachine {
         self.run_batch(head, ops, refusals, effects)
     }
 
+    /// As [`Self::apply_batch`] for operations that were never encoded.
+    pub fn apply_plain(
+        &mut self,
+        now_ms: u64,
+        head: &BatchHead,
+        ops: Vec<Op>,
+        refusals: &[Refusal],
+        effects: &mut Vec<Effect>,
+    ) -> BatchOutcome {
+        self.advance(now_ms);
+        let (status, mut refused_ops) = self.origins.admit(head);
+        if status == BatchStatus::Applied {
+            let mut refusals = refusals;
+            for (position, op) in ops.into_iter().enumerate() {
+                self.run_unless_refused(head.origin, position, op, &mut refusals, &mut refused_ops, effects);
+            }
+            self.origins.remember(head, &refused_ops);
+        }
+        BatchOutcome { origin: head.origin, number: head.number, status, refused_ops }
+    }
+
     /// Applies one operation without a log (the leader's own, on local queues: `by` is `None`).
     pub fn apply_op(&mut self, now_ms: u64, by: Option<Origin>, op: Op, effects: &mut Vec<Effect>) {
         self.advance(now_ms);
@@ -181,24 +202,38 @@ impl ShardMachine {
         if status == BatchStatus::Applied {
             let mut refusals = refusals;
             for (position, op) in OpsReader::new(ops.clone()).enumerate() {
-                let mut op = op?;
-                let own = refusals.iter().take_while(|refusal| refusal.op as usize <= position).count();
-                if own > 0
-                    && let Op::Publish { targets, .. } = &mut op
-                    && let Some((own, rest)) = refusals.split_at_checked(own)
-                {
-                    let before = targets.len();
-                    targets.retain(|target| !own.iter().any(|refusal| refusal.queue == target.queue));
-                    if targets.len() < before {
-                        refused_ops.push(position as u32);
-                    }
-                    refusals = rest;
-                }
-                self.run(Some(head.origin), op, effects);
+                self.run_unless_refused(head.origin, position, op?, &mut refusals, &mut refused_ops, effects);
             }
             self.origins.remember(head, &refused_ops);
         }
         Ok(BatchOutcome { origin: head.origin, number: head.number, status, refused_ops })
+    }
+
+    /// Runs the operation at `position` of a batch, without the targets that are refused. `refusals`
+    /// are sorted; those of this operation are taken off.
+    fn run_unless_refused(
+        &mut self,
+        origin: Origin,
+        position: usize,
+        mut op: Op,
+        refusals: &mut &[Refusal],
+        refused_ops: &mut Vec<u32>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let own = refusals.iter().take_while(|refusal| refusal.op as usize <= position).count();
+        if own > 0
+            && let Some((own, rest)) = refusals.split_at_checked(own)
+        {
+            *refusals = rest;
+            if let Op::Publish { targets, .. } = &mut op {
+                let before = targets.len();
+                targets.retain(|target| !own.iter().any(|refusal| refusal.queue == target.queue));
+                if targets.len() < before {
+                    refused_ops.push(position as u32);
+                }
+            }
+        }
+        self.run(Some(origin), op, effects);
     }
 
     fn run(&mut self, by: Option<Origin>, op: Op, effects: &mut Vec<Effect>) {

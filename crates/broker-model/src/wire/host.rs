@@ -62,10 +62,7 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             out.put_u64_le(queue.0);
             put_ranges(out, sequences);
         }
-        ToHost::Resumed { after } => {
-            out.put_u8(to::RESUMED);
-            put_varint(out, *after);
-        }
+        ToHost::Resumed => out.put_u8(to::RESUMED),
         ToHost::Cancel { consumer, queue } => {
             out.put_u8(to::CANCEL);
             put_consumer(out, *consumer, *queue);
@@ -119,7 +116,7 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
             resume: if cursor.bool()? { Some(cursor.ranges()?) } else { None },
         },
         to::HOLD => ToHost::Hold { queue: cursor.queue()?, sequences: cursor.ranges()? },
-        to::RESUMED => ToHost::Resumed { after: cursor.varint()? },
+        to::RESUMED => ToHost::Resumed,
         to::CANCEL => ToHost::Cancel { consumer: ConsumerId(cursor.varint()?), queue: cursor.queue()? },
         to::CREDIT => ToHost::Credit {
             consumer: ConsumerId(cursor.varint()?),

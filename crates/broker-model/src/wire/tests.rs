@@ -101,7 +101,7 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
             |(consumer, queue, spec, credit, resume)| ToHost::Consume { consumer, queue, spec, credit, resume }
         ),
         (any_queue(), any_ranges()).prop_map(|(queue, sequences)| ToHost::Hold { queue, sequences }),
-        any_number().prop_map(|after| ToHost::Resumed { after }),
+        Just(ToHost::Resumed),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Cancel { consumer, queue }),
         (consumer(), any_queue(), any::<u32>())
             .prop_map(|(consumer, queue, more)| ToHost::Credit { consumer, queue, more }),
