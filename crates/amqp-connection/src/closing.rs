@@ -1,0 +1,162 @@
+//! Errors and ends: closing channels, closing the connection, from either side.
+
+use std::time::{Duration, Instant};
+
+use amqp_codec::{FrameRef, Method, ReplyCode, class, reply_text};
+use bytes::{Buf, BytesMut};
+
+use crate::channels::Slot;
+use crate::connection::{Connection, State, method_ids};
+use crate::event::{EndReason, Event, ProtocolError};
+
+/// The longest wait for the client's close-ok.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+const CLOSE: u16 = 50;
+const CLOSE_OK: u16 = 51;
+/// The whole frame of `connection.close-ok`.
+const CLOSE_OK_FRAME: [u8; 12] = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, 0xCE];
+
+impl Connection {
+    /// Closes a channel with a soft error. What else the client sends on it is discarded until it
+    /// has seen this. Returns false, and does nothing, if the channel is not open.
+    ///
+    /// A hard code closes the connection instead, as [`Self::connection_error`] does.
+    pub fn channel_error(&mut self, channel: u16, error: &ProtocolError, now: Instant) -> bool {
+        if error.code.is_hard() {
+            return self.connection_error(error, now);
+        }
+        self.is_channel_open(channel) && self.close_channel(channel, error)
+    }
+
+    /// Closes the connection with an error; [`Event::Ended`] follows when the client has seen it.
+    /// Returns false, and does nothing, if it is closing already.
+    pub fn connection_error(&mut self, error: &ProtocolError, now: Instant) -> bool {
+        match self.state {
+            State::ServerClosing | State::ClientClosing | State::Refused | State::Ended => {
+                return false;
+            }
+            // Nothing can be said to a peer that has not spoken yet.
+            State::AwaitingHeader => self.end(EndReason::ServerClosed),
+            State::AwaitingStartOk
+            | State::Authenticating
+            | State::AwaitingTuneOk
+            | State::AwaitingOpen
+            | State::Opening
+            | State::Open => {
+                self.channels.clear();
+                self.assembling = 0;
+                self.write_close(error);
+                self.state = State::ServerClosing;
+                self.deadline = Some(now + self.close_timeout());
+            }
+        }
+        true
+    }
+
+    /// Closes the connection for the operator, as in `broker forced connection closure with reason
+    /// 'shutdown'`.
+    pub fn force_close(&mut self, explanation: &str, now: Instant) -> bool {
+        self.connection_error(
+            &ProtocolError::new(ReplyCode::CONNECTION_FORCED, explanation),
+            now,
+        )
+    }
+
+    /// The driver has given back what the channel held: its number is free.
+    pub fn channel_closed(&mut self, channel: u16) {
+        if self.channels.closed(channel) && self.state == State::Open {
+            self.write_method(channel, &Method::ChannelCloseOk {});
+        }
+    }
+
+    /// The driver has given back everything: the client's close is answered.
+    pub fn finish_close(&mut self) {
+        if self.state == State::ClientClosing {
+            self.write_method(0, &Method::ConnectionCloseOk {});
+            self.end(EndReason::ClientClosed);
+        }
+    }
+
+    pub(crate) fn begin_client_close(&mut self, now: Instant) {
+        self.channels.clear();
+        self.assembling = 0;
+        self.state = State::ClientClosing;
+        self.deadline = Some(now + CLOSE_TIMEOUT);
+    }
+
+    /// The machine's own connection error.
+    pub(crate) fn fail(&mut self, error: ProtocolError, now: Instant) -> Option<Event> {
+        self.connection_error(&error, now)
+            .then_some(Event::Failed(error))
+    }
+
+    pub(crate) fn close_channel(&mut self, channel: u16, error: &ProtocolError) -> bool {
+        let open = self.leave_channel(channel, Slot::Failing);
+        if open {
+            let close = Method::ChannelClose {
+                reply_code: error.code.0,
+                reply_text: reply_text(error.code, &error.text),
+                class_id: error.class_id,
+                method_id: error.method_id,
+            };
+            self.write_method(channel, &close);
+        }
+        open
+    }
+
+    pub(crate) fn write_close(&mut self, error: &ProtocolError) {
+        let close = Method::ConnectionClose {
+            reply_code: error.code.0,
+            reply_text: reply_text(error.code, &error.text),
+            class_id: error.class_id,
+            method_id: error.method_id,
+        };
+        self.write_method(0, &close);
+    }
+
+    /// Everything but close and close-ok is ignored.
+    pub(crate) fn frame_while_closing(&mut self, frame: &FrameRef<'_>) -> Option<Event> {
+        match (frame.channel, method_ids(frame)) {
+            (0, Some((class::CONNECTION, CLOSE_OK))) => self.end(EndReason::ServerClosed),
+            (0, Some((class::CONNECTION, CLOSE))) => {
+                // Both sides closed at once.
+                self.write_method(0, &Method::ConnectionCloseOk {});
+                self.end(EndReason::ServerClosed);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// After a framing error the input cannot be followed, but the client's close-ok can be looked
+    /// for: these twelve bytes are hardly anything else. True when they are there.
+    pub(crate) fn find_close_ok(&mut self, input: &mut BytesMut) -> bool {
+        if input
+            .windows(CLOSE_OK_FRAME.len())
+            .any(|window| window == CLOSE_OK_FRAME)
+        {
+            input.clear();
+            self.end(EndReason::ServerClosed);
+            return true;
+        }
+        input.advance(input.len().saturating_sub(CLOSE_OK_FRAME.len() - 1));
+        false
+    }
+
+    pub(crate) fn end(&mut self, reason: EndReason) {
+        if self.state != State::Ended {
+            self.state = State::Ended;
+            self.deadline = None;
+            self.channels.clear();
+            self.assembling = 0;
+            self.pending.push_back(Event::Ended(reason));
+        }
+    }
+
+    fn close_timeout(&self) -> Duration {
+        self.heartbeat
+            .interval()
+            .unwrap_or(CLOSE_TIMEOUT)
+            .min(CLOSE_TIMEOUT)
+    }
+}

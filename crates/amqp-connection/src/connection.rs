@@ -1,0 +1,597 @@
+//! The connection machine: its state, and the way of a frame through it.
+//!
+//! ```text
+//! AwaitingHeader ─► AwaitingStartOk ─► Authenticating ─► AwaitingTuneOk ─► AwaitingOpen ─► Opening ─► Open
+//!                                           │ refused                                                  │
+//!                                           ▼                                  ClientClosing ◄─────────┤
+//!                                        Refused ──────────► Ended ◄────────── ServerClosing ◄─────────┘
+//! ```
+//!
+//! Frames are taken one at a time, when the driver asks for the next event: what the driver decided
+//! about the last one (an error, say) is in force when the next one is looked at.
+//!
+//! Not here: handshake (`handshake`), errors and closing (`closing`), output (`send`).
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use amqp_codec::{
+    BODY_SIZE_MAX, BasicPublishRef, ContentHeader, DecodeError, FRAME_OVERHEAD, FrameBatch,
+    FrameKind, FrameRef, INITIAL_FRAME_MAX, Method, ReplyCode, Segments, class, take_frames,
+};
+use bytes::{Buf as _, BytesMut};
+
+use crate::channels::{Channels, Slot};
+use crate::config::ServerConfig;
+use crate::content::{Misfit, Progress};
+use crate::event::{ClientInfo, CloseReason, EndReason, Event, ProtocolError};
+use crate::heartbeat::Heartbeat;
+
+/// Where the connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing has arrived yet.
+    AwaitingHeader,
+    /// `connection.start` is sent.
+    AwaitingStartOk,
+    /// The driver checks the credentials.
+    Authenticating,
+    /// The login was refused; the socket is held for a moment.
+    Refused,
+    /// `connection.tune` is sent.
+    AwaitingTuneOk,
+    /// The limits are agreed on.
+    AwaitingOpen,
+    /// The driver opens the virtual host.
+    Opening,
+    /// Channels may be opened.
+    Open,
+    /// The client has sent `connection.close`; the driver gives back what it holds.
+    ClientClosing,
+    /// The server has sent `connection.close`.
+    ServerClosing,
+    /// Over.
+    Ended,
+}
+
+/// The server side of one AMQP 0-9-1 connection, without sockets and clock.
+#[derive(Debug)]
+pub struct Connection {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) state: State,
+    pub(crate) client: ClientInfo,
+    /// Events that input did not cause.
+    pub(crate) pending: VecDeque<Event>,
+    pub(crate) channels: Channels,
+    pub(crate) output: Segments,
+    pub(crate) heartbeat: Heartbeat,
+    /// When the state that waits for the peer ends by itself.
+    pub(crate) deadline: Option<Instant>,
+    /// Largest frame, both ways.
+    pub(crate) frame_max: usize,
+    pub(crate) channel_max: u16,
+    /// Frames taken from the input and not looked at: from this offset on.
+    frames: Option<(FrameBatch, usize)>,
+    /// The input is no longer in step with frames.
+    pub(crate) deaf: bool,
+    /// Bytes received.
+    received: u64,
+    /// Bytes of unfinished bodies.
+    pub(crate) assembling: usize,
+}
+
+impl Connection {
+    /// A connection that was accepted at `now`.
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>, now: Instant) -> Self {
+        let deadline = Some(now + config.handshake_timeout);
+        let channel_max = config.channel_max;
+        Self {
+            config,
+            state: State::AwaitingHeader,
+            client: ClientInfo::default(),
+            pending: VecDeque::new(),
+            channels: Channels::default(),
+            output: Segments::new(),
+            heartbeat: Heartbeat::new(0, now),
+            deadline,
+            frame_max: INITIAL_FRAME_MAX,
+            channel_max,
+            frames: None,
+            deaf: false,
+            received: 0,
+            assembling: 0,
+        }
+    }
+
+    /// `count` bytes have arrived.
+    pub fn received(&mut self, count: usize) {
+        self.received += count as u64;
+        if count > 0 {
+            self.heartbeat.note_read();
+        }
+    }
+
+    /// Bytes that have arrived so far; a connection that ends with none was a health check.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.received
+    }
+
+    /// What comes next, from `input` or by itself; `None` until more arrives or the driver has
+    /// answered. Whole frames are taken off the front of `input`.
+    pub fn poll_event(&mut self, input: &mut BytesMut, now: Instant) -> Option<Event> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            match self.state {
+                State::AwaitingHeader => {
+                    if !self.handle_protocol_header(input) {
+                        return None;
+                    }
+                }
+                // The driver's answer decides how to go on.
+                State::Authenticating | State::Opening => return None,
+                State::Refused | State::ClientClosing | State::Ended => {
+                    self.frames = None;
+                    input.clear();
+                    return None;
+                }
+                State::ServerClosing if self.deaf => {
+                    if !self.find_close_ok(input) {
+                        return None;
+                    }
+                }
+                State::AwaitingStartOk
+                | State::AwaitingTuneOk
+                | State::AwaitingOpen
+                | State::Open
+                | State::ServerClosing => match self.next_frames(input, now) {
+                    Step::Happened(event) => return Some(event),
+                    Step::Went => {}
+                    Step::Starved => return None,
+                },
+            }
+        }
+    }
+
+    /// Looks at frames until one leads to an event or changes the state.
+    fn next_frames(&mut self, input: &mut BytesMut, now: Instant) -> Step {
+        let (batch, mut at) = match self.frames.take() {
+            Some(frames) => frames,
+            None => match take_frames(input, self.frame_max) {
+                Ok(Some(batch)) => (batch, 0),
+                Ok(None) => return Step::Starved,
+                Err(error) => {
+                    self.deaf = true;
+                    return self
+                        .fail(decode_error(&error), now)
+                        .map_or(Step::Went, Step::Happened);
+                }
+            },
+        };
+        let state = self.state;
+        let mut event = None;
+        for frame in batch.frames_from(at) {
+            at += frame.payload.len() + FRAME_OVERHEAD;
+            event = match self.handle_frame(&frame, now) {
+                Ok(event) => event,
+                Err(error) => self.fail(error, now),
+            };
+            if event.is_some() || self.state != state || !self.pending.is_empty() {
+                break;
+            }
+        }
+        if at < batch.len_bytes() {
+            self.frames = Some((batch, at));
+        }
+        event.map_or(Step::Went, Step::Happened)
+    }
+
+    fn handle_frame(
+        &mut self,
+        frame: &FrameRef<'_>,
+        now: Instant,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if frame.kind == FrameKind::Heartbeat {
+            return if frame.channel == 0 {
+                Ok(None)
+            } else {
+                Err(unexpected_frame(format!(
+                    "heartbeat frame on channel {}",
+                    frame.channel
+                )))
+            };
+        }
+        if self.state == State::ServerClosing {
+            return Ok(self.frame_while_closing(frame));
+        }
+        if frame.channel == 0 {
+            if frame.kind != FrameKind::Method {
+                return Err(unexpected_frame(
+                    "expected method frame, got non method frame instead",
+                ));
+            }
+            let method = decode_method(frame)?;
+            return self.connection_method(method, now);
+        }
+        if self.state != State::Open {
+            return Err(unexpected_frame(format!(
+                "frame on channel {} in connection state {}",
+                frame.channel,
+                self.state_name()
+            )));
+        }
+        self.channel_frame(frame)
+    }
+
+    fn channel_frame(&mut self, frame: &FrameRef<'_>) -> Result<Option<Event>, ProtocolError> {
+        let channel = frame.channel;
+        let Some(Slot::Open(assembly)) = self.channels.get_mut(channel) else {
+            return self.frame_outside_channel(frame);
+        };
+        match frame.kind {
+            FrameKind::Method => {
+                assembly.check_method().map_err(misfit)?;
+                if let Some(publish) =
+                    BasicPublishRef::parse(frame.payload).map_err(|e| decode_error(&e))?
+                {
+                    let BasicPublishRef {
+                        exchange,
+                        routing_key,
+                        mandatory,
+                        immediate,
+                    } = publish;
+                    assembly.begin(exchange, routing_key, mandatory, immediate);
+                    return Ok(None);
+                }
+                let method = decode_method(frame)?;
+                self.channel_method(channel, method)
+            }
+            FrameKind::Header => {
+                assembly.check_header().map_err(misfit)?;
+                let ContentHeader {
+                    body_size: size,
+                    properties,
+                } = ContentHeader::decode_part(frame.source, frame.payload)
+                    .map_err(|error| decode_error(&error).of(60, 40))?;
+                if size > BODY_SIZE_MAX {
+                    let text = format!(
+                        "content body size {size} exceeds maximum allowed size {BODY_SIZE_MAX}"
+                    );
+                    return Err(ProtocolError::new(ReplyCode::FRAME_ERROR, text).of(60, 40));
+                }
+                let progress = assembly
+                    .header(channel, size, properties, self.config.max_message_size)
+                    .map_err(misfit)?;
+                Ok(self.progressed(channel, progress))
+            }
+            FrameKind::Body => {
+                let held = assembly.held();
+                let progress = assembly.body(channel, frame.to_bytes()).map_err(misfit)?;
+                self.assembling = self.assembling - held + assembly.held();
+                if self.assembling > self.config.unfinished_bytes_max {
+                    let text = "too many bytes in unfinished messages";
+                    return Err(ProtocolError::new(ReplyCode::RESOURCE_ERROR, text).of(60, 40));
+                }
+                Ok(self.progressed(channel, progress))
+            }
+            // Handled for all channels alike.
+            FrameKind::Heartbeat => Ok(None),
+        }
+    }
+
+    fn progressed(&mut self, channel: u16, progress: Progress) -> Option<Event> {
+        match progress {
+            Progress::More => None,
+            Progress::Complete(publish) => Some(Event::Publish(publish)),
+            Progress::TooLarge { size } => {
+                let max = self.config.max_message_size;
+                let text = format!("message size {size} is larger than configured max size {max}");
+                let error = ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text).of(60, 40);
+                self.close_channel(channel, &error);
+                Some(Event::ChannelFailed { channel, error })
+            }
+        }
+    }
+
+    /// A frame for a number that is not open: free, or being closed.
+    fn frame_outside_channel(
+        &mut self,
+        frame: &FrameRef<'_>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let channel = frame.channel;
+        let method = method_ids(frame);
+        match (self.channels.get_mut(channel), method) {
+            (Some(Slot::Failing), Some((class::CHANNEL, CLOSE_OK))) => {
+                self.channels.failure_seen(channel);
+                Ok(None)
+            }
+            // Both sides closed at once; or the client closes what has been closed.
+            (Some(Slot::Failing | Slot::Failed), Some((class::CHANNEL, CLOSE))) => {
+                self.write_method(channel, &Method::ChannelCloseOk {});
+                Ok(None)
+            }
+            (Some(Slot::Failing), _) => Ok(None),
+            (Some(Slot::Closing), Some((class::CHANNEL, OPEN))) => {
+                Err(channel_error("second 'channel.open' seen").of(class::CHANNEL, OPEN))
+            }
+            (Some(Slot::Closing), _) => Ok(None),
+            (None | Some(Slot::Failed), Some((class::CHANNEL, OPEN))) => {
+                decode_method(frame)?;
+                self.open_channel(channel)
+            }
+            // Sent before the client knew; see the module `channels`.
+            (
+                Some(Slot::Failed),
+                Some((class::BASIC, 80 | 90 | 120) | (class::CHANNEL, CLOSE_OK)),
+            ) => Ok(None),
+            (None | Some(Slot::Failed), Some((class_id, method_id))) => {
+                decode_method(frame)?;
+                Err(channel_error("expected 'channel.open'").of(class_id, method_id))
+            }
+            (None | Some(Slot::Failed), None) => Err(misfit(Misfit::ExpectedMethod)),
+            // Open channels are handled before.
+            (Some(Slot::Open(_)), _) => Ok(None),
+        }
+    }
+
+    fn open_channel(&mut self, channel: u16) -> Result<Option<Event>, ProtocolError> {
+        let max = self.channel_max;
+        if max > 0 && self.channels.used() >= usize::from(max) {
+            let used = self.channels.used();
+            let text = format!(
+                "number of channels opened ({used}) has reached the negotiated channel_max ({max})"
+            );
+            return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text).of(class::CHANNEL, OPEN));
+        }
+        self.channels.open(channel);
+        self.write_method(channel, &Method::ChannelOpenOk {});
+        Ok(Some(Event::ChannelOpened(channel)))
+    }
+
+    fn channel_method(
+        &mut self,
+        channel: u16,
+        method: Method,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let (class_id, method_id) = (method.class_id(), method.method_id());
+        match method {
+            Method::ChannelOpen {} => {
+                Err(channel_error("second 'channel.open' seen").of(class_id, method_id))
+            }
+            Method::ChannelClose {
+                reply_code,
+                reply_text,
+                ..
+            } => {
+                self.leave_channel(channel, Slot::Closing);
+                let reason = CloseReason {
+                    reply_code,
+                    reply_text: reply_text.detached(),
+                };
+                Ok(Some(Event::ChannelClosed { channel, reason }))
+            }
+            // Answers to what the server sends without waiting.
+            Method::ChannelFlowOk { .. } | Method::BasicCancelOk { .. } => Ok(None),
+            method if is_request(&method) => Ok(Some(Event::Method { channel, method })),
+            _ => Err(
+                ProtocolError::new(ReplyCode::COMMAND_INVALID, "unimplemented method")
+                    .of(class_id, method_id),
+            ),
+        }
+    }
+
+    /// Leaves the open state of a channel; false if it was not open.
+    pub(crate) fn leave_channel(&mut self, channel: u16, next: Slot) -> bool {
+        match self.channels.leave_open(channel, next) {
+            Some(assembly) => {
+                self.assembling -= assembly.held();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Bytes that wait to be written; the driver bounds what it causes by this.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Fills `slices` with what to write next; returns how many were set.
+    pub fn output_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.output.chunks_vectored(slices)
+    }
+
+    /// The first `count` bytes of the output have been written.
+    pub fn output_written(&mut self, count: usize) {
+        if count > 0 {
+            self.heartbeat.note_written();
+            self.output.advance(count);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] must be called at the latest.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        match (self.deadline, self.heartbeat.next_timeout()) {
+            _ if self.state == State::Ended => None,
+            (Some(deadline), Some(heartbeat)) => Some(deadline.min(heartbeat)),
+            (deadline, heartbeat) => deadline.or(heartbeat),
+        }
+    }
+
+    /// Does what is due at `now`; calling it early does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.state == State::Ended {
+            return;
+        }
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.deadline = None;
+            self.end(match self.state {
+                State::Refused => EndReason::LoginRefused,
+                State::ServerClosing | State::Open | State::ClientClosing | State::Ended => {
+                    EndReason::CloseTimeout
+                }
+                State::AwaitingHeader
+                | State::AwaitingStartOk
+                | State::Authenticating
+                | State::AwaitingTuneOk
+                | State::AwaitingOpen
+                | State::Opening => EndReason::HandshakeTimeout,
+            });
+            return;
+        }
+        let due = self.heartbeat.check(now);
+        if due.dead {
+            // Without connection.close: nobody is there to read it.
+            self.output = Segments::new();
+            self.end(EndReason::HeartbeatTimeout);
+        } else if due.send {
+            self.write_heartbeat();
+        }
+    }
+
+    /// Tells whether the driver reads the socket; while it does not, silence proves nothing.
+    pub fn set_reading(&mut self, reading: bool, now: Instant) {
+        self.heartbeat.pause_receiving(!reading, now);
+    }
+
+    /// What the client said about itself.
+    #[must_use]
+    pub fn client(&self) -> &ClientInfo {
+        &self.client
+    }
+
+    /// Negotiated limits: channel_max, frame_max, and the heartbeat in seconds.
+    #[must_use]
+    pub fn limits(&self) -> (u16, usize, u64) {
+        let heartbeat_s = self
+            .heartbeat
+            .interval()
+            .map_or(0, |interval| interval.as_secs());
+        (self.channel_max, self.frame_max, heartbeat_s)
+    }
+
+    /// Whether the connection is open for channels.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether a channel is open: it may be sent to, and its methods are acted on.
+    #[must_use]
+    pub fn is_channel_open(&self, channel: u16) -> bool {
+        self.state == State::Open && self.channels.is_open(channel)
+    }
+
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self.state {
+            State::AwaitingHeader => "pre_init",
+            State::AwaitingStartOk | State::Authenticating | State::Refused => "starting",
+            State::AwaitingTuneOk => "tuning",
+            State::AwaitingOpen | State::Opening => "opening",
+            State::Open => "running",
+            State::ClientClosing | State::ServerClosing => "closing",
+            State::Ended => "closed",
+        }
+    }
+}
+
+/// What looking at frames led to.
+enum Step {
+    /// This.
+    Happened(Event),
+    /// Nothing to tell; there may be more.
+    Went,
+    /// More input is needed.
+    Starved,
+}
+
+/// `channel.open`.
+pub(crate) const OPEN: u16 = 10;
+/// `channel.close`.
+pub(crate) const CLOSE: u16 = 40;
+/// `channel.close-ok`.
+pub(crate) const CLOSE_OK: u16 = 41;
+
+/// Class and method of a method frame, arguments unseen.
+pub(crate) fn method_ids(frame: &FrameRef<'_>) -> Option<(u16, u16)> {
+    match (frame.kind, frame.payload.first_chunk::<4>()) {
+        (FrameKind::Method, Some(&[c0, c1, m0, m1])) => {
+            Some((u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1])))
+        }
+        _ => None,
+    }
+}
+
+fn decode_method(frame: &FrameRef<'_>) -> Result<Method, ProtocolError> {
+    Method::decode_part(frame.source, frame.payload).map_err(|error| decode_error(&error))
+}
+
+fn decode_error(error: &DecodeError) -> ProtocolError {
+    let (class_id, method_id) = error.failing_method();
+    ProtocolError::new(error.reply_code(), error.to_string()).of(class_id, method_id)
+}
+
+fn unexpected_frame(text: impl Into<String>) -> ProtocolError {
+    ProtocolError::new(ReplyCode::UNEXPECTED_FRAME, text)
+}
+
+fn channel_error(text: &str) -> ProtocolError {
+    ProtocolError::new(ReplyCode::CHANNEL_ERROR, text)
+}
+
+fn misfit(misfit: Misfit) -> ProtocolError {
+    match misfit {
+        Misfit::ExpectedMethod => {
+            unexpected_frame("expected method frame, got non method frame instead")
+        }
+        Misfit::ExpectedHeader => unexpected_frame(
+            "expected content header for class 60, got non content header frame instead",
+        )
+        .of(60, 40),
+        Misfit::ExpectedBody => {
+            unexpected_frame("expected content body, got non content body frame instead").of(60, 40)
+        }
+        Misfit::BodyTooLong { size, arrived } => {
+            let text = format!("content body of {arrived} bytes exceeds the announced size {size}");
+            ProtocolError::new(ReplyCode::FRAME_ERROR, text).of(60, 40)
+        }
+    }
+}
+
+/// Methods that a client may send on an open channel and the driver acts on.
+fn is_request(method: &Method) -> bool {
+    matches!(
+        method,
+        Method::ChannelFlow { .. }
+            | Method::AccessRequest { .. }
+            | Method::ExchangeDeclare { .. }
+            | Method::ExchangeDelete { .. }
+            | Method::ExchangeBind { .. }
+            | Method::ExchangeUnbind { .. }
+            | Method::QueueDeclare { .. }
+            | Method::QueueBind { .. }
+            | Method::QueuePurge { .. }
+            | Method::QueueDelete { .. }
+            | Method::QueueUnbind { .. }
+            | Method::BasicQos { .. }
+            | Method::BasicConsume { .. }
+            | Method::BasicCancel { .. }
+            | Method::BasicGet { .. }
+            | Method::BasicAck { .. }
+            | Method::BasicReject { .. }
+            | Method::BasicRecoverAsync { .. }
+            | Method::BasicRecover { .. }
+            | Method::BasicNack { .. }
+            | Method::ConfirmSelect { .. }
+            | Method::TxSelect {}
+            | Method::TxCommit {}
+            | Method::TxRollback {}
+    )
+}

@@ -1,0 +1,255 @@
+//! Putting a message together: publish method, content header, body frames.
+//!
+//! A body in one frame is passed on as a slice of the received buffer. A body in several frames is
+//! gathered into one buffer that grows with what arrives, not with what was announced.
+
+use amqp_codec::ShortStr;
+use bytes::{Bytes, BytesMut};
+
+use crate::event::Publish;
+
+/// Room taken at once for a body in several frames.
+const GATHER_MIN: usize = 64 * 1024;
+/// More is taken only as it arrives.
+const GATHER_START_MAX: usize = 1024 * 1024;
+
+/// Where a channel stands in a publish, and the names it used last.
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    expects: Expects,
+    exchange: ShortStr,
+    routing_key: ShortStr,
+}
+
+#[derive(Debug, Default)]
+enum Expects {
+    /// The next method.
+    #[default]
+    Method,
+    /// The content header of this publish.
+    Header { mandatory: bool, immediate: bool },
+    /// More of the body.
+    Body(Box<Partial>),
+}
+
+/// A message whose body has not arrived as a whole.
+#[derive(Debug)]
+struct Partial {
+    mandatory: bool,
+    immediate: bool,
+    properties: Bytes,
+    /// Announced size.
+    size: u64,
+    /// Arrived so far.
+    arrived: u64,
+    /// False: larger than is accepted; counted to its end but not kept.
+    keep: bool,
+    body: Gathered,
+}
+
+#[derive(Debug)]
+enum Gathered {
+    Nothing,
+    /// The first frame.
+    One(Bytes),
+    Many(BytesMut),
+}
+
+/// What a frame of content led to.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// More is needed.
+    More,
+    /// A message is complete.
+    Complete(Publish),
+    /// A body larger than is accepted has arrived to its end.
+    TooLarge { size: u64 },
+}
+
+/// A frame that does not continue what came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// A content frame although no publish is under way.
+    ExpectedMethod,
+    /// Something else than a content header.
+    ExpectedHeader,
+    /// Something else than a body frame.
+    ExpectedBody,
+    /// More body than announced.
+    BodyTooLong { size: u64, arrived: u64 },
+}
+
+impl Assembly {
+    /// A method frame fits only between messages.
+    pub(crate) fn check_method(&self) -> Result<(), Misfit> {
+        match self.expects {
+            Expects::Method => Ok(()),
+            Expects::Header { .. } => Err(Misfit::ExpectedHeader),
+            Expects::Body(_) => Err(Misfit::ExpectedBody),
+        }
+    }
+
+    /// A publish begins.
+    pub(crate) fn begin(
+        &mut self,
+        exchange: &str,
+        routing_key: &str,
+        mandatory: bool,
+        immediate: bool,
+    ) {
+        // Publishers repeat themselves: the usual case costs two comparisons and no allocation.
+        if self.exchange.as_bytes() != exchange.as_bytes() {
+            self.exchange = ShortStr::truncated(exchange);
+        }
+        if self.routing_key.as_bytes() != routing_key.as_bytes() {
+            self.routing_key = ShortStr::truncated(routing_key);
+        }
+        self.expects = Expects::Header {
+            mandatory,
+            immediate,
+        };
+    }
+
+    /// The content header arrives; a body above `size_max` will not be kept.
+    pub(crate) fn header(
+        &mut self,
+        channel: u16,
+        size: u64,
+        properties: Bytes,
+        size_max: u64,
+    ) -> Result<Progress, Misfit> {
+        match std::mem::take(&mut self.expects) {
+            Expects::Header {
+                mandatory,
+                immediate,
+            } if size == 0 => Ok(Progress::Complete(self.publish(
+                channel,
+                mandatory,
+                immediate,
+                properties,
+                Bytes::new(),
+            ))),
+            Expects::Header {
+                mandatory,
+                immediate,
+            } => {
+                self.expects = Expects::Body(Box::new(Partial {
+                    mandatory,
+                    immediate,
+                    properties,
+                    size,
+                    arrived: 0,
+                    keep: size <= size_max,
+                    body: Gathered::Nothing,
+                }));
+                Ok(Progress::More)
+            }
+            Expects::Method => Err(Misfit::ExpectedMethod),
+            Expects::Body(_) => Err(Misfit::ExpectedBody),
+        }
+    }
+
+    /// Whether a content header would fit.
+    pub(crate) fn check_header(&self) -> Result<(), Misfit> {
+        match self.expects {
+            Expects::Header { .. } => Ok(()),
+            Expects::Method => Err(Misfit::ExpectedMethod),
+            Expects::Body(_) => Err(Misfit::ExpectedBody),
+        }
+    }
+
+    /// A body frame arrives.
+    pub(crate) fn body(&mut self, channel: u16, payload: Bytes) -> Result<Progress, Misfit> {
+        let mut partial = match std::mem::take(&mut self.expects) {
+            Expects::Body(partial) => partial,
+            Expects::Method => return Err(Misfit::ExpectedMethod),
+            Expects::Header { .. } => return Err(Misfit::ExpectedHeader),
+        };
+        partial.arrived += payload.len() as u64;
+        let (size, arrived) = (partial.size, partial.arrived);
+        if arrived > size {
+            return Err(Misfit::BodyTooLong { size, arrived });
+        }
+        if partial.keep {
+            partial.gather(payload);
+        }
+        if arrived < size {
+            self.expects = Expects::Body(partial);
+            return Ok(Progress::More);
+        }
+        if !partial.keep {
+            return Ok(Progress::TooLarge { size });
+        }
+        let Partial {
+            mandatory,
+            immediate,
+            properties,
+            body,
+            ..
+        } = *partial;
+        let body = match body {
+            Gathered::Nothing => Bytes::new(),
+            Gathered::One(body) => body,
+            Gathered::Many(body) => body.freeze(),
+        };
+        Ok(Progress::Complete(
+            self.publish(channel, mandatory, immediate, properties, body),
+        ))
+    }
+
+    /// Bytes of an unfinished body that are held.
+    pub(crate) fn held(&self) -> usize {
+        match &self.expects {
+            Expects::Body(partial) => match &partial.body {
+                Gathered::Nothing => 0,
+                Gathered::One(body) => body.len(),
+                Gathered::Many(body) => body.len(),
+            },
+            Expects::Method | Expects::Header { .. } => 0,
+        }
+    }
+
+    fn publish(
+        &self,
+        channel: u16,
+        mandatory: bool,
+        immediate: bool,
+        properties: Bytes,
+        body: Bytes,
+    ) -> Publish {
+        Publish {
+            channel,
+            exchange: self.exchange.clone(),
+            routing_key: self.routing_key.clone(),
+            mandatory,
+            immediate,
+            properties,
+            body,
+        }
+    }
+}
+
+impl Partial {
+    fn gather(&mut self, payload: Bytes) {
+        self.body = match std::mem::replace(&mut self.body, Gathered::Nothing) {
+            Gathered::Nothing if payload.is_empty() => Gathered::Nothing,
+            Gathered::Nothing => Gathered::One(payload),
+            Gathered::One(first) => {
+                let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+                let arrived = first.len() + payload.len();
+                let mut body = BytesMut::with_capacity(
+                    size.clamp(GATHER_MIN, GATHER_START_MAX)
+                        .min(size)
+                        .max(arrived),
+                );
+                body.extend_from_slice(&first);
+                body.extend_from_slice(&payload);
+                Gathered::Many(body)
+            }
+            Gathered::Many(mut body) => {
+                body.extend_from_slice(&payload);
+                Gathered::Many(body)
+            }
+        };
+    }
+}
