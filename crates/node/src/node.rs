@@ -183,6 +183,7 @@ impl Node {
             }
         });
         let hub = Hub::new(origin, config.timing.publish_timeout, connectors);
+        hub.open_links((1..=identity.shards).map(|shard| Placement::Shard(ShardId(shard))));
         let writer = CatalogWriter::start(
             origin,
             catalog_group.clone(),

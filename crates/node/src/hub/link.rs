@@ -83,6 +83,8 @@ struct Request {
     session: SessionId,
     message: ToHost,
     deadline: Instant,
+    /// Sent once so many sub-batches are answered: a client sees what it did before it asked.
+    after: u64,
 }
 
 /// A sub-batch inside a batch.
@@ -134,6 +136,11 @@ pub struct Link {
     holders: HashSet<SessionId>,
     consumers: BTreeMap<ConsumerId, Consumer>,
     requests: BTreeMap<RequestId, Request>,
+    /// Requests that wait for operations submitted before them, in order.
+    deferred: VecDeque<RequestId>,
+    /// Sub-batches submitted, and answered, so far.
+    submitted: u64,
+    done: u64,
     waiting: VecDeque<WaitingBatch>,
     unanswered: VecDeque<SentBatch>,
     unanswered_bytes: usize,
@@ -165,6 +172,9 @@ impl Link {
             holders: HashSet::new(),
             consumers: BTreeMap::new(),
             requests: BTreeMap::new(),
+            deferred: VecDeque::new(),
+            submitted: 0,
+            done: 0,
             waiting: VecDeque::new(),
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
@@ -244,8 +254,11 @@ impl Link {
         }
     }
 
+    /// Whether there is a reason to be attached. Shards always are one: a new leader waits for what
+    /// every node has to say.
     fn has_work(&self) -> bool {
-        !(self.waiting.is_empty()
+        matches!(self.placement, Placement::Shard(_))
+            || !(self.waiting.is_empty()
             && self.unanswered.is_empty()
             && self.consumers.is_empty()
             && self.requests.is_empty())
@@ -285,6 +298,7 @@ impl Link {
             }
             LinkInput::Submit { session, batch } => {
                 let bytes = batch.ops.iter().map(op_bytes).sum();
+                self.submitted += 1;
                 self.waiting.push_back(WaitingBatch {
                     session,
                     batch,
@@ -372,10 +386,27 @@ impl Link {
     }
 
     fn request(&mut self, session: SessionId, request: RequestId, message: ToHost, deadline: Instant) {
-        if let Some(attachment) = self.attached() {
+        let after = self.submitted;
+        if after > self.done {
+            self.deferred.push_back(request);
+        } else if let Some(attachment) = self.attached() {
             attachment.sender.message(message.clone());
         }
-        self.requests.insert(request, Request { session, message, deadline });
+        self.requests.insert(request, Request { session, message, deadline, after });
+    }
+
+    /// Sends requests whose time has come.
+    fn send_deferred(&mut self) {
+        while let Some(next) = self.deferred.front() {
+            let known = self.requests.get(next);
+            if known.is_some_and(|request| request.after > self.done) {
+                return;
+            }
+            if let (Some(request), Some(attachment)) = (known, self.attached()) {
+                attachment.sender.message(request.message.clone());
+            }
+            self.deferred.pop_front();
+        }
     }
 
     fn session_gone(&mut self, session: SessionId) {
@@ -492,7 +523,7 @@ impl Link {
             sender.batch(batch.head, batch.ops.clone());
         }
         sender.message(ToHost::Resumed);
-        for request in self.requests.values() {
+        for request in self.requests.values().filter(|request| request.after <= self.done) {
             sender.message(request.message.clone());
         }
         debug!(
@@ -597,6 +628,7 @@ impl Link {
             let Some(done) = self.unanswered.pop_front() else { break };
             self.unanswered_bytes -= done.bytes;
             self.answered = done.head.number;
+            self.done += done.parts.len() as u64;
             for part in done.parts.iter().filter(|part| !part.given_up) {
                 let end = part.first_op + part.ops;
                 let refused = if exact && !refused_ops.is_empty() {
@@ -613,6 +645,7 @@ impl Link {
                 self.tell(part.session, event);
             }
         }
+        self.send_deferred();
     }
 
     fn deliver(&mut self, deliveries: Vec<broker_model::protocol::Delivery>) {
@@ -656,6 +689,7 @@ impl Link {
     fn return_unclaimed(&mut self, delivery: &broker_model::protocol::Delivery) {
         let sequences = SequenceRanges::from_slice(&[(delivery.sequence, delivery.sequence)]);
         let op = Op::Return { queue: delivery.queue, sequences, counted: false };
+        self.submitted += 1;
         self.waiting.push_back(WaitingBatch {
             session: SessionId(0),
             bytes: op_bytes(&op),
@@ -687,7 +721,9 @@ impl Link {
                 given_up.push((waiting.session, waiting.batch.token));
             }
         }
+        let before = self.waiting.len();
         self.waiting.retain(|waiting| !waiting.batch.ops.is_empty());
+        self.done += (before - self.waiting.len()) as u64;
         for batch in &mut self.unanswered {
             if !batch.parts.first().is_some_and(|part| late(part.created)) {
                 break;

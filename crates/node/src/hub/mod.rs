@@ -97,6 +97,13 @@ impl Hub {
         self.sessions.lock().len()
     }
 
+    /// Makes the links of these placements now, so that their leaders know this node.
+    pub fn open_links(&self, placements: impl IntoIterator<Item = Placement>) {
+        for placement in placements {
+            let _ = self.link(placement);
+        }
+    }
+
     /// A local queue has moved to another host under a new id: takes its consumers along.
     pub async fn queue_moved(&self, old: QueueId, from: NodeId, new: QueueId, to: Placement) {
         let existing = self.links.lock().get(&Placement::Host(from)).cloned();
