@@ -104,10 +104,9 @@ impl Connection {
         outcome
     }
 
-    /// Writes everything, however long the broker takes within reason.
+    /// Writes everything.
     fn write_all(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        let since = Instant::now();
-        write_all(&mut self.stream, bytes, || since.elapsed() > Self::TIMEOUT)?;
+        write_all(&mut self.stream, bytes, Self::TIMEOUT, || false)?;
         Ok(())
     }
 
@@ -181,17 +180,27 @@ pub(crate) fn is_tick(error: &std::io::Error) -> bool {
     )
 }
 
-/// Writes everything, asking `give_up` each time that the socket stays full for a tick.
+/// Writes everything; gives up when asked to, or when nothing has moved for `patience`.
 pub(crate) fn write_all(
     stream: &mut TcpStream,
     mut bytes: &[u8],
+    patience: Duration,
     give_up: impl Fn() -> bool,
 ) -> std::io::Result<()> {
+    let mut stuck_since = None;
     while !bytes.is_empty() {
         match stream.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(error) if is_tick(&error) && !give_up() => {}
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
+                stuck_since = None;
+            }
+            Err(error) if is_tick(&error) => {
+                let since = *stuck_since.get_or_insert_with(Instant::now);
+                if give_up() || since.elapsed() > patience {
+                    return Err(error);
+                }
+            }
             Err(error) => return Err(error),
         }
     }

@@ -1,5 +1,7 @@
 //! A consumer: receives, stamps the latencies, acknowledges.
 
+use std::time::Duration;
+
 use amqp_codec::{FieldTable, FrameKind, FrameSlice, Method, ShortStr, write_ack};
 use anyhow::bail;
 use bytes::BytesMut;
@@ -28,6 +30,8 @@ pub(crate) struct ConsumerConfig {
 #[derive(Debug)]
 pub(crate) struct Consumed {
     pub(crate) received: u64,
+    /// Left over from another run; not in `received`.
+    pub(crate) foreign: u64,
     pub(crate) out_of_order: u64,
     pub(crate) redelivered: u64,
     pub(crate) end_to_end: Latency,
@@ -43,10 +47,14 @@ pub(crate) struct Consumer {
     order: Order,
     batch: Vec<Origin>,
     received: u64,
+    foreign: u64,
     end_to_end: Latency,
 }
 
 impl Consumer {
+    /// How long a broker may take no acknowledgements.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Connects and starts to consume.
     pub(crate) fn open(uri: &Uri, config: ConsumerConfig) -> anyhow::Result<Self> {
         let mut connection = Connection::open(uri, &format!("consumer {}", config.index))?;
@@ -80,6 +88,7 @@ impl Consumer {
             order: Order::default(),
             batch: Vec::new(),
             received: 0,
+            foreign: 0,
             end_to_end: Latency::new(),
             config,
         })
@@ -98,7 +107,8 @@ impl Consumer {
                 self.acks.complete();
             }
             if !self.acks.output.is_empty() {
-                write_all(&mut self.connection.stream, &self.acks.output, || {
+                let stream = &mut self.connection.stream;
+                write_all(stream, &self.acks.output, Consumer::PATIENCE, || {
                     shared.abort.is_set()
                 })?;
                 self.acks.output.clear();
@@ -112,6 +122,7 @@ impl Consumer {
         }
         Ok(Consumed {
             received: self.received,
+            foreign: self.foreign,
             out_of_order: self.order.out_of_order,
             redelivered: self.order.redelivered,
             end_to_end: self.end_to_end,
@@ -121,14 +132,19 @@ impl Consumer {
     /// Handles all that one read has brought, with one look at the clock.
     fn handle_input(&mut self, shared: &Shared) -> anyhow::Result<()> {
         let now = now_ns();
-        let measuring = shared.measuring.is_set();
+        let (run, measuring) = (shared.run, shared.measuring.is_set());
         let mut count = 0;
         while let Some(frame) = self.connection.input.next()? {
             let Some(delivery) = self.assembly.frame(frame)? else {
                 continue;
             };
-            count += 1;
             self.acks.delivered(delivery.tag);
+            let foreign = |stamp: Stamp| stamp.origin.is_some_and(|origin| origin.run != run);
+            if delivery.stamp.is_some_and(foreign) {
+                self.foreign += 1;
+                continue;
+            }
+            count += 1;
             let Some(stamp) = delivery.stamp else {
                 continue;
             };
@@ -298,7 +314,12 @@ mod tests {
         let sizes = [0, 8, 16, 5000, 20_000, 1];
         for (n, size) in sizes.into_iter().enumerate() {
             let mut body = vec![0; size];
-            Stamp::write(2, n as u64, 77, &mut body);
+            let origin = Origin {
+                run: 5,
+                producer: 2,
+                sequence: n as u64,
+            };
+            Stamp::write(origin, 77, &mut body);
             let delivery = Delivery {
                 consumer_tag: b"a-longer-tag",
                 delivery_tag: n as u64 + 1,
@@ -317,6 +338,7 @@ mod tests {
         assert_eq!(deliveries.len(), sizes.len());
         for (n, (delivery, size)) in deliveries.into_iter().zip(sizes).enumerate() {
             let origin = (size >= 16).then_some(Origin {
+                run: 5,
                 producer: 2,
                 sequence: n as u64,
             });

@@ -17,6 +17,8 @@ pub(crate) struct Verdict {
     pub(crate) out_of_order: u64,
     /// Deliveries flagged as redelivered.
     pub(crate) redelivered: u64,
+    /// Deliveries of messages of another run, which no other figure contains.
+    pub(crate) foreign: u64,
 }
 
 /// Everything received, one bit a message, per queue and producer.
@@ -44,7 +46,10 @@ impl Ledger {
             return;
         };
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        for Origin { producer, sequence } in received {
+        for Origin {
+            producer, sequence, ..
+        } in received
+        {
             let producer = usize::from(*producer);
             if ledger.producers.len() <= producer {
                 ledger.producers.resize_with(producer + 1, Seen::default);
@@ -145,7 +150,11 @@ mod tests {
     fn origins(producer: u16, sequences: &[u64]) -> Vec<Origin> {
         sequences
             .iter()
-            .map(|&sequence| Origin { producer, sequence })
+            .map(|&sequence| Origin {
+                run: 1,
+                producer,
+                sequence,
+            })
             .collect()
     }
 
@@ -177,11 +186,19 @@ mod tests {
             (1, 3, true),
             (0, 3, false),
         ] {
-            order.enter(Origin { producer, sequence }, redelivered);
+            order.enter(
+                Origin {
+                    run: 1,
+                    producer,
+                    sequence,
+                },
+                redelivered,
+            );
         }
         assert_eq!((order.out_of_order, order.redelivered), (0, 1));
         order.enter(
             Origin {
+                run: 1,
                 producer: 0,
                 sequence: 3,
             },

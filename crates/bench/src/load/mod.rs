@@ -15,3 +15,4 @@ pub(crate) use consumer::{Consumed, Consumer, ConsumerConfig};
 pub(crate) use ledger::{Ledger, Verdict};
 pub(crate) use producer::{Produced, Producer, ProducerConfig};
 pub(crate) use shared::Shared;
+pub(crate) use stamp::Stamp;

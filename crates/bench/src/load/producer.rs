@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::confirms::Confirms;
 use super::pace::Pace;
 use super::shared::Shared;
+use super::stamp::Origin;
 use super::template::Template;
 use crate::client::{CHANNEL, Connection, Uri, checked_method, is_tick, write_all};
 use crate::measure::{Latency, now_ns};
@@ -140,13 +141,17 @@ impl Producer {
         let batch = (Self::BATCH_BYTES / self.template.len()).max(1) as u64;
         let count = count.min(batch);
         let now = now_ns();
+        let (run, producer) = (shared.run, self.config.index as u16);
         self.output.clear();
         for _ in 0..count {
             let sequence = self.result.sent;
             let sent_ns = pace.map_or(now, |pace| pace.due_ns(sequence));
             self.template.write(
-                self.config.index as u16,
-                sequence,
+                Origin {
+                    run,
+                    producer,
+                    sequence,
+                },
                 sent_ns,
                 &mut self.output,
             );
@@ -157,15 +162,12 @@ impl Producer {
         }
         // Counted before it is written: what has been received must have been sent.
         shared.sent.add(count);
-        let give_up = || {
+        let stream = &mut self.connection.stream;
+        match write_all(stream, &self.output, self.config.settle, || {
             shared.abort.is_set()
-                || self.config.confirm_window == 0 && shared.stop_producing.is_set()
-        };
-        match write_all(&mut self.connection.stream, &self.output, give_up) {
+        }) {
             Ok(()) => Ok(()),
-            Err(error) if is_tick(&error) => {
-                bail!("the broker takes nothing any more (blocked, or too slow to end in time)")
-            }
+            Err(error) if is_tick(&error) => bail!("the broker takes no publishes any more"),
             Err(error) => Err(self.reason(error.into())),
         }
     }

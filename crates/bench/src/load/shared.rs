@@ -10,6 +10,8 @@ use super::Ledger;
 /// Counters are added to once per read or write, not per message.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Tells the messages of this run from what an earlier one has left in a broker.
+    pub(crate) run: u16,
     /// Producers begin.
     pub(crate) go: Signal,
     /// Latencies count.
@@ -32,6 +34,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(queues: usize) -> Self {
         Self {
+            run: run_id(),
             go: Signal::default(),
             measuring: Signal::default(),
             stop_producing: Signal::default(),
@@ -63,6 +66,12 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
+}
+
+/// A number that runs one after the other are unlikely to share.
+fn run_id() -> u16 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    (since.as_millis() as u16) ^ (std::process::id() as u16).rotate_left(7)
 }
 
 /// Set once by one thread, looked at by others.

@@ -12,6 +12,7 @@ pub(crate) struct Stamp {
 /// Who sent a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
+    pub(crate) run: u16,
     pub(crate) producer: u16,
     /// Counts the producer's messages from 0.
     pub(crate) sequence: u64,
@@ -21,16 +22,24 @@ impl Stamp {
     /// Size of a whole stamp.
     pub(crate) const LEN: usize = 16;
     const TIME_LEN: usize = 8;
-    const SEQUENCE_BITS: u32 = 48;
+    const SEQUENCE_BITS: u32 = 36;
+    /// Producers are told apart up to this number.
+    pub(crate) const PRODUCERS_MAX: usize = 1 << 12;
 
     /// Writes as much of the stamp as there is space for: all, the time, or nothing.
-    pub(crate) fn write(producer: u16, sequence: u64, sent_ns: u64, body: &mut [u8]) {
+    pub(crate) fn write(origin: Origin, sent_ns: u64, body: &mut [u8]) {
         if let Some(time) = body.first_chunk_mut::<{ Self::TIME_LEN }>() {
             *time = sent_ns.to_be_bytes();
         }
-        if let Some(whole) = body.first_chunk_mut::<{ Self::LEN }>() {
-            let id = u64::from(producer) << Self::SEQUENCE_BITS | sequence;
-            whole[Self::TIME_LEN..].copy_from_slice(&id.to_be_bytes());
+        if let Some(id) = body.get_mut(Self::TIME_LEN..Self::LEN) {
+            let Origin {
+                run,
+                producer,
+                sequence,
+            } = origin;
+            let packed =
+                u64::from(run) << 48 | u64::from(producer) << Self::SEQUENCE_BITS | sequence;
+            id.copy_from_slice(&packed.to_be_bytes());
         }
     }
 
@@ -38,10 +47,11 @@ impl Stamp {
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let (time, rest) = body.split_first_chunk::<{ Self::TIME_LEN }>()?;
         let origin = rest.first_chunk::<8>().map(|id| {
-            let id = u64::from_be_bytes(*id);
+            let packed = u64::from_be_bytes(*id);
             Origin {
-                producer: (id >> Self::SEQUENCE_BITS) as u16,
-                sequence: id & ((1 << Self::SEQUENCE_BITS) - 1),
+                run: (packed >> 48) as u16,
+                producer: (packed >> Self::SEQUENCE_BITS & (Self::PRODUCERS_MAX as u64 - 1)) as u16,
+                sequence: packed & ((1 << Self::SEQUENCE_BITS) - 1),
             }
         });
         Some(Self {
@@ -57,12 +67,14 @@ mod tests {
 
     #[test]
     fn as_much_as_fits() {
+        let origin = Origin {
+            run: 60_000,
+            producer: 3,
+            sequence: 1 << 35,
+        };
         let whole = Stamp {
             sent_ns: 7,
-            origin: Some(Origin {
-                producer: 3,
-                sequence: 1 << 40,
-            }),
+            origin: Some(origin),
         };
         for (len, expected) in [
             (0, None),
@@ -85,7 +97,7 @@ mod tests {
             (1024, Some(whole)),
         ] {
             let mut body = vec![0; len];
-            Stamp::write(3, 1 << 40, 7, &mut body);
+            Stamp::write(origin, 7, &mut body);
             assert_eq!(Stamp::read(&body), expected, "{len} bytes");
         }
     }

@@ -3,7 +3,7 @@
 use amqp_codec::{Content, Properties, write_publish};
 use bytes::{Bytes, BytesMut};
 
-use super::stamp::Stamp;
+use super::stamp::{Origin, Stamp};
 use crate::client::CHANNEL;
 
 /// The frames of one publish.
@@ -65,11 +65,11 @@ impl Template {
     }
 
     /// Appends the publish with its stamp.
-    pub(crate) fn write(&self, producer: u16, sequence: u64, sent_ns: u64, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, origin: Origin, sent_ns: u64, out: &mut Vec<u8>) {
         let start = out.len() + self.body_at;
         out.extend_from_slice(&self.frames);
         if let Some(body) = out.get_mut(start..start + self.body_len.min(Stamp::LEN)) {
-            Stamp::write(producer, sequence, sent_ns, body);
+            Stamp::write(origin, sent_ns, body);
         }
     }
 }
@@ -84,8 +84,17 @@ mod tests {
         for (size, body_frames) in [(0, 0), (5, 1), (16, 1), (4088, 1), (10_000, 3)] {
             let template = Template::new("e", "key", true, size, 4096);
             let mut out = Vec::new();
-            template.write(7, 99, 12345, &mut out);
-            template.write(7, 100, 12345, &mut out);
+            for sequence in [99, 100] {
+                template.write(
+                    Origin {
+                        run: 1,
+                        producer: 7,
+                        sequence,
+                    },
+                    12345,
+                    &mut out,
+                );
+            }
             assert_eq!(out.len(), 2 * template.len());
             let (mut kinds, mut body, mut rest) = (Vec::new(), Vec::new(), out.as_slice());
             while let Some(frame) = peek(rest, 4096).unwrap() {

@@ -11,7 +11,7 @@ use super::topology::Topology;
 use crate::args::RunArgs;
 use crate::client::Uri;
 use crate::load::{
-    Consumed, Consumer, ConsumerConfig, Produced, Producer, ProducerConfig, Shared, Verdict,
+    Consumed, Consumer, ConsumerConfig, Produced, Producer, ProducerConfig, Shared, Stamp, Verdict,
 };
 use crate::measure::{Latency, Phase, Snapshot, cpu_of_self, now_ns, usage_of};
 
@@ -77,8 +77,11 @@ fn check(args: &RunArgs) -> anyhow::Result<()> {
     if args.queue.queues == 0 || args.producers == 0 {
         bail!("a run needs at least one queue and one producer");
     }
-    if args.producers > usize::from(u16::MAX) {
-        bail!("more than {} producers cannot be told apart", u16::MAX);
+    if args.producers > Stamp::PRODUCERS_MAX {
+        bail!(
+            "more than {} producers cannot be told apart",
+            Stamp::PRODUCERS_MAX
+        );
     }
     if args
         .rate
@@ -115,7 +118,7 @@ impl Run<'_, '_> {
         match (self.args.fill, self.args.messages) {
             (Some(_), _) => {
                 self.start_producers()?;
-                phases.fill = Some(self.count_until("filling", Self::all_confirmed, || ())?);
+                phases.fill = Some(self.count_until("filling", Self::all_confirmed)?);
                 if self.args.drain {
                     // The consumers connect before the clock starts; what they are sent until then
                     // is little and waits in their sockets.
@@ -129,14 +132,13 @@ impl Run<'_, '_> {
             (None, Some(_)) => {
                 self.start_consumers()?;
                 self.start_producers()?;
-                let (shared, none) = (self.shared, self.args.consumers == 0);
-                shared.measuring.set();
+                let none = self.args.consumers == 0;
                 let done = if none {
                     Self::all_confirmed
                 } else {
                     Self::all_received
                 };
-                phases.measured = Some(self.count_until("running", done, || ())?);
+                phases.measured = Some(self.count_until("running", done)?);
             }
             (None, None) => {
                 self.start_consumers()?;
@@ -156,18 +158,12 @@ impl Run<'_, '_> {
     }
 
     /// Lets the producers go and measures until `done`.
-    fn count_until(
-        &mut self,
-        label: &str,
-        done: fn(&Self) -> bool,
-        then: impl FnOnce(),
-    ) -> anyhow::Result<Phase> {
+    fn count_until(&mut self, label: &str, done: fn(&Self) -> bool) -> anyhow::Result<Phase> {
         let before = self.snapshot()?;
         self.shared.measuring.set();
         self.shared.go.set();
         self.wait(label, done)?;
         self.shared.measuring.clear();
-        then();
         Ok(Phase::between(&before, &self.snapshot()?))
     }
 
@@ -398,6 +394,7 @@ impl Run<'_, '_> {
             duplicates: ledger.duplicates(),
             out_of_order: consumed.iter().map(|consumer| consumer.out_of_order).sum(),
             redelivered: consumed.iter().map(|consumer| consumer.redelivered).sum(),
+            foreign: consumed.iter().map(|consumer| consumer.foreign).sum(),
         }
     }
 }

@@ -54,10 +54,12 @@ pub(super) fn print(result: &RunResult) {
         duplicates,
         out_of_order,
         redelivered,
+        foreign,
     }) = result.verdict
     {
         line(&format!(
-            "lost {lost}, doubled {duplicates}, out of order {out_of_order}, redelivered {redelivered}"
+            "lost {lost}, doubled {duplicates}, out of order {out_of_order}, redelivered \
+             {redelivered}, of other runs {foreign}"
         ));
     }
 }
