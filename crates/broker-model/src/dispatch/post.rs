@@ -61,7 +61,7 @@ impl Post {
 
     /// Sends off everything.
     pub(super) fn flush(&mut self, roster: &Roster, out: &mut Outbox) {
-        while let Some(to) = self.open.last().copied() {
+        for to in std::mem::take(&mut self.open) {
             self.send_off(roster, to, out);
         }
     }

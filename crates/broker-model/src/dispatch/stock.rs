@@ -246,7 +246,7 @@ impl Stock {
         while count < limit
             && let Some((from, to, ())) = self.returned.first()
         {
-            let to = to.min(from + (limit - count - 1));
+            let to = to.min(from.saturating_add(limit - count - 1));
             self.returned.remove(from, to, |_, _, ()| {});
             for (from, to) in alive_within(state, self.level, from, to) {
                 count += to - from + 1;

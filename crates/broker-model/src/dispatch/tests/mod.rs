@@ -1,0 +1,7 @@
+//! Stories and properties of machine and dispatcher together, as a leader runs them.
+
+mod leader;
+mod properties;
+mod stories;
+mod stories_attach;
+mod stories_deaths;
