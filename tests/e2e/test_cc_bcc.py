@@ -1,0 +1,72 @@
+"""CC and BCC headers: further routing keys."""
+
+from __future__ import annotations
+
+import pika
+import pytest
+
+from harness import amqp
+from harness.amqp import channel_error
+
+
+@pytest.fixture
+def queues(pub, names):
+    made = [names() for _ in range(4)]
+    for index, queue in enumerate(made):
+        pub.queue_declare(queue, durable=index % 2 == 0)
+    return made
+
+
+def test_cc_and_bcc_route(pub, sub, queues) -> None:
+    to, cc, bcc, nobody = queues
+    headers = {"CC": [cc], "BCC": [bcc], "other": "stays"}
+    pub.basic_publish("", to, b"x", pika.BasicProperties(headers=headers))
+    for queue in (to, cc, bcc):
+        message = amqp.get(sub, queue, auto_ack=True)
+        assert message.body == b"x"
+        assert message.method.routing_key == to
+        assert message.properties.headers == {"CC": [cc], "other": "stays"}
+    assert amqp.get_all(sub, nobody, 0) == []
+
+
+def test_the_same_queue_by_several_keys_gets_one(pub, sub, queues) -> None:
+    to, cc, _, _ = queues
+    pub.basic_publish("", to, b"x", pika.BasicProperties(headers={"CC": [to, cc, cc], "BCC": [to]}))
+    assert amqp.get_all(sub, to, 1) == [b"x"]
+    assert amqp.get_all(sub, cc, 1) == [b"x"]
+
+
+def test_through_a_topic_exchange(pub, sub, name) -> None:
+    pub.exchange_declare(name, "topic")
+    pub.queue_declare(name)
+    pub.queue_bind(name, name, "copies.#")
+    pub.basic_publish(name, "main", b"x", pika.BasicProperties(headers={"BCC": ["copies.a"]}))
+    assert amqp.get_all(sub, name, 1) == [b"x"]
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+def test_wrong_type(pub, queues, header) -> None:
+    with channel_error(406, starts="PRECONDITION_FAILED - invalid message: ") as caught:
+        pub.basic_publish("", queues[0], b"x", pika.BasicProperties(headers={header: "not a list"}))
+    assert caught.value.reply_text == (
+        "PRECONDITION_FAILED - invalid message: "
+        f'{{unacceptable_type_in_header,"{header}",longstr}}'
+    )
+
+
+def test_elements_that_are_no_strings_are_ignored(pub, sub, queues) -> None:
+    to, cc, _, _ = queues
+    pub.basic_publish("", to, b"x", pika.BasicProperties(headers={"CC": [7, cc, True]}))
+    assert amqp.get_all(sub, cc, 1) == [b"x"]
+    assert amqp.get_all(sub, to, 1) == [b"x"]
+
+
+def test_mandatory_with_only_a_copy_routable(pub, sub, queues, name) -> None:
+    pub.basic_publish(
+        "",
+        name + "-nowhere",
+        b"x",
+        pika.BasicProperties(headers={"CC": [queues[0]]}),
+        mandatory=True,
+    )
+    assert amqp.get_all(sub, queues[0], 1) == [b"x"]
