@@ -182,9 +182,9 @@ pub(crate) struct CompareArgs {
     /// Leave RabbitMQ out.
     #[arg(long, requires = "warren")]
     pub(crate) no_rabbitmq: bool,
-    /// The program `rabbitmq-server`.
-    #[arg(long, default_value = "rabbitmq-server")]
-    pub(crate) rabbitmq: PathBuf,
+    /// The program `rabbitmq-server`; that of the Debian package without it.
+    #[arg(long)]
+    pub(crate) rabbitmq: Option<PathBuf>,
     /// Scenarios, such as `A,C,D`; all without it.
     #[arg(long, value_delimiter = ',')]
     pub(crate) scenarios: Vec<String>,
@@ -200,7 +200,7 @@ pub(crate) struct CompareArgs {
     /// Multiplies the counts of queues, connections and messages of the scenarios that have some.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) scale: f64,
-    /// Where the nodes keep their data; a new directory in the system's temporary one without it.
+    /// Where the nodes keep data and logs, which are then left; without it a temporary directory.
     #[arg(long)]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print the result as JSON.

@@ -21,11 +21,14 @@ mod run;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use args::{Args, Command};
 
 fn main() -> ExitCode {
-    let outcome = match Args::parse().command {
+    let args = Args::parse();
+    allow_many_sockets();
+    let outcome = match args.command {
         Command::Run(args) => run::main(&args),
         Command::Connections(args) => connections::main(&args),
         Command::Declare(args) => declare::main(&args),
@@ -38,4 +41,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Raises the limit of open files as far as it goes: every connection is one.
+fn allow_many_sockets() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is not allowed, opening too many sockets says so.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
 }

@@ -32,7 +32,9 @@ pub(crate) fn live(text: &str) {
 
 /// Ends the line that somebody watches.
 pub(crate) fn live_end() {
-    live("");
+    if is_watched() {
+        live("");
+    }
 }
 
 /// A whole number with separators, as `1,234,567`.
