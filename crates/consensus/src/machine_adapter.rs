@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 type LogId = crate::raft::LogId;
 type Responder = ApplyResponder<Types>;
@@ -40,6 +40,9 @@ pub(crate) struct MachineState {
     progress: watch::Sender<Option<Position>>,
     /// Bytes applied since the last checkpoint began.
     dirty_bytes: AtomicU64,
+    /// Told when `dirty_bytes` passes `dirty_limit`.
+    dirty: Notify,
+    dirty_limit: AtomicU64,
 }
 
 impl MachineState {
@@ -58,6 +61,8 @@ impl MachineState {
             applied: Mutex::new(applied),
             checkpoint: Mutex::new(restored),
             dirty_bytes: AtomicU64::new(0),
+            dirty: Notify::new(),
+            dirty_limit: AtomicU64::new(u64::MAX),
         }))
     }
 
@@ -86,6 +91,12 @@ impl MachineState {
     /// Bytes applied since the last checkpoint began.
     pub(crate) fn dirty_bytes(&self) -> u64 {
         self.dirty_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the bytes applied since a checkpoint began have passed `limit`.
+    pub(crate) async fn dirty_beyond(&self, limit: u64) {
+        self.dirty_limit.store(limit, Ordering::Relaxed);
+        self.dirty.notified().await;
     }
 
     /// The machine now shows an installed snapshot.
@@ -174,8 +185,12 @@ impl MachineState {
         if replies.len() != batch.committed.len() {
             return Err(io::Error::other("the machine must reply once to every entry"));
         }
-        self.dirty_bytes
-            .fetch_add(batch.bytes as u64 + 64 * batch.committed.len() as u64, Ordering::Relaxed);
+        let bytes = batch.bytes as u64 + 64 * batch.committed.len() as u64;
+        let before = self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let limit = self.dirty_limit.load(Ordering::Relaxed);
+        if before < limit && before.saturating_add(bytes) >= limit {
+            self.dirty.notify_one();
+        }
         {
             let mut applied = self.applied.lock();
             applied.last = Some(last);

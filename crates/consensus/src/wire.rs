@@ -7,6 +7,7 @@
 use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use futures::future::BoxFuture;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A message that was not answered.
@@ -54,4 +55,7 @@ pub(crate) trait Wire: Send + Sync + 'static {
 
     /// Streams a snapshot; the parts end when the sender side is dropped.
     fn snapshot(&self, to: RaftNode, parts: mpsc::Receiver<v1::SnapshotPart>) -> AnswerFuture<v1::SnapshotAnswer>;
+
+    /// For how long nothing was heard from the member's node; zero while it is connected.
+    fn unreachable_for(&self, to: RaftNode) -> Duration;
 }

@@ -1,94 +1,76 @@
 //! A replicated log and the machine that it drives, as the rest of the node uses it.
 
+mod checkpoint;
+mod core;
+mod handover;
+mod install;
+mod leadership;
+mod members;
+mod propose;
+mod read;
+mod status;
+
+pub(crate) use self::core::{GroupCore, GroupEnvironment};
+pub use self::propose::Proposed;
+pub use self::status::GroupStatus;
+
 use crate::error::{AdminError, ProposeError, ReadError};
+use crate::stats::Latencies;
 use crate::types::{GroupId, Leadership, Payload, Position, RaftNode};
-use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// A handle on one group; clones share it.
 #[derive(Clone)]
-pub struct Group {}
-
-/// An entry that was committed and applied here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposed {
-    /// Its index in the log.
-    pub index: u64,
-    /// What the machine replied.
-    pub reply: Bytes,
-}
-
-/// The state of a group on this node, for metrics and management.
-#[derive(Debug, Clone, Default)]
-pub struct GroupStatus {
-    /// Term, leader, readiness.
-    pub leadership: Leadership,
-    /// Highest index known to be committed.
-    pub committed: Option<Position>,
-    /// Highest index applied here.
-    pub applied: Option<Position>,
-    /// Last entry in the local log (it may not be synced yet).
-    pub last_log: Option<Position>,
-    /// Position of the last durable checkpoint.
-    pub checkpoint: Option<Position>,
-    /// Highest index that the local log no longer has.
-    pub purged: Option<Position>,
-    /// Members that vote.
-    pub voters: Vec<RaftNode>,
-    /// Members that only follow.
-    pub learners: Vec<RaftNode>,
-    /// On the leader: how far each other member's log is known to agree. Empty elsewhere.
-    pub matched: BTreeMap<RaftNode, Option<u64>>,
-    /// On the leader: since when no quorum was heard. `None` elsewhere.
-    pub quorum_age: Option<Duration>,
-}
+pub struct Group(pub(crate) Arc<GroupCore>);
 
 impl Group {
     /// Which group this is.
     #[must_use]
     pub fn id(&self) -> GroupId {
-        todo!()
+        self.0.id()
     }
 
     /// This node as a member of the group.
     #[must_use]
     pub fn me(&self) -> RaftNode {
-        todo!()
+        self.0.me()
     }
 
     /// Proposes an entry. It is queued before this returns, so calls in order are entries in
     /// order; the future resolves when the entry has been applied here, or with what is known
-    /// about its fate.
+    /// about its fate. A leader that was cut off learns the fate only when it is back: bound the
+    /// wait where that matters.
     pub fn propose(
         &self,
-        _payload: Payload,
+        payload: Payload,
     ) -> impl Future<Output = Result<Proposed, ProposeError>> + Send + 'static + use<> {
-        async { todo!() }
+        self.0.propose(payload, None)
     }
 
     /// Like [`propose`](Self::propose), but refused unless this node leads in exactly `term`: for
     /// entries that depend on what the leader of that term knew.
     pub fn propose_in_term(
         &self,
-        _payload: Payload,
-        _term: u64,
+        payload: Payload,
+        term: u64,
     ) -> impl Future<Output = Result<Proposed, ProposeError>> + Send + 'static + use<> {
-        async { todo!() }
+        self.0.propose(payload, Some(term))
     }
 
     /// Follows who leads, and whether this node may act as the leader.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        todo!()
+        self.0.leadership.subscribe()
     }
 
-    /// Follows the highest index applied here.
+    /// Follows the position of the last entry applied here.
     #[must_use]
-    pub fn applied(&self) -> watch::Receiver<Option<u64>> {
-        todo!()
+    pub fn applied(&self) -> watch::Receiver<Option<Position>> {
+        self.0.state().progress()
     }
 
     /// An index such that a replica that has applied it shows everything that was acknowledged
@@ -96,37 +78,40 @@ impl Group {
     ///
     /// # Errors
     /// When no leader confirms within `timeout`.
-    pub async fn read_index(&self, _timeout: Duration) -> Result<u64, ReadError> {
-        todo!()
+    pub async fn read_index(&self, timeout: Duration) -> Result<u64, ReadError> {
+        self.0.read_index(timeout).await
     }
 
     /// Waits until `index` has been applied here.
     ///
     /// # Errors
     /// After `timeout`.
-    pub async fn wait_applied(&self, _index: u64, _timeout: Duration) -> Result<(), ReadError> {
-        todo!()
+    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
+        self.0.wait_applied(index, timeout).await
     }
 
-    /// Hands leadership to `node` (its current member). Returns when another leader is known.
+    /// Hands leadership to `node`. Returns when another leader is known. Proposals are held off
+    /// (as if the target led already) for half a second at most.
     ///
     /// # Errors
-    /// When this node does not lead, the node is no voter, or nothing happened in `timeout`.
-    pub async fn transfer_leader(&self, _node: u64, _timeout: Duration) -> Result<(), AdminError> {
-        todo!()
+    /// When this node does not lead, the node is no voter, or it did not take over in `timeout`;
+    /// this node goes on leading then.
+    pub async fn transfer_leader(&self, node: u64, timeout: Duration) -> Result<(), AdminError> {
+        self.0.transfer_leader(node, timeout).await
     }
 
-    /// Campaigns without waiting for the lease. Only when the leader's process is known dead.
+    /// Campaigns without waiting for the lease. Only when the leader's process is known dead; the
+    /// crate does this by itself when connections say so.
     pub async fn campaign(&self) {
-        todo!()
+        self.0.campaign().await;
     }
 
     /// Adds a member that follows without voting; returns once it is recorded, not caught up.
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn add_learner(&self, _member: RaftNode) -> Result<(), AdminError> {
-        todo!()
+    pub async fn add_learner(&self, member: RaftNode, address: &str) -> Result<(), AdminError> {
+        self.0.add_learner(member, address).await
     }
 
     /// Makes exactly these the voters, through joint consensus. They must be learners or voters
@@ -134,18 +119,25 @@ impl Group {
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn change_voters(&self, _voters: &[RaftNode]) -> Result<(), AdminError> {
-        todo!()
+    pub async fn change_voters(&self, voters: &[RaftNode]) -> Result<(), AdminError> {
+        let voters: BTreeSet<RaftNode> = voters.iter().copied().collect();
+        self.0.change_voters(&voters).await
     }
 
     /// The state now.
     #[must_use]
     pub fn status(&self) -> GroupStatus {
-        todo!()
+        self.0.status()
+    }
+
+    /// How long proposals of this node took from the call until they were applied.
+    #[must_use]
+    pub fn commit_latencies(&self) -> Latencies {
+        self.0.latency.read()
     }
 
     /// Writes a checkpoint as soon as possible, whatever the policy says.
     pub fn trigger_checkpoint(&self) {
-        todo!()
+        self.0.checkpoint_wanted.notify_one();
     }
 }

@@ -1,0 +1,102 @@
+//! When to checkpoint, and how much of the log to keep.
+//!
+//! The log is kept for followers that are reachable, so that they catch up from it: a snapshot is
+//! for those that were away for long. The leader knows how far its followers are and tells them
+//! with its heartbeats what may go, so that any of them can lead next.
+
+use super::core::GroupCore;
+use crate::types::RaftNode;
+use openraft::async_runtime::watch::WatchReceiver;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two looks at a group.
+const LOOK: Duration = Duration::from_secs(1);
+/// Purging is done in steps of at least this many bytes: each costs a range deletion.
+const PURGE_STEP: u64 = 16 << 20;
+
+/// The task of a group.
+pub(super) async fn run(group: Arc<GroupCore>) {
+    let mut dirty_since = None;
+    let limit = group.environment().checkpoint.log_bytes;
+    while !group.is_stopped() {
+        let wanted = tokio::select! {
+            () = tokio::time::sleep(LOOK) => false,
+            () = group.state().dirty_beyond(limit) => false,
+            () = group.checkpoint_wanted.notified() => true,
+        };
+        let Some(raft) = group.raft() else {
+            continue;
+        };
+        if wanted || is_due(&group, &mut dirty_since) {
+            dirty_since = None;
+            let _ = raft.trigger().snapshot().await;
+        }
+        if let Some(upto) = purge_upto(&group) {
+            tracing::debug!(group = %group.id(), upto, "purging the log");
+            let _ = raft.trigger().purge_log(upto).await;
+        }
+    }
+}
+
+fn is_due(group: &GroupCore, dirty_since: &mut Option<Instant>) -> bool {
+    let policy = &group.environment().checkpoint;
+    let state = group.state();
+    let checkpoint = state.checkpoint().as_ref().map(crate::raft::position);
+    if state.last_applied() <= checkpoint {
+        *dirty_since = None;
+        return false;
+    }
+    let since = *dirty_since.get_or_insert_with(Instant::now);
+    state.dirty_bytes() >= policy.log_bytes || since.elapsed() >= policy.dirty_for
+}
+
+/// What can be purged now, if it is worth it.
+fn purge_upto(group: &GroupCore) -> Option<u64> {
+    let policy = &group.environment().checkpoint;
+    let safe = known_by_all(group);
+    let backend = group.log().backend();
+    let group_id = group.id().0;
+    if backend.retained_bytes(group_id) < policy.keep_bytes.saturating_add(PURGE_STEP) {
+        return None;
+    }
+    let checkpoint = group.state().checkpoint()?.index;
+    let keep = backend.purge_candidate(group_id, policy.keep_bytes);
+    // Whoever is further behind than this gets a snapshot.
+    let cap = backend.purge_candidate(group_id, policy.lag_bytes);
+    let upto = match (safe, keep) {
+        (Some(safe), Some(keep)) => Some(safe.min(keep)),
+        _ => None,
+    };
+    let upto = upto.max(cap)?.min(checkpoint);
+    let purged = group.log().span().purged;
+    purged.is_none_or(|purged| purged.index < upto).then_some(upto)
+}
+
+/// The highest index that every member has that is not given up; told to the followers if this node
+/// leads, known from the leader otherwise.
+fn known_by_all(group: &GroupCore) -> Option<u64> {
+    let raft = group.raft()?;
+    let replication = {
+        let data = raft.data_metrics();
+        let data = data.borrow_watched();
+        data.replication.clone()
+    };
+    let Some(replication) = replication else {
+        *group.net().purgeable.lock() = None;
+        return group.purge_allowed();
+    };
+    let environment = group.environment();
+    let mut lowest = group.state().last_applied().map(|applied| applied.index);
+    for (member, matched) in replication {
+        if member == group.me().0
+            || environment.wire.unreachable_for(RaftNode(member)) > environment.checkpoint.lag_for
+        {
+            continue;
+        }
+        lowest = lowest.min(matched.map(|matched| matched.index));
+    }
+    *group.net().purgeable.lock() = lowest;
+    lowest
+}

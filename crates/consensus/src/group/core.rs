@@ -1,0 +1,280 @@
+//! The life of a group's Raft core: start, stop, restart, and what becomes of a failed one.
+
+use super::leadership::supervise;
+use crate::config::{CheckpointPolicy, Limits, Timing};
+use crate::consensus::AbortHook;
+use crate::error::StartError;
+use crate::log::{GroupLog, RaftLog, TailBudget};
+use crate::machine::Machine;
+use crate::machine_adapter::{MachineAdapter, MachineState};
+use crate::raft::Types;
+use crate::raft_net::{RaftNet, RaftNetFactory};
+use crate::stats::LatencyHistogram;
+use crate::types::{GroupId, Leadership, RaftNode};
+use crate::wire::Wire;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use storage::LogBackend;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub(crate) type Raft = openraft::Raft<Types, MachineAdapter>;
+
+/// No leader has said what may be purged.
+const NOT_TOLD: u64 = u64::MAX;
+/// A core that does not stop within this time will not stop at all.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// What all groups of a node share.
+pub(crate) struct GroupEnvironment {
+    pub(crate) wire: Arc<dyn Wire>,
+    pub(crate) log: Arc<dyn LogBackend>,
+    pub(crate) budget: Arc<TailBudget>,
+    pub(crate) raft: Arc<openraft::Config>,
+    pub(crate) timing: Timing,
+    pub(crate) limits: Limits,
+    pub(crate) checkpoint: CheckpointPolicy,
+    pub(crate) abort: AbortHook,
+}
+
+impl GroupEnvironment {
+    pub(crate) fn new(
+        wire: Arc<dyn Wire>,
+        log: Arc<dyn LogBackend>,
+        timing: Timing,
+        limits: Limits,
+        checkpoint: CheckpointPolicy,
+        abort: AbortHook,
+    ) -> Result<Arc<Self>, StartError> {
+        Ok(Arc::new(Self {
+            wire,
+            log,
+            budget: TailBudget::new(limits.tail_bytes_per_group, limits.tail_bytes_per_node),
+            raft: Arc::new(raft_config(&timing, &limits)?),
+            timing,
+            limits,
+            checkpoint,
+            abort,
+        }))
+    }
+}
+
+fn raft_config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, StartError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    openraft::Config {
+        cluster_name: "warren".to_owned(),
+        heartbeat_interval: millis(timing.heartbeat),
+        // An answered append spares a heartbeat.
+        heartbeat_min_interval: Some(millis(timing.heartbeat)),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: millis(timing.election_max),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        // Followers shall get entries before a long pass over queued messages is over.
+        broadcast_submitted_on_append: Some(true),
+        // Checkpoints and purges are ours to start (`checkpoint`).
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 10_000,
+        max_payload_entries: limits.append_entries,
+        api_channel_size: Some(8192),
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| StartError::Config(error.to_string()))
+}
+
+/// A group on this node.
+pub(crate) struct GroupCore {
+    id: GroupId,
+    me: RaftNode,
+    environment: Arc<GroupEnvironment>,
+    log: Arc<GroupLog>,
+    state: Arc<MachineState>,
+    net: Arc<RaftNet>,
+    running: Mutex<Option<Running>>,
+    /// Serializes start, stop and the installation of snapshots.
+    pub(super) life: tokio::sync::Mutex<()>,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) proposals: Arc<Semaphore>,
+    /// Proposals are held off until then, because leadership is being handed to this member.
+    pub(super) handing_over: Mutex<Option<(RaftNode, Instant)>>,
+    pub(super) latency: Arc<LatencyHistogram>,
+    /// What the leader has said may be purged.
+    purge_allowed: AtomicU64,
+    pub(super) checkpoint_wanted: Notify,
+    stopped: AtomicBool,
+}
+
+struct Running {
+    raft: Raft,
+    /// The core is being stopped on purpose.
+    expected: Arc<AtomicBool>,
+    supervisor: JoinHandle<()>,
+}
+
+impl GroupCore {
+    /// Reads the group's log and machine; blocking. The core starts with [`start`](Self::start).
+    pub(crate) fn open(
+        id: GroupId,
+        me: RaftNode,
+        machine: Arc<dyn Machine>,
+        environment: Arc<GroupEnvironment>,
+    ) -> Result<Arc<Self>, StartError> {
+        let failed = |reason: String| StartError::Group { group: id.0, reason };
+        let log = GroupLog::open(
+            id,
+            Arc::clone(&environment.log),
+            Arc::clone(&environment.budget),
+            environment.limits.append_bytes,
+        )
+        .map_err(|error| failed(error.to_string()))?;
+        let state = MachineState::new(machine).map_err(|error| failed(error.to_string()))?;
+        if let Some(purged) = log.span().purged
+            && state.checkpoint().is_none_or(|checkpoint| checkpoint < purged)
+        {
+            return Err(failed(format!(
+                "the log starts after {purged}, but the last checkpoint is older ({:?}): the state store is not the \
+                 one that this log belongs to. Restore it, or start with an empty data directory to rejoin",
+                state.checkpoint().map(|checkpoint| checkpoint.index)
+            )));
+        }
+        let net = Arc::new(RaftNet {
+            wire: Arc::clone(&environment.wire),
+            group: id,
+            append_in_flight: environment.limits.append_in_flight,
+            call: environment.timing.call,
+            purgeable: Mutex::new(None),
+        });
+        Ok(Arc::new(Self {
+            id,
+            me,
+            proposals: Arc::new(Semaphore::new(environment.limits.proposals_in_flight)),
+            environment,
+            log,
+            state,
+            net,
+            running: Mutex::new(None),
+            life: tokio::sync::Mutex::new(()),
+            leadership: watch::Sender::new(Leadership::default()),
+            handing_over: Mutex::new(None),
+            latency: Arc::default(),
+            purge_allowed: AtomicU64::new(NOT_TOLD),
+            checkpoint_wanted: Notify::new(),
+            stopped: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn id(&self) -> GroupId {
+        self.id
+    }
+
+    pub(crate) fn me(&self) -> RaftNode {
+        self.me
+    }
+
+    pub(crate) fn environment(&self) -> &GroupEnvironment {
+        &self.environment
+    }
+
+    pub(crate) fn log(&self) -> &Arc<GroupLog> {
+        &self.log
+    }
+
+    pub(crate) fn state(&self) -> &Arc<MachineState> {
+        &self.state
+    }
+
+    pub(crate) fn net(&self) -> &Arc<RaftNet> {
+        &self.net
+    }
+
+    /// The core, unless it is stopped or restarting.
+    pub(crate) fn raft(&self) -> Option<Raft> {
+        self.running.lock().as_ref().map(|running| running.raft.clone())
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Starts the core and the group's own tasks.
+    pub(crate) async fn start(self: &Arc<Self>) -> Result<(), StartError> {
+        let _life = self.life.lock().await;
+        self.start_core().await?;
+        tokio::spawn(super::checkpoint::run(Arc::clone(self)));
+        Ok(())
+    }
+
+    /// Starts a core over log and machine as they are; `life` is held.
+    pub(super) async fn start_core(self: &Arc<Self>) -> Result<(), StartError> {
+        let (adapter, gone) = MachineAdapter::new(Arc::clone(&self.state), Arc::clone(&self.log));
+        let raft = Raft::new(
+            self.me.0,
+            Arc::clone(&self.environment.raft),
+            RaftNetFactory(Arc::clone(&self.net)),
+            RaftLog(Arc::clone(&self.log)),
+            adapter,
+        )
+        .await
+        .map_err(|error| StartError::Group {
+            group: self.id.0,
+            reason: error.to_string(),
+        })?;
+        let expected = Arc::new(AtomicBool::new(false));
+        let supervisor = tokio::spawn(supervise(Arc::clone(self), raft.clone(), gone, Arc::clone(&expected)));
+        *self.running.lock() = Some(Running {
+            raft,
+            expected,
+            supervisor,
+        });
+        Ok(())
+    }
+
+    /// Stops the core; `life` is held. On return nothing is applied or logged any more.
+    pub(super) async fn stop_core(&self) -> Result<(), String> {
+        let Some(running) = self.running.lock().take() else {
+            return Ok(());
+        };
+        running.expected.store(true, Ordering::Release);
+        let stop = async {
+            let _ = running.raft.shutdown().await;
+            drop(running.raft);
+            let _ = running.supervisor.await;
+        };
+        tokio::time::timeout(STOP_WITHIN, stop)
+            .await
+            .map_err(|_| "the core does not stop".to_owned())
+    }
+
+    /// Stops the group for good.
+    pub(crate) async fn shutdown(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.checkpoint_wanted.notify_one();
+        let _life = self.life.lock().await;
+        if let Err(error) = self.stop_core().await {
+            tracing::warn!(group = %self.id, error, "group did not stop in time");
+        }
+    }
+
+    /// Ends the process: this group cannot go on, and a node must not serve without it.
+    pub(super) fn abort(&self, reason: &str) {
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            tracing::error!(group = %self.id, reason, "group failed");
+            (self.environment.abort)(self.id, reason);
+        }
+    }
+
+    /// Notes what the leader lets this member purge.
+    pub(crate) fn allow_purge(&self, upto: Option<u64>) {
+        self.purge_allowed.store(upto.unwrap_or(NOT_TOLD), Ordering::Relaxed);
+    }
+
+    /// What the leader lets this member purge.
+    pub(super) fn purge_allowed(&self) -> Option<u64> {
+        Some(self.purge_allowed.load(Ordering::Relaxed)).filter(|upto| *upto != NOT_TOLD)
+    }
+}

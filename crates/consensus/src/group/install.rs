@@ -1,0 +1,151 @@
+//! Receiving a snapshot: into the store first, then into a group whose core is stopped.
+//!
+//! openraft can install a snapshot into a running core, but may then apply entries that it has
+//! just purged, and panics (openraft issue 2116). Here the core is stopped, machine and log are
+//! set to the snapshot, and a new core starts from them as after a restart of the process. The
+//! order of the steps leaves a state that a start accepts wherever a crash may fall:
+//!
+//! 1. entries that contradict the snapshot are cut off, down to what is applied;
+//! 2. the machine switches to the snapshot, durably and atomically;
+//! 3. the log forgets what lies before the snapshot (a start does the same if it finds the machine
+//!    ahead of the log).
+
+use super::core::GroupCore;
+use crate::machine::{MachineError, SnapshotWriter};
+use crate::raft::{Applied, AppendRequest, Vote, vote_from_wire, vote_to_wire};
+use cluster_proto::v1;
+use futures::{Stream, StreamExt};
+use openraft::raft::AppendEntriesResponse;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The sender must not pause longer than this between two parts.
+const PART_WITHIN: Duration = Duration::from_secs(15);
+
+type Part = Result<v1::SnapshotPart, String>;
+
+impl GroupCore {
+    /// Receives and installs what follows `head`.
+    pub(crate) async fn receive_snapshot(
+        self: &Arc<Self>,
+        head: v1::SnapshotHead,
+        parts: impl Stream<Item = Part> + Send + Unpin,
+    ) -> Result<v1::SnapshotAnswer, String> {
+        let vote = head.vote.as_ref().ok_or("snapshot without a vote")?;
+        let applied = head
+            .applied
+            .as_ref()
+            .and_then(Applied::from_wire)
+            .ok_or("snapshot without a position")?;
+        let last = applied.last.ok_or("snapshot of nothing")?;
+        if let Some(higher) = self.accept_leader(vote_from_wire(vote)).await? {
+            return Ok(answer(Some(higher)));
+        }
+        if self.has(last.index) {
+            return Ok(answer(self.log().vote()));
+        }
+        tracing::info!(group = %self.id(), at = %last, "receiving a snapshot");
+        let writer = self.write_parts(parts).await?;
+
+        let _life = self.life.lock().await;
+        if self.is_stopped() {
+            return Err("group stopped".to_owned());
+        }
+        if self.has(last.index) {
+            return Ok(answer(self.log().vote()));
+        }
+        if let Err(error) = self.install(writer, applied).await {
+            let reason = format!("a snapshot at {last} could not be installed: {error}");
+            self.abort(&reason);
+            return Err(reason);
+        }
+        tracing::info!(group = %self.id(), at = %last, "installed a snapshot");
+        Ok(answer(self.log().vote()))
+    }
+
+    /// Follows the sender if its vote is current; else returns the higher vote.
+    async fn accept_leader(&self, vote: Vote) -> Result<Option<Vote>, String> {
+        let raft = self.raft().ok_or("group is restarting")?;
+        let nothing = AppendRequest {
+            vote,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        match raft.append_entries(nothing).await {
+            Ok(AppendEntriesResponse::HigherVote(higher)) => Ok(Some(higher)),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn has(&self, index: u64) -> bool {
+        self.state().last_applied().is_some_and(|applied| applied.index >= index)
+    }
+
+    async fn write_parts(
+        &self,
+        mut parts: impl Stream<Item = Part> + Send + Unpin,
+    ) -> Result<Box<dyn SnapshotWriter>, String> {
+        use v1::snapshot_part::Part;
+        let machine = Arc::clone(self.state().machine());
+        let mut writer = blocking(move || machine.snapshot_sink()).await?;
+        let mut received = 0_u64;
+        loop {
+            let part = tokio::time::timeout(PART_WITHIN, parts.next())
+                .await
+                .map_err(|_| "the sender of the snapshot fell silent")?
+                .ok_or("the snapshot ended early")??;
+            match part.part {
+                Some(Part::Chunk(chunk)) => {
+                    if crc32c::crc32c(&chunk.data) != chunk.crc32c {
+                        return Err("a chunk of the snapshot was damaged on its way".to_owned());
+                    }
+                    received += 1;
+                    writer = blocking(move || {
+                        writer.write(chunk.data)?;
+                        Ok(writer)
+                    })
+                    .await?;
+                }
+                Some(Part::End(end)) if end.chunks == received => return Ok(writer),
+                Some(Part::End(_)) => return Err("chunks of the snapshot are missing".to_owned()),
+                Some(Part::Head(_)) | None => return Err("malformed snapshot".to_owned()),
+            }
+        }
+    }
+
+    /// The steps of the module's description; `life` is held.
+    async fn install(self: &Arc<Self>, writer: Box<dyn SnapshotWriter>, applied: Applied) -> Result<(), String> {
+        self.stop_core().await?;
+        let log = self.log();
+        let text = |error: std::io::Error| error.to_string();
+        let last = applied.last.ok_or("snapshot of nothing")?;
+        let continues = log.position_at(last.index).await.map_err(text)? == Some(last);
+        if !continues {
+            log.cut_for_snapshot(self.state().applied().last).await.map_err(text)?;
+        }
+        let encoded = applied.encode();
+        blocking(move || writer.finish(encoded)).await?;
+        if !continues {
+            log.purge_for_snapshot(last).await.map_err(text)?;
+        }
+        self.state().installed(applied);
+        self.start_core().await.map_err(|error| error.to_string())
+    }
+}
+
+fn answer(vote: Option<Vote>) -> v1::SnapshotAnswer {
+    v1::SnapshotAnswer {
+        vote: vote.as_ref().map(vote_to_wire),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MachineError> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| "a storage task was interrupted".to_owned())?
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,134 @@
+//! Who belongs to a group, and changing it.
+
+use super::core::GroupCore;
+use crate::error::AdminError;
+use crate::raft::{Membership, Types};
+use crate::types::RaftNode;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{BasicNode, ChangeMembers};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// A new voter may lack this many entries: it gets them faster than they come.
+const CAUGHT_UP: u64 = 1000;
+
+impl GroupCore {
+    pub(super) fn membership(&self) -> Membership {
+        match self.raft() {
+            Some(raft) => {
+                let server = raft.server_metrics();
+                let server = server.borrow_watched();
+                server.membership_config.membership().clone()
+            }
+            None => self.state().applied().membership.membership().clone(),
+        }
+    }
+
+    pub(crate) fn voters(&self) -> Vec<RaftNode> {
+        self.membership().voter_ids().map(RaftNode).collect()
+    }
+
+    /// Voters and learners with the addresses that they had when they were admitted.
+    pub(crate) fn members(&self) -> BTreeMap<RaftNode, String> {
+        let membership = self.membership();
+        membership
+            .nodes()
+            .map(|(member, node)| (RaftNode(*member), node.addr.clone()))
+            .collect()
+    }
+
+    /// Writes the first entry of the group: its members, all of them voters.
+    pub(crate) async fn initialize(&self, members: &BTreeMap<RaftNode, String>) -> Result<(), AdminError> {
+        let raft = self.raft().ok_or(AdminError::Stopped)?;
+        let nodes: BTreeMap<u64, BasicNode> = members
+            .iter()
+            .map(|(member, address)| (member.0, BasicNode::new(address)))
+            .collect();
+        match raft.initialize(nodes).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(AdminError::Refused(error.to_string())),
+        }
+    }
+
+    pub(crate) async fn add_learner(&self, member: RaftNode, address: &str) -> Result<(), AdminError> {
+        if self.members().contains_key(&member) {
+            return Ok(());
+        }
+        let raft = self.raft().ok_or(AdminError::Stopped)?;
+        let added = raft.add_learner(member.0, BasicNode::new(address), false).await;
+        added.map(|_| ()).map_err(admin_error)
+    }
+
+    pub(crate) async fn change_voters(&self, voters: &BTreeSet<RaftNode>) -> Result<(), AdminError> {
+        let raft = self.raft().ok_or(AdminError::Stopped)?;
+        let voters: BTreeSet<u64> = voters.iter().map(|voter| voter.0).collect();
+        let membership = self.membership();
+        if membership.get_joint_config().as_slice() == [voters.clone()] {
+            return Ok(());
+        }
+        let changed = raft.change_membership(voters, false).await;
+        changed.map(|_| ()).map_err(admin_error)
+    }
+
+    /// Makes `member` a voter in place of all other generations of its node: a learner first, a voter
+    /// when it has caught up.
+    pub(crate) async fn admit(&self, member: RaftNode, address: &str, within: Duration) -> Result<(), AdminError> {
+        let until = Instant::now() + within;
+        let steps = async {
+            self.add_learner(member, address).await?;
+            self.wait_matched(member, CAUGHT_UP).await;
+            let mut voters: BTreeSet<RaftNode> = self.voters().into_iter().collect();
+            voters.retain(|voter| voter.node() != member.node());
+            voters.insert(member);
+            self.change_voters(&voters).await?;
+            let former = self.members().into_keys().filter(|other| *other != member && other.node() == member.node());
+            self.remove_learners(former.collect()).await
+        };
+        timeout_at(until, steps).await.map_err(|_| AdminError::Timeout)?
+    }
+
+    /// Removes all generations of `node`.
+    pub(crate) async fn remove(&self, node: u64, within: Duration) -> Result<(), AdminError> {
+        let until = Instant::now() + within;
+        let steps = async {
+            let mut voters: BTreeSet<RaftNode> = self.voters().into_iter().collect();
+            let before = voters.len();
+            voters.retain(|voter| voter.node() != node);
+            if voters.is_empty() {
+                return Err(AdminError::Refused("the last member cannot be removed".to_owned()));
+            }
+            if voters.len() != before {
+                self.change_voters(&voters).await?;
+            }
+            let learners = self.members().into_keys().filter(|member| member.node() == node);
+            self.remove_learners(learners.collect()).await
+        };
+        timeout_at(until, steps).await.map_err(|_| AdminError::Timeout)?
+    }
+
+    async fn remove_learners(&self, learners: BTreeSet<RaftNode>) -> Result<(), AdminError> {
+        if learners.is_empty() {
+            return Ok(());
+        }
+        let raft = self.raft().ok_or(AdminError::Stopped)?;
+        let learners = learners.into_iter().map(|learner| learner.0).collect();
+        let removed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
+        removed.map(|_| ()).map_err(admin_error)
+    }
+}
+
+fn admin_error(error: RaftError<Types, ClientWriteError<Types>>) -> AdminError {
+    match error {
+        RaftError::Fatal(_) => AdminError::Stopped,
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => AdminError::NotLeader {
+            leader: forward.leader_id.map(RaftNode),
+        },
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+        )) => AdminError::InProgress,
+        RaftError::APIError(error) => AdminError::Refused(error.to_string()),
+    }
+}

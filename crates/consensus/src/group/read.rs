@@ -1,0 +1,65 @@
+//! Reads that see everything acknowledged before they began, on any member.
+
+use super::core::GroupCore;
+use crate::error::ReadError;
+use cluster_proto::v1;
+use openraft::ReadPolicy;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Before asking again for a leader.
+const RETRY: Duration = Duration::from_millis(20);
+
+impl GroupCore {
+    /// The read index, if this node leads and a quorum confirms it.
+    pub(crate) async fn leader_read_index(&self) -> Result<u64, ReadError> {
+        let raft = self.raft().ok_or(ReadError::Stopped)?;
+        // Not by lease: a follower may be elected during it when this process is taken for dead.
+        let asked = timeout(self.environment().timing.call, raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+        match asked {
+            Ok(Ok((read, _))) => Ok(read.index()),
+            Ok(Err(_)) | Err(_) => Err(ReadError::NoLeader),
+        }
+    }
+
+    pub(super) async fn read_index(&self, within: Duration) -> Result<u64, ReadError> {
+        let until = Instant::now() + within;
+        loop {
+            if self.is_stopped() {
+                return Err(ReadError::Stopped);
+            }
+            let leader = self.leadership.borrow().leader;
+            let answer = timeout_at(until, async {
+                match leader {
+                    Some(leader) if leader == self.me() => self.leader_read_index().await.ok(),
+                    Some(leader) => {
+                        let request = v1::ReadIndexRequest { group: self.id().0 };
+                        let answer = self.environment().wire.read_index(leader, request).await;
+                        answer.ok().and_then(|answer| answer.index)
+                    }
+                    None => None,
+                }
+            })
+            .await
+            .map_err(|_| ReadError::NoLeader)?;
+            if let Some(index) = answer {
+                return Ok(index);
+            }
+            if Instant::now() + RETRY >= until {
+                return Err(ReadError::NoLeader);
+            }
+            let mut leadership = self.leadership.subscribe();
+            let _ = timeout(RETRY, leadership.changed()).await;
+        }
+    }
+
+    pub(super) async fn wait_applied(&self, index: u64, within: Duration) -> Result<(), ReadError> {
+        let mut progress = self.state().progress();
+        let reached = progress.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index));
+        match timeout(within, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::Stopped),
+            Err(_) => Err(ReadError::NotApplied { index }),
+        }
+    }
+}
