@@ -29,7 +29,7 @@ pub(crate) fn main(args: &CompareArgs) -> anyhow::Result<()> {
     let chosen = choose(&args.scenarios)?;
     let brokers = brokers(args)?;
     let directory = Directory::new(args.data_dir.as_deref())?;
-    let mut comparison = Comparison::new(&chosen);
+    let mut comparison = Comparison::new(&chosen, args.scale);
     for nodes in [Nodes::One, Nodes::Three, Nodes::Own] {
         let group: Vec<_> = chosen
             .iter()

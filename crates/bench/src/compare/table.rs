@@ -39,6 +39,8 @@ impl Figure {
 /// All rows.
 #[derive(Debug, Serialize)]
 pub(super) struct Comparison {
+    /// What the counts in the titles were multiplied by.
+    scale: f64,
     scenarios: Vec<Row>,
 }
 
@@ -97,7 +99,7 @@ impl Spread {
 }
 
 impl Comparison {
-    pub(super) fn new(scenarios: &[&Scenario]) -> Self {
+    pub(super) fn new(scenarios: &[&Scenario], scale: f64) -> Self {
         let row = |scenario: &&Scenario| Row {
             id: scenario.id,
             title: scenario.title,
@@ -105,6 +107,7 @@ impl Comparison {
             problems: Vec::new(),
         };
         Self {
+            scale,
             scenarios: scenarios.iter().map(row).collect(),
         }
     }
@@ -137,6 +140,12 @@ impl Comparison {
 
     /// Prints the table in Markdown.
     pub(super) fn print(&self) {
+        if self.scale.to_bits() != 1_f64.to_bits() {
+            line(&format!(
+                "Counts of queues, connections and messages are × {}.\n",
+                self.scale
+            ));
+        }
         line("| scenario | figure | RabbitMQ | Warren | Warren is better by |");
         line("|---|---|---:|---:|---:|");
         for row in &self.scenarios {
@@ -224,7 +233,7 @@ mod tests {
     #[test]
     fn medians_and_ratios() {
         let scenario = &SCENARIOS[3];
-        let mut comparison = Comparison::new(&[scenario]);
+        let mut comparison = Comparison::new(&[scenario], 1.0);
         for (broker, rate, cost) in [
             ("RabbitMQ", 10.0, 100.0),
             ("Warren", 90.0, 9.0),
