@@ -25,6 +25,9 @@ mod stores;
 mod target;
 mod tls;
 
+// Parts of this crate's interface: whoever uses a node needs no other crate of ours.
+pub use {amqp_codec, broker_model};
+
 pub use broker::{Alarms, Broker};
 pub use config::Config;
 pub use node::{Node, StartError};

@@ -361,7 +361,7 @@ async fn start_consensus(
         })
     };
     let parts = consensus::Parts {
-        log: log.clone(),
+        log: Arc::new(log.clone()),
         machines,
         services: Some(services),
         abort: abort_group,

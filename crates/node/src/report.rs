@@ -57,7 +57,7 @@ fn group_report(group: &Group) -> GroupReport {
         applied: index(status.applied),
         last_log: index(status.last_log),
         checkpoint: index(status.checkpoint),
-        purged: status.purged.unwrap_or(0),
+        purged: index(status.purged),
         voters: status.voters.iter().map(|voter| voter.node()).collect(),
         learners: status.learners.iter().map(|learner| learner.node()).collect(),
     }

@@ -7,7 +7,7 @@ use consensus::{
     CheckpointJob, Committed, GroupId, Machine, MachineError, SnapshotReader, SnapshotWriter,
 };
 use parking_lot::{RwLock, RwLockReadGuard};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use storage::StateStore;
 use tokio::sync::mpsc;
@@ -24,6 +24,8 @@ pub struct CatalogMachine {
     state: Arc<StateStore>,
     restored: Option<Bytes>,
     metrics: Arc<Metrics>,
+    /// Itself, for what outlives a call.
+    me: Weak<Self>,
 }
 
 impl CatalogMachine {
@@ -47,7 +49,15 @@ impl CatalogMachine {
             _ => (Catalog::new(), None),
         };
         let version = AtomicU64::new(catalog.version());
-        Ok(Arc::new(Self { catalog: RwLock::new(catalog), version, events, state, restored, metrics }))
+        Ok(Arc::new_cyclic(|me| Self {
+            catalog: RwLock::new(catalog),
+            version,
+            events,
+            state,
+            restored,
+            metrics,
+            me: Weak::clone(me),
+        }))
     }
 
     /// The catalog, for reading. Hold it briefly: the writer waits.
@@ -120,8 +130,9 @@ impl Machine for CatalogMachine {
         Ok(Box::new(View { applied, chunks: chunks.into_iter() }))
     }
 
-    fn snapshot_sink(self: Arc<Self>) -> Result<Box<dyn SnapshotWriter>, MachineError> {
-        Ok(Box::new(Sink { machine: self, chunks: Vec::new() }))
+    fn snapshot_sink(&self) -> Result<Box<dyn SnapshotWriter>, MachineError> {
+        let machine = self.me.upgrade().ok_or_else(|| MachineError::new("the node is stopping"))?;
+        Ok(Box::new(Sink { machine, chunks: Vec::new() }))
     }
 }
 

@@ -52,7 +52,7 @@ impl DeadMessage {
     #[must_use]
     pub fn is_cycle(&self, queue: &str) -> bool {
         match self.history.iter().position(|entry| entry.queue == queue.as_bytes()) {
-            Some(at) => self.history.iter().take(at + 1).all(|entry| entry.reason != *b"rejected"),
+            Some(at) => self.history.iter().take(at + 1).all(|entry| entry.reason != "rejected"),
             None => false,
         }
     }

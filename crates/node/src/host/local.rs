@@ -142,7 +142,7 @@ impl LocalHost {
             }
             HostInput::Batch { attachment, head, ops } => self.batch(attachment, head, ops),
             HostInput::Message { attachment, message } => self.message(attachment, message),
-            HostInput::Applied { .. } | HostInput::Loaded { .. } => {}
+            HostInput::Applied { .. } | HostInput::Loaded { .. } | HostInput::LoadFailed { .. } => {}
             HostInput::Settings { queue, settings } => {
                 let now_ms = wall_clock_ms();
                 self.dispatcher.settings(now_ms, queue, settings, &self.machine, &mut self.outbox);

@@ -68,6 +68,11 @@ pub enum HostInput {
         /// What was found.
         messages: Vec<(Sequence, StoredMessage)>,
     },
+    /// A read from the state store failed.
+    LoadFailed {
+        /// What was asked for.
+        load: Load,
+    },
     /// Settings of a queue from the catalog; `None`: the queue is gone.
     Settings {
         /// Queue.

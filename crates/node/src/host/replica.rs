@@ -15,7 +15,7 @@ use consensus::{
     CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
 };
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use storage::StateStore;
 use tokio::sync::mpsc;
 
@@ -27,6 +27,8 @@ pub struct ShardReplica {
     inner: Mutex<ReplicaState>,
     /// The host's inbox, told when something was applied while leading.
     inbox: mpsc::UnboundedSender<HostInput>,
+    /// Itself, for what outlives a call.
+    me: Weak<Self>,
 }
 
 /// What the lock guards.
@@ -52,7 +54,7 @@ impl ShardReplica {
         inbox: mpsc::UnboundedSender<HostInput>,
     ) -> Result<Arc<Self>, MachineError> {
         let (machine, restored) = persist::load(&state, shard)?;
-        Ok(Arc::new(Self {
+        Ok(Arc::new_cyclic(|me| Self {
             shard,
             state,
             restored: Mutex::new(restored),
@@ -64,6 +66,7 @@ impl ShardReplica {
                 outcomes: Vec::new(),
             }),
             inbox,
+            me: Weak::clone(me),
         }))
     }
 
@@ -82,6 +85,10 @@ impl ShardReplica {
     /// Locks the state; for a moment.
     pub fn lock(&self) -> MutexGuard<'_, ReplicaState> {
         self.inner.lock()
+    }
+
+    fn me(&self) -> Result<Arc<Self>, MachineError> {
+        self.me.upgrade().ok_or_else(|| MachineError::new("the node is stopping"))
     }
 
     pub(super) fn replace(&self, machine: ShardMachine) {
@@ -125,12 +132,13 @@ impl Machine for ShardReplica {
         Ok(vec![Bytes::new(); entries.len()])
     }
 
-    fn begin_checkpoint(self: Arc<Self>) -> Result<CheckpointJob, MachineError> {
+    fn begin_checkpoint(&self) -> Result<CheckpointJob, MachineError> {
+        let me = self.me()?;
         let delta = self.inner.lock().machine.begin_checkpoint();
         Ok(Box::new(move |applied| {
             let token = delta.token;
-            persist::write(&self.state, self.shard, delta, applied)?;
-            self.inner.lock().machine.end_checkpoint(token);
+            persist::write(&me.state, me.shard, delta, applied)?;
+            me.inner.lock().machine.end_checkpoint(token);
             Ok(())
         }))
     }
@@ -139,7 +147,7 @@ impl Machine for ShardReplica {
         persist::view(&self.state, self.shard)
     }
 
-    fn snapshot_sink(self: Arc<Self>) -> Result<Box<dyn SnapshotWriter>, MachineError> {
-        Ok(Box::new(InstallSink::begin(self)?))
+    fn snapshot_sink(&self) -> Result<Box<dyn SnapshotWriter>, MachineError> {
+        Ok(Box::new(InstallSink::begin(self.me()?)?))
     }
 }

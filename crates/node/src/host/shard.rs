@@ -289,6 +289,11 @@ impl ShardHost {
                     dispatcher.loaded(now_ms, &load, messages, &state.machine, &mut state.outbox);
                 }
             }
+            HostInput::LoadFailed { load } => {
+                if let Some(dispatcher) = &mut self.replica.lock().dispatcher {
+                    dispatcher.load_failed(&load);
+                }
+            }
             HostInput::Settings { queue, settings } => {
                 let mut guard = self.replica.lock();
                 let state = &mut *guard;
@@ -414,7 +419,7 @@ impl ShardHost {
     ) -> Vec<(QueueId, Arc<broker_model::catalog::settings::QueueSettings>)> {
         let catalog = self.context.catalog.read();
         catalog
-            .queues()
+            .all_queues()
             .filter(|record| record.placement == self.placement)
             .map(|record| (record.id, catalog.queue_settings(record)))
             .collect()

@@ -373,7 +373,7 @@ impl Link {
                 self.request(session, request, ToHost::Get { request, queue, no_ack }, deadline);
             }
             Ask::Count { request, queue } => {
-                self.request(session, request, ToHost::Count { request, queue }, deadline);
+                self.request(session, request, ToHost::Count { request, queue, used: true }, deadline);
             }
             Ask::Purge { request, queue } => {
                 self.request(session, request, ToHost::Purge { request, queue }, deadline);

@@ -86,14 +86,16 @@ impl ShardConnector {
         let mine = self.reach.origin.node;
         // Waits for a leader; for this node to be ready, if it is the leader itself.
         let usable = |l: &Leadership| l.leader.is_some_and(|leader| leader.node() != mine.0 || l.ready);
-        let found = match tokio::time::timeout(ATTEMPT, leadership.wait_for(usable)).await {
-            Ok(Ok(found)) => found.leader,
-            Ok(Err(_)) => {
+        let found = tokio::time::timeout(ATTEMPT, async {
+            leadership.wait_for(usable).await.map(|found| found.leader).unwrap_or_default()
+        });
+        let found = match found.await {
+            Ok(None) => {
                 // The group has stopped; the node is about to end.
                 tokio::time::sleep(ATTEMPT).await;
                 None
             }
-            Err(_) => None,
+            found => found.ok().flatten(),
         };
         let node = NodeId(found.ok_or(ConnectError::NoLeader)?.node());
         let result = self.reach.attach(node, self.placement).await;

@@ -1,0 +1,169 @@
+//! Between a shard's state and the state store: checkpoints, restore, reads of stored messages,
+//! views for followers that are too far behind.
+//!
+//! Everything here blocks, except [`load_messages`], which moves the read to a blocking thread.
+
+use super::HostInput;
+use super::replica::ShardReplica;
+use broker_model::dispatch::Load;
+use broker_model::ids::{QueueId, Sequence, ShardId};
+use broker_model::shard::{CheckpointDelta, ShardMachine};
+use broker_model::wire::{StoredMessage, decode_stored_message, encode_stored_message};
+use bytes::{Bytes, BytesMut};
+use consensus::{MachineError, SnapshotReader, SnapshotWriter};
+use std::sync::Arc;
+use storage::{Checkpoint, DeadRange, MessageKey, StateStore, StoredShard};
+use tokio::sync::mpsc;
+use tracing::error;
+
+fn failed(error: impl std::fmt::Display) -> MachineError {
+    MachineError::new(error.to_string())
+}
+
+/// The shard as of its last checkpoint, and the applied state stored with it.
+pub(super) fn load(
+    state: &StateStore,
+    shard: ShardId,
+) -> Result<(ShardMachine, Option<Bytes>), MachineError> {
+    match state.load_shard(shard.0).map_err(failed)? {
+        None => Ok((ShardMachine::new(), None)),
+        Some(stored) => {
+            let applied = stored.applied.clone();
+            Ok((restore(stored)?, Some(applied)))
+        }
+    }
+}
+
+fn restore(stored: StoredShard) -> Result<ShardMachine, MachineError> {
+    let records = stored.queues.into_iter().map(|(queue, record)| (QueueId(queue), record));
+    ShardMachine::restore(records, Some(stored.origins)).map_err(failed)
+}
+
+/// Writes a checkpoint; returns when it is on disk.
+pub(super) fn write(
+    state: &StateStore,
+    shard: ShardId,
+    delta: CheckpointDelta,
+    applied: Bytes,
+) -> Result<(), MachineError> {
+    let mut buffer = BytesMut::new();
+    let puts = delta.puts.iter().map(|(key, message)| {
+        buffer.clear();
+        encode_stored_message(message, &mut buffer);
+        let key = MessageKey { queue: key.queue.0, level: key.level, sequence: key.sequence.0 };
+        (key, buffer.split().freeze())
+    });
+    let checkpoint = Checkpoint {
+        applied,
+        origins: delta.origins,
+        dropped_queues: delta.dropped_queues.iter().map(|queue| queue.0).collect(),
+        queue_records: delta.queue_records.into_iter().map(|(queue, record)| (queue.0, record)).collect(),
+        deletes: delta
+            .deletes
+            .iter()
+            .map(|range| DeadRange {
+                queue: range.queue.0,
+                level: range.level,
+                from: range.from.0,
+                to: range.to.0,
+            })
+            .collect(),
+    };
+    state.write_checkpoint(shard.0, checkpoint, puts).map_err(failed)
+}
+
+/// Reads stored messages in the background and tells the host.
+pub(super) fn load_messages(
+    replica: Arc<ShardReplica>,
+    load: Load,
+    inbox: mpsc::UnboundedSender<HostInput>,
+) {
+    tokio::task::spawn_blocking(move || match read(&replica, &load) {
+        Ok(messages) => {
+            let _ = inbox.send(HostInput::Loaded { load, messages });
+        }
+        Err(error) => {
+            error!(shard = %replica.shard(), queue = load.queue.0, %error, "stored messages cannot be read");
+            let _ = inbox.send(HostInput::LoadFailed { load });
+        }
+    });
+}
+
+fn read(
+    replica: &ShardReplica,
+    load: &Load,
+) -> Result<Vec<(Sequence, StoredMessage)>, MachineError> {
+    let found = replica
+        .state_store()
+        .read_messages(
+            replica.shard().0,
+            load.queue.0,
+            load.level,
+            load.from.0..=load.to.0,
+            load.max_count,
+            load.max_bytes,
+        )
+        .map_err(failed)?;
+    found
+        .into_iter()
+        .map(|(sequence, bytes)| {
+            let message = decode_stored_message(&bytes).map_err(failed)?;
+            Ok((Sequence(sequence), message))
+        })
+        .collect()
+}
+
+/// A view of the last checkpoint.
+pub(super) fn view(
+    state: &StateStore,
+    shard: ShardId,
+) -> Result<Box<dyn SnapshotReader>, MachineError> {
+    let view = state
+        .view(shard.0)
+        .map_err(failed)?
+        .ok_or_else(|| MachineError::new("there is no checkpoint of this shard yet"))?;
+    Ok(Box::new(View(view)))
+}
+
+struct View(storage::ShardView);
+
+impl SnapshotReader for View {
+    fn applied(&self) -> Bytes {
+        self.0.applied()
+    }
+
+    fn next_chunk(&mut self) -> Result<Option<Bytes>, MachineError> {
+        self.0.next_chunk().map_err(failed)
+    }
+}
+
+/// Receives a view of another replica's checkpoint.
+pub(super) struct InstallSink {
+    replica: Arc<ShardReplica>,
+    install: storage::ShardInstall,
+}
+
+impl InstallSink {
+    pub(super) fn begin(replica: Arc<ShardReplica>) -> Result<Self, MachineError> {
+        let install = replica.state_store().install(replica.shard().0).map_err(failed)?;
+        Ok(Self { replica, install })
+    }
+}
+
+impl SnapshotWriter for InstallSink {
+    fn write(&mut self, chunk: Bytes) -> Result<(), MachineError> {
+        self.install.put(&chunk).map_err(failed)
+    }
+
+    fn finish(self: Box<Self>, applied: Bytes) -> Result<(), MachineError> {
+        let Self { replica, install } = *self;
+        install.finish(applied).map_err(failed)?;
+        let stored = replica
+            .state_store()
+            .load_shard(replica.shard().0)
+            .map_err(failed)?
+            .ok_or_else(|| MachineError::new("the installed checkpoint is not there"))?;
+        replica.replace(restore(stored)?);
+        Ok(())
+    }
+}
