@@ -98,6 +98,12 @@ pub trait RouteProperties {
     fn timestamp(&self) -> Option<u64> {
         None
     }
+
+    /// A random number for this message instead of [`RouteInput::random`]: for callers that want
+    /// to know whether the route depends on it.
+    fn random(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A message without properties.
@@ -241,7 +247,9 @@ impl Matcher {
             Self::ConsistentHash(on, list) => {
                 list.by_weight(on.hash(input.routing_key, input.properties), out);
             }
-            Self::Random(list) => list.at(input.random, out),
+            Self::Random(list) => {
+                list.at(input.properties.random().unwrap_or(input.random), out);
+            }
             Self::ModulusHash(list) => list.at(stable_hash(input.routing_key.as_bytes()), out),
         }
     }
