@@ -78,6 +78,8 @@ pub struct Connection {
     pub(crate) deaf: bool,
     /// Bytes received.
     received: u64,
+    /// Bytes written.
+    written: u64,
     /// Bytes of unfinished bodies.
     pub(crate) assembling: usize,
 }
@@ -102,6 +104,7 @@ impl Connection {
             frames: None,
             deaf: false,
             received: 0,
+            written: 0,
             assembling: 0,
         }
     }
@@ -118,6 +121,12 @@ impl Connection {
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
         self.received
+    }
+
+    /// Bytes that have been written so far.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.written
     }
 
     /// What comes next, from `input` or by itself; `None` until more arrives or the driver has
@@ -410,6 +419,7 @@ impl Connection {
     /// The first `count` bytes of the output have been written.
     pub fn output_written(&mut self, count: usize) {
         if count > 0 {
+            self.written += count as u64;
             self.heartbeat.note_written();
             self.output.advance(count);
         }
@@ -452,6 +462,10 @@ impl Connection {
             self.output = Segments::new();
             self.end(EndReason::HeartbeatTimeout);
         } else if due.send {
+            if self.output.is_empty() {
+                // Nobody has written for a while: idle connections keep no buffers.
+                self.output = Segments::new();
+            }
             self.write_heartbeat();
         }
     }

@@ -1,0 +1,151 @@
+//! Bindings: of queues and of exchanges, made and removed.
+
+use super::catalog_calls::{catalog_error, look, usable_queue, write};
+use super::channel::ChannelKey;
+use super::session::Session;
+use amqp_codec::{FieldTable, Method, ShortStr};
+use amqp_connection::ProtocolError;
+use broker_model::catalog::{
+    BindingSpec, Catalog, CatalogCommand, CatalogError, Destination, Permission, strip_line_ends,
+};
+use std::sync::Arc;
+
+/// The arguments of the four methods.
+pub(super) struct Bind {
+    /// The method.
+    pub(super) method: (u16, u16),
+    pub(super) source: ShortStr,
+    pub(super) destination: ShortStr,
+    pub(super) routing_key: ShortStr,
+    pub(super) no_wait: bool,
+    pub(super) arguments: FieldTable,
+}
+
+impl Session {
+    /// `queue.bind` and `queue.unbind`.
+    pub(super) fn bind_queue(
+        &mut self,
+        key: ChannelKey,
+        bind: Bind,
+        make: bool,
+    ) -> Result<(), ProtocolError> {
+        let queue = self.queue_name(key, &bind.destination)?;
+        // Both empty: the queue that was declared last, by its own name.
+        let by_name = bind.destination.is_empty() && bind.routing_key.is_empty();
+        let routing_key: Arc<str> = if by_name {
+            Arc::clone(&queue)
+        } else {
+            bind.routing_key.as_str().into()
+        };
+        self.check_permission(Permission::Write, &self.queue_resource(&queue))?;
+        let reply = if make {
+            Method::QueueBindOk {}
+        } else {
+            Method::QueueUnbindOk {}
+        };
+        self.change_binding(
+            key,
+            bind,
+            Destination::Queue(queue),
+            routing_key,
+            make,
+            reply,
+        )
+    }
+
+    /// `exchange.bind` and `exchange.unbind`.
+    pub(super) fn bind_exchange(
+        &mut self,
+        key: ChannelKey,
+        bind: Bind,
+        make: bool,
+    ) -> Result<(), ProtocolError> {
+        let destination: Arc<str> = strip_line_ends(&bind.destination).into();
+        self.check_permission(Permission::Write, &self.exchange_resource(&destination))?;
+        let routing_key = bind.routing_key.as_str().into();
+        let reply = if make {
+            Method::ExchangeBindOk {}
+        } else {
+            Method::ExchangeUnbindOk {}
+        };
+        self.change_binding(
+            key,
+            bind,
+            Destination::Exchange(destination),
+            routing_key,
+            make,
+            reply,
+        )
+    }
+
+    fn change_binding(
+        &mut self,
+        key: ChannelKey,
+        bind: Bind,
+        destination: Destination,
+        routing_key: Arc<str>,
+        make: bool,
+        reply: Method,
+    ) -> Result<(), ProtocolError> {
+        let source: Arc<str> = strip_line_ends(&bind.source).into();
+        self.check_permission(Permission::Read, &self.exchange_resource(&source))?;
+        let exchange = self
+            .broker
+            .catalog()
+            .exchange(&self.vhost, &source)
+            .cloned();
+        if let Some(exchange) = exchange {
+            self.check_topic(&exchange, &routing_key)?;
+        }
+        let spec = BindingSpec {
+            vhost: Arc::clone(&self.vhost),
+            source,
+            destination,
+            routing_key,
+            arguments: bind.arguments.detached(),
+        };
+        let (broker, connection) = (Arc::clone(&self.broker), self.id);
+        let change = async move {
+            if let Destination::Queue(queue) = &spec.destination {
+                check_owner(
+                    usable_queue(&broker, &spec.vhost, queue, connection)
+                        .await
+                        .map(drop),
+                    make,
+                )?;
+            }
+            let check = |catalog: &Catalog| {
+                if make {
+                    catalog.check_bind(&spec)
+                } else {
+                    catalog.check_unbind(&spec)
+                }
+            };
+            let mut exists = look(&broker, check).await;
+            if !make && matches!(exists, Ok(false)) && broker.catalog_sync().await {
+                exists = check(&broker.catalog());
+            }
+            match exists {
+                Ok(exists) if exists == make => Ok(()),
+                Ok(true) => write(&broker, CatalogCommand::Unbind(spec)).await.map(drop),
+                Ok(false) => write(&broker, CatalogCommand::Bind(spec)).await.map(drop),
+                Err(CatalogError::NotFound(_)) if !make => Ok(()),
+                Err(error) => Err(catalog_error(&error)),
+            }
+        };
+        let no_wait = bind.no_wait;
+        self.later(key, bind.method, change, move |session, key, ()| {
+            session.reply(key, no_wait, &reply);
+            Ok(())
+        });
+        Ok(())
+    }
+}
+
+/// A binding of a queue that is missing does not exist either: removing it succeeds.
+fn check_owner(access: Result<(), ProtocolError>, make: bool) -> Result<(), ProtocolError> {
+    match access {
+        Err(error) if !make && error.code == amqp_codec::ReplyCode::NOT_FOUND => Ok(()),
+        access => access,
+    }
+}

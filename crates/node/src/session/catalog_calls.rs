@@ -1,0 +1,144 @@
+//! What sessions ask of the catalog: look-ups that are sure, writes, permissions.
+
+use super::channel::ChannelKey;
+use super::session::{Session, internal};
+use crate::broker::Broker;
+use crate::catalog::writer::WriteError;
+use amqp_codec::{ReplyCode, ShortStr};
+use amqp_connection::ProtocolError;
+use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::{
+    Catalog, CatalogAnswer, CatalogCommand, CatalogError, ExchangeRecord, Permission, Resource,
+    TopicVariables,
+};
+use broker_model::ids::ConnectionId;
+use std::sync::Arc;
+
+/// A refusal of the catalog, as the client is told.
+pub(super) fn catalog_error(error: &CatalogError) -> ProtocolError {
+    ProtocolError::new(error.reply_code(), error.to_string())
+}
+
+fn write_error(error: &WriteError) -> ProtocolError {
+    match error {
+        WriteError::Refused(error) => catalog_error(error),
+        WriteError::Timeout => internal(&error.to_string()),
+        WriteError::Stopping => ProtocolError::new(
+            ReplyCode::CONNECTION_FORCED,
+            "broker forced connection closure with reason 'shutdown'",
+        ),
+    }
+}
+
+/// Looks at the catalog. What it refuses is looked at again when the catalog here is up to date with
+/// all nodes: what was declared elsewhere a moment ago counts.
+pub(super) async fn look<T>(
+    broker: &Broker,
+    look: impl Fn(&Catalog) -> Result<T, CatalogError>,
+) -> Result<T, CatalogError> {
+    let first = look(&broker.catalog());
+    match first {
+        Err(_) if broker.catalog_sync().await => look(&broker.catalog()),
+        first => first,
+    }
+}
+
+/// The queue, if this connection may use it.
+pub(super) async fn usable_queue(
+    broker: &Broker,
+    vhost: &str,
+    name: &str,
+    connection: ConnectionId,
+) -> Result<Arc<QueueRecord>, ProtocolError> {
+    look(broker, |catalog| {
+        catalog
+            .check_queue_access(vhost, name, Some(connection))
+            .cloned()
+    })
+    .await
+    .map_err(|error| catalog_error(&error))
+}
+
+/// Changes the catalog.
+pub(super) async fn write(
+    broker: &Broker,
+    command: CatalogCommand,
+) -> Result<CatalogAnswer, ProtocolError> {
+    broker
+        .catalog_write(command)
+        .await
+        .map_err(|error| write_error(&error))
+}
+
+/// Whether the connection that has a queue to itself is known to be over, so that the queue will be
+/// deleted any moment.
+pub(super) fn is_over(broker: &Broker, owner: ConnectionId) -> bool {
+    if owner.origin == broker.origin() {
+        let open = broker
+            .registry()
+            .matching(|entry| entry.session.0 == owner.serial);
+        return open.is_empty();
+    }
+    broker.catalog().latest_start(owner.origin.node) > owner.origin.incarnation
+}
+
+impl Session {
+    /// The queue that a method names; empty is the one that the channel declared last.
+    pub(super) fn queue_name(
+        &mut self,
+        key: ChannelKey,
+        name: &ShortStr,
+    ) -> Result<Arc<str>, ProtocolError> {
+        if !name.is_empty() {
+            return Ok(broker_model::catalog::strip_line_ends(name).into());
+        }
+        self.channel(key)
+            .and_then(|channel| channel.last_queue.clone())
+            .ok_or_else(|| ProtocolError::new(ReplyCode::NOT_FOUND, "no previously declared queue"))
+    }
+
+    /// Whether the user may do something with a queue or exchange.
+    pub(super) fn check_permission(
+        &self,
+        permission: Permission,
+        resource: &Resource,
+    ) -> Result<(), ProtocolError> {
+        self.broker
+            .catalog()
+            .check_permission(
+                &self.user,
+                &self.vhost,
+                permission,
+                resource.kind,
+                &resource.name,
+            )
+            .map_err(|error| catalog_error(&error))
+    }
+
+    /// Whether the user may bind to an exchange by this key.
+    pub(super) fn check_topic(
+        &self,
+        exchange: &ExchangeRecord,
+        key: &str,
+    ) -> Result<(), ProtocolError> {
+        let variables = TopicVariables {
+            username: &self.user,
+            vhost: &self.vhost,
+            client_id: "",
+        };
+        self.broker
+            .catalog()
+            .check_topic_permission(variables, Permission::Read, exchange, key)
+            .map_err(|error| catalog_error(&error))
+    }
+
+    /// A queue of this vhost, for texts and permissions.
+    pub(super) fn queue_resource(&self, name: &str) -> Resource {
+        Resource::queue(&self.vhost, name)
+    }
+
+    /// An exchange of this vhost, for texts and permissions.
+    pub(super) fn exchange_resource(&self, name: &str) -> Resource {
+        Resource::exchange(&self.vhost, name)
+    }
+}

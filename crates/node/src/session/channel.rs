@@ -1,0 +1,127 @@
+//! A channel: its mode, its books, what waits on it.
+
+use super::credit::Window;
+use super::reply_to::ReplyConsumer;
+use super::route::RouteCache;
+use super::tx::Tx;
+use crate::registry::ChannelEntry;
+use amqp_codec::{Method, ShortStr};
+use amqp_connection::{ConfirmLedger, DeliveryLedger, Publish};
+use broker_model::ids::{ConsumerId, Placement, QueueId, Sequence};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// A channel for as long as it is open: numbers are used again, keys are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ChannelKey {
+    pub(super) number: u16,
+    pub(super) opening: u64,
+}
+
+/// What the client sent on a channel.
+#[derive(Debug)]
+pub(super) enum Input {
+    Method(Method),
+    Publish(Publish),
+    /// `channel.close`.
+    Close,
+}
+
+impl Input {
+    /// Memory it takes while it waits.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Publish(publish) => publish.body.len() + publish.properties.len() + 256,
+            Self::Method(_) | Self::Close => 256,
+        }
+    }
+}
+
+/// What publishing on a channel leads to.
+#[derive(Debug)]
+pub(super) enum Mode {
+    /// No answers.
+    Plain,
+    /// Publisher confirms.
+    Confirm,
+    /// Everything waits for `tx.commit`.
+    Tx(Box<Tx>),
+}
+
+/// A delivery that awaits its acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unacked {
+    /// Consumer; 0 for a get.
+    pub(super) consumer: ConsumerId,
+    pub(super) queue: QueueId,
+    pub(super) placement: Placement,
+    pub(super) sequence: Sequence,
+    /// Seconds since the session began.
+    pub(super) delivered_s: u32,
+}
+
+/// An open channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) key: ChannelKey,
+    /// A method waits for something: later input waits for it.
+    pub(super) busy: bool,
+    pub(super) backlog: VecDeque<Input>,
+    pub(super) mode: Mode,
+    /// Publishes that are not answered (in confirm and transaction mode).
+    pub(super) confirms: ConfirmLedger,
+    pub(super) unacked: DeliveryLedger<Unacked>,
+    /// Consumers by tag.
+    pub(super) consumers: BTreeMap<ShortStr, ConsumerId>,
+    /// Prefetch of consumers to come; 0 is none.
+    pub(super) prefetch: u32,
+    /// The window that all consumers share.
+    pub(super) window: Window,
+    /// What an empty queue name stands for.
+    pub(super) last_queue: Option<Arc<str>>,
+    pub(super) routes: RouteCache,
+    pub(super) reply_consumer: Option<ReplyConsumer>,
+    pub(super) entry: Arc<ChannelEntry>,
+    /// To be looked at when the turn ends.
+    pub(super) touched: bool,
+}
+
+impl Channel {
+    pub(super) fn new(key: ChannelKey) -> Self {
+        Self {
+            key,
+            busy: false,
+            backlog: VecDeque::new(),
+            mode: Mode::Plain,
+            confirms: ConfirmLedger::new(),
+            unacked: DeliveryLedger::new(),
+            consumers: BTreeMap::new(),
+            prefetch: 0,
+            window: Window::default(),
+            last_queue: None,
+            routes: RouteCache::default(),
+            reply_consumer: None,
+            entry: Arc::new(ChannelEntry {
+                number: key.number,
+                ..ChannelEntry::default()
+            }),
+            touched: false,
+        }
+    }
+
+    /// Brings the operator's view up to date.
+    pub(super) fn show(&self) {
+        self.entry.consumers.set(self.consumers.len() as i64);
+        self.entry.prefetch.set(i64::from(self.window.limit));
+        self.entry.unacked.set(self.unacked.outstanding() as i64);
+        self.entry
+            .unconfirmed
+            .set(self.confirms.unconfirmed() as i64);
+        self.entry
+            .confirms
+            .set(i64::from(matches!(self.mode, Mode::Confirm)));
+        self.entry
+            .transactional
+            .set(i64::from(matches!(self.mode, Mode::Tx(_))));
+    }
+}

@@ -1,0 +1,268 @@
+//! Channels and connections begin and end; what they held goes back.
+
+use super::channel::{Channel, ChannelKey, Mode};
+use super::consume::Leaving;
+use super::outbox::Settlement;
+use super::session::Session;
+use crate::catalog::writer::WriteError;
+use crate::config::Config;
+use crate::hub::api::{Ask, Held};
+use amqp_codec::ReplyCode;
+use amqp_connection::ProtocolError;
+use broker_model::catalog::CatalogCommand;
+use broker_model::ids::{ConsumerId, Placement, QueueId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, warn};
+
+/// Pause before the exclusive queues of a lost connection are tried to be deleted again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often that is tried.
+const RETRIES: u32 = 120;
+
+impl Session {
+    pub(super) fn channel_opened(&mut self, number: u16) {
+        if let Err(error) = self.check_channel_limits() {
+            self.connection_error(&error);
+            return;
+        }
+        let key = ChannelKey {
+            number,
+            opening: self.next_number(),
+        };
+        let channel = Channel::new(key);
+        if let Some(entry) = &self.entry {
+            entry
+                .channels
+                .lock()
+                .insert(number, Arc::clone(&channel.entry));
+        }
+        self.channels.insert(number, channel);
+        self.broker.metrics().channels.add(1);
+        self.broker.metrics().counts.channels_opened.add(1);
+    }
+
+    fn check_channel_limits(&self) -> Result<(), ProtocolError> {
+        let refuse = |of: String, limit: u64| {
+            let text = format!(
+                "number of channels opened {of} has reached the maximum allowed limit of ({limit})"
+            );
+            Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text).of(20, 10))
+        };
+        if let Some(limit) = self.broker.config().limits.channels
+            && self.broker.metrics().channels.value() >= i64::from(limit)
+        {
+            let node = Config::node_name(self.broker.origin().node);
+            return refuse(format!("on node '{node}'"), u64::from(limit));
+        }
+        let of_user = self
+            .broker
+            .catalog()
+            .user(&self.user)
+            .and_then(|user| user.limits.max_channels);
+        if let Some(limit) = of_user {
+            let connections = self.broker.registry().connections();
+            let used: usize = connections
+                .iter()
+                .filter(|entry| entry.user == self.user)
+                .map(|entry| entry.channels.lock().len())
+                .sum();
+            if used as u64 >= limit {
+                return refuse(format!("for user '{}'", self.user), limit);
+            }
+        }
+        Ok(())
+    }
+
+    /// The client closes a channel: it is answered when what the channel held is back in its queues
+    /// and its consumers are gone, so that whoever comes next finds it so.
+    pub(super) fn close_channel(&mut self, key: ChannelKey) {
+        let barrier = self.barrier(move |session| session.conn.channel_closed(key.number));
+        self.give_back(key.number, Some(barrier));
+        self.step(barrier);
+    }
+
+    /// A channel is gone because of an error, or with its connection.
+    pub(super) fn drop_channel(&mut self, number: u16) {
+        self.give_back(number, None);
+    }
+
+    /// All channels are gone.
+    pub(super) fn drop_channels(&mut self) {
+        let all: Vec<u16> = self.channels.keys().copied().collect();
+        for number in all {
+            self.give_back(number, None);
+        }
+    }
+
+    /// The client closes the connection and all channels are done: it is answered when everything is
+    /// given back and its exclusive queues are deleted.
+    pub(super) fn close_connection(&mut self) {
+        let barrier = self.barrier(|session| session.conn.finish_close());
+        let all: Vec<u16> = self.channels.keys().copied().collect();
+        for number in all {
+            self.give_back(number, Some(barrier));
+        }
+        if self.has_exclusive {
+            self.has_exclusive = false;
+            self.await_step(barrier);
+            let (broker, connection) = (Arc::clone(&self.broker), self.id);
+            let delete = async move {
+                broker
+                    .catalog_write(CatalogCommand::DeleteQueuesOf { connection })
+                    .await
+            };
+            self.run(delete, move |session, result| {
+                if let Err(error) = result {
+                    // Tried again when the session ends.
+                    debug!(%error, "exclusive queues not deleted yet");
+                    session.has_exclusive = true;
+                }
+                session.step(barrier);
+            });
+        }
+        self.step(barrier);
+    }
+
+    /// Takes a channel out, ends its consumers and returns what it held.
+    fn give_back(&mut self, number: u16, barrier: Option<u64>) {
+        let Some(mut channel) = self.channels.remove(&number) else {
+            return;
+        };
+        self.forget_backlog(&channel);
+        for consumer in channel.consumers.values() {
+            self.leave(*consumer, barrier);
+        }
+        let mut places: Vec<Placement> = Vec::new();
+        let settlement = Settlement::Returned { counted: true };
+        let mut held: Vec<_> = channel
+            .unacked
+            .take_all()
+            .into_iter()
+            .map(|(_, delivery)| delivery)
+            .collect();
+        if let Mode::Tx(tx) = channel.mode {
+            held.extend(tx.into_held());
+        }
+        for delivery in held {
+            if self.gone_queues.contains(&delivery.queue) {
+                continue;
+            }
+            self.outbox.settle(settlement, &delivery);
+            if !places.contains(&delivery.placement) {
+                places.push(delivery.placement);
+            }
+        }
+        for placement in places {
+            if let Some(barrier) = barrier
+                && self.outbox.await_answer(placement, barrier)
+            {
+                self.await_step(barrier);
+            }
+        }
+        if let Some(entry) = &self.entry {
+            entry.channels.lock().remove(&number);
+        }
+        self.broker.metrics().channels.add(-1);
+        self.broker.metrics().counts.channels_closed.add(1);
+    }
+
+    /// Ends a consumer that the client no longer asks for.
+    pub(super) fn leave(&mut self, id: ConsumerId, barrier: Option<u64>) {
+        let Some(consumer) = self.consumers.remove(&id) else {
+            return;
+        };
+        self.broker.metrics().consumers.add(-1);
+        if let Some(barrier) = barrier {
+            self.await_step(barrier);
+        }
+        let (queue, placement) = (consumer.queue, consumer.placement);
+        self.leaving.insert(id, Leaving { placement, barrier });
+        // Acknowledgements before it count for who comes next.
+        self.flush_place(placement);
+        self.handle.ask(
+            placement,
+            Ask::Cancel {
+                consumer: id,
+                queue,
+            },
+        );
+    }
+
+    /// Deletes the exclusive queues of a connection that ended without a close.
+    pub(super) fn delete_exclusive_queues_later(&mut self) {
+        if !std::mem::take(&mut self.has_exclusive) {
+            return;
+        }
+        let (broker, connection) = (Arc::clone(&self.broker), self.id);
+        tokio::spawn(async move {
+            for _ in 0..RETRIES {
+                match broker
+                    .catalog_write(CatalogCommand::DeleteQueuesOf { connection })
+                    .await
+                {
+                    Ok(_) => return,
+                    Err(WriteError::Stopping) => return,
+                    Err(error) => debug!(%error, "exclusive queues not deleted yet"),
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+            warn!(
+                connection = connection.serial,
+                "exclusive queues of a closed connection not deleted"
+            );
+        });
+    }
+
+    /// Messages of a place that this session holds: a new leader must not hand them out.
+    pub(super) fn held(&mut self, placement: Placement) -> Vec<Held> {
+        self.flush_place(placement);
+        let mut by_holder: BTreeMap<(ConsumerId, QueueId), Vec<_>> = BTreeMap::new();
+        for channel in self.channels.values() {
+            let in_tx = match &channel.mode {
+                Mode::Tx(tx) => Some(tx.held()),
+                Mode::Plain | Mode::Confirm => None,
+            };
+            let open = channel.unacked.iter().map(|(_, delivery)| delivery);
+            for delivery in open
+                .chain(in_tx.into_iter().flatten())
+                .filter(|d| d.placement == placement)
+            {
+                by_holder
+                    .entry((delivery.consumer, delivery.queue))
+                    .or_default()
+                    .push(delivery.sequence);
+            }
+        }
+        let mut held: Vec<Held> = by_holder
+            .into_iter()
+            .map(|((consumer, queue), sequences)| Held {
+                consumer,
+                queue,
+                sequences: super::outbox::ranges(sequences),
+            })
+            .collect();
+        self.outbox.held(placement, &mut held);
+        held
+    }
+
+    /// A local queue lives elsewhere now, empty, because its host died.
+    pub(super) fn queue_moved(&mut self, old: QueueId, new: QueueId, placement: Placement) {
+        self.gone_queues.insert(old);
+        let mut moved = Vec::new();
+        for (id, consumer) in &mut self.consumers {
+            if consumer.queue == old {
+                consumer.queue = new;
+                consumer.placement = placement;
+                moved.push(*id);
+            }
+        }
+        debug!(
+            ?old,
+            ?new,
+            consumers = moved.len(),
+            "consumers of a local queue moved"
+        );
+    }
+}

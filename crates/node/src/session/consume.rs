@@ -1,0 +1,331 @@
+//! Consumers: beginning, ending, being ended.
+
+use super::catalog_calls::{catalog_error, usable_queue};
+use super::channel::ChannelKey;
+use super::names;
+use super::session::Session;
+use crate::hub::api::Ask;
+use amqp_codec::{FieldTable, Method, ReplyCode, ShortStr};
+use amqp_connection::ProtocolError;
+use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::{CatalogError, Permission, Resource};
+use broker_model::ids::{ConsumerId, Placement, QueueId};
+use broker_model::protocol::{ConsumerSpec, Refused};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `basic.consume`.
+pub(super) const CONSUME: (u16, u16) = (60, 20);
+/// `basic.cancel`.
+const CANCEL: (u16, u16) = (60, 30);
+
+/// A consumer of this session.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) channel: ChannelKey,
+    pub(super) tag: ShortStr,
+    pub(super) queue: QueueId,
+    pub(super) queue_name: Arc<str>,
+    pub(super) placement: Placement,
+    pub(super) no_ack: bool,
+    /// Most deliveries that may be unacknowledged; 0 is none.
+    pub(super) prefetch: u32,
+    /// Deliveries not acknowledged.
+    pub(super) unacked: u32,
+    /// Credit at the queue's leader.
+    pub(super) granted: u32,
+    /// Credit has been called back; what is left is on its way.
+    pub(super) revoking: bool,
+    /// A message waits for it, but it has no credit.
+    pub(super) hungry: bool,
+    /// Recent size of a message.
+    pub(super) mean_bytes: u32,
+    /// Deliveries must be acknowledged within this time.
+    pub(super) timeout: Option<Duration>,
+    /// The leader has not answered yet; the client wants no answer.
+    pub(super) starting: Option<Starting>,
+    /// The client has cancelled it and waits for the answer.
+    pub(super) cancelling: bool,
+}
+
+/// A consume on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Starting {
+    pub(super) no_wait: bool,
+}
+
+/// A consumer that ends: deliveries that cross its end go back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    pub(super) placement: Placement,
+    pub(super) barrier: Option<u64>,
+}
+
+/// The arguments of `basic.consume`.
+#[derive(Debug)]
+pub(super) struct Consume {
+    pub(super) queue: ShortStr,
+    pub(super) tag: ShortStr,
+    pub(super) no_ack: bool,
+    pub(super) exclusive: bool,
+    pub(super) no_wait: bool,
+    pub(super) arguments: FieldTable,
+}
+
+impl Session {
+    /// `basic.consume`.
+    pub(super) fn consume(
+        &mut self,
+        key: ChannelKey,
+        mut consume: Consume,
+    ) -> Result<(), ProtocolError> {
+        let max = self.broker.config().limits.consumers_per_channel;
+        let Some(channel) = self.channel(key) else {
+            return Ok(());
+        };
+        if let Some(max) = max
+            && channel.consumers.len() >= max as usize
+        {
+            let text = format!("reached maximum ({max}) of consumers per channel");
+            return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text));
+        }
+        if consume.tag.is_empty() {
+            consume.tag = ShortStr::truncated(&names::consumer_tag());
+        } else if channel.consumers.contains_key(&consume.tag) {
+            let text = format!("attempt to reuse consumer tag '{}'", consume.tag);
+            return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text));
+        } else {
+            consume.tag = consume.tag.detached();
+        }
+        if consume.queue == super::reply_to::PSEUDO_QUEUE {
+            return self.consume_replies(key, consume);
+        }
+        let name = self.queue_name(key, &consume.queue)?;
+        self.check_permission(Permission::Read, &Resource::queue(&self.vhost, &name))?;
+        let (broker, vhost, connection) =
+            (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
+        let find = async move { usable_queue(&broker, &vhost, &name, connection).await };
+        self.later(key, CONSUME, find, move |session, key, record| {
+            session.start_consumer(key, &record, consume)
+        });
+        Ok(())
+    }
+
+    /// Attaches a consumer to a queue that was found.
+    pub(super) fn start_consumer(
+        &mut self,
+        key: ChannelKey,
+        record: &QueueRecord,
+        consume: Consume,
+    ) -> Result<(), ProtocolError> {
+        let priority = consumer_priority(record, &consume.arguments)?;
+        let named = consume
+            .arguments
+            .get("x-consumer-timeout")
+            .and_then(|value| value.as_integer());
+        let queue_timeout = record
+            .settings()
+            .consumer_timeout_ms
+            .map(Duration::from_millis);
+        let timeout = named
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map(Duration::from_millis)
+            .or(queue_timeout)
+            .or(self.broker.config().timing.consumer_timeout);
+        let id = self.handle.hub().next_consumer();
+        let connection = self.id.serial;
+        let Some(channel) = self.channel(key) else {
+            return Ok(());
+        };
+        let prefetch = if consume.no_ack { 0 } else { channel.prefetch };
+        let spec = ConsumerSpec {
+            tag: consume.tag.bytes().clone(),
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority,
+            prefetch,
+            connection,
+            channel: key.number,
+        };
+        channel.consumers.insert(consume.tag.clone(), id);
+        self.consumers.insert(
+            id,
+            Consumer {
+                channel: key,
+                tag: consume.tag,
+                queue: record.id,
+                queue_name: Arc::clone(&record.name),
+                placement: record.placement,
+                no_ack: consume.no_ack,
+                prefetch,
+                unacked: 0,
+                granted: 0,
+                revoking: false,
+                hungry: false,
+                mean_bytes: super::credit::MEAN_BYTES_FIRST,
+                timeout,
+                starting: Some(Starting {
+                    no_wait: consume.no_wait,
+                }),
+                cancelling: false,
+            },
+        );
+        self.broker.metrics().consumers.add(1);
+        let credit = self.first_credit(id);
+        self.flush_place(record.placement);
+        self.handle.ask(
+            record.placement,
+            Ask::Consume {
+                consumer: id,
+                queue: record.id,
+                spec,
+                credit,
+            },
+        );
+        self.hold_channel(key);
+        Ok(())
+    }
+
+    pub(super) fn consume_ok(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let Some(Starting { no_wait }) = consumer.starting.take() else {
+            return;
+        };
+        let (key, consumer_tag) = (consumer.channel, consumer.tag.clone());
+        self.touch(key);
+        self.resume_channel(key, CONSUME, |session| {
+            session.reply(key, no_wait, &Method::BasicConsumeOk { consumer_tag });
+            Ok(())
+        });
+    }
+
+    pub(super) fn consume_refused(&mut self, id: ConsumerId, why: Option<Refused>) {
+        if let Some(Leaving { barrier, .. }) = self.leaving.remove(&id) {
+            if let Some(barrier) = barrier {
+                self.step(barrier);
+            }
+            return;
+        }
+        let Some(consumer) = self.consumers.get(&id) else {
+            return;
+        };
+        if consumer.starting.is_none() {
+            self.cancelled(id, true);
+            return;
+        }
+        let (key, name) = (consumer.channel, Arc::clone(&consumer.queue_name));
+        self.forget_consumer(id);
+        let resource = Resource::queue(&self.vhost, &name);
+        self.resume_channel(key, CONSUME, |_| {
+            Err(match why {
+                Some(Refused::ExclusiveUse) => catalog_error(&CatalogError::ExclusiveUse(resource)),
+                Some(Refused::NoQueue | Refused::InUse | Refused::NotEmpty) => {
+                    catalog_error(&CatalogError::NotFound(resource))
+                }
+                None => unavailable(&resource),
+            })
+        });
+    }
+
+    /// `basic.cancel`.
+    pub(super) fn cancel(&mut self, key: ChannelKey, consumer_tag: ShortStr, no_wait: bool) {
+        let id = self
+            .channel(key)
+            .and_then(|channel| channel.consumers.get(&consumer_tag).copied());
+        let Some((id, consumer)) =
+            id.and_then(|id| self.consumers.get_mut(&id).map(|consumer| (id, consumer)))
+        else {
+            self.reply(key, no_wait, &Method::BasicCancelOk { consumer_tag });
+            return;
+        };
+        let (queue, placement) = (consumer.queue, consumer.placement);
+        consumer.cancelling = true;
+        consumer.starting = Some(Starting { no_wait });
+        self.hold_channel(key);
+        self.flush_place(placement);
+        self.handle.ask(
+            placement,
+            Ask::Cancel {
+                consumer: id,
+                queue,
+            },
+        );
+    }
+
+    /// The last word about a consumer.
+    pub(super) fn cancelled(&mut self, id: ConsumerId, by_host: bool) {
+        if let Some(Leaving { barrier, .. }) = self.leaving.remove(&id) {
+            if let Some(barrier) = barrier {
+                self.step(barrier);
+            }
+            return;
+        }
+        let Some(consumer) = self.forget_consumer(id) else {
+            return;
+        };
+        let (key, consumer_tag) = (consumer.channel, consumer.tag);
+        if consumer.cancelling {
+            let no_wait = consumer.starting.is_some_and(|starting| starting.no_wait);
+            self.resume_channel(key, CANCEL, |session| {
+                session.reply(key, no_wait, &Method::BasicCancelOk { consumer_tag });
+                Ok(())
+            });
+        } else if consumer.starting.is_some() {
+            // Its queue went while it was being attached.
+            let resource = Resource::queue(&self.vhost, &consumer.queue_name);
+            self.resume_channel(key, CONSUME, |_| {
+                Err(catalog_error(&CatalogError::NotFound(resource)))
+            });
+        } else if by_host && self.conn.client().consumer_cancel_notify {
+            self.conn.send_method(
+                key.number,
+                &Method::BasicCancel {
+                    consumer_tag,
+                    no_wait: true,
+                },
+            );
+        }
+    }
+
+    fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let consumer = self.consumers.remove(&id)?;
+        self.broker.metrics().consumers.add(-1);
+        if let Some(channel) = self.channel(consumer.channel) {
+            channel.consumers.remove(&consumer.tag);
+            if channel
+                .reply_consumer
+                .as_ref()
+                .is_some_and(|reply| reply.consumer_tag == consumer.tag)
+            {
+                channel.reply_consumer = None;
+            }
+        }
+        self.touch(consumer.channel);
+        Some(consumer)
+    }
+}
+
+/// `x-priority`.
+fn consumer_priority(record: &QueueRecord, arguments: &FieldTable) -> Result<i32, ProtocolError> {
+    let Some(value) = arguments.get("x-priority") else {
+        return Ok(0);
+    };
+    match value.as_integer() {
+        Some(priority) => {
+            Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
+        }
+        None => Err(catalog_error(&CatalogError::InvalidArgument {
+            argument: "x-priority".into(),
+            resource: Resource::queue(&record.vhost, &record.name),
+            reason: format!("\"expected integer, got {}\"", value.type_name()).into(),
+        })),
+    }
+}
+
+/// The queue's leader was not found within the bound.
+pub(super) fn unavailable(resource: &Resource) -> ProtocolError {
+    let text = format!("failed to perform operation on {resource} due to timeout");
+    ProtocolError::new(ReplyCode::NOT_FOUND, text)
+}

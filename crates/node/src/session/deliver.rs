@@ -1,0 +1,104 @@
+//! Deliveries from queues to the client.
+
+use super::channel::{Channel, Unacked};
+use super::outbox::Settlement;
+use super::properties::with_delivery_count;
+use super::session::Session;
+use amqp_codec::{Content, Delivery as Frame};
+use broker_model::ids::Placement;
+use broker_model::protocol::Delivery;
+use bytes::Bytes;
+use std::borrow::Cow;
+
+impl Session {
+    /// Messages for consumers, in order.
+    pub(super) fn deliver(&mut self, deliveries: Vec<Delivery>) {
+        let delivered_s = self.seconds();
+        let (mut manual, mut auto, mut redelivered) = (0, 0, 0);
+        let mut timed = false;
+        for delivery in deliveries {
+            let Some(consumer) = self.consumers.get_mut(&delivery.consumer) else {
+                self.deliver_to_nobody(&delivery);
+                continue;
+            };
+            let Some(channel) = self.channels.get_mut(&consumer.channel.number) else {
+                continue;
+            };
+            consumer.granted = consumer.granted.saturating_sub(1);
+            consumer.mean_bytes = Self::note_size(consumer.mean_bytes, delivery.message.body.len());
+            redelivered += u64::from(delivery.redelivered);
+            let delivery_tag = if consumer.no_ack {
+                auto += 1;
+                channel.unacked.push_settled()
+            } else {
+                manual += 1;
+                consumer.unacked += 1;
+                timed |= consumer.timeout.is_some();
+                hold(channel, &delivery, consumer.placement, delivered_s)
+            };
+            let (key, message) = (channel.key, &delivery.message);
+            self.conn.send_delivery(
+                key.number,
+                &Frame {
+                    consumer_tag: consumer.tag.as_bytes(),
+                    delivery_tag,
+                    redelivered: delivery.redelivered,
+                    exchange: &message.exchange,
+                    routing_key: &message.routing_key,
+                    content: Content {
+                        properties: &properties(&delivery),
+                        body: &message.body,
+                    },
+                },
+            );
+            self.touch(key);
+        }
+        if timed {
+            self.look_at_timeouts();
+        }
+        let counts = &self.broker.metrics().counts;
+        counts.delivered_consume_manual_ack.add(manual);
+        counts.delivered_consume_auto_ack.add(auto);
+        counts.redelivered.add(redelivered);
+    }
+
+    fn deliver_to_nobody(&mut self, delivery: &Delivery) {
+        // It was on its way when the consumer left. Nobody has seen it.
+        if let Some(leaving) = self.leaving.get(&delivery.consumer) {
+            let placement = leaving.placement;
+            self.return_unseen(placement, delivery);
+        }
+    }
+
+    /// A message that the client has not seen goes back.
+    pub(super) fn return_unseen(&mut self, placement: Placement, delivery: &Delivery) {
+        let how = Settlement::Returned { counted: false };
+        self.outbox
+            .settle_one(how, placement, delivery.queue, delivery.sequence);
+    }
+}
+
+/// Takes a delivery into the channel's books; returns its tag.
+pub(super) fn hold(
+    channel: &mut Channel,
+    delivery: &Delivery,
+    placement: Placement,
+    delivered_s: u32,
+) -> u64 {
+    channel.window.unacked += 1;
+    channel.unacked.push(Unacked {
+        consumer: delivery.consumer,
+        queue: delivery.queue,
+        placement,
+        sequence: delivery.sequence,
+        delivered_s,
+    })
+}
+
+/// The properties as the client gets them.
+pub(super) fn properties(delivery: &Delivery) -> Cow<'_, Bytes> {
+    match delivery.delivery_count {
+        0 => Cow::Borrowed(&delivery.message.properties),
+        count => Cow::Owned(with_delivery_count(&delivery.message.properties, count)),
+    }
+}

@@ -1,0 +1,233 @@
+//! The loop of a connection: read, let the session work, write, wait.
+
+use super::{Ends, Session};
+use crate::broker::Broker;
+use crate::hub::api::{SessionEvent, SessionEvents};
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tracing::{Instrument, debug, info, info_span};
+
+/// Room for the first reads; most connections are idle most of the time.
+const READ_MIN: usize = 8 * 1024;
+/// A client that fills every read is read in larger steps, up to this.
+const READ_MAX: usize = 256 * 1024;
+/// Parts handed to one vectored write.
+const SLICES: usize = 64;
+/// Session events taken in one turn.
+const EVENTS: usize = 256;
+/// How long the last bytes of a connection may take to be written.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Serves a client until its connection ends.
+pub async fn serve<S>(broker: Arc<Broker>, stream: S, ends: Ends)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let span = info_span!("connection", peer.addr = %ends.peer);
+    let (session, events) = Session::new(broker, ends);
+    let driver = Driver {
+        stream,
+        session,
+        events,
+        input: BytesMut::new(),
+        read_size: READ_MIN,
+        unflushed: false,
+    };
+    Box::pin(driver.run()).instrument(span).await;
+}
+
+struct Driver<S> {
+    stream: S,
+    session: Session,
+    events: SessionEvents,
+    input: BytesMut,
+    read_size: usize,
+    /// Something was written that the stream may still hold (TLS).
+    unflushed: bool,
+}
+
+/// What the socket did.
+enum Socket {
+    /// Bytes have arrived.
+    Read(usize),
+    /// So much was written that the session may go on.
+    Drained,
+    /// The client has closed its side.
+    Closed,
+    Failed(io::Error),
+}
+
+impl<S> Driver<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    async fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            self.session.turn(&mut self.input, Instant::now());
+            if let Some(reason) = self.session.ended() {
+                debug!(?reason, "connection ended");
+                let _ = tokio::time::timeout(LINGER, self.write_rest()).await;
+                break;
+            }
+            let timeout = self.session.next_timeout();
+            let session = &mut self.session;
+            let (stream, input) = (&mut self.stream, &mut self.input);
+            let (read_size, unflushed) = (&mut self.read_size, &mut self.unflushed);
+            // The machine and the tasks are both part of the session, but wait apart.
+            let (conn, tasks, alarms, io_wanted) = session.waiting_parts();
+            tokio::select! {
+                socket = poll_socket(stream, conn, input, read_size, unflushed, io_wanted) => match socket {
+                    Socket::Read(count) => self.session.received(count),
+                    Socket::Drained => {}
+                    Socket::Closed => {
+                        if self.session.was_health_check() {
+                            debug!("connection closed without a byte");
+                        } else if self.session.is_open() {
+                            info!("client closed the connection without closing AMQP");
+                        }
+                        break;
+                    }
+                    Socket::Failed(error) => {
+                        info!(%error, "connection lost");
+                        break;
+                    }
+                },
+                _ = self.events.recv_many(&mut events, EVENTS) => {
+                    self.session.set_now(Instant::now());
+                    for event in events.drain(..) {
+                        self.session.hear(event);
+                    }
+                }
+                Some(then) = next_task(tasks) => {
+                    self.session.set_now(Instant::now());
+                    self.session.continue_with(then);
+                }
+                // Only fails when the node is going down, which tells sessions itself.
+                Ok(()) = alarms.changed() => self.session.alarms_changed(),
+                () = sleep_until(timeout) => self.session.timed_out(Instant::now()),
+            }
+        }
+        self.session.finish();
+        // A leader that asked before the end must not hand out what was acknowledged.
+        while let Ok(event) = self.events.try_recv() {
+            if let SessionEvent::Resume { placement, reply } = event {
+                let _ = reply.send(self.session.held(placement));
+            }
+        }
+    }
+
+    async fn write_rest(&mut self) -> io::Result<()> {
+        while self.session.conn.output_len() > 0 {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self.session.conn.output_slices(&mut slices);
+            let written = self
+                .stream
+                .write_vectored(slices.get(..count).unwrap_or_default())
+                .await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.session.conn.output_written(written);
+        }
+        self.stream.flush().await?;
+        self.stream.shutdown().await
+    }
+}
+
+/// What the session wants of the socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IoWanted {
+    /// Whether to read.
+    pub(super) read: bool,
+    /// Tell when no more than this waits to be written.
+    pub(super) drained_at: Option<usize>,
+}
+
+/// Writes what waits, reads what comes; both directions make progress in one poll.
+async fn poll_socket<S>(
+    stream: &mut S,
+    conn: &mut amqp_connection::Connection,
+    input: &mut BytesMut,
+    read_size: &mut usize,
+    unflushed: &mut bool,
+    wanted: IoWanted,
+) -> Socket
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| {
+        while conn.output_len() > 0 {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = conn.output_slices(&mut slices);
+            let written = {
+                let write = pin!(stream.write_vectored(slices.get(..count).unwrap_or_default()));
+                write.poll(cx)
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Socket::Closed),
+                Poll::Ready(Ok(written)) => {
+                    conn.output_written(written);
+                    *unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Socket::Failed(error)),
+                Poll::Pending => break,
+            }
+        }
+        if *unflushed && conn.output_len() == 0 {
+            match pin!(stream.flush()).poll(cx) {
+                Poll::Ready(Ok(())) => *unflushed = false,
+                Poll::Ready(Err(error)) => return Poll::Ready(Socket::Failed(error)),
+                Poll::Pending => {}
+            }
+        }
+        if wanted.read {
+            if input.capacity() - input.len() < *read_size / 2 {
+                input.reserve(*read_size);
+            }
+            let room = input.capacity() - input.len();
+            let read = pin!(stream.read_buf(input)).poll(cx);
+            match read {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Socket::Closed),
+                Poll::Ready(Ok(count)) => {
+                    if count == room {
+                        *read_size = (*read_size * 2).min(READ_MAX);
+                    } else if count < *read_size / 8 {
+                        *read_size = (*read_size / 2).max(READ_MIN);
+                    }
+                    return Poll::Ready(Socket::Read(count));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Socket::Failed(error)),
+                Poll::Pending => {}
+            }
+        }
+        if wanted
+            .drained_at
+            .is_some_and(|limit| conn.output_len() <= limit)
+        {
+            return Poll::Ready(Socket::Drained);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn next_task(tasks: &mut super::session::Tasks) -> Option<super::session::Then> {
+    if tasks.is_empty() {
+        return None;
+    }
+    futures::StreamExt::next(tasks).await
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,106 @@
+//! `basic.get`.
+
+use super::catalog_calls::{catalog_error, usable_queue};
+use super::channel::ChannelKey;
+use super::consume::unavailable;
+use super::deliver::{hold, properties};
+use super::session::{Answer, Session};
+use crate::hub::api::Ask;
+use amqp_codec::{Content, Delivery as Frame, Method, ShortStr};
+use amqp_connection::ProtocolError;
+use broker_model::catalog::{CatalogError, Permission};
+use broker_model::ids::Placement;
+use broker_model::protocol::Delivery;
+use std::sync::Arc;
+
+/// `basic.get`.
+const GET: (u16, u16) = (60, 70);
+
+impl Session {
+    /// `basic.get`.
+    pub(super) fn get(
+        &mut self,
+        key: ChannelKey,
+        queue: &ShortStr,
+        no_ack: bool,
+    ) -> Result<(), ProtocolError> {
+        let name = self.queue_name(key, queue)?;
+        self.check_permission(Permission::Read, &self.queue_resource(&name))?;
+        let (broker, vhost, connection) =
+            (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
+        let wanted = Arc::clone(&name);
+        let find = async move { usable_queue(&broker, &vhost, &wanted, connection).await };
+        self.later(key, GET, find, move |session, key, record| {
+            let (placement, queue) = (record.placement, record.id);
+            let get = |request| Ask::Get {
+                request,
+                queue,
+                no_ack,
+            };
+            session.ask(key, GET, placement, get, move |session, key, answer| {
+                let resource = session.queue_resource(&name);
+                match answer {
+                    Answer::Got(Some((delivery, left))) => {
+                        session.got(key, placement, &delivery, left, no_ack)
+                    }
+                    Answer::Got(None) => {
+                        session.broker.metrics().counts.get_empty.add(1);
+                        session
+                            .conn
+                            .send_method(key.number, &Method::BasicGetEmpty {});
+                    }
+                    Answer::Refused(_) => {
+                        return Err(catalog_error(&CatalogError::NotFound(resource)));
+                    }
+                    Answer::Counts { .. } | Answer::Failed => return Err(unavailable(&resource)),
+                }
+                Ok(())
+            });
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn got(
+        &mut self,
+        key: ChannelKey,
+        placement: Placement,
+        delivery: &Delivery,
+        left: u64,
+        no_ack: bool,
+    ) {
+        let delivered_s = self.seconds();
+        let Some(channel) = self.channel(key) else {
+            return;
+        };
+        let delivery_tag = if no_ack {
+            channel.unacked.push_settled()
+        } else {
+            hold(channel, delivery, placement, delivered_s)
+        };
+        let counts = &self.broker.metrics().counts;
+        if no_ack {
+            counts.delivered_get_auto_ack.add(1);
+        } else {
+            counts.delivered_get_manual_ack.add(1);
+        }
+        counts.redelivered.add(u64::from(delivery.redelivered));
+        let message = &delivery.message;
+        self.conn.send_get_ok(
+            key.number,
+            &Frame {
+                consumer_tag: b"",
+                delivery_tag,
+                redelivered: delivery.redelivered,
+                exchange: &message.exchange,
+                routing_key: &message.routing_key,
+                content: Content {
+                    properties: &properties(delivery),
+                    body: &message.body,
+                },
+            },
+            u32::try_from(left).unwrap_or(u32::MAX),
+        );
+        self.touch(key);
+    }
+}

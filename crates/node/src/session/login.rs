@@ -1,0 +1,173 @@
+//! Logging in, opening a virtual host, and the limits on both.
+
+use super::session::Session;
+use crate::auth::Login;
+use crate::broker::Broker;
+use crate::registry::ConnectionEntry;
+use amqp_codec::ShortStr;
+use amqp_connection::{Connection, Credentials, Mechanism, ProtocolError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tracing::{Span, info, warn};
+
+impl Session {
+    pub(super) fn authenticate(&mut self, credentials: Credentials) {
+        let address = self.ends.peer.ip();
+        let login = match credentials {
+            Credentials::Password { user, password, .. } => Login {
+                user: user.as_str().to_owned(),
+                password: Some(password.to_vec()),
+                address,
+            },
+            Credentials::External => match self.ends.certificate_user.clone() {
+                Some(user) => Login {
+                    user,
+                    password: None,
+                    address,
+                },
+                None => {
+                    self.conn.refuse_login(self.now);
+                    return;
+                }
+            },
+        };
+        let name = login.user.clone();
+        let broker = Arc::clone(&self.broker);
+        let check = async move { broker.authenticate(login).await };
+        self.run(check, move |session, result| match result {
+            Ok(user) => {
+                let catalog = session.broker.catalog();
+                session.may_impersonate = catalog
+                    .user(&user)
+                    .is_some_and(|user| user.has_tag("impersonator"));
+                drop(catalog);
+                session.user = user;
+                session.conn.authenticated();
+            }
+            Err(error) => {
+                warn!(user = name, %error, "login refused");
+                session.conn.refuse_login(session.now);
+            }
+        });
+    }
+
+    pub(super) fn open_vhost(&mut self, vhost: ShortStr) {
+        let vhost: Arc<str> = vhost.as_str().into();
+        let (broker, user) = (Arc::clone(&self.broker), Arc::clone(&self.user));
+        let name = Arc::clone(&vhost);
+        let check = async move {
+            let refusal = check_vhost(&broker, &user, &name);
+            match refusal {
+                Err(_) if broker.catalog_sync().await => check_vhost(&broker, &user, &name),
+                refusal => refusal,
+            }
+        };
+        self.run(check, move |session, result| match result {
+            Ok(()) => session.opened(vhost),
+            Err(error) => session.connection_error(&error),
+        });
+    }
+
+    fn opened(&mut self, vhost: Arc<str>) {
+        self.vhost = vhost;
+        self.conn.vhost_opened();
+        if !self.conn.is_open() {
+            return;
+        }
+        let client = self.conn.client();
+        let (channel_max, frame_max, heartbeat_s) = self.conn.limits();
+        let entry = Arc::new(ConnectionEntry {
+            session: self.handle.id(),
+            peer: self.ends.peer,
+            local: self.ends.local,
+            user: Arc::clone(&self.user),
+            vhost: Arc::clone(&self.vhost),
+            tls: self.ends.tls,
+            mechanism: client.mechanism.map_or("", Mechanism::as_str),
+            client_name: client.connection_name.clone(),
+            client_properties: client.properties.raw().clone(),
+            connected_at_ms: crate::host::wall_clock_ms(),
+            frame_max: u32::try_from(frame_max).unwrap_or(u32::MAX),
+            channel_max,
+            heartbeat: u16::try_from(heartbeat_s).unwrap_or(u16::MAX),
+            state: Mutex::new("running"),
+            received: Default::default(),
+            sent: Default::default(),
+            channels: Mutex::new(BTreeMap::new()),
+        });
+        self.broker.registry().add(Arc::clone(&entry));
+        self.broker.metrics().connections.add(1);
+        self.broker.metrics().counts.connections_opened.add(1);
+        info!(
+            parent: &Span::current(),
+            user = %self.user,
+            vhost = %self.vhost,
+            name = entry.client_name.as_deref().unwrap_or(""),
+            "connection opened"
+        );
+        self.entry = Some(entry);
+    }
+
+    /// `connection.update-secret`: the user proves itself anew.
+    pub(super) fn update_secret(&mut self, secret: Bytes) {
+        let login = Login {
+            user: self.user.to_string(),
+            password: Some(secret.to_vec()),
+            address: self.ends.peer.ip(),
+        };
+        let broker = Arc::clone(&self.broker);
+        // Passwords do not expire: as with RabbitMQ's internal backend nothing depends on the new
+        // secret, it only must not be somebody else's.
+        let check = async move { broker.authenticate(login).await };
+        self.run(check, |session, result| {
+            if let Err(error) = result {
+                info!(%error, "new secret is not the password");
+            }
+            for channel in session.channels.values_mut() {
+                channel.routes.clear();
+            }
+            session.conn.secret_updated();
+        });
+    }
+}
+
+/// Whether a user may open a vhost now.
+fn check_vhost(broker: &Broker, user: &str, vhost: &str) -> Result<(), ProtocolError> {
+    let catalog = broker.catalog();
+    let Some(record) = catalog.vhost(vhost) else {
+        return Err(Connection::vhost_error(format!("vhost {vhost} not found")));
+    };
+    if catalog.permissions(user, vhost).is_none() {
+        return Err(Connection::vhost_error(format!(
+            "access to vhost '{vhost}' refused for user '{user}'"
+        )));
+    }
+    let registry = broker.registry();
+    let reached = |limit: Option<u64>, count: &dyn Fn() -> usize| {
+        limit.filter(|limit| count() as u64 >= *limit)
+    };
+    let in_vhost = || registry.matching(|entry| &*entry.vhost == vhost).len();
+    if let Some(limit) = reached(record.limits.max_connections, &in_vhost) {
+        return Err(Connection::vhost_error(format!(
+            "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
+        )));
+    }
+    let of_user = || registry.matching(|entry| &*entry.user == user).len();
+    let user_limit = catalog
+        .user(user)
+        .and_then(|user| user.limits.max_connections);
+    if let Some(limit) = reached(user_limit, &of_user) {
+        return Err(Connection::vhost_error(format!(
+            "connection refused for user '{user}': user connection limit ({limit}) is reached"
+        )));
+    }
+    let on_node = || registry.connections().len();
+    if let Some(limit) = reached(broker.config().limits.connections.map(u64::from), &on_node) {
+        return Err(Connection::vhost_error(format!(
+            "connection refused: node connection limit ({limit}) is reached"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! Operations on their way: gathered per place during a turn, submitted as one batch each, and
+//! remembered until they are answered.
+
+use super::channel::{ChannelKey, Unacked};
+use crate::hub::SessionHandle;
+use crate::hub::api::{Held, SubBatch};
+use broker_model::ids::{ConsumerId, Placement, QueueId, Sequence};
+use broker_model::op::{DeathReason, Op, SequenceRanges};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+/// What an operation accounts for, apart from its message.
+const OP_OVERHEAD: usize = 64;
+
+/// What happens to messages that a client has done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settlement {
+    /// Acknowledged.
+    Done,
+    /// Rejected without requeue.
+    Rejected,
+    /// Back to the queue; whether that counts as a failed delivery.
+    Returned { counted: bool },
+}
+
+/// Publishes of one channel that stand next to each other in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    channel: ChannelKey,
+    /// Index of the first operation.
+    first_op: u32,
+    /// Number of its publish on the channel.
+    first_publish: u64,
+    count: u32,
+}
+
+/// Gathered for one place during a turn.
+#[derive(Debug, Default)]
+struct Gathered {
+    publishes: Vec<Op>,
+    runs: Vec<Run>,
+    bytes: usize,
+    settled: Vec<(Settlement, QueueId, Vec<Sequence>)>,
+    barriers: SmallVec<[u64; 1]>,
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.publishes.is_empty() && self.settled.is_empty()
+    }
+}
+
+/// A submitted batch.
+#[derive(Debug)]
+struct InFlight {
+    placement: Placement,
+    bytes: usize,
+    runs: Vec<Run>,
+    /// Messages that the batch settles or returns: a new leader must not hand them out before.
+    held: Vec<(QueueId, SequenceRanges)>,
+    barriers: SmallVec<[u64; 1]>,
+}
+
+/// What the answer to a batch means.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    /// Publishes that need an answer: channel, number, accepted.
+    pub(super) publishes: Vec<(ChannelKey, u64, bool)>,
+    /// Barriers that waited for it.
+    pub(super) barriers: SmallVec<[u64; 1]>,
+}
+
+/// All operations of a session that are not answered.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Few places: a list is found through faster than a map.
+    gathered: Vec<(Placement, Gathered)>,
+    in_flight: HashMap<u64, InFlight>,
+    last_token: u64,
+    unanswered_bytes: usize,
+}
+
+impl Outbox {
+    /// Bytes of publishes that were handed over and are not answered.
+    pub(super) fn unanswered_bytes(&self) -> usize {
+        self.unanswered_bytes
+    }
+
+    /// Adds a publish. `awaited` names who is to be told of its answer.
+    pub(super) fn publish(
+        &mut self,
+        placement: Placement,
+        op: Op,
+        bytes: usize,
+        awaited: Option<(ChannelKey, u64)>,
+    ) {
+        self.unanswered_bytes += bytes + OP_OVERHEAD;
+        let gathered = self.of(placement);
+        gathered.bytes += bytes + OP_OVERHEAD;
+        if let Some((channel, number)) = awaited {
+            let at = gathered.publishes.len() as u32;
+            match gathered.runs.last_mut() {
+                Some(run)
+                    if run.channel == channel
+                        && run.first_op + run.count == at
+                        && run.first_publish + u64::from(run.count) == number =>
+                {
+                    run.count += 1;
+                }
+                _ => gathered.runs.push(Run {
+                    channel,
+                    first_op: at,
+                    first_publish: number,
+                    count: 1,
+                }),
+            }
+        }
+        gathered.publishes.push(op);
+    }
+
+    /// Adds the end of a delivery.
+    pub(super) fn settle(&mut self, how: Settlement, delivery: &Unacked) {
+        self.settle_one(how, delivery.placement, delivery.queue, delivery.sequence);
+    }
+
+    /// Adds the end of a message handed out.
+    pub(super) fn settle_one(
+        &mut self,
+        how: Settlement,
+        placement: Placement,
+        queue: QueueId,
+        sequence: Sequence,
+    ) {
+        let settled = &mut self.of(placement).settled;
+        // The last list first: acknowledgements of one queue come in a row.
+        match settled
+            .iter_mut()
+            .rev()
+            .find(|(kind, of, _)| *kind == how && *of == queue)
+        {
+            Some((_, _, sequences)) => sequences.push(sequence),
+            None => settled.push((how, queue, vec![sequence])),
+        }
+    }
+
+    /// Steps a barrier when what is gathered for `placement` now is answered. False if there is
+    /// nothing to wait for.
+    pub(super) fn await_answer(&mut self, placement: Placement, barrier: u64) -> bool {
+        let gathered = self.of(placement);
+        if gathered.is_empty() {
+            return false;
+        }
+        gathered.barriers.push(barrier);
+        true
+    }
+
+    /// Submits what is gathered for one place. `dead_letters` tells whether a queue has a dead
+    /// letter exchange now.
+    pub(super) fn flush(
+        &mut self,
+        placement: Placement,
+        handle: &mut SessionHandle,
+        dead_letters: impl Fn(QueueId) -> bool,
+    ) {
+        let Some((_, gathered)) = self.gathered.iter_mut().find(|(of, _)| *of == placement) else {
+            return;
+        };
+        if gathered.is_empty() {
+            return;
+        }
+        let Gathered {
+            publishes: mut ops,
+            runs,
+            bytes,
+            settled,
+            barriers,
+        } = std::mem::take(gathered);
+        let mut held = Vec::with_capacity(settled.len());
+        for (how, queue, sequences) in settled {
+            let sequences = ranges(sequences);
+            held.push((queue, sequences.clone()));
+            ops.push(match how {
+                Settlement::Done => Op::Settle { queue, sequences },
+                Settlement::Rejected => Op::Kill {
+                    queue,
+                    sequences,
+                    reason: DeathReason::Rejected,
+                    dead_letter: dead_letters(queue),
+                },
+                Settlement::Returned { counted } => Op::Return {
+                    queue,
+                    sequences,
+                    counted,
+                },
+            });
+        }
+        self.last_token += 1;
+        let token = self.last_token;
+        self.in_flight.insert(
+            token,
+            InFlight {
+                placement,
+                bytes,
+                runs,
+                held,
+                barriers,
+            },
+        );
+        handle.submit(placement, SubBatch { token, ops });
+    }
+
+    /// Submits everything that is gathered.
+    pub(super) fn flush_all(
+        &mut self,
+        handle: &mut SessionHandle,
+        dead_letters: impl Fn(QueueId) -> bool,
+    ) {
+        for at in 0..self.gathered.len() {
+            if let Some((placement, gathered)) = self.gathered.get(at)
+                && !gathered.is_empty()
+            {
+                let placement = *placement;
+                self.flush(placement, handle, &dead_letters);
+            }
+        }
+    }
+
+    /// A batch is answered.
+    pub(super) fn answered(&mut self, token: u64, refused_ops: &[u32], given_up: bool) -> Answered {
+        let Some(batch) = self.in_flight.remove(&token) else {
+            return Answered::default();
+        };
+        self.unanswered_bytes -= batch.bytes;
+        let count = batch.runs.iter().map(|run| run.count as usize).sum();
+        let mut publishes = Vec::with_capacity(count);
+        let mut refused = refused_ops.iter().copied().peekable();
+        for run in batch.runs {
+            for nth in 0..run.count {
+                let op = run.first_op + nth;
+                while refused.next_if(|refused| *refused < op).is_some() {}
+                let accepted = !given_up && refused.next_if_eq(&op).is_none();
+                publishes.push((run.channel, run.first_publish + u64::from(nth), accepted));
+            }
+        }
+        Answered {
+            publishes,
+            barriers: batch.barriers,
+        }
+    }
+
+    /// Messages of `placement` whose settling or return is not answered.
+    pub(super) fn held(&self, placement: Placement, held: &mut Vec<Held>) {
+        for batch in self
+            .in_flight
+            .values()
+            .filter(|batch| batch.placement == placement)
+        {
+            held.extend(batch.held.iter().map(|(queue, sequences)| Held {
+                consumer: ConsumerId(0),
+                queue: *queue,
+                sequences: sequences.clone(),
+            }));
+        }
+    }
+
+    fn of(&mut self, placement: Placement) -> &mut Gathered {
+        let at = match self.gathered.iter().position(|(of, _)| *of == placement) {
+            Some(at) => at,
+            None => {
+                self.gathered.push((placement, Gathered::default()));
+                self.gathered.len() - 1
+            }
+        };
+        // The place was found or made just now.
+        #[allow(clippy::indexing_slicing, reason = "see above")]
+        &mut self.gathered[at].1
+    }
+}
+
+/// Sequences in any order as sorted, disjoint ranges.
+pub(super) fn ranges(mut sequences: Vec<Sequence>) -> SequenceRanges {
+    if !sequences.is_sorted() {
+        sequences.sort_unstable();
+    }
+    let mut ranges = SequenceRanges::new();
+    for sequence in sequences {
+        match ranges.last_mut() {
+            Some((_, last)) if last.0 + 1 >= sequence.0 => *last = (*last).max(sequence),
+            _ => ranges.push((sequence, sequence)),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_become_ranges() {
+        for (sequences, expected) in [
+            (vec![], vec![]),
+            (vec![5], vec![(5, 5)]),
+            (vec![1, 2, 3, 7, 8, 10], vec![(1, 3), (7, 8), (10, 10)]),
+            (vec![10, 2, 8, 1, 3, 7], vec![(1, 3), (7, 8), (10, 10)]),
+            (vec![4, 4, 5], vec![(4, 5)]),
+        ] {
+            let got = ranges(sequences.into_iter().map(Sequence).collect());
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(a, b)| (Sequence(a), Sequence(b)))
+                .collect();
+            assert_eq!(got.to_vec(), expected);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Publishing: checks, the way to the queues, returns, and what becomes of each message.
+
+use super::catalog_calls::catalog_error;
+use super::channel::{Channel, ChannelKey, Mode};
+use super::properties::{Looked, look, with_reply_to, without_bcc};
+use super::route::{Publisher, Route, find};
+use super::session::Session;
+use amqp_codec::{Content, PropertiesView, ReplyCode};
+use amqp_connection::{ProtocolError, Publish};
+use broker_model::catalog::CatalogError;
+use broker_model::ids::Placement;
+use broker_model::message::Message;
+use broker_model::op::Op;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// `basic.publish`.
+const PUBLISH: (u16, u16) = (60, 40);
+
+/// Bodies up to this size are copied for queues in this node's memory: a small message that waits
+/// must not keep a whole read buffer.
+const COPY_MAX: usize = 16 * 1024;
+
+/// A publish that has passed all checks.
+struct Checked {
+    publish: Publish,
+    looked: Looked,
+    route: Arc<Route>,
+}
+
+impl Session {
+    /// A message of a client.
+    pub(super) fn publish(
+        &mut self,
+        key: ChannelKey,
+        publish: Publish,
+    ) -> Result<(), ProtocolError> {
+        if publish.immediate {
+            return Err(ProtocolError::new(
+                ReplyCode::NOT_IMPLEMENTED,
+                "immediate=true",
+            ));
+        }
+        let Some(checked) = self.check_publish(key, publish)? else {
+            return Ok(());
+        };
+        let Some(channel) = self.channel(key) else {
+            return Ok(());
+        };
+        if let Mode::Tx(tx) = &mut channel.mode {
+            return tx.publish(checked.publish);
+        }
+        self.send_publish(key, checked);
+        Ok(())
+    }
+
+    /// Publishes a message that was held by a transaction.
+    pub(super) fn publish_committed(
+        &mut self,
+        key: ChannelKey,
+        publish: Publish,
+    ) -> Result<(), ProtocolError> {
+        // What it was checked for holds no longer if its exchange is gone: that fails the commit.
+        let checked = self.check_now(key, publish)?;
+        self.send_publish(key, checked);
+        Ok(())
+    }
+
+    /// Checks a publish and finds its way. `None`: the catalog is brought up to date first, then it
+    /// is published.
+    fn check_publish(
+        &mut self,
+        key: ChannelKey,
+        publish: Publish,
+    ) -> Result<Option<Checked>, ProtocolError> {
+        let looked = look(&publish.properties, &self.user, self.may_impersonate)?;
+        let found = self.route(key, &publish, &looked);
+        let unsure = match &found {
+            Ok(route) => route.places.is_empty(),
+            Err(error) => matches!(
+                error,
+                CatalogError::NotFound(_) | CatalogError::AccessRefused { .. }
+            ),
+        };
+        if unsure && !self.believes(key) {
+            let broker = Arc::clone(&self.broker);
+            let sync = async move {
+                broker.catalog_sync().await;
+                Ok(())
+            };
+            self.later(key, PUBLISH, sync, move |session, key, ()| {
+                let (version, now) = (session.broker.catalog_version(), session.now);
+                if let Some(channel) = session.channel(key) {
+                    channel.routes.note_synced(version, now);
+                }
+                session.publish(key, publish)
+            });
+            return Ok(None);
+        }
+        let route = found.map_err(|error| catalog_error(&error))?;
+        Ok(Some(Checked {
+            publish,
+            looked,
+            route,
+        }))
+    }
+
+    fn check_now(&mut self, key: ChannelKey, publish: Publish) -> Result<Checked, ProtocolError> {
+        let looked = look(&publish.properties, &self.user, self.may_impersonate)?;
+        let route = self
+            .route(key, &publish, &looked)
+            .map_err(|error| catalog_error(&error))?;
+        Ok(Checked {
+            publish,
+            looked,
+            route,
+        })
+    }
+
+    fn believes(&self, key: ChannelKey) -> bool {
+        let version = self.broker.catalog_version();
+        self.channels
+            .get(&key.number)
+            .is_none_or(|channel| channel.routes.believes(version, self.now))
+    }
+
+    fn route(
+        &mut self,
+        key: ChannelKey,
+        publish: &Publish,
+        looked: &Looked,
+    ) -> Result<Arc<Route>, CatalogError> {
+        let Self {
+            broker,
+            channels,
+            user,
+            vhost,
+            ..
+        } = self;
+        let Some(channel) = channels.get_mut(&key.number) else {
+            return Ok(Arc::default());
+        };
+        let one_key = looked.more_keys.is_empty();
+        // Read before the catalog: what is found may be newer, never older.
+        let version = broker.catalog_version();
+        if one_key
+            && let Some(route) =
+                channel
+                    .routes
+                    .get(version, &publish.exchange, &publish.routing_key)
+        {
+            return Ok(route);
+        }
+        let mut keys = Vec::with_capacity(1 + looked.more_keys.len());
+        keys.push(publish.routing_key.as_str());
+        keys.extend(looked.more_keys.iter().map(String::as_str));
+        let publisher = Publisher { user, vhost };
+        let properties = PropertiesView::new(&publish.properties);
+        let (route, by_key_only) = find(
+            &broker.catalog(),
+            publisher,
+            &publish.exchange,
+            &keys,
+            properties,
+        )?;
+        let route = Arc::new(route);
+        // An unroutable one is looked for again: a queue may be declared any moment.
+        if one_key && by_key_only {
+            channel
+                .routes
+                .put(version, &publish.exchange, &publish.routing_key, &route);
+        }
+        Ok(route)
+    }
+
+    fn send_publish(&mut self, key: ChannelKey, checked: Checked) {
+        let Checked {
+            mut publish,
+            looked,
+            route,
+        } = checked;
+        if looked.direct_reply {
+            let reply = self
+                .channel(key)
+                .and_then(|channel| channel.reply_consumer.clone());
+            let Some(reply) = reply else {
+                let text = "fast reply consumer does not exist";
+                self.fail(
+                    key,
+                    ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text),
+                    PUBLISH,
+                );
+                return;
+            };
+            publish.properties = with_reply_to(&publish.properties, &reply.queue);
+        }
+        let Self {
+            broker,
+            channels,
+            outbox,
+            conn,
+            ..
+        } = self;
+        let Some(channel) = channels.get_mut(&key.number) else {
+            return;
+        };
+        let counts = &broker.metrics().counts;
+        counts.published.add(1);
+        let awaited = match channel.mode {
+            Mode::Plain => None,
+            Mode::Confirm | Mode::Tx(_) => {
+                counts.published_confirm.add(1);
+                Some((
+                    key,
+                    channel
+                        .confirms
+                        .publish(u32::try_from(route.places.len()).unwrap_or(u32::MAX)),
+                ))
+            }
+        };
+        if route.places.is_empty() {
+            if publish.mandatory {
+                counts.unroutable_returned.add(1);
+                let content = Content {
+                    properties: &publish.properties,
+                    body: &publish.body,
+                };
+                conn.send_return(
+                    key.number,
+                    ReplyCode::NO_ROUTE,
+                    &publish.exchange,
+                    &publish.routing_key,
+                    content,
+                );
+            } else {
+                counts.unroutable_dropped.add(1);
+            }
+        } else {
+            counts.routed.add(1);
+            let own = Placement::Host(broker.origin().node);
+            let message = message(publish, &looked);
+            for place in &route.places {
+                let targets = place.targets(looked.priority, looked.expiration_ms);
+                let message = if place.placement == own {
+                    detached(&message)
+                } else {
+                    message.clone()
+                };
+                let bytes = message.weight();
+                outbox.publish(
+                    place.placement,
+                    Op::Publish { targets, message },
+                    bytes,
+                    awaited,
+                );
+            }
+        }
+        self.touch(key);
+    }
+
+    /// One place has answered a publish.
+    pub(super) fn publish_answered(&mut self, key: ChannelKey, publish: u64, accepted: bool) {
+        let Some(channel) = self
+            .channels
+            .get_mut(&key.number)
+            .filter(|channel| channel.key == key)
+        else {
+            return;
+        };
+        if accepted {
+            channel.confirms.done(publish);
+        } else {
+            channel.confirms.rejected(publish);
+        }
+        if !channel.touched {
+            self.touch(key);
+        }
+    }
+
+    /// `confirm.select`.
+    pub(super) fn select_confirms(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
+        let Some(Channel { mode, .. }) = self.channel(key) else {
+            return Ok(());
+        };
+        if matches!(mode, Mode::Tx(_)) {
+            let text = "cannot switch from tx to confirm mode";
+            return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
+        }
+        *mode = Mode::Confirm;
+        self.touch(key);
+        Ok(())
+    }
+}
+
+fn message(publish: Publish, looked: &Looked) -> Message {
+    let properties = if looked.has_bcc {
+        without_bcc(&publish.properties)
+    } else {
+        publish.properties
+    };
+    Message {
+        exchange: publish.exchange.into_bytes(),
+        routing_key: publish.routing_key.into_bytes(),
+        properties,
+        body: publish.body,
+    }
+}
+
+/// The message without references to the buffer that it was read into, unless it fills it.
+fn detached(message: &Message) -> Message {
+    let copy = |bytes: &Bytes| {
+        if bytes.len() <= COPY_MAX {
+            Bytes::copy_from_slice(bytes)
+        } else {
+            bytes.clone()
+        }
+    };
+    Message {
+        exchange: message.exchange.clone(),
+        routing_key: message.routing_key.clone(),
+        properties: copy(&message.properties),
+        body: copy(&message.body),
+    }
+}

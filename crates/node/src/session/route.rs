@@ -1,0 +1,233 @@
+//! Where the publishes of a channel go: found once per exchange and key, then remembered until the
+//! catalog changes.
+
+use crate::target::target_for;
+use amqp_codec::{FieldTable, PropertiesView, ShortStr};
+use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::{Catalog, CatalogError, Permission, ResourceKind, TopicVariables};
+use broker_model::ids::Placement;
+use broker_model::op::Target;
+use broker_model::routing::{RouteInput, RouteProperties};
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Routes remembered per channel.
+const ROUTES_MAX: usize = 1024;
+/// What the catalog did not have is believed for so long after it was brought up to date.
+const BELIEF: Duration = Duration::from_secs(1);
+
+/// The queues of one place that a message goes to.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) placement: Placement,
+    pub(super) queues: SmallVec<[Arc<QueueRecord>; 1]>,
+    /// The targets of a message without priority and expiration.
+    plain: SmallVec<[Target; 2]>,
+}
+
+impl Place {
+    /// The targets of a message.
+    pub(super) fn targets(
+        &self,
+        priority: Option<u8>,
+        expiration_ms: Option<u64>,
+    ) -> SmallVec<[Target; 2]> {
+        if priority.is_none() && expiration_ms.is_none() {
+            return self.plain.clone();
+        }
+        self.queues
+            .iter()
+            .map(|record| target_for(record, priority, expiration_ms))
+            .collect()
+    }
+}
+
+/// Where messages with one exchange and key go.
+#[derive(Debug, Default)]
+pub(super) struct Route {
+    pub(super) places: SmallVec<[Place; 1]>,
+}
+
+/// Who publishes where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Publisher<'a> {
+    pub(super) user: &'a str,
+    pub(super) vhost: &'a str,
+}
+
+/// Routes of one channel.
+#[derive(Debug, Default)]
+pub(super) struct RouteCache {
+    /// The catalog that all of it is about.
+    version: u64,
+    last: Option<(ShortStr, ShortStr, Arc<Route>)>,
+    all: HashMap<(ShortStr, ShortStr), Arc<Route>>,
+    /// When the catalog was last brought up to date for this channel.
+    synced: Option<(u64, Instant)>,
+}
+
+impl RouteCache {
+    /// The route, if it is known for this version of the catalog.
+    pub(super) fn get(
+        &mut self,
+        version: u64,
+        exchange: &ShortStr,
+        key: &ShortStr,
+    ) -> Option<Arc<Route>> {
+        if self.version != version {
+            self.version = version;
+            self.last = None;
+            self.all.clear();
+            return None;
+        }
+        if let Some((last_exchange, last_key, route)) = &self.last
+            && last_key.as_bytes() == key.as_bytes()
+            && last_exchange.as_bytes() == exchange.as_bytes()
+        {
+            return Some(Arc::clone(route));
+        }
+        let known = (exchange.clone(), key.clone());
+        let route = Arc::clone(self.all.get(&known)?);
+        self.last = Some((known.0, known.1, Arc::clone(&route)));
+        Some(route)
+    }
+
+    /// Remembers a route found at this version of the catalog.
+    pub(super) fn put(
+        &mut self,
+        version: u64,
+        exchange: &ShortStr,
+        key: &ShortStr,
+        route: &Arc<Route>,
+    ) {
+        if self.version != version {
+            return;
+        }
+        if self.all.len() >= ROUTES_MAX {
+            self.all.clear();
+        }
+        let names = (exchange.clone(), key.clone());
+        self.last = Some((names.0.clone(), names.1.clone(), Arc::clone(route)));
+        self.all.insert(names, Arc::clone(route));
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The catalog of this version is up to date.
+    pub(super) fn note_synced(&mut self, version: u64, now: Instant) {
+        self.synced = Some((version, now));
+    }
+
+    /// Whether what the catalog does not have may be believed.
+    pub(super) fn believes(&self, version: u64, now: Instant) -> bool {
+        self.synced
+            .is_some_and(|(at, when)| at == version && now.saturating_duration_since(when) < BELIEF)
+    }
+}
+
+/// Finds the way of a message with several keys. Also tells whether it depends on exchange and keys
+/// only.
+///
+/// # Errors
+/// No permission, no such exchange, internal.
+pub(super) fn find(
+    catalog: &Catalog,
+    publisher: Publisher<'_>,
+    exchange: &str,
+    keys: &[&str],
+    properties: PropertiesView<'_>,
+) -> Result<(Route, bool), CatalogError> {
+    let Publisher { user, vhost } = publisher;
+    catalog.check_permission(
+        user,
+        vhost,
+        Permission::Write,
+        ResourceKind::Exchange,
+        exchange,
+    )?;
+    let record = catalog.check_publish(vhost, exchange)?;
+    let variables = TopicVariables {
+        username: user,
+        vhost,
+        client_id: "",
+    };
+    let watched = Watched {
+        properties,
+        asked: Cell::new(false),
+    };
+    let mut queues = Vec::new();
+    for key in keys {
+        catalog.check_topic_permission(variables, Permission::Write, record, key)?;
+        let input = RouteInput {
+            routing_key: key,
+            properties: &watched,
+            random: 0,
+        };
+        catalog.route(vhost, exchange, &input, &mut queues)?;
+    }
+    if keys.len() > 1 {
+        queues.sort_unstable_by_key(|queue| queue.id);
+        queues.dedup_by_key(|queue| queue.id);
+    }
+    let mut places: SmallVec<[Place; 1]> = SmallVec::new();
+    for queue in queues {
+        let plain = target_for(&queue, None, None);
+        match places
+            .iter_mut()
+            .find(|place| place.placement == queue.placement)
+        {
+            Some(place) => {
+                place.plain.push(plain);
+                place.queues.push(queue);
+            }
+            None => places.push(Place {
+                placement: queue.placement,
+                plain: SmallVec::from_elem(plain, 1),
+                queues: SmallVec::from_elem(queue, 1),
+            }),
+        }
+    }
+    Ok((Route { places }, !watched.asked.get()))
+}
+
+/// Properties that remember whether routing looked at them.
+struct Watched<'a> {
+    properties: PropertiesView<'a>,
+    asked: Cell<bool>,
+}
+
+impl Watched<'_> {
+    fn ask(&self) -> PropertiesView<'_> {
+        self.asked.set(true);
+        self.properties
+    }
+}
+
+impl RouteProperties for Watched<'_> {
+    fn headers(&self) -> Option<FieldTable> {
+        self.ask().headers()
+    }
+
+    fn message_id(&self) -> Option<&[u8]> {
+        self.ask().message_id()
+    }
+
+    fn correlation_id(&self) -> Option<&[u8]> {
+        self.ask().correlation_id()
+    }
+
+    fn timestamp(&self) -> Option<u64> {
+        self.ask().timestamp()
+    }
+
+    fn random(&self) -> Option<u64> {
+        self.ask();
+        Some(rand::random())
+    }
+}

@@ -1,0 +1,136 @@
+//! Acknowledging, rejecting, recovering; and deliveries that nobody acknowledges.
+
+use super::channel::{ChannelKey, Mode, Unacked};
+use super::outbox::Settlement;
+use super::session::Session;
+use amqp_codec::ReplyCode;
+use amqp_connection::ProtocolError;
+use std::time::Duration;
+
+impl Session {
+    /// `basic.ack`, `basic.nack` and `basic.reject`.
+    pub(super) fn settle(
+        &mut self,
+        key: ChannelKey,
+        tag: u64,
+        multiple: bool,
+        how: Settlement,
+    ) -> Result<(), ProtocolError> {
+        let Some(channel) = self.channel(key) else {
+            return Ok(());
+        };
+        let mut settled = Vec::new();
+        channel
+            .unacked
+            .settle(tag, multiple, &mut settled)
+            .map_err(|error| {
+                ProtocolError::new(ReplyCode::PRECONDITION_FAILED, error.to_string())
+            })?;
+        if let Mode::Tx(tx) = &mut channel.mode {
+            tx.settle(how, settled);
+            return Ok(());
+        }
+        let counts = &self.broker.metrics().counts;
+        match how {
+            Settlement::Done => counts.acknowledged.add(settled.len() as u64),
+            Settlement::Rejected | Settlement::Returned { .. } => {
+                counts.rejected.add(settled.len() as u64)
+            }
+        }
+        self.settled(key, how, settled.iter().map(|(_, delivery)| delivery));
+        Ok(())
+    }
+
+    /// Deliveries of a channel are done with.
+    pub(super) fn settled<'a>(
+        &mut self,
+        key: ChannelKey,
+        how: Settlement,
+        deliveries: impl Iterator<Item = &'a Unacked>,
+    ) {
+        let mut count = 0;
+        let mut last = None;
+        for delivery in deliveries {
+            count += 1;
+            if !self.gone_queues.contains(&delivery.queue) {
+                self.outbox.settle(how, delivery);
+            }
+            // Deliveries of one consumer come in runs.
+            match &mut last {
+                Some((consumer, run)) if *consumer == delivery.consumer => *run += 1,
+                _ => {
+                    if let Some((consumer, run)) = last.replace((delivery.consumer, 1)) {
+                        self.freed(consumer, run);
+                    }
+                }
+            }
+        }
+        if let Some((consumer, run)) = last {
+            self.freed(consumer, run);
+        }
+        if let Some(channel) = self.channel(key) {
+            channel.window.unacked = channel.window.unacked.saturating_sub(count);
+        }
+        self.touch(key);
+    }
+
+    fn freed(&mut self, consumer: broker_model::ids::ConsumerId, count: u32) {
+        if let Some(consumer) = self.consumers.get_mut(&consumer) {
+            consumer.unacked = consumer.unacked.saturating_sub(count);
+        }
+    }
+
+    /// `basic.recover` and `basic.recover-async`: everything unacknowledged goes back.
+    pub(super) fn recover(&mut self, key: ChannelKey, requeue: bool) -> Result<(), ProtocolError> {
+        if !requeue {
+            return Err(ProtocolError::new(
+                ReplyCode::NOT_IMPLEMENTED,
+                "requeue=false",
+            ));
+        }
+        let Some(channel) = self.channel(key) else {
+            return Ok(());
+        };
+        let all = channel.unacked.take_all();
+        let how = Settlement::Returned { counted: false };
+        self.settled(key, how, all.iter().map(|(_, delivery)| delivery));
+        Ok(())
+    }
+
+    /// Closes channels that hold a delivery for longer than its consumer may.
+    pub(super) fn check_consumer_timeouts(&mut self) {
+        let now_s = self.seconds();
+        let mut late: Vec<(ChannelKey, Duration)> = Vec::new();
+        let mut timed = false;
+        for channel in self.channels.values() {
+            // The oldest of each consumer stands first: the first with a timeout is enough.
+            let oldest = channel.unacked.iter().find_map(|(_, delivery)| {
+                let timeout = self.consumers.get(&delivery.consumer)?.timeout?;
+                Some((delivery.delivered_s, timeout))
+            });
+            let Some((delivered_s, timeout)) = oldest else {
+                continue;
+            };
+            timed = true;
+            if Duration::from_secs(u64::from(now_s.saturating_sub(delivered_s))) > timeout {
+                late.push((channel.key, timeout));
+            }
+        }
+        for (key, timeout) in late {
+            let text = format!(
+                "delivery acknowledgement on channel {} timed out. Timeout value used: {} ms. This timeout \
+                 value can be configured, see consumers doc guide to learn more",
+                key.number,
+                timeout.as_millis()
+            );
+            self.fail(
+                key,
+                ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text),
+                (0, 0),
+            );
+        }
+        if timed {
+            self.look_at_timeouts();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Transactions: publishes and acknowledgements that wait for the commit.
+//!
+//! A commit publishes first; when every queue has accepted, the acknowledgements follow and the client
+//! is answered. It is atomic per queue at best, as in RabbitMQ.
+
+use super::channel::{ChannelKey, Mode, Unacked};
+use super::outbox::Settlement;
+use super::session::Session;
+use amqp_codec::{Method, ReplyCode};
+use amqp_connection::{ProtocolError, Publish};
+
+/// `tx.commit`.
+const COMMIT: (u16, u16) = (90, 20);
+
+/// Bytes of publishes that one transaction may hold.
+const BYTES_MAX: usize = 128 << 20;
+
+/// What a transaction holds.
+#[derive(Debug, Default)]
+pub(super) struct Tx {
+    publishes: Vec<Publish>,
+    bytes: usize,
+    settled: Vec<(Settlement, Vec<(u64, Unacked)>)>,
+    /// A commit has published and waits for the queues.
+    committing: bool,
+    /// Some queue has refused a publish of the commit.
+    refused: bool,
+}
+
+impl Tx {
+    /// Holds a publish.
+    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), ProtocolError> {
+        self.bytes += publish.body.len() + publish.properties.len() + 256;
+        if self.bytes > BYTES_MAX {
+            let text = format!("transaction is larger than {BYTES_MAX} bytes");
+            return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
+        }
+        self.publishes.push(publish);
+        Ok(())
+    }
+
+    /// Holds the end of deliveries.
+    pub(super) fn settle(&mut self, how: Settlement, deliveries: Vec<(u64, Unacked)>) {
+        if !deliveries.is_empty() {
+            self.settled.push((how, deliveries));
+        }
+    }
+
+    /// Deliveries whose end is held.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Unacked> {
+        self.settled
+            .iter()
+            .flat_map(|(_, deliveries)| deliveries.iter().map(|(_, delivery)| delivery))
+    }
+
+    /// The same, by value.
+    pub(super) fn into_held(self) -> impl Iterator<Item = Unacked> {
+        self.settled
+            .into_iter()
+            .flat_map(|(_, deliveries)| deliveries.into_iter().map(|(_, delivery)| delivery))
+    }
+}
+
+impl Session {
+    /// `tx.select`.
+    pub(super) fn select_tx(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
+        let Some(channel) = self.channel(key) else {
+            return Ok(());
+        };
+        match channel.mode {
+            Mode::Confirm => {
+                let text = "cannot switch from confirm to tx mode";
+                return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
+            }
+            Mode::Plain => channel.mode = Mode::Tx(Box::default()),
+            Mode::Tx(_) => {}
+        }
+        self.conn.send_method(key.number, &Method::TxSelectOk {});
+        self.touch(key);
+        Ok(())
+    }
+
+    /// `tx.commit`.
+    pub(super) fn commit(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
+        let tx = self.tx(key)?;
+        let publishes = std::mem::take(&mut tx.publishes);
+        tx.bytes = 0;
+        for publish in publishes {
+            self.publish_committed(key, publish)?;
+        }
+        if self.channel(key).is_none() {
+            return Ok(());
+        }
+        self.tx(key)?.committing = true;
+        self.hold_channel(key);
+        self.touch(key);
+        Ok(())
+    }
+
+    /// Completes a commit when its publishes are answered.
+    pub(super) fn finish_commit(&mut self, key: ChannelKey) {
+        let Some(channel) = self.channel(key) else {
+            return;
+        };
+        let Mode::Tx(tx) = &mut channel.mode else {
+            return;
+        };
+        if !tx.committing {
+            return;
+        }
+        // Confirms are not told; they are what the commit waits for.
+        let mut confirms = Vec::new();
+        channel.confirms.report(&mut confirms);
+        tx.refused |= confirms.iter().any(|confirm| !confirm.accepted);
+        if channel.confirms.unconfirmed() > 0 {
+            return;
+        }
+        tx.committing = false;
+        let refused = std::mem::take(&mut tx.refused);
+        let settled = if refused {
+            Vec::new()
+        } else {
+            std::mem::take(&mut tx.settled)
+        };
+        self.resume_channel(key, COMMIT, |session| {
+            if refused {
+                let text = "partial tx completion";
+                return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
+            }
+            for (how, deliveries) in settled {
+                session.settled(key, how, deliveries.iter().map(|(_, delivery)| delivery));
+            }
+            session.conn.send_method(key.number, &Method::TxCommitOk {});
+            Ok(())
+        });
+    }
+
+    /// `tx.rollback`: publishes are forgotten, acknowledgements have not happened.
+    pub(super) fn rollback(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
+        let tx = std::mem::take(self.tx(key)?);
+        if let Some(channel) = self.channel(key) {
+            for (_, deliveries) in tx.settled {
+                channel.unacked.restore(deliveries);
+            }
+        }
+        self.conn.send_method(key.number, &Method::TxRollbackOk {});
+        Ok(())
+    }
+
+    fn tx(&mut self, key: ChannelKey) -> Result<&mut Tx, ProtocolError> {
+        match self.channel(key).map(|channel| &mut channel.mode) {
+            Some(Mode::Tx(tx)) => Ok(tx),
+            _ => Err(ProtocolError::new(
+                ReplyCode::PRECONDITION_FAILED,
+                "channel is not transactional",
+            )),
+        }
+    }
+}
