@@ -2,7 +2,7 @@
 
 use super::catalog_calls::{catalog_error, look, usable_queue, write};
 use super::channel::ChannelKey;
-use super::session::Session;
+use super::state::Session;
 use amqp_codec::{FieldTable, Method, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::{

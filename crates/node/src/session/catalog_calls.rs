@@ -1,7 +1,7 @@
 //! What sessions ask of the catalog: look-ups that are sure, writes, permissions.
 
 use super::channel::ChannelKey;
-use super::session::{Session, internal};
+use super::state::{Session, internal};
 use crate::broker::Broker;
 use crate::catalog::writer::WriteError;
 use amqp_codec::{ReplyCode, ShortStr};

@@ -3,7 +3,7 @@
 use super::channel::{Channel, ChannelKey, Mode};
 use super::consume::Leaving;
 use super::outbox::Settlement;
-use super::session::Session;
+use super::state::Session;
 use crate::catalog::writer::WriteError;
 use crate::config::Config;
 use crate::hub::api::{Ask, Held};

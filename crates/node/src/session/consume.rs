@@ -3,7 +3,7 @@
 use super::catalog_calls::{catalog_error, usable_queue};
 use super::channel::ChannelKey;
 use super::names;
-use super::session::Session;
+use super::state::Session;
 use crate::hub::api::Ask;
 use amqp_codec::{FieldTable, Method, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;

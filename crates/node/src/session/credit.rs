@@ -10,7 +10,7 @@
 //! no credit says so; then what others do not use is called back and goes there.
 
 use super::channel::{Channel, ChannelKey};
-use super::session::Session;
+use super::state::Session;
 use crate::hub::api::Ask;
 use broker_model::ids::ConsumerId;
 

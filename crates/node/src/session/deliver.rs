@@ -3,7 +3,7 @@
 use super::channel::{Channel, Unacked};
 use super::outbox::Settlement;
 use super::properties::with_delivery_count;
-use super::session::Session;
+use super::state::Session;
 use amqp_codec::{Content, Delivery as Frame};
 use broker_model::ids::Placement;
 use broker_model::protocol::Delivery;

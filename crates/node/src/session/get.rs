@@ -4,7 +4,7 @@ use super::catalog_calls::{catalog_error, usable_queue};
 use super::channel::ChannelKey;
 use super::consume::unavailable;
 use super::deliver::{hold, properties};
-use super::session::{Answer, Session};
+use super::state::{Answer, Session};
 use crate::hub::api::Ask;
 use amqp_codec::{Content, Delivery as Frame, Method, ShortStr};
 use amqp_connection::ProtocolError;

@@ -1,6 +1,6 @@
 //! Logging in, opening a virtual host, and the limits on both.
 
-use super::session::Session;
+use super::state::Session;
 use crate::auth::Login;
 use crate::broker::Broker;
 use crate::registry::ConnectionEntry;

@@ -6,7 +6,7 @@ use super::consume::Consume;
 use super::exchange::DeclareExchange;
 use super::outbox::Settlement;
 use super::queue::DeclareQueue;
-use super::session::Session;
+use super::state::Session;
 use amqp_codec::{Method, ReplyCode};
 use amqp_connection::ProtocolError;
 

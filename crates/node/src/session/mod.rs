@@ -31,13 +31,13 @@ mod publish;
 mod queue;
 mod reply_to;
 mod route;
-mod session;
 mod settle;
+mod state;
 mod tx;
 
 pub use driver::serve;
 
-use session::Session;
+use state::Session;
 use std::net::SocketAddr;
 
 /// The two ends of a client's connection.

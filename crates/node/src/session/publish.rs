@@ -4,7 +4,7 @@ use super::catalog_calls::catalog_error;
 use super::channel::{Channel, ChannelKey, Mode};
 use super::properties::{Looked, look, with_reply_to, without_bcc};
 use super::route::{Publisher, Route, find};
-use super::session::Session;
+use super::state::Session;
 use amqp_codec::{Content, PropertiesView, ReplyCode};
 use amqp_connection::{ProtocolError, Publish};
 use broker_model::catalog::CatalogError;

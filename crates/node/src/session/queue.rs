@@ -4,7 +4,7 @@ use super::catalog_calls::{catalog_error, is_over, look, usable_queue, write};
 use super::channel::ChannelKey;
 use super::consume::unavailable;
 use super::names;
-use super::session::{Answer, Session};
+use super::state::{Answer, Session};
 use crate::broker::Broker;
 use crate::hub::api::Ask;
 use amqp_codec::{FieldTable, Method, ShortStr};
@@ -307,7 +307,7 @@ async fn find_or_make(broker: &Broker, spec: QueueSpec) -> Result<Declared, Prot
                         created,
                     }),
                     CatalogAnswer::Done { .. } => {
-                        Err(super::session::internal("the queue was not declared"))
+                        Err(super::state::internal("the queue was not declared"))
                     }
                 };
             }

@@ -9,7 +9,7 @@ use super::channel::ChannelKey;
 use super::consume::{CONSUME, Consume};
 use super::names;
 use super::queue::DECLARE;
-use super::session::Session;
+use super::state::Session;
 use amqp_codec::{FieldTable, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::{CatalogCommand, QueueSpec, Resource};

@@ -2,7 +2,7 @@
 
 use super::channel::{ChannelKey, Mode, Unacked};
 use super::outbox::Settlement;
-use super::session::Session;
+use super::state::Session;
 use amqp_codec::ReplyCode;
 use amqp_connection::ProtocolError;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 
 use super::channel::{ChannelKey, Mode, Unacked};
 use super::outbox::Settlement;
-use super::session::Session;
+use super::state::Session;
 use amqp_codec::{Method, ReplyCode};
 use amqp_connection::{ProtocolError, Publish};
 
