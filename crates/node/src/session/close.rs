@@ -105,7 +105,6 @@ impl Session {
             self.give_back(number, Some(barrier));
         }
         if self.has_exclusive {
-            self.has_exclusive = false;
             self.await_step(barrier);
             let (broker, connection) = (Arc::clone(&self.broker), self.id);
             let delete = async move {
@@ -114,11 +113,8 @@ impl Session {
                     .await
             };
             self.run(delete, move |session, result| {
-                if let Err(error) = result {
-                    // Tried again when the session ends.
-                    debug!(%error, "exclusive queues not deleted yet");
-                    session.has_exclusive = true;
-                }
+                // Otherwise it is tried again when the session ends.
+                session.has_exclusive = result.is_err();
                 session.step(barrier);
             });
         }

@@ -14,7 +14,6 @@ impl Session {
     /// Messages for consumers, in order.
     pub(super) fn deliver(&mut self, deliveries: Vec<Delivery>) {
         let delivered_s = self.seconds();
-        let (mut manual, mut auto, mut redelivered) = (0, 0, 0);
         let mut timed = false;
         for delivery in deliveries {
             let Some(consumer) = self.consumers.get_mut(&delivery.consumer) else {
@@ -26,12 +25,12 @@ impl Session {
             };
             consumer.granted = consumer.granted.saturating_sub(1);
             consumer.mean_bytes = Self::note_size(consumer.mean_bytes, delivery.message.body.len());
-            redelivered += u64::from(delivery.redelivered);
+            self.tally.redelivered += u64::from(delivery.redelivered);
             let delivery_tag = if consumer.no_ack {
-                auto += 1;
+                self.tally.delivered_consume_auto_ack += 1;
                 channel.unacked.push_settled()
             } else {
-                manual += 1;
+                self.tally.delivered_consume_manual_ack += 1;
                 consumer.unacked += 1;
                 timed |= consumer.timeout.is_some();
                 hold(channel, &delivery, consumer.placement, delivered_s)
@@ -56,10 +55,6 @@ impl Session {
         if timed {
             self.look_at_timeouts();
         }
-        let counts = &self.broker.metrics().counts;
-        counts.delivered_consume_manual_ack.add(manual);
-        counts.delivered_consume_auto_ack.add(auto);
-        counts.redelivered.add(redelivered);
     }
 
     fn deliver_to_nobody(&mut self, delivery: &Delivery) {

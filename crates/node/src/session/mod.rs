@@ -33,6 +33,7 @@ mod reply_to;
 mod route;
 mod settle;
 mod state;
+mod tally;
 mod tx;
 
 pub use driver::serve;

@@ -199,28 +199,24 @@ impl Session {
             channels,
             outbox,
             conn,
+            tally,
             ..
         } = self;
         let Some(channel) = channels.get_mut(&key.number) else {
             return;
         };
-        let counts = &broker.metrics().counts;
-        counts.published.add(1);
+        tally.published += 1;
         let awaited = match channel.mode {
             Mode::Plain => None,
             Mode::Confirm | Mode::Tx(_) => {
-                counts.published_confirm.add(1);
-                Some((
-                    key,
-                    channel
-                        .confirms
-                        .publish(u32::try_from(route.places.len()).unwrap_or(u32::MAX)),
-                ))
+                tally.published_confirm += u64::from(matches!(channel.mode, Mode::Confirm));
+                let places = u32::try_from(route.places.len()).unwrap_or(u32::MAX);
+                Some((key, channel.confirms.publish(places)))
             }
         };
         if route.places.is_empty() {
             if publish.mandatory {
-                counts.unroutable_returned.add(1);
+                tally.unroutable_returned += 1;
                 let content = Content {
                     properties: &publish.properties,
                     body: &publish.body,
@@ -233,10 +229,10 @@ impl Session {
                     content,
                 );
             } else {
-                counts.unroutable_dropped.add(1);
+                tally.unroutable_dropped += 1;
             }
         } else {
-            counts.routed.add(1);
+            tally.routed += 1;
             let own = Placement::Host(broker.origin().node);
             let message = message(publish, &looked);
             for place in &route.places {

@@ -7,6 +7,9 @@ use amqp_codec::ReplyCode;
 use amqp_connection::ProtocolError;
 use std::time::Duration;
 
+/// An acknowledgement of more than this gives its memory back.
+const SETTLING_KEPT: usize = 4096;
+
 impl Session {
     /// `basic.ack`, `basic.nack` and `basic.reject`.
     pub(super) fn settle(
@@ -16,10 +19,10 @@ impl Session {
         multiple: bool,
         how: Settlement,
     ) -> Result<(), ProtocolError> {
+        let mut settled = std::mem::take(&mut self.settling);
         let Some(channel) = self.channel(key) else {
             return Ok(());
         };
-        let mut settled = Vec::new();
         channel
             .unacked
             .settle(tag, multiple, &mut settled)
@@ -30,14 +33,17 @@ impl Session {
             tx.settle(how, settled);
             return Ok(());
         }
-        let counts = &self.broker.metrics().counts;
         match how {
-            Settlement::Done => counts.acknowledged.add(settled.len() as u64),
+            Settlement::Done => self.tally.acknowledged += settled.len() as u64,
             Settlement::Rejected | Settlement::Returned { .. } => {
-                counts.rejected.add(settled.len() as u64)
+                self.tally.rejected += settled.len() as u64;
             }
         }
         self.settled(key, how, settled.iter().map(|(_, delivery)| delivery));
+        if settled.capacity() <= SETTLING_KEPT {
+            settled.clear();
+            self.settling = settled;
+        }
         Ok(())
     }
 

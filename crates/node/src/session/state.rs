@@ -5,7 +5,8 @@
 //! later input of that channel waits, so answers keep their order. Other channels go on.
 
 use super::Ends;
-use super::channel::{Channel, ChannelKey, Input};
+use super::channel::{Channel, ChannelKey, Input, Unacked};
+use super::tally::Tally;
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
 use super::outbox::Outbox;
@@ -86,9 +87,9 @@ pub(super) struct Session {
     pub(super) vhost: Arc<str>,
     pub(super) entry: Option<Arc<ConnectionEntry>>,
     pub(super) channels: BTreeMap<u16, Channel>,
-    pub(super) consumers: HashMap<ConsumerId, Consumer>,
+    pub(super) consumers: BTreeMap<ConsumerId, Consumer>,
     /// Consumers that end: what still comes for them goes back.
-    pub(super) leaving: HashMap<ConsumerId, Leaving>,
+    pub(super) leaving: BTreeMap<ConsumerId, Leaving>,
     pub(super) outbox: Outbox,
     /// Queues that are gone with what was held of them.
     pub(super) gone_queues: HashSet<QueueId>,
@@ -120,6 +121,9 @@ pub(super) struct Session {
     confirms: Vec<Confirm>,
     /// Written bytes that have been counted.
     counted_written: u64,
+    pub(super) tally: Tally,
+    /// Room for what an acknowledgement settles, used again and again.
+    pub(super) settling: Vec<(u64, Unacked)>,
 }
 
 impl Session {
@@ -143,8 +147,8 @@ impl Session {
             vhost: "".into(),
             entry: None,
             channels: BTreeMap::new(),
-            consumers: HashMap::new(),
-            leaving: HashMap::new(),
+            consumers: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             outbox: Outbox::default(),
             gone_queues: HashSet::new(),
             has_exclusive: false,
@@ -168,6 +172,8 @@ impl Session {
             finished: false,
             confirms: Vec::new(),
             counted_written: 0,
+            tally: Tally::default(),
+            settling: Vec::new(),
             broker,
         };
         (session, events)
@@ -218,7 +224,11 @@ impl Session {
         &mut watch::Receiver<Alarms>,
         IoWanted,
     ) {
-        let drained_at = self.choked.then(|| self.output_limit() / 2);
+        let drained_at = if self.choked {
+            Some(self.output_limit() / 2)
+        } else {
+            (self.conn.output_len() > self.output_max()).then(|| self.output_max())
+        };
         let wanted = IoWanted {
             read: self.reading,
             drained_at,
@@ -286,6 +296,7 @@ impl Session {
             return;
         }
         self.finished = true;
+        self.tally.count(&self.broker.metrics().counts);
         self.drop_channels();
         self.delete_exclusive_queues_later();
         self.flush();
@@ -299,11 +310,16 @@ impl Session {
     // ---- input ----
 
     fn takes_input(&self) -> bool {
-        !self.blocked
-            && !self.paused
-            && self.ended.is_none()
-            && self.backlog_len < BACKLOG_MAX
-            && self.backlog_bytes < self.unanswered_limit()
+        if self.ended.is_some() {
+            return false;
+        }
+        // Whoever closes is listened to in any case.
+        !self.conn.is_open()
+            || !self.blocked
+                && !self.paused
+                && self.backlog_len < BACKLOG_MAX
+                && self.backlog_bytes < self.unanswered_limit()
+                && self.conn.output_len() <= self.output_max()
     }
 
     fn handle(&mut self, event: Event) {
@@ -690,6 +706,7 @@ impl Session {
     fn end_turn(&mut self) {
         self.flush();
         self.count_written();
+        self.tally.count(&self.broker.metrics().counts);
         if self.choked && self.conn.output_len() <= self.output_limit() / 2 {
             self.choked = false;
             let all: Vec<ChannelKey> = self.channels.values().map(|channel| channel.key).collect();
@@ -759,9 +776,8 @@ impl Session {
         for confirm in self.confirms.drain(..) {
             self.conn.send_confirm(key.number, confirm);
         }
-        let counts = &self.broker.metrics().counts;
-        counts.confirmed.add(done.saturating_sub(nacked) as u64);
-        counts.nacked.add(nacked as u64);
+        self.tally.confirmed += done.saturating_sub(nacked) as u64;
+        self.tally.nacked += nacked as u64;
     }
 
     /// Submits everything that is gathered.
@@ -788,6 +804,11 @@ impl Session {
 
     pub(super) fn output_limit(&self) -> usize {
         self.broker.config().limits.connection_output_bytes
+    }
+
+    /// With more output than this a client that only writes is not read any more.
+    fn output_max(&self) -> usize {
+        4 * self.output_limit()
     }
 
     fn unanswered_limit(&self) -> usize {
