@@ -22,6 +22,8 @@ mod machine_adapter;
 mod net;
 mod raft;
 mod raft_net;
+#[cfg(test)]
+mod sim;
 mod stats;
 mod types;
 mod wire;

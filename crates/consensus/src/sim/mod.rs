@@ -1,0 +1,18 @@
+//! Clusters in one process over a simulated network and simulated disks, for tests.
+//!
+//! The network delays, loses, and cuts as a seed says; a crash loses what the log had not synced.
+//! openraft, the log storage and the adapters are the real ones.
+
+mod cluster;
+
+mod machine;
+mod net;
+
+pub(crate) use cluster::{SimCluster, SimOptions};
+pub(crate) use machine::{SimDisk, SimMachine};
+pub(crate) use net::{SimNet, SimWire};
+
+mod basic;
+mod chaos;
+mod overload;
+mod store_suite;
