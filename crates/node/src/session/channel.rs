@@ -1,6 +1,6 @@
 //! A channel: its mode, its books, what waits on it.
 
-use super::credit::Window;
+use super::credit_plan::Window;
 use super::reply_to::ReplyConsumer;
 use super::route::RouteCache;
 use super::tx::Tx;

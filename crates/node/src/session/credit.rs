@@ -1,15 +1,14 @@
 //! How many deliveries a queue's leader may send: prefetch, the channel's shared window, and what
 //! this node is ready to hold for a client that does not read.
 //!
-//! Three limits, the lowest counts. A consumer's own prefetch, the channel's window (shared by its
-//! consumers that acknowledge), and a number of messages on their way that comes from their size, so
-//! that a window of large messages does not fill the memory. While more output waits for the client
-//! than configured nothing is granted at all.
+//! The number of messages on their way comes from their size, so that a window of large messages does
+//! not fill the memory. While more output waits for the client than configured nothing is granted.
 //!
-//! The shared window is given out in equal shares. A consumer whose queue has a message but which has
-//! no credit says so; then what others do not use is called back and goes there.
+//! Not here: who gets how much ([`super::credit_plan`]).
 
 use super::channel::{Channel, ChannelKey};
+use super::consume::Consumer;
+use super::credit_plan::{Decision, View};
 use super::state::Session;
 use crate::hub::api::Ask;
 use broker_model::ids::ConsumerId;
@@ -26,209 +25,100 @@ pub(super) const MEAN_BYTES_FIRST: u32 = 256 << 10;
 /// A consumer without a prefetch may hold so many deliveries.
 const UNACKED_MAX: u32 = 1 << 20;
 
-/// The window that all consumers of a channel share.
-#[derive(Debug, Default)]
-pub(super) struct Window {
-    /// Its size; 0 is no limit.
-    pub(super) limit: u32,
-    /// Unacknowledged deliveries of the channel, gets included.
-    pub(super) unacked: u32,
-    /// Whose turn it is to get credit first.
-    turn: usize,
-}
-
 impl Session {
     /// `basic.qos`.
     pub(super) fn set_qos(&mut self, key: ChannelKey, prefetch: u16, global: bool) {
         let Some(channel) = self.channel(key) else {
             return;
         };
-        if !global {
+        if global {
+            channel.window.resize(u32::from(prefetch));
+            self.touch(key);
+        } else {
             channel.prefetch = u32::from(prefetch);
-            return;
-        }
-        let before = std::mem::replace(&mut channel.window.limit, u32::from(prefetch));
-        let narrower = prefetch != 0 && (before == 0 || u32::from(prefetch) < before);
-        self.touch(key);
-        if narrower {
-            self.call_back(key, |_| true);
         }
     }
 
     /// The credit that a new consumer begins with.
     pub(super) fn first_credit(&mut self, id: ConsumerId) -> u32 {
-        let Some(key) = self.consumers.get(&id).map(|consumer| consumer.channel) else {
+        let Some(consumer) = self.consumers.get(&id) else {
+            return 0;
+        };
+        let Some(channel) = self.channels.get(&consumer.channel.number) else {
             return 0;
         };
         if self.is_choked() {
             return 0;
         }
-        let Some(channel) = self.channels.get(&key.number) else {
-            return 0;
-        };
-        let room = self.room_in_window(channel);
-        let share = fair_share(channel);
-        let most = self.most_for(id);
-        let Some(consumer) = self.consumers.get_mut(&id) else {
-            return 0;
-        };
-        consumer.granted = if consumer.no_ack {
+        let most = self.most_for(consumer);
+        let credit = if consumer.no_ack {
             most
         } else {
-            most.min(room).min(share)
+            let (_, views) = self.views(channel);
+            let sharing = views.iter().filter(|view| view.shares).count();
+            most.min(channel.window.room(&views))
+                .min(channel.window.share(sharing))
         };
-        consumer.granted
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.granted = credit;
+        }
+        credit
     }
 
-    /// Grants what may be granted to the consumers of a channel.
+    /// Grants what may be granted to the consumers of a channel, and calls back what must be.
     pub(super) fn replenish(&mut self, key: ChannelKey) {
-        if self
-            .channels
-            .get(&key.number)
-            .is_none_or(|channel| channel.key != key)
-        {
-            return;
-        }
         if self.is_choked() {
             self.choked = true;
             return;
         }
-        let Some(channel) = self.channels.get(&key.number) else {
+        let Some(channel) = self
+            .channels
+            .get(&key.number)
+            .filter(|channel| channel.key == key)
+        else {
             return;
         };
         if channel.consumers.is_empty() {
             return;
         }
-        let ids: Vec<ConsumerId> = channel.consumers.values().copied().collect();
-        let shared = channel.window.limit > 0;
-        if !shared {
-            for id in ids {
-                self.top_up(id, u32::MAX);
-            }
-            return;
-        }
-        for id in &ids {
-            if self
-                .consumers
-                .get(id)
-                .is_some_and(|consumer| consumer.no_ack)
-            {
-                self.top_up(*id, u32::MAX);
-            }
-        }
-        self.share_window(key, &ids);
-    }
-
-    /// Gives out the shared window: first to those who have a message waiting, then in equal shares.
-    fn share_window(&mut self, key: ChannelKey, ids: &[ConsumerId]) {
-        let Some(channel) = self.channels.get(&key.number) else {
+        let (ids, views) = self.views(channel);
+        let Some(channel) = self.channels.get_mut(&key.number) else {
             return;
         };
-        let mut room = self.room_in_window(channel);
-        let share = fair_share(channel);
-        let turn = channel.window.turn;
-        let wants = |session: &Self, id: &ConsumerId, hungry: bool| {
-            session
-                .consumers
-                .get(id)
-                .is_some_and(|c| !c.no_ack && c.hungry == hungry && c.is_grantable())
-        };
-        let mut order: Vec<ConsumerId> = ids.to_vec();
-        order.rotate_left(turn % ids.len().max(1));
-        let hungry: Vec<ConsumerId> = order
-            .iter()
-            .filter(|id| wants(self, id, true))
-            .copied()
-            .collect();
-        let mut left = hungry.len() as u32;
-        let mut served = false;
-        for id in &hungry {
-            let part = room.div_ceil(left.max(1));
-            left -= 1;
-            let given = self.top_up(*id, part);
-            room -= given;
-            served |= given > 0;
-        }
-        for id in &order {
-            if !wants(self, id, false) {
-                continue;
-            }
-            let granted = self
-                .consumers
-                .get(id)
-                .map_or(0, |consumer| consumer.granted);
-            room -= self.top_up(*id, room.min(share.saturating_sub(granted)));
-        }
-        if served && let Some(channel) = self.channel(key) {
-            channel.window.turn = channel.window.turn.wrapping_add(1);
-        }
-        let starves = hungry.iter().any(|id| {
-            self.consumers
-                .get(id)
-                .is_some_and(|consumer| consumer.hungry && self.most_for(*id) > 0)
-        });
-        if starves {
-            self.call_back(key, |hungry| !hungry);
-        }
-    }
-
-    /// Raises a consumer's credit by `room` at most; returns by how much.
-    fn top_up(&mut self, id: ConsumerId, room: u32) -> u32 {
-        let most = self.most_for(id);
-        let Some(consumer) = self.consumers.get_mut(&id) else {
-            return 0;
-        };
-        if !consumer.is_grantable() {
-            return 0;
-        }
-        let more = most.saturating_sub(consumer.granted).min(room);
-        // In steps of a quarter, unless it runs low: credit costs a message.
-        let worth_it = more.saturating_mul(4) >= most || consumer.granted < most / 2;
-        if more == 0 || !worth_it {
-            return 0;
-        }
-        consumer.granted += more;
-        consumer.hungry = false;
-        let (placement, queue) = (consumer.placement, consumer.queue);
-        self.handle.ask(
-            placement,
-            Ask::Credit {
-                consumer: id,
-                queue,
-                more,
-            },
-        );
-        more
-    }
-
-    /// Calls back the credit of those consumers that acknowledge, have some, and are `wanted` by
-    /// whether they are hungry.
-    fn call_back(&mut self, key: ChannelKey, wanted: impl Fn(bool) -> bool) {
-        let Some(channel) = self.channels.get(&key.number) else {
-            return;
-        };
-        for id in channel.consumers.values() {
-            let Some(consumer) = self.consumers.get_mut(id) else {
+        for (id, decision) in ids.into_iter().zip(channel.window.plan(&views)) {
+            let Some(consumer) = self.consumers.get_mut(&id) else {
                 continue;
             };
-            if consumer.granted > 0
-                && !consumer.no_ack
-                && consumer.is_grantable()
-                && wanted(consumer.hungry)
-            {
-                consumer.revoking = true;
-                let (placement, queue) = (consumer.placement, consumer.queue);
-                self.handle.ask(
-                    placement,
-                    Ask::Revoke {
-                        consumer: *id,
-                        queue,
-                    },
-                );
+            let (placement, queue) = (consumer.placement, consumer.queue);
+            match decision {
+                Decision::Leave => {}
+                Decision::Grant(more) => {
+                    consumer.granted += more;
+                    consumer.hungry = false;
+                    self.handle.ask(
+                        placement,
+                        Ask::Credit {
+                            consumer: id,
+                            queue,
+                            more,
+                        },
+                    );
+                }
+                Decision::CallBack => {
+                    consumer.revoking = true;
+                    self.handle.ask(
+                        placement,
+                        Ask::Revoke {
+                            consumer: id,
+                            queue,
+                        },
+                    );
+                }
             }
         }
     }
 
+    /// Credit that was called back.
     pub(super) fn revoked(&mut self, id: ConsumerId, unused: u32) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
@@ -239,6 +129,7 @@ impl Session {
         self.touch(key);
     }
 
+    /// A message waits for a consumer without credit.
     pub(super) fn starved(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
@@ -251,22 +142,30 @@ impl Session {
         }
     }
 
-    /// A delivery of this size has come.
-    pub(super) fn note_size(mean_bytes: u32, size: usize) -> u32 {
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        // Quick to believe in small ones, which cost little, and at once in large ones.
-        if size > mean_bytes {
-            size
-        } else {
-            mean_bytes - (mean_bytes - size) / 4
-        }
+    /// The consumers of a channel and what the decision must know of them.
+    fn views(&self, channel: &Channel) -> (Vec<ConsumerId>, Vec<View>) {
+        let consumers = channel
+            .consumers
+            .values()
+            .filter_map(|id| Some((*id, self.consumers.get(id)?)));
+        consumers
+            .map(|(id, consumer)| {
+                let view = View {
+                    granted: consumer.granted,
+                    most: self.most_for(consumer),
+                    shares: !consumer.no_ack,
+                    hungry: consumer.hungry,
+                    settled: consumer.starting.is_none()
+                        && !consumer.revoking
+                        && !consumer.cancelling,
+                };
+                (id, view)
+            })
+            .unzip()
     }
 
     /// The most credit that a consumer may have now, the shared window aside.
-    fn most_for(&self, id: ConsumerId) -> u32 {
-        let Some(consumer) = self.consumers.get(&id) else {
-            return 0;
-        };
+    fn most_for(&self, consumer: &Consumer) -> u32 {
         let consumers = u32::try_from(self.consumers.len())
             .unwrap_or(u32::MAX)
             .max(1);
@@ -283,44 +182,18 @@ impl Session {
         limit.saturating_sub(consumer.unacked).min(on_the_way)
     }
 
-    /// What is left of the shared window.
-    fn room_in_window(&self, channel: &Channel) -> u32 {
-        let window = &channel.window;
-        if window.limit == 0 {
-            return u32::MAX;
-        }
-        let granted: u32 = channel
-            .consumers
-            .values()
-            .filter_map(|id| self.consumers.get(id))
-            .filter(|consumer| !consumer.no_ack)
-            .map(|consumer| consumer.granted)
-            .sum();
-        window
-            .limit
-            .saturating_sub(window.unacked)
-            .saturating_sub(granted)
-    }
-
     fn is_choked(&self) -> bool {
         self.conn.output_len() > self.output_limit()
     }
 }
 
-impl super::consume::Consumer {
-    /// Credit may be given or taken.
-    fn is_grantable(&self) -> bool {
-        self.starting.is_none() && !self.revoking && !self.cancelling
-    }
-}
-
-/// An equal share of the window for each consumer of a channel.
-fn fair_share(channel: &Channel) -> u32 {
-    let consumers = u32::try_from(channel.consumers.len())
-        .unwrap_or(u32::MAX)
-        .max(1);
-    match channel.window.limit {
-        0 => u32::MAX,
-        limit => (limit / consumers).max(1),
+/// The recent size of messages, after one of `size` has come: at once in large ones, soon in small
+/// ones.
+pub(super) fn mean_bytes(mean_bytes: u32, size: usize) -> u32 {
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    if size > mean_bytes {
+        size
+    } else {
+        mean_bytes - (mean_bytes - size) / 4
     }
 }

@@ -1,6 +1,7 @@
 //! Deliveries from queues to the client.
 
 use super::channel::{Channel, Unacked};
+use super::credit::mean_bytes;
 use super::outbox::Settlement;
 use super::properties::with_delivery_count;
 use super::state::Session;
@@ -24,7 +25,7 @@ impl Session {
                 continue;
             };
             consumer.granted = consumer.granted.saturating_sub(1);
-            consumer.mean_bytes = Self::note_size(consumer.mean_bytes, delivery.message.body.len());
+            consumer.mean_bytes = mean_bytes(consumer.mean_bytes, delivery.message.body.len());
             self.tally.redelivered += u64::from(delivery.redelivered);
             let delivery_tag = if consumer.no_ack {
                 self.tally.delivered_consume_auto_ack += 1;

@@ -18,6 +18,7 @@ mod channel;
 mod close;
 mod consume;
 mod credit;
+mod credit_plan;
 mod deliver;
 mod driver;
 mod exchange;

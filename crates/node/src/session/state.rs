@@ -6,10 +6,10 @@
 
 use super::Ends;
 use super::channel::{Channel, ChannelKey, Input, Unacked};
-use super::tally::Tally;
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
 use super::outbox::Outbox;
+use super::tally::Tally;
 use crate::broker::{Alarms, Broker};
 use crate::hub::SessionHandle;
 use crate::hub::api::{Ask, SessionEvent, SessionEvents};
