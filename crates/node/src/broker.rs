@@ -52,7 +52,7 @@ pub struct Broker {
     pub(crate) authenticator: Authenticator,
     pub(crate) alarms: watch::Receiver<Alarms>,
     pub(crate) hosts: Arc<crate::host::HostDirectory>,
-    pub(crate) log: storage::LogStore,
+    pub(crate) log: Arc<storage::LogStore>,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) ready: watch::Receiver<bool>,
 }
@@ -99,7 +99,7 @@ impl Broker {
 
     /// The log store, for its metrics.
     #[must_use]
-    pub fn log_store(&self) -> &storage::LogStore {
+    pub fn log_store(&self) -> &Arc<storage::LogStore> {
         &self.log
     }
 

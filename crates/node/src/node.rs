@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
-use storage::{LogStore, StateStore};
+use storage::{LogBackend, LogStore, StateStore};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -113,6 +113,12 @@ impl Node {
         {
             let abort = Arc::clone(&abort);
             log.on_poison(Box::new(move |error| abort(&format!("the log store has failed: {error}"))));
+        }
+        {
+            let abort = Arc::clone(&abort);
+            state.on_poison(Box::new(move |error| {
+                abort(&format!("the state store has failed: {error}"));
+            }));
         }
 
         let (catalog_events, catalog_events_rx) = mpsc::unbounded_channel();
@@ -313,7 +319,7 @@ impl Node {
 #[allow(clippy::too_many_arguments)]
 async fn start_consensus(
     config: &Arc<Config>,
-    log: &LogStore,
+    log: &Arc<LogStore>,
     state: &Arc<StateStore>,
     metrics: &Arc<Metrics>,
     hosts: &Arc<HostDirectory>,
@@ -361,7 +367,7 @@ async fn start_consensus(
         })
     };
     let parts = consensus::Parts {
-        log: Arc::new(log.clone()),
+        log: Arc::clone(log) as Arc<dyn LogBackend>,
         machines,
         services: Some(services),
         abort: abort_group,

@@ -10,7 +10,7 @@ use storage::{LogOptions, LogStore, StateOptions, StateStore};
 ///
 /// # Errors
 /// The directory cannot be used or what is in it is damaged.
-pub async fn open(config: &Arc<Config>) -> Result<(LogStore, Arc<StateStore>), StartError> {
+pub async fn open(config: &Arc<Config>) -> Result<(Arc<LogStore>, Arc<StateStore>), StartError> {
     let config = Arc::clone(config);
     let opened = tokio::task::spawn_blocking(move || {
         let storage = &config.storage;
@@ -26,7 +26,7 @@ pub async fn open(config: &Arc<Config>) -> Result<(LogStore, Arc<StateStore>), S
                 ..StateOptions::default()
             },
         )?;
-        Ok::<_, storage::StorageError>((log, Arc::new(state)))
+        Ok::<_, storage::StorageError>((Arc::new(log), Arc::new(state)))
     });
     match opened.await {
         Ok(opened) => Ok(opened?),

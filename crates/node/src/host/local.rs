@@ -6,7 +6,6 @@ use super::attached::{AttachedLinks, Replies};
 use super::shard::{HostContext, reports, sleep_until};
 use super::{HostEvent, HostInput, wall_clock_ms};
 use crate::hub::attachment::{AttachmentId, BatchOps};
-use crate::hub::encode_ops;
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{NodeId, Placement};
 use broker_model::op::{BatchHead, Op};

@@ -12,7 +12,7 @@ use broker_model::wire::{StoredMessage, decode_stored_message, encode_stored_mes
 use bytes::{Bytes, BytesMut};
 use consensus::{MachineError, SnapshotReader, SnapshotWriter};
 use std::sync::Arc;
-use storage::{Checkpoint, DeadRange, MessageKey, StateStore, StoredShard};
+use storage::{Checkpoint, DeadRange, MessageKey, ShardState, StateStore};
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -34,8 +34,8 @@ pub(super) fn load(
     }
 }
 
-fn restore(stored: StoredShard) -> Result<ShardMachine, MachineError> {
-    let records = stored.queues.into_iter().map(|(queue, record)| (QueueId(queue), record));
+fn restore(stored: ShardState) -> Result<ShardMachine, MachineError> {
+    let records = stored.queue_records.into_iter().map(|(queue, record)| (QueueId(queue), record));
     ShardMachine::restore(records, Some(stored.origins)).map_err(failed)
 }
 
@@ -54,7 +54,7 @@ pub(super) fn write(
         (key, buffer.split().freeze())
     });
     let checkpoint = Checkpoint {
-        applied,
+        puts,
         origins: delta.origins,
         dropped_queues: delta.dropped_queues.iter().map(|queue| queue.0).collect(),
         queue_records: delta.queue_records.into_iter().map(|(queue, record)| (queue.0, record)).collect(),
@@ -69,7 +69,7 @@ pub(super) fn write(
             })
             .collect(),
     };
-    state.write_checkpoint(shard.0, checkpoint, puts).map_err(failed)
+    state.write_checkpoint(shard.0, checkpoint, &applied).map_err(failed)
 }
 
 /// Reads stored messages in the background and tells the host.
@@ -129,7 +129,7 @@ struct View(storage::ShardView);
 
 impl SnapshotReader for View {
     fn applied(&self) -> Bytes {
-        self.0.applied()
+        self.0.applied().clone()
     }
 
     fn next_chunk(&mut self) -> Result<Option<Bytes>, MachineError> {
@@ -152,12 +152,12 @@ impl InstallSink {
 
 impl SnapshotWriter for InstallSink {
     fn write(&mut self, chunk: Bytes) -> Result<(), MachineError> {
-        self.install.put(&chunk).map_err(failed)
+        self.install.write(chunk).map_err(failed)
     }
 
     fn finish(self: Box<Self>, applied: Bytes) -> Result<(), MachineError> {
         let Self { replica, install } = *self;
-        install.finish(applied).map_err(failed)?;
+        install.finish(&applied).map_err(failed)?;
         let stored = replica
             .state_store()
             .load_shard(replica.shard().0)

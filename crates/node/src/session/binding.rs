@@ -108,7 +108,7 @@ impl Session {
         let change = async move {
             if let Destination::Queue(queue) = &spec.destination {
                 check_owner(
-                    usable_queue(&broker, &spec.vhost, queue, connection)
+                    usable_queue(&*broker, &spec.vhost, queue, connection)
                         .await
                         .map(drop),
                     make,
@@ -121,14 +121,14 @@ impl Session {
                     catalog.check_unbind(&spec)
                 }
             };
-            let mut exists = look(&broker, check).await;
+            let mut exists = look(&*broker, check).await;
             if !make && matches!(exists, Ok(false)) && broker.catalog_sync().await {
                 exists = check(&broker.catalog());
             }
             match exists {
                 Ok(exists) if exists == make => Ok(()),
-                Ok(true) => write(&broker, CatalogCommand::Unbind(spec)).await.map(drop),
-                Ok(false) => write(&broker, CatalogCommand::Bind(spec)).await.map(drop),
+                Ok(true) => write(&*broker, CatalogCommand::Unbind(spec)).await.map(drop),
+                Ok(false) => write(&*broker, CatalogCommand::Bind(spec)).await.map(drop),
                 Err(CatalogError::NotFound(_)) if !make => Ok(()),
                 Err(error) => Err(catalog_error(&error)),
             }

@@ -2,7 +2,7 @@
 
 use super::channel::ChannelKey;
 use super::state::{Session, internal};
-use crate::broker::Broker;
+use super::services::Services;
 use crate::catalog::writer::WriteError;
 use amqp_codec::{ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
@@ -33,7 +33,7 @@ fn write_error(error: &WriteError) -> ProtocolError {
 /// Looks at the catalog. What it refuses is looked at again when the catalog here is up to date with
 /// all nodes: what was declared elsewhere a moment ago counts.
 pub(super) async fn look<T>(
-    broker: &Broker,
+    broker: &dyn Services,
     look: impl Fn(&Catalog) -> Result<T, CatalogError>,
 ) -> Result<T, CatalogError> {
     let first = look(&broker.catalog());
@@ -45,7 +45,7 @@ pub(super) async fn look<T>(
 
 /// The queue, if this connection may use it.
 pub(super) async fn usable_queue(
-    broker: &Broker,
+    broker: &dyn Services,
     vhost: &str,
     name: &str,
     connection: ConnectionId,
@@ -61,7 +61,7 @@ pub(super) async fn usable_queue(
 
 /// Changes the catalog.
 pub(super) async fn write(
-    broker: &Broker,
+    broker: &dyn Services,
     command: CatalogCommand,
 ) -> Result<CatalogAnswer, ProtocolError> {
     broker
@@ -72,7 +72,7 @@ pub(super) async fn write(
 
 /// Whether the connection that has a queue to itself is known to be over, so that the queue will be
 /// deleted any moment.
-pub(super) fn is_over(broker: &Broker, owner: ConnectionId) -> bool {
+pub(super) fn is_over(broker: &dyn Services, owner: ConnectionId) -> bool {
     if owner.origin == broker.origin() {
         let open = broker
             .registry()

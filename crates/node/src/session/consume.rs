@@ -104,7 +104,7 @@ impl Session {
         self.check_permission(Permission::Read, &Resource::queue(&self.vhost, &name))?;
         let (broker, vhost, connection) =
             (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
-        let find = async move { usable_queue(&broker, &vhost, &name, connection).await };
+        let find = async move { usable_queue(&*broker, &vhost, &name, connection).await };
         self.later(key, CONSUME, find, move |session, key, record| {
             session.start_consumer(key, &record, consume)
         });

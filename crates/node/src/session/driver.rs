@@ -1,7 +1,7 @@
 //! The loop of a connection: read, let the session work, write, wait.
 
 use super::{Ends, Session};
-use crate::broker::Broker;
+use super::services::Services;
 use crate::hub::api::{SessionEvent, SessionEvents};
 use bytes::BytesMut;
 use std::future::poll_fn;
@@ -25,7 +25,7 @@ const EVENTS: usize = 256;
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves a client until its connection ends.
-pub async fn serve<S>(broker: Arc<Broker>, stream: S, ends: Ends)
+pub async fn serve<S>(broker: Arc<dyn Services>, stream: S, ends: Ends)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {

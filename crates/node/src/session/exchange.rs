@@ -49,7 +49,7 @@ impl Session {
         };
         if declare.passive {
             let check = async move {
-                look(&broker, |catalog| {
+                look(&*broker, |catalog| {
                     catalog.check_exchange(&vhost, &name).map(drop)
                 })
                 .await
@@ -74,10 +74,10 @@ impl Session {
             arguments: declare.arguments.detached(),
         };
         let declare = async move {
-            let existing = look(&broker, |catalog| catalog.check_declare_exchange(&spec)).await;
+            let existing = look(&*broker, |catalog| catalog.check_declare_exchange(&spec)).await;
             match existing {
                 Ok(Some(_)) => Ok(()),
-                Ok(None) => write(&broker, CatalogCommand::DeclareExchange(spec))
+                Ok(None) => write(&*broker, CatalogCommand::DeclareExchange(spec))
                     .await
                     .map(drop),
                 Err(error) => Err(catalog_error(&error)),
@@ -105,7 +105,7 @@ impl Session {
             let check = |catalog: &broker_model::catalog::Catalog| {
                 catalog.check_delete_exchange(&vhost, &name, if_unused)
             };
-            let mut exists = look(&broker, check).await;
+            let mut exists = look(&*broker, check).await;
             if matches!(exists, Ok(false)) && broker.catalog_sync().await {
                 exists = check(&broker.catalog());
             }
@@ -117,7 +117,7 @@ impl Session {
                         name: Arc::clone(&name),
                         if_unused,
                     };
-                    write(&broker, command).await.map(drop)
+                    write(&*broker, command).await.map(drop)
                 }
                 Err(error) => Err(catalog_error(&error)),
             }

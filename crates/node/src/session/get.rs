@@ -29,7 +29,7 @@ impl Session {
         let (broker, vhost, connection) =
             (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
         let wanted = Arc::clone(&name);
-        let find = async move { usable_queue(&broker, &vhost, &wanted, connection).await };
+        let find = async move { usable_queue(&*broker, &vhost, &wanted, connection).await };
         self.later(key, GET, find, move |session, key, record| {
             let (placement, queue) = (record.placement, record.id);
             let get = |request| Ask::Get {

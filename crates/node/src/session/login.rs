@@ -2,7 +2,7 @@
 
 use super::state::Session;
 use crate::auth::Login;
-use crate::broker::Broker;
+use super::services::Services;
 use crate::registry::ConnectionEntry;
 use amqp_codec::ShortStr;
 use amqp_connection::{Connection, Credentials, Mechanism, ProtocolError};
@@ -58,9 +58,9 @@ impl Session {
         let (broker, user) = (Arc::clone(&self.broker), Arc::clone(&self.user));
         let name = Arc::clone(&vhost);
         let check = async move {
-            let refusal = check_vhost(&broker, &user, &name);
+            let refusal = check_vhost(&*broker, &user, &name);
             match refusal {
-                Err(_) if broker.catalog_sync().await => check_vhost(&broker, &user, &name),
+                Err(_) if broker.catalog_sync().await => check_vhost(&*broker, &user, &name),
                 refusal => refusal,
             }
         };
@@ -134,7 +134,7 @@ impl Session {
 }
 
 /// Whether a user may open a vhost now.
-fn check_vhost(broker: &Broker, user: &str, vhost: &str) -> Result<(), ProtocolError> {
+fn check_vhost(broker: &dyn Services, user: &str, vhost: &str) -> Result<(), ProtocolError> {
     let catalog = broker.catalog();
     let Some(record) = catalog.vhost(vhost) else {
         return Err(Connection::vhost_error(format!("vhost {vhost} not found")));

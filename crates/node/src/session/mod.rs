@@ -32,12 +32,14 @@ mod publish;
 mod queue;
 mod reply_to;
 mod route;
+mod services;
 mod settle;
 mod state;
 mod tally;
 mod tx;
 
 pub use driver::serve;
+pub use services::Services;
 
 use state::Session;
 use std::net::SocketAddr;

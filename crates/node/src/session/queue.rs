@@ -5,7 +5,7 @@ use super::channel::ChannelKey;
 use super::consume::unavailable;
 use super::names;
 use super::state::{Answer, Session};
-use crate::broker::Broker;
+use super::services::Services;
 use crate::hub::api::Ask;
 use amqp_codec::{FieldTable, Method, ShortStr};
 use amqp_connection::ProtocolError;
@@ -75,7 +75,7 @@ impl Session {
             let name = self.queue_name(key, &declare.queue)?;
             let found = Arc::clone(&name);
             let find = async move {
-                usable_queue(&broker, &vhost, &found, connection)
+                usable_queue(&*broker, &vhost, &found, connection)
                     .await
                     .map(|record| Declared::existing(&record))
             };
@@ -110,7 +110,7 @@ impl Session {
             server_named,
         };
         self.has_exclusive |= declare.exclusive;
-        let declare = async move { find_or_make(&broker, spec).await };
+        let declare = async move { find_or_make(&*broker, spec).await };
         self.later(key, DECLARE, declare, move |session, key, declared| {
             session.declared(key, name, &declared, no_wait);
             Ok(())
@@ -179,7 +179,7 @@ impl Session {
         let (broker, vhost, connection) =
             (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
         let wanted = Arc::clone(&name);
-        let find = async move { usable_queue(&broker, &vhost, &wanted, connection).await };
+        let find = async move { usable_queue(&*broker, &vhost, &wanted, connection).await };
         self.later(key, PURGE, find, move |session, key, record| {
             let (placement, queue) = (record.placement, record.id);
             let purge = |request| Ask::Purge { request, queue };
@@ -214,7 +214,7 @@ impl Session {
             (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
         let wanted = Arc::clone(&name);
         let find = async move {
-            let find = look(&broker, |catalog| {
+            let find = look(&*broker, |catalog| {
                 catalog
                     .check_queue_access(&vhost, &wanted, Some(connection))
                     .cloned()
@@ -268,7 +268,7 @@ impl Session {
                     name: Arc::clone(&record.name),
                     expected: Some(record.id),
                 };
-                let delete = async move { write(&broker, command).await };
+                let delete = async move { write(&*broker, command).await };
                 session.later(key, DELETE, delete, move |session, key, answer| {
                     if matches!(answer, CatalogAnswer::Done { created: true }) {
                         session.broker.metrics().counts.queues_deleted.add(1);
@@ -289,7 +289,7 @@ impl Session {
 }
 
 /// Finds a queue as it is declared, or makes it.
-async fn find_or_make(broker: &Broker, spec: QueueSpec) -> Result<Declared, ProtocolError> {
+async fn find_or_make(broker: &dyn Services, spec: QueueSpec) -> Result<Declared, ProtocolError> {
     let mut tries = 0;
     loop {
         let found = look(broker, |catalog| catalog.check_declare_queue(&spec)).await;
@@ -322,7 +322,7 @@ async fn find_or_make(broker: &Broker, spec: QueueSpec) -> Result<Declared, Prot
 
 /// A client that reconnects declares the exclusive queue of its last connection again: that one is
 /// deleted as soon as the end of the connection is known everywhere.
-fn patience(broker: &Broker, spec: &QueueSpec) -> u32 {
+fn patience(broker: &dyn Services, spec: &QueueSpec) -> u32 {
     let owner = broker
         .catalog()
         .queue(&spec.vhost, &spec.name)

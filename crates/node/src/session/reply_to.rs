@@ -64,8 +64,8 @@ impl Session {
         let (broker, vhost, connection) =
             (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
         let make = async move {
-            write(&broker, CatalogCommand::DeclareQueue(spec)).await?;
-            usable_queue(&broker, &vhost, &name, connection).await
+            write(&*broker, CatalogCommand::DeclareQueue(spec)).await?;
+            usable_queue(&*broker, &vhost, &name, connection).await
         };
         self.later(key, CONSUME, make, move |session, key, record| {
             session.start_consumer(key, &record, consume)
@@ -89,7 +89,7 @@ impl Session {
             }
             let missing =
                 || broker_model::catalog::CatalogError::NotFound(Resource::queue(&vhost, &wanted));
-            look(&broker, |catalog| {
+            look(&*broker, |catalog| {
                 catalog.queue(&vhost, &wanted).map(drop).ok_or_else(missing)
             })
             .await

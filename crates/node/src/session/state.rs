@@ -10,7 +10,8 @@ use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
 use super::outbox::Outbox;
 use super::tally::Tally;
-use crate::broker::{Alarms, Broker};
+use super::services::Services;
+use crate::broker::Alarms;
 use crate::hub::SessionHandle;
 use crate::hub::api::{Ask, SessionEvent, SessionEvents};
 use crate::registry::ConnectionEntry;
@@ -75,7 +76,7 @@ struct Barrier {
 
 /// One client connection.
 pub(super) struct Session {
-    pub(super) broker: Arc<Broker>,
+    pub(super) broker: Arc<dyn Services>,
     pub(super) conn: Connection,
     pub(super) ends: Ends,
     pub(super) handle: SessionHandle,
@@ -128,7 +129,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A session for a connection that was just accepted.
-    pub(super) fn new(broker: Arc<Broker>, ends: Ends) -> (Self, SessionEvents) {
+    pub(super) fn new(broker: Arc<dyn Services>, ends: Ends) -> (Self, SessionEvents) {
         let now = Instant::now();
         let (handle, events) = broker.hub().attach();
         let id = ConnectionId {
@@ -138,7 +139,7 @@ impl Session {
         let mut alarms = broker.alarms();
         alarms.mark_unchanged();
         let session = Self {
-            conn: Connection::new(Arc::new(server_config(&broker, &ends)), now),
+            conn: Connection::new(Arc::new(server_config(&*broker, &ends)), now),
             ends,
             handle,
             id,
@@ -788,7 +789,7 @@ impl Session {
             broker,
             ..
         } = self;
-        outbox.flush_all(handle, |queue| has_dead_letters(broker, queue));
+        outbox.flush_all(handle, |queue| has_dead_letters(&**broker, queue));
     }
 
     /// Submits what is gathered for one place.
@@ -799,7 +800,7 @@ impl Session {
             broker,
             ..
         } = self;
-        outbox.flush(placement, handle, |queue| has_dead_letters(broker, queue));
+        outbox.flush(placement, handle, |queue| has_dead_letters(&**broker, queue));
     }
 
     pub(super) fn output_limit(&self) -> usize {
@@ -836,7 +837,7 @@ impl Session {
     }
 }
 
-fn has_dead_letters(broker: &Broker, queue: QueueId) -> bool {
+fn has_dead_letters(broker: &dyn Services, queue: QueueId) -> bool {
     broker
         .catalog()
         .queue_by_id(queue)
@@ -844,7 +845,7 @@ fn has_dead_letters(broker: &Broker, queue: QueueId) -> bool {
 }
 
 /// What clients of this listener are told and held to.
-fn server_config(broker: &Broker, ends: &Ends) -> ServerConfig {
+fn server_config(broker: &dyn Services, ends: &Ends) -> ServerConfig {
     let config = broker.config();
     let cluster_name = broker.catalog().cluster_name().map(|name| name.to_string());
     let mut mechanisms = vec![Mechanism::Plain, Mechanism::AmqPlain];

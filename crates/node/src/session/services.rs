@@ -1,0 +1,100 @@
+//! What a session uses of its node.
+
+use crate::auth::{AuthError, Login};
+use crate::broker::{Alarms, Broker};
+use crate::catalog::writer::WriteError;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
+use broker_model::ids::{Origin, Placement};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::RwLockReadGuard;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The node, as sessions see it. See [`Broker`], which is what it is outside of tests.
+pub trait Services: Send + Sync + 'static {
+    /// The configuration.
+    fn config(&self) -> &Config;
+    /// This node and its start.
+    fn origin(&self) -> Origin;
+    /// Links to queues.
+    fn hub(&self) -> &Arc<Hub>;
+    /// Counters.
+    fn metrics(&self) -> &Metrics;
+    /// Open connections.
+    fn registry(&self) -> &Registry;
+    /// The catalog as applied here.
+    fn catalog(&self) -> RwLockReadGuard<'_, Catalog>;
+    /// Changes whenever the catalog does.
+    fn catalog_version(&self) -> u64;
+    /// Changes the catalog.
+    fn catalog_write(
+        &self,
+        command: CatalogCommand,
+    ) -> BoxFuture<'_, Result<CatalogAnswer, WriteError>>;
+    /// Brings the catalog here up to date.
+    fn catalog_sync(&self) -> BoxFuture<'_, bool>;
+    /// Checks a login.
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Arc<str>, AuthError>>;
+    /// Where a queue declared here would live.
+    fn place_queue(&self, replicated: bool) -> Placement;
+    /// Alarms of all nodes.
+    fn alarms(&self) -> watch::Receiver<Alarms>;
+}
+
+impl Services for Broker {
+    fn config(&self) -> &Config {
+        Self::config(self)
+    }
+
+    fn origin(&self) -> Origin {
+        Self::origin(self)
+    }
+
+    fn hub(&self) -> &Arc<Hub> {
+        Self::hub(self)
+    }
+
+    fn metrics(&self) -> &Metrics {
+        Self::metrics(self)
+    }
+
+    fn registry(&self) -> &Registry {
+        Self::registry(self)
+    }
+
+    fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        Self::catalog(self)
+    }
+
+    fn catalog_version(&self) -> u64 {
+        Self::catalog_version(self)
+    }
+
+    fn catalog_write(
+        &self,
+        command: CatalogCommand,
+    ) -> BoxFuture<'_, Result<CatalogAnswer, WriteError>> {
+        Self::catalog_write(self, command).boxed()
+    }
+
+    fn catalog_sync(&self) -> BoxFuture<'_, bool> {
+        Self::catalog_sync(self).boxed()
+    }
+
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Arc<str>, AuthError>> {
+        Self::authenticate(self, login).boxed()
+    }
+
+    fn place_queue(&self, replicated: bool) -> Placement {
+        Self::place_queue(self, replicated)
+    }
+
+    fn alarms(&self) -> watch::Receiver<Alarms> {
+        Self::alarms(self)
+    }
+}
