@@ -151,3 +151,6 @@ fn router(app: Arc<App>, with_api: bool) -> Router {
         .fallback(async || ApiError::NotFound)
         .with_state(app)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Definitions: exported, imported, reported.
+
+use super::{Server, column};
+use serde_json::json;
+
+/// A file as RabbitMQ exports it, with parts that do not exist here.
+fn foreign() -> serde_json::Value {
+    json!({
+        "rabbit_version": "3.13.7",
+        "rabbitmq_version": "3.13.7",
+        "product_name": "RabbitMQ",
+        "rabbitmq_definition_format": "cluster",
+        "users": [{
+            "name": "ann",
+            "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
+            "hashing_algorithm": "rabbit_password_hashing_sha256",
+            "tags": ["administrator"],
+            "limits": { "max-connections": 4 },
+        }],
+        "vhosts": [{ "name": "shop", "metadata": { "description": "d", "tags": ["t"], "default_queue_type": "undefined" } }],
+        "permissions": [{ "user": "ann", "vhost": "shop", "configure": ".*", "write": ".*", "read": ".*" }],
+        "topic_permissions": [{ "user": "ann", "vhost": "shop", "exchange": "e", "write": "a", "read": "b" }],
+        "parameters": [
+            { "component": "operator_policy", "name": "op", "vhost": "shop",
+              "value": { "pattern": ".*", "definition": { "max-length": 9 }, "priority": 0, "apply-to": "queues" } },
+            { "component": "vhost-limits", "name": "limits", "vhost": "shop", "value": { "max-queues": 9 } },
+            { "component": "shovel", "name": "s", "vhost": "shop", "value": { "src-uri": "amqp://" } },
+        ],
+        "global_parameters": [{ "name": "cluster_name", "value": "moved" }, { "name": "colour", "value": 1 }],
+        "policies": [{ "vhost": "shop", "name": "p", "pattern": "^q", "apply-to": "queues",
+                       "definition": { "message-ttl": 1000 }, "priority": 2 }],
+        "queues": [
+            { "name": "q", "vhost": "shop", "durable": true, "auto_delete": false, "type": "quorum",
+              "arguments": { "x-queue-type": "quorum" } },
+            { "name": "plain", "vhost": "shop", "durable": true, "auto_delete": false, "arguments": {} },
+        ],
+        "exchanges": [{ "name": "e", "vhost": "shop", "type": "topic", "durable": true, "auto_delete": false,
+                        "internal": false, "arguments": {} }],
+        "bindings": [{ "source": "e", "vhost": "shop", "destination": "q", "destination_type": "queue",
+                       "routing_key": "k.#", "arguments": { "x": 1 } }],
+        "federation_stuff": [],
+    })
+}
+
+#[tokio::test]
+async fn a_file_of_rabbitmq_is_imported_and_comes_out_again() {
+    let server = Server::new();
+    let report = server
+        .expect("POST", "/api/definitions?report=true", foreign(), 200)
+        .await
+        .body;
+    assert_eq!(report["failed"], json!([]));
+    assert_eq!(report["imported"]["queues"], 2);
+    let notes = report["not_understood"].to_string();
+    assert!(
+        notes.contains("shovel 's'") && notes.contains("federation_stuff"),
+        "{notes}"
+    );
+
+    let exported = server.get("/api/definitions").await.body;
+    for part in ["policies", "exchanges", "bindings", "topic_permissions"] {
+        assert_eq!(exported[part], foreign()[part], "{part}");
+    }
+    let ann = exported["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|user| user["name"] == "ann")
+        .unwrap();
+    assert_eq!(*ann, foreign()["users"][0]);
+    assert_eq!(
+        exported["vhosts"][1]["metadata"],
+        json!({ "description": "d", "tags": ["t"] })
+    );
+    assert_eq!(column(&exported["queues"], "type"), ["classic", "quorum"]);
+    assert_eq!(exported["parameters"].as_array().unwrap().len(), 3);
+    assert!(column(&exported["global_parameters"], "value").contains(&"moved"));
+
+    // Again, and into another cluster: nothing changes.
+    server
+        .expect("POST", "/api/definitions", exported.clone(), 204)
+        .await;
+    let other = Server::new();
+    other
+        .expect("POST", "/api/definitions", exported.clone(), 204)
+        .await;
+    assert_eq!(other.get("/api/definitions").await.body, exported);
+}
+
+#[tokio::test]
+async fn one_vhost() {
+    let server = Server::new();
+    server
+        .expect("POST", "/api/definitions", foreign(), 204)
+        .await;
+    let exported = server.get("/api/definitions/shop").await.body;
+    assert!(exported.get("users").is_none());
+    assert!(exported["queues"][0].get("vhost").is_none());
+    server.put("/api/vhosts/copy", json!({}), 201).await;
+    server
+        .expect("POST", "/api/definitions/copy", exported, 204)
+        .await;
+    assert_eq!(
+        column(&server.get("/api/queues/copy").await.body, "name"),
+        ["plain", "q"]
+    );
+}
+
+#[tokio::test]
+async fn what_fails_is_reported_and_the_rest_is_done() {
+    let server = Server::new();
+    let file = json!({
+        "users": "all of them",
+        "queues": [
+            { "name": "good", "vhost": "/", "durable": true },
+            { "name": "homeless", "vhost": "nowhere", "durable": true },
+            { "name": "log", "vhost": "/", "durable": true, "arguments": { "x-queue-type": "stream" } },
+            "not an object",
+        ],
+        "bindings": [{ "source": "amq.topic", "vhost": "/", "destination": "missing", "destination_type": "queue" }],
+    });
+    let report = server
+        .expect("POST", "/api/definitions?report=true", file.clone(), 200)
+        .await
+        .body;
+    let failed = report["failed"].as_array().unwrap();
+    assert_eq!(failed.len(), 5, "{report}");
+    assert_eq!(report["imported"], json!({ "queues": 1 }));
+    assert_eq!(server.get("/api/queues/%2F/good").await.status, 200);
+    let refused = server.expect("POST", "/api/definitions", file, 400).await;
+    assert_eq!(refused.body["error"], "bad_request");
+}

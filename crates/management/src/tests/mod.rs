@@ -1,0 +1,108 @@
+//! Requests against a router over a fake node.
+
+mod definitions;
+mod fake;
+mod http;
+mod text;
+
+use crate::{App, router};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fake::Fake;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::sync::{Arc, OnceLock};
+use tower::ServiceExt;
+
+/// A server without a socket.
+struct Server {
+    fake: Arc<Fake>,
+    router: Router,
+}
+
+/// What came back.
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+    text: String,
+}
+
+impl Server {
+    fn new() -> Self {
+        let fake = Arc::new(Fake::new());
+        let app = Arc::new(App {
+            backend: OnceLock::new(),
+            rates: Mutex::default(),
+        });
+        assert!(app.backend.set(Arc::clone(&fake) as _).is_ok());
+        Self {
+            fake,
+            router: router(app, true),
+        }
+    }
+
+    /// Sends a request as `login`; an empty one sends no credentials.
+    async fn send(&self, login: &str, method: &str, path: &str, body: Value) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        if !login.is_empty() {
+            request = request.header("Authorization", format!("Basic {}", STANDARD.encode(login)));
+        }
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            Body::from(body.to_string())
+        };
+        let response = self
+            .router
+            .clone()
+            .oneshot(request.body(body).unwrap())
+            .await
+            .unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 1 << 20).await.unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.send("guest:guest", "GET", path, Value::Null).await
+    }
+
+    /// PUT, expecting this status.
+    async fn put(&self, path: &str, body: Value, expected: u16) -> Reply {
+        self.expect("PUT", path, body, expected).await
+    }
+
+    async fn expect(&self, method: &str, path: &str, body: Value, expected: u16) -> Reply {
+        let reply = self.send("guest:guest", method, path, body).await;
+        assert_eq!(
+            reply.status.as_u16(),
+            expected,
+            "{method} {path}: {}",
+            reply.text
+        );
+        reply
+    }
+
+    async fn delete(&self, path: &str, expected: u16) -> Reply {
+        self.expect("DELETE", path, Value::Null, expected).await
+    }
+}
+
+/// The values of one key over the rows of a list.
+fn column<'a>(rows: &'a Value, key: &str) -> Vec<&'a str> {
+    rows.as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row.get(key)?.as_str())
+        .collect()
+}
