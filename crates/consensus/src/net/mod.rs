@@ -1,7 +1,35 @@
-//! Connections to peers.
+//! Connections between nodes: who the peers are, whether their processes live, and the channels
+//! to them.
+//!
+//! Not here: what the messages of Raft mean (`raft_net`, `inbound`), who belongs to the cluster
+//! (`cluster`).
 
+mod auth;
+mod dial;
+mod limit;
+mod link;
+mod server;
+mod service;
+
+pub use self::auth::{Caller, Credentials};
+pub(crate) use self::auth::{Keys, Me, refusal};
+pub(crate) use self::limit::RateLimit;
+pub(crate) use self::link::PeerLink;
+pub(crate) use self::server::{Listening, Serving, listen, serve};
+pub(crate) use self::service::{LogService, ControlService, SnapshotService};
+
+use crate::config::{Limits, Timing};
+use crate::error::StartError;
+use crate::types::{GroupId, RaftNode};
+use crate::wire::{Answer, AnswerFuture, AppendPipe, Wire, WireError};
+use cluster_proto::v1;
+use futures::FutureExt;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
-use tokio::sync::watch;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// What is known about a peer's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,53 +44,171 @@ pub enum Connectivity {
     Refused,
 }
 
-/// Who sent a request to the cluster port; in the extensions of every request that reaches a
-/// service there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
-    /// The node.
-    pub node: u64,
-    /// Its disk.
-    pub generation: u64,
-    /// Its start.
-    pub incarnation: u64,
-}
-
 /// A peer's bulk connection, for the node's own services: adds the cluster's credentials to
 /// every request.
-pub type PeerChannel =
-    tonic::service::interceptor::InterceptedService<tonic::transport::Channel, Credentials>;
-
-/// Adds this node's credentials to requests.
-#[derive(Clone)]
-pub struct Credentials {}
-
-impl tonic::service::Interceptor for Credentials {
-    fn call(&mut self, _request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
-        todo!()
-    }
-}
+pub type PeerChannel = tonic::service::interceptor::InterceptedService<tonic::transport::Channel, Credentials>;
 
 /// The other nodes of the cluster; clones share it.
 #[derive(Clone)]
-pub struct PeerNet {}
+pub struct PeerNet {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    keys: Arc<Keys>,
+    timing: Timing,
+    limits: Limits,
+    links: RwLock<BTreeMap<u64, Known>>,
+    connectivity: watch::Sender<BTreeMap<u64, Connectivity>>,
+    /// One change of the peers at a time.
+    changing: Mutex<()>,
+}
+
+struct Known {
+    link: Arc<PeerLink>,
+    follower: JoinHandle<()>,
+}
 
 impl PeerNet {
+    pub(crate) fn new(keys: Arc<Keys>, timing: Timing, limits: Limits) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                keys,
+                timing,
+                limits,
+                links: RwLock::default(),
+                connectivity: watch::Sender::default(),
+                changing: Mutex::default(),
+            }),
+        }
+    }
+
     /// The bulk connection to a peer, `None` if the node is not known. Connects lazily.
     #[must_use]
-    pub fn channel(&self, _node: u64) -> Option<PeerChannel> {
-        todo!()
+    pub fn channel(&self, node: u64) -> Option<PeerChannel> {
+        Some(self.link(node)?.bulk())
     }
 
     /// Follows what is known about all peers (this node is not among them).
     #[must_use]
     pub fn connectivity(&self) -> watch::Receiver<BTreeMap<u64, Connectivity>> {
-        todo!()
+        self.inner.connectivity.subscribe()
     }
 
     /// Addresses of all known peers.
     #[must_use]
     pub fn addresses(&self) -> BTreeMap<u64, String> {
-        todo!()
+        let links = self.inner.links.read();
+        links.iter().map(|(node, known)| (*node, known.link.address().to_owned())).collect()
+    }
+
+    pub(crate) fn link(&self, node: u64) -> Option<Arc<PeerLink>> {
+        self.inner.links.read().get(&node).map(|known| Arc::clone(&known.link))
+    }
+
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
+        &self.inner.keys
+    }
+
+    /// Connects to a peer, or elsewhere if its address has changed.
+    pub(crate) fn set_peer(&self, node: u64, address: &str) -> Result<(), StartError> {
+        let _changing = self.inner.changing.lock();
+        if node == self.inner.keys.me().caller.node {
+            return Ok(());
+        }
+        if self.link(node).is_some_and(|link| link.address() == address) {
+            return Ok(());
+        }
+        let credentials = Credentials {
+            keys: Arc::clone(&self.inner.keys),
+            to: node,
+        };
+        let link = PeerLink::start(node, address, credentials, &self.inner.timing, &self.inner.limits)?;
+        let mut condition = link.condition();
+        let inner = Arc::downgrade(&self.inner);
+        let follower = tokio::spawn(async move {
+            loop {
+                let connectivity = condition.borrow_and_update().connectivity;
+                let Some(inner) = inner.upgrade() else { return };
+                inner.connectivity.send_if_modified(|all| all.insert(node, connectivity) != Some(connectivity));
+                drop(inner);
+                if condition.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let known = Known { link, follower };
+        let former = self.inner.links.write().insert(node, known);
+        if let Some(former) = former {
+            former.follower.abort();
+            former.link.stop();
+        }
+        Ok(())
+    }
+
+    /// Forgets a peer.
+    pub(crate) fn remove_peer(&self, node: u64) {
+        let _changing = self.inner.changing.lock();
+        if let Some(known) = self.inner.links.write().remove(&node) {
+            known.follower.abort();
+            known.link.stop();
+        }
+        self.inner.connectivity.send_if_modified(|all| all.remove(&node).is_some());
+    }
+
+    /// Ends all connections.
+    pub(crate) fn stop(&self) {
+        let nodes: Vec<u64> = self.inner.links.read().keys().copied().collect();
+        for node in nodes {
+            self.remove_peer(node);
+        }
+    }
+
+    fn member(&self, to: RaftNode) -> Answer<Arc<PeerLink>> {
+        self.link(to.node())
+            .ok_or_else(|| WireError::Unreachable(format!("node {} is not known", to.node())))
+    }
+}
+
+impl Wire for PeerNet {
+    fn append(&self, to: RaftNode, group: GroupId) -> Answer<AppendPipe> {
+        self.member(to)?.append(group)
+    }
+
+    fn beat(&self, to: RaftNode, beat: v1::Heartbeat) -> AnswerFuture<v1::AppendAnswer> {
+        let link = self.member(to);
+        async move { link?.beat(beat).await }.boxed()
+    }
+
+    fn vote(&self, to: RaftNode, request: v1::VoteRequest) -> AnswerFuture<v1::VoteAnswer> {
+        let link = self.member(to);
+        async move { link?.call(|mut control| async move { control.request_vote(request).await }).await }.boxed()
+    }
+
+    fn transfer(&self, to: RaftNode, request: v1::TransferRequest) -> AnswerFuture<v1::TransferAnswer> {
+        let link = self.member(to);
+        async move { link?.call(|mut control| async move { control.transfer_leader(request).await }).await }.boxed()
+    }
+
+    fn read_index(&self, to: RaftNode, request: v1::ReadIndexRequest) -> AnswerFuture<v1::ReadIndexAnswer> {
+        let link = self.member(to);
+        async move { link?.call(|mut control| async move { control.read_index(request).await }).await }.boxed()
+    }
+
+    fn last_log(&self, to: RaftNode, request: v1::LastLogRequest) -> AnswerFuture<v1::LastLogAnswer> {
+        let link = self.member(to);
+        async move { link?.call(|mut control| async move { control.last_log(request).await }).await }.boxed()
+    }
+
+    fn snapshot(&self, to: RaftNode, parts: mpsc::Receiver<v1::SnapshotPart>) -> AnswerFuture<v1::SnapshotAnswer> {
+        let link = self.member(to);
+        async move { link?.snapshot(parts).await }.boxed()
+    }
+
+    fn unreachable_for(&self, to: RaftNode) -> Duration {
+        match self.link(to.node()) {
+            Some(link) => link.condition().borrow().lost_at.map_or(Duration::ZERO, |lost| lost.elapsed()),
+            None => Duration::MAX,
+        }
     }
 }

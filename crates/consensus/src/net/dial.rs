@@ -1,0 +1,155 @@
+//! Opens connections to a peer, and notices at once when they break.
+//!
+//! tonic reconnects silently; what this node wants to know is how a connection ended. A process
+//! that dies has its sockets closed by the kernel, so an end of stream or a reset is news; silence
+//! is not.
+
+use hyper_util::rt::TokioIo;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// A connection that is not open by then will not open.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Windows and limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Windows {
+    pub(crate) stream: u32,
+    pub(crate) connection: u32,
+}
+
+/// A channel that connects when it is first used, and again after a failure.
+pub(crate) fn channel(address: &str, windows: Windows, closed: Arc<Closed>) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .keep_alive_while_idle(true)
+        .connect_timeout(CONNECT);
+    let dialer = Dialer {
+        address: Arc::from(address),
+        closed,
+    };
+    Ok(endpoint.connect_with_connector_lazy(dialer))
+}
+
+/// Whether the peer accepts connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probe {
+    Accepts,
+    Refuses,
+    /// Neither within the time given, or the name does not resolve.
+    Nothing,
+}
+
+/// Tries to connect once.
+pub(crate) async fn probe(address: &str, within: Duration) -> Probe {
+    match tokio::time::timeout(within, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Probe::Accepts,
+        Ok(Err(error)) if is_refusal(&error) => Probe::Refuses,
+        Ok(Err(_)) | Err(_) => Probe::Nothing,
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Counts the connections that the other side has closed or reset.
+#[derive(Debug, Default)]
+pub(crate) struct Closed(AtomicU64);
+
+impl Closed {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Clone)]
+struct Dialer {
+    address: Arc<str>,
+    closed: Arc<Closed>,
+}
+
+impl tower_service::Service<tonic::transport::Uri> for Dialer {
+    type Response = TokioIo<Watched>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: tonic::transport::Uri) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect(&*this.address).await?;
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(Watched {
+                stream,
+                closed: Some(this.closed),
+            }))
+        })
+    }
+}
+
+/// A stream that tells when the other side ends it.
+struct Watched {
+    stream: TcpStream,
+    closed: Option<Arc<Closed>>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let room = buffer.remaining() > 0;
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let ended = match &result {
+            Poll::Ready(Ok(())) => room && buffer.filled().len() == before,
+            Poll::Ready(Err(error)) => error.kind() != io::ErrorKind::TimedOut,
+            Poll::Pending => false,
+        };
+        if ended && let Some(closed) = self.closed.take() {
+            closed.0.fetch_add(1, Ordering::AcqRel);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

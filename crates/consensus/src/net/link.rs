@@ -1,0 +1,419 @@
+//! The connections to one peer, and what they say about its process.
+//!
+//! Three HTTP/2 connections, so that data never delays a heartbeat: control (a stream of
+//! heartbeats, and calls), log (one stream of appends for all groups), bulk (snapshots, and the
+//! node's own services).
+//!
+//! The heartbeat stream tells what is known about the peer. It is never idle for long: with no
+//! heartbeat to send, an empty one goes out.
+
+use super::auth::{Credentials, refusal};
+use super::dial::{Closed, Probe, Windows, channel, probe};
+use super::limit::RateLimit;
+use super::{Connectivity, PeerChannel};
+use crate::config::{Limits, Timing};
+use crate::error::StartError;
+use crate::types::GroupId;
+use crate::wire::{Answer, AppendPipe, WireError};
+use cluster_proto::v1;
+use cluster_proto::v1::cluster_client::ClusterClient;
+use cluster_proto::v1::raft_control_client::RaftControlClient;
+use cluster_proto::v1::raft_log_client::RaftLogClient;
+use cluster_proto::v1::raft_snapshot_client::RaftSnapshotClient;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+
+/// Heartbeats of several groups that fall due within this time go out together.
+const GATHER: Duration = Duration::from_millis(5);
+/// Longest pause between two tries to reach a peer.
+const RETRY_MAX: Duration = Duration::from_millis(400);
+/// Heartbeats that may await an answer.
+const BEATS_IN_FLIGHT: usize = 4096;
+
+type Control = RaftControlClient<PeerChannel>;
+type Session = (u64, mpsc::UnboundedSender<Answer<v1::AppendAnswer>>);
+
+struct Beat {
+    beat: v1::Heartbeat,
+    answer: oneshot::Sender<v1::AppendAnswer>,
+}
+
+/// What the connections say about the peer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Condition {
+    pub(super) connectivity: Connectivity,
+    /// Since when it is not connected.
+    pub(super) lost_at: Option<Instant>,
+}
+
+pub(crate) struct PeerLink {
+    node: u64,
+    address: String,
+    timing: Timing,
+    limits: Limits,
+    control: Channel,
+    log: Channel,
+    bulk: Channel,
+    credentials: Credentials,
+    closed: Arc<Closed>,
+    beats: mpsc::Sender<Beat>,
+    /// Where appends go while the log stream is up.
+    appends: Mutex<Option<mpsc::UnboundedSender<v1::AppendRequest>>>,
+    sessions: Mutex<HashMap<u32, Session>>,
+    next_session: AtomicU64,
+    condition: watch::Sender<Condition>,
+    stream_up: watch::Sender<bool>,
+    refusals: RateLimit,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl PeerLink {
+    pub(super) fn start(
+        node: u64,
+        address: &str,
+        credentials: Credentials,
+        timing: &Timing,
+        limits: &Limits,
+    ) -> Result<Arc<Self>, StartError> {
+        let windows = Windows {
+            stream: limits.stream_window,
+            connection: limits.connection_window,
+        };
+        let closed = Arc::new(Closed::default());
+        let open = |closed: &Arc<Closed>| {
+            channel(address, windows, Arc::clone(closed))
+                .map_err(|error| StartError::Config(format!("address '{address}' of node {node}: {error}")))
+        };
+        // Only the control connection decides; the others may come and go.
+        let others = Arc::new(Closed::default());
+        let (beats, queue) = mpsc::channel(1024);
+        let link = Arc::new(Self {
+            node,
+            address: address.to_owned(),
+            timing: timing.clone(),
+            limits: limits.clone(),
+            control: open(&closed)?,
+            log: open(&others)?,
+            bulk: open(&others)?,
+            credentials,
+            closed,
+            beats,
+            appends: Mutex::new(None),
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            condition: watch::Sender::new(Condition {
+                connectivity: Connectivity::Silent,
+                lost_at: Some(Instant::now()),
+            }),
+            stream_up: watch::Sender::new(false),
+            refusals: RateLimit::default(),
+            tasks: Mutex::default(),
+        });
+        let tasks = vec![
+            tokio::spawn(run_control(Arc::clone(&link), queue)),
+            tokio::spawn(run_log(Arc::clone(&link))),
+        ];
+        *link.tasks.lock() = tasks;
+        Ok(link)
+    }
+
+    pub(super) fn stop(&self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        *self.appends.lock() = None;
+        self.fail_sessions("stopped");
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn condition(&self) -> watch::Receiver<Condition> {
+        self.condition.subscribe()
+    }
+
+    pub(super) fn bulk(&self) -> PeerChannel {
+        InterceptedService::new(self.bulk.clone(), self.credentials.clone())
+    }
+
+    fn control(&self) -> Control {
+        RaftControlClient::with_interceptor(self.control.clone(), self.credentials.clone())
+            .max_decoding_message_size(self.limits.decode_bytes)
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterClient<PeerChannel> {
+        ClusterClient::with_interceptor(self.control.clone(), self.credentials.clone())
+    }
+
+    /// A call on the control connection, if the peer is there at all.
+    pub(super) async fn call<T, F>(self: Arc<Self>, call: impl FnOnce(Control) -> F + Send) -> Answer<T>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>> + Send,
+    {
+        if self.condition.borrow().connectivity == Connectivity::Refused {
+            return Err(WireError::Unreachable("connection refused".to_owned()));
+        }
+        match timeout(self.timing.call, call(self.control())).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(WireError::Unreachable(status.message().to_owned())),
+            Err(_) => Err(WireError::Timeout),
+        }
+    }
+
+    /// Queues a heartbeat for the next message.
+    pub(super) async fn beat(self: Arc<Self>, beat: v1::Heartbeat) -> Answer<v1::AppendAnswer> {
+        if !*self.stream_up.borrow() {
+            return Err(WireError::Unreachable("not connected".to_owned()));
+        }
+        let (answer, receiver) = oneshot::channel();
+        self.beats
+            .try_send(Beat { beat, answer })
+            .map_err(|_| WireError::Unreachable("too many heartbeats".to_owned()))?;
+        match timeout(self.timing.call, receiver).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(WireError::Unreachable("connection closed".to_owned())),
+            Err(_) => Err(WireError::Timeout),
+        }
+    }
+
+    /// Starts a session of appends; an earlier one of the group ends.
+    pub(super) fn append(&self, group: GroupId) -> Answer<AppendPipe> {
+        let requests = self.appends.lock().clone();
+        let requests = requests.ok_or_else(|| WireError::Unreachable("not connected".to_owned()))?;
+        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let (sender, answers) = mpsc::unbounded_channel();
+        self.sessions.lock().insert(group.0, (session, sender));
+        if self.appends.lock().is_none() {
+            // The stream broke in between and nobody would tell this session.
+            self.sessions.lock().remove(&group.0);
+            return Err(WireError::Unreachable("connection closed".to_owned()));
+        }
+        Ok(AppendPipe {
+            requests,
+            answers,
+            session,
+        })
+    }
+
+    pub(super) async fn snapshot(
+        self: Arc<Self>,
+        parts: mpsc::Receiver<v1::SnapshotPart>,
+    ) -> Answer<v1::SnapshotAnswer> {
+        let mut client = RaftSnapshotClient::with_interceptor(self.bulk.clone(), self.credentials.clone());
+        match client.install(ReceiverStream::new(parts)).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => Err(WireError::Unreachable(status.message().to_owned())),
+        }
+    }
+
+    fn set(&self, connectivity: Connectivity) {
+        self.condition.send_if_modified(|condition| {
+            if condition.connectivity == connectivity {
+                return false;
+            }
+            tracing::info!(peer = self.node, address = self.address, ?connectivity, "peer");
+            condition.connectivity = connectivity;
+            condition.lost_at = match connectivity {
+                Connectivity::Connected => None,
+                Connectivity::Silent | Connectivity::Refused => condition.lost_at.or_else(|| Some(Instant::now())),
+            };
+            true
+        });
+    }
+
+    fn fail_sessions(&self, why: &str) {
+        for (_, (_, answers)) in self.sessions.lock().drain() {
+            let _ = answers.send(Err(WireError::Unreachable(why.to_owned())));
+        }
+    }
+
+    fn note_failure(&self, what: &str, status: &Status) {
+        if let Some(reason) = refusal(status)
+            && self.refusals.permit()
+        {
+            tracing::warn!(peer = self.node, address = self.address, reason, "{what}: the peer refuses this node");
+        }
+    }
+}
+
+impl Drop for PeerLink {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// Keeps the heartbeat stream up, and judges the peer by how it ends.
+async fn run_control(link: Arc<PeerLink>, mut queue: mpsc::Receiver<Beat>) {
+    loop {
+        let closed = link.closed.count();
+        beat_stream(&link, &mut queue).await;
+        link.stream_up.send_replace(false);
+        while queue.try_recv().is_ok() {}
+        // A dead process: the kernel closed its connection. A host that is gone closes nothing.
+        let abrupt = link.closed.count() != closed;
+        await_peer(&link, abrupt).await;
+    }
+}
+
+/// Returns when the peer accepts connections (again).
+async fn await_peer(link: &PeerLink, abrupt: bool) {
+    let mut within = link.timing.reset_grace;
+    let mut pause = Duration::from_millis(25);
+    let mut first = true;
+    loop {
+        match probe(&link.address, within).await {
+            // The process may listen already or still; the pause keeps a peer that accepts and
+            // closes at once from making this a busy loop.
+            Probe::Accepts => {
+                if !first || !abrupt {
+                    sleep(pause).await;
+                }
+                return;
+            }
+            Probe::Refuses => link.set(Connectivity::Refused),
+            Probe::Nothing if abrupt => link.set(Connectivity::Refused),
+            Probe::Nothing => link.set(Connectivity::Silent),
+        }
+        first = false;
+        within = Duration::from_secs(1);
+        sleep(pause).await;
+        pause = pause.saturating_mul(2).min(RETRY_MAX);
+    }
+}
+
+/// One heartbeat stream, until it ends.
+async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
+    let (sender, receiver) = mpsc::channel::<v1::Heartbeats>(16);
+    let mut client = link.control();
+    // The first message lets the server answer at once.
+    let _ = sender.try_send(v1::Heartbeats::default());
+    let opened = timeout(link.timing.call, client.beat(ReceiverStream::new(receiver))).await;
+    let mut answers = match opened {
+        Ok(Ok(answers)) => answers.into_inner(),
+        Ok(Err(status)) => {
+            link.note_failure("control connection", &status);
+            if refusal(&status).is_some() {
+                link.set(Connectivity::Silent);
+                sleep(RETRY_MAX).await;
+            }
+            return;
+        }
+        Err(_) => return,
+    };
+    link.stream_up.send_replace(true);
+    let mut waiting: HashMap<u64, oneshot::Sender<v1::AppendAnswer>> = HashMap::new();
+    let mut next = 1_u64;
+    let mut batch: Vec<v1::Heartbeat> = Vec::new();
+    let mut batch_due = Instant::now();
+    let mut heard = Instant::now();
+    let quiet = link.timing.silence / 2;
+    let mut sent = Instant::now();
+    let mut ticks = interval(quiet.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = answers.message() => {
+                let Ok(Some(message)) = message else { return };
+                heard = Instant::now();
+                link.set(Connectivity::Connected);
+                for answer in message.answers {
+                    if let Some(waiter) = waiting.remove(&answer.sequence) {
+                        let _ = waiter.send(answer);
+                    }
+                }
+            }
+            beat = queue.recv() => {
+                let Some(Beat { mut beat, answer }) = beat else { return };
+                beat.sequence = next;
+                if waiting.len() < BEATS_IN_FLIGHT {
+                    waiting.insert(next, answer);
+                }
+                next = next.wrapping_add(1);
+                if batch.is_empty() {
+                    batch_due = Instant::now() + GATHER;
+                }
+                batch.push(beat);
+            }
+            () = sleep_until(batch_due), if !batch.is_empty() => {
+                let beats = std::mem::take(&mut batch);
+                // A connection that is stuck loses heartbeats; it does not queue them.
+                if sender.try_send(v1::Heartbeats { beats }).is_ok() {
+                    sent = Instant::now();
+                }
+            }
+            _ = ticks.tick() => {
+                if heard.elapsed() > link.timing.silence {
+                    link.set(Connectivity::Silent);
+                }
+                if sent.elapsed() >= quiet && sender.try_send(v1::Heartbeats::default()).is_ok() {
+                    sent = Instant::now();
+                }
+                waiting.retain(|_, waiter| !waiter.is_closed());
+            }
+        }
+    }
+}
+
+/// Keeps the append stream up while the peer is connected.
+async fn run_log(link: Arc<PeerLink>) {
+    let mut condition = link.condition.subscribe();
+    loop {
+        let connected = condition.wait_for(|now| now.connectivity == Connectivity::Connected);
+        if connected.await.is_err() {
+            return;
+        }
+        append_stream(&link, &mut condition).await;
+        *link.appends.lock() = None;
+        link.fail_sessions("connection closed");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Condition>) {
+    let (requests, receiver) = mpsc::unbounded_channel();
+    let mut client = RaftLogClient::with_interceptor(link.log.clone(), link.credentials.clone())
+        .max_decoding_message_size(link.limits.decode_bytes)
+        .max_encoding_message_size(link.limits.decode_bytes);
+    let opened = timeout(link.timing.call, client.append(UnboundedReceiverStream::new(receiver))).await;
+    let mut answers = match opened {
+        Ok(Ok(answers)) => answers.into_inner(),
+        Ok(Err(status)) => return link.note_failure("log connection", &status),
+        Err(_) => return,
+    };
+    *link.appends.lock() = Some(requests);
+    loop {
+        let answer = tokio::select! {
+            answer = answers.next() => answer,
+            changed = condition.changed() => {
+                if changed.is_err() || condition.borrow().connectivity == Connectivity::Refused {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(Ok(answer)) = answer else { return };
+        let mut sessions = link.sessions.lock();
+        if let Some((session, sender)) = sessions.get(&answer.group)
+            && *session == answer.session
+        {
+            let group = answer.group;
+            if sender.send(Ok(answer)).is_err() {
+                sessions.remove(&group);
+            }
+        }
+    }
+}

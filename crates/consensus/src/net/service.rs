@@ -1,0 +1,133 @@
+//! The Raft services of the cluster port: what arrives goes to [`Inbound`].
+
+use crate::inbound::Inbound;
+use crate::types::GroupId;
+use cluster_proto::v1;
+use cluster_proto::v1::raft_control_server::RaftControl;
+use cluster_proto::v1::raft_log_server::RaftLog;
+use cluster_proto::v1::raft_snapshot_server::RaftSnapshot;
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Answers that may wait for the connection.
+const ANSWERS: usize = 256;
+
+/// Appends.
+pub(crate) struct LogService(pub(crate) Arc<Inbound>);
+
+#[tonic::async_trait]
+impl RaftLog for LogService {
+    type AppendStream = BoxStream<'static, Result<v1::AppendAnswer, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let mut requests = request.into_inner();
+        let (answers, receiver) = mpsc::channel(ANSWERS);
+        let mut demux = self.0.appends(answers.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    request = requests.message() => match request {
+                        Ok(Some(request)) => demux.handle(request),
+                        Ok(None) | Err(_) => return,
+                    },
+                    () = answers.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver).map(Ok).boxed()))
+    }
+}
+
+/// Heartbeats and calls.
+pub(crate) struct ControlService(pub(crate) Arc<Inbound>);
+
+#[tonic::async_trait]
+impl RaftControl for ControlService {
+    type BeatStream = BoxStream<'static, Result<v1::HeartbeatAnswers, Status>>;
+
+    async fn beat(&self, request: Request<Streaming<v1::Heartbeats>>) -> Result<Response<Self::BeatStream>, Status> {
+        let mut requests = request.into_inner();
+        let inbound = Arc::clone(&self.0);
+        let (sender, receiver) = mpsc::channel(ANSWERS);
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = requests.message().await {
+                if message.beats.is_empty() {
+                    // The caller wants to hear that this process lives.
+                    if sender.send(v1::HeartbeatAnswers::default()).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                // A group that is busy must not keep the others' answers back for long.
+                let (inbound, sender) = (Arc::clone(&inbound), sender.clone());
+                tokio::spawn(async move {
+                    let answers = join_all(message.beats.into_iter().map(|beat| inbound.beat(beat))).await;
+                    let _ = sender.send(v1::HeartbeatAnswers { answers }).await;
+                });
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver).map(Ok).boxed()))
+    }
+
+    async fn request_vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteAnswer>, Status> {
+        let answer = self.0.vote(request.into_inner()).await;
+        answer.map(Response::new).map_err(Status::unavailable)
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferRequest>,
+    ) -> Result<Response<v1::TransferAnswer>, Status> {
+        let answer = self.0.transfer(request.into_inner()).await;
+        answer.map(Response::new).map_err(Status::unavailable)
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<v1::ReadIndexRequest>,
+    ) -> Result<Response<v1::ReadIndexAnswer>, Status> {
+        Ok(Response::new(self.0.read_index(request.into_inner()).await))
+    }
+
+    async fn last_log(&self, request: Request<v1::LastLogRequest>) -> Result<Response<v1::LastLogAnswer>, Status> {
+        let answer = self.0.last_log(request.into_inner());
+        answer.map(Response::new).map_err(Status::unavailable)
+    }
+}
+
+/// Snapshots.
+pub(crate) struct SnapshotService(pub(crate) Arc<Inbound>);
+
+#[tonic::async_trait]
+impl RaftSnapshot for SnapshotService {
+    async fn install(
+        &self,
+        request: Request<Streaming<v1::SnapshotPart>>,
+    ) -> Result<Response<v1::SnapshotAnswer>, Status> {
+        let mut parts = request.into_inner();
+        let Some(v1::SnapshotPart {
+            part: Some(v1::snapshot_part::Part::Head(head)),
+        }) = parts.message().await?
+        else {
+            return Err(Status::invalid_argument("a snapshot starts with its head"));
+        };
+        let group = self
+            .0
+            .group(GroupId(head.group))
+            .ok_or_else(|| Status::unavailable("the group does not run here"))?;
+        if group.me().0 != head.target {
+            return Err(Status::unavailable("another generation of this node is meant"));
+        }
+        let parts = parts.map(|part| part.map_err(|status| status.message().to_owned()));
+        let answer = group.receive_snapshot(head, parts).await;
+        answer.map(Response::new).map_err(Status::unavailable)
+    }
+}
