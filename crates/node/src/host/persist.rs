@@ -36,7 +36,7 @@ pub(super) fn load(
 
 fn restore(stored: ShardState) -> Result<ShardMachine, MachineError> {
     let records = stored.queue_records.into_iter().map(|(queue, record)| (QueueId(queue), record));
-    ShardMachine::restore(records, Some(stored.origins)).map_err(failed)
+    ShardMachine::restore(records, Some(&stored.origins)).map_err(failed)
 }
 
 /// Writes a checkpoint; returns when it is on disk.
