@@ -81,8 +81,12 @@ impl Catalog {
                 .push(CatalogEvent::NodeChanged { node: origin.node });
         }
         self.delete_exclusive_before(origin, applying);
+        let of_this_start =
+            |queue: &QueueRecord| queue.exclusive.is_some_and(|owner| owner.origin == origin);
         for queue in self.hosted_by(origin.node) {
-            self.drop_queue(&queue, applying);
+            if !of_this_start(&queue) {
+                self.drop_queue(&queue, applying);
+            }
         }
         done(true)
     }

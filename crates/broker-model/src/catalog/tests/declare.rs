@@ -1,0 +1,549 @@
+//! Declarations: arguments, equivalence, reserved names, and the texts of refusals.
+
+use super::*;
+
+const fn int(value: i32) -> FieldValue {
+    FieldValue::I32(value)
+}
+
+fn text(value: &str) -> FieldValue {
+    FieldValue::text(value)
+}
+
+/// The refusal of a new classic queue `q` with one argument.
+fn refusal_of(key: &str, value: FieldValue, queue_type: Option<&str>) -> Option<String> {
+    let mut driver = Driver::new();
+    let mut entries = vec![(key, value)];
+    entries.extend(queue_type.map(|name| ("x-queue-type", text(name))));
+    let spec = QueueSpec {
+        arguments: table(&entries),
+        ..queue("q")
+    };
+    let checked = driver
+        .catalog
+        .check_declare_queue(&spec)
+        .map(|queue| assert!(queue.is_none()));
+    let applied = driver.apply(CatalogCommand::DeclareQueue(spec));
+    assert_eq!(checked.as_ref().err(), applied.as_ref().err());
+    applied.err().map(|error| shown(&error))
+}
+
+#[test]
+fn arguments_of_classic_queues() {
+    let at = |reason: &str, key: &str| {
+        Some(format!(
+            "406 invalid arg '{key}' for queue 'q' in vhost '/': {reason}"
+        ))
+    };
+    for (key, value, reason) in [
+        ("x-message-ttl", int(0), None),
+        ("x-message-ttl", FieldValue::I64(5000), None),
+        (
+            "x-message-ttl",
+            text("1000"),
+            Some("\"expected integer, got longstr\""),
+        ),
+        ("x-message-ttl", int(-1), Some("{value_negative,-1}")),
+        (
+            "x-message-ttl",
+            FieldValue::I64(TIME_MAX_MS + 1),
+            Some("{value_too_large,315360000001}"),
+        ),
+        ("x-expires", int(1), None),
+        ("x-expires", int(0), Some("{value_zero,0}")),
+        ("x-expires", int(-5), Some("{value_negative,-5}")),
+        ("x-max-length", int(0), None),
+        ("x-max-length", int(-1), Some("{value_negative,-1}")),
+        (
+            "x-max-length",
+            FieldValue::Bool(true),
+            Some("\"expected integer, got bool\""),
+        ),
+        ("x-max-length-bytes", int(-1), Some("{value_negative,-1}")),
+        ("x-max-priority", int(255), None),
+        ("x-max-priority", int(300), Some("{max_value_exceeded,300}")),
+        ("x-max-priority", int(-1), Some("{value_negative,-1}")),
+        ("x-overflow", text("drop-head"), None),
+        ("x-overflow", text("reject-publish"), None),
+        ("x-overflow", text("reject-publish-dlx"), None),
+        ("x-overflow", text("nonsense"), Some("invalid_overflow")),
+        ("x-overflow", int(1), Some("{unacceptable_type,signedint}")),
+        ("x-dead-letter-exchange", text("dlx"), None),
+        (
+            "x-dead-letter-exchange",
+            int(3),
+            Some("{unacceptable_type,signedint}"),
+        ),
+        (
+            "x-dead-letter-routing-key",
+            text("k"),
+            Some("routing_key_but_no_dlx_defined"),
+        ),
+        ("x-single-active-consumer", FieldValue::Bool(true), None),
+        (
+            "x-single-active-consumer",
+            int(1),
+            Some("\"expected boolean, got signedint\""),
+        ),
+        ("x-queue-mode", text("lazy"), None),
+        ("x-queue-version", int(2), None),
+        ("x-queue-leader-locator", text("balanced"), None),
+        (
+            "x-queue-leader-locator",
+            text("here"),
+            Some("invalid_queue_leader_locator"),
+        ),
+        ("x-delivery-limit", int(-1), None),
+        ("x-delivery-limit", int(-2), Some("{value_negative,-2}")),
+        ("x-consumer-timeout", int(60000), None),
+        ("x-message-deduplication", FieldValue::Bool(true), None),
+        ("x-of-somebody-else", FieldValue::Void, None),
+        ("x-queue-type", text("classic"), None),
+        (
+            "x-queue-type",
+            text("stream"),
+            Some("\"queue type 'stream' is not supported by this broker\""),
+        ),
+        (
+            "x-queue-type",
+            text("nonsense"),
+            Some("\"unsupported queue type 'nonsense'\""),
+        ),
+        (
+            "x-queue-type",
+            int(1),
+            Some("\"expected string, got signedint\""),
+        ),
+    ] {
+        let expected = reason.and_then(|reason| at(reason, key));
+        assert_eq!(
+            refusal_of(key, value.clone(), None),
+            expected,
+            "{key} = {value:?}"
+        );
+    }
+}
+
+#[test]
+fn arguments_of_another_type() {
+    let at = |key: &str, module: &str| {
+        Some(format!(
+            "406 invalid arg '{key}' for queue 'q' in vhost '/' of queue type {module}"
+        ))
+    };
+    assert_eq!(
+        refusal_of("x-max-priority", int(5), Some("quorum")),
+        at("x-max-priority", "rabbit_quorum_queue")
+    );
+    assert_eq!(
+        refusal_of("x-quorum-initial-group-size", int(3), None),
+        at("x-quorum-initial-group-size", "rabbit_classic_queue")
+    );
+    assert_eq!(
+        refusal_of("x-max-age", text("7D"), None),
+        at("x-max-age", "rabbit_classic_queue")
+    );
+    assert_eq!(
+        refusal_of("x-overflow", text("reject-publish-dlx"), Some("quorum")),
+        Some("406 invalid arg 'x-overflow' for queue 'q' in vhost '/': invalid_overflow".into())
+    );
+    for (key, value) in [
+        ("x-delivery-limit", int(5)),
+        ("x-quorum-initial-group-size", int(3)),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-max-in-memory-length", int(10)),
+        ("x-single-active-consumer", FieldValue::Bool(true)),
+    ] {
+        assert_eq!(refusal_of(key, value, Some("quorum")), None, "{key}");
+    }
+}
+
+#[test]
+fn quorum_queues_cannot_have_some_properties() {
+    let mut driver = Driver::new();
+    let quorum = || QueueSpec {
+        arguments: table(&[("x-queue-type", text("quorum"))]),
+        ..queue("q")
+    };
+    let owner = Some(connection(1, 1, 1));
+    for (spec, text) in [
+        (
+            QueueSpec {
+                exclusive: owner,
+                ..quorum()
+            },
+            "invalid property 'exclusive-owner'",
+        ),
+        (
+            QueueSpec {
+                auto_delete: true,
+                ..quorum()
+            },
+            "invalid property 'auto-delete'",
+        ),
+        (
+            QueueSpec {
+                durable: false,
+                ..quorum()
+            },
+            "invalid property 'non-durable'",
+        ),
+    ] {
+        let refusal = driver.refusal(CatalogCommand::DeclareQueue(spec));
+        assert_eq!(refusal, format!("406 {text} for queue 'q' in vhost '/'"));
+    }
+    let named = QueueSpec {
+        server_named: true,
+        ..quorum()
+    };
+    assert_eq!(
+        driver.refusal(CatalogCommand::DeclareQueue(named)),
+        "406 Cannot declare a server-named queue for type quorum"
+    );
+    driver.ok(CatalogCommand::DeclareQueue(quorum()));
+    assert_eq!(
+        driver.catalog.queue("/", "q").map(|queue| queue.queue_type),
+        Some(QueueType::Quorum)
+    );
+}
+
+#[test]
+fn names_of_the_broker() {
+    let mut driver = Driver::new();
+    let generated = QueueSpec {
+        server_named: true,
+        ..queue("amq.gen-x")
+    };
+    driver.ok(CatalogCommand::DeclareQueue(generated));
+    for (command, expected) in [
+        (
+            CatalogCommand::DeclareQueue(queue("amq.x")),
+            "403 queue name 'amq.x' contains reserved prefix 'amq.*'",
+        ),
+        (
+            CatalogCommand::DeclareExchange(exchange("amq.x", "topic")),
+            "403 exchange name 'amq.x' contains reserved prefix 'amq.*'",
+        ),
+        (
+            CatalogCommand::DeclareExchange(exchange("", "direct")),
+            "403 operation not permitted on the default exchange",
+        ),
+        (
+            CatalogCommand::DeleteExchange {
+                vhost: "/".into(),
+                name: "".into(),
+                if_unused: false,
+            },
+            "403 operation not permitted on the default exchange",
+        ),
+        (
+            CatalogCommand::DeleteExchange {
+                vhost: "/".into(),
+                name: "amq.direct".into(),
+                if_unused: false,
+            },
+            "403 deletion of system exchange 'amq.direct' in vhost '/' not allowed",
+        ),
+        (
+            CatalogCommand::Bind(binding("", "amq.gen-x", "k")),
+            "403 operation not permitted on the default exchange",
+        ),
+        (
+            CatalogCommand::Bind(to_exchange("amq.direct", "", "k")),
+            "403 operation not permitted on the default exchange",
+        ),
+        (
+            CatalogCommand::Unbind(binding("", "amq.gen-x", "k")),
+            "403 operation not permitted on the default exchange",
+        ),
+        (
+            CatalogCommand::Bind(binding("amq.direct", "amq.rabbitmq.reply-to.x", "k")),
+            "403 binding of queue 'amq.rabbitmq.reply-to.x' in vhost '/' not permitted",
+        ),
+        (
+            CatalogCommand::DeclareExchange(exchange("e", "foo")),
+            "406 unknown exchange type 'foo'",
+        ),
+        (
+            CatalogCommand::DeclareQueue(QueueSpec {
+                vhost: "nope".into(),
+                ..queue("q")
+            }),
+            "530 vhost nope not found",
+        ),
+    ] {
+        assert_eq!(driver.refusal(command), expected);
+    }
+    // What exists may be declared again as it is.
+    driver.ok(CatalogCommand::DeclareExchange(exchange(
+        "amq.direct",
+        "direct",
+    )));
+    driver.ok(CatalogCommand::DeclareQueue(queue("amq.gen-x")));
+}
+
+#[test]
+fn redeclaring_a_queue() {
+    let with = |entries: &[(&str, FieldValue)]| QueueSpec {
+        arguments: table(entries),
+        ..queue("q")
+    };
+    let inequivalent = |key: &str, rest: &str| {
+        Some(format!(
+            "406 inequivalent arg '{key}' for queue 'q' in vhost '/': {rest}"
+        ))
+    };
+    for (first, second, expected) in [
+        (queue("q"), queue("q"), None),
+        (
+            queue("q"),
+            QueueSpec {
+                durable: false,
+                ..queue("q")
+            },
+            inequivalent("durable", "received 'false' but current is 'true'"),
+        ),
+        (
+            queue("q"),
+            QueueSpec {
+                auto_delete: true,
+                ..queue("q")
+            },
+            inequivalent("auto_delete", "received 'true' but current is 'false'"),
+        ),
+        (
+            with(&[("x-message-ttl", int(1000))]),
+            with(&[("x-message-ttl", FieldValue::I64(1000))]),
+            None,
+        ),
+        (
+            with(&[("x-message-ttl", int(1000))]),
+            with(&[("x-message-ttl", int(2000))]),
+            inequivalent("x-message-ttl", "received '2000' but current is '1000'"),
+        ),
+        (
+            with(&[("x-message-ttl", int(1000))]),
+            queue("q"),
+            inequivalent(
+                "x-message-ttl",
+                "received none but current is the value '1000' of type 'signedint'",
+            ),
+        ),
+        (
+            queue("q"),
+            with(&[("x-dead-letter-exchange", text("dlx"))]),
+            inequivalent(
+                "x-dead-letter-exchange",
+                "received the value 'dlx' of type 'longstr' but current is none",
+            ),
+        ),
+        (queue("q"), with(&[("x-unknown", int(1))]), None),
+        (queue("q"), with(&[("x-queue-type", text("classic"))]), None),
+        (
+            with(&[("x-queue-type", text("quorum"))]),
+            with(&[("x-queue-type", text("classic"))]),
+            inequivalent("x-queue-type", "received 'classic' but current is 'quorum'"),
+        ),
+        (
+            queue("q"),
+            with(&[("x-queue-type", text("quorum"))]),
+            inequivalent("x-queue-type", "received 'quorum' but current is 'classic'"),
+        ),
+        (with(&[("x-queue-mode", text("lazy"))]), queue("q"), None),
+    ] {
+        let mut driver = Driver::new();
+        let first = driver.ok(CatalogCommand::DeclareQueue(first));
+        let second = driver.apply(CatalogCommand::DeclareQueue(second.clone()));
+        match (first, second) {
+            (
+                CatalogAnswer::Queue {
+                    id, created: true, ..
+                },
+                Ok(CatalogAnswer::Queue {
+                    id: again,
+                    created: false,
+                    ..
+                }),
+            ) => {
+                assert_eq!(id, again);
+                assert_eq!(expected, None);
+            }
+            (_, Err(error)) => assert_eq!(Some(shown(&error)), expected),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn exclusive_queues_are_their_connections() {
+    let (mine, theirs) = (connection(1, 5, 1), connection(2, 7, 1));
+    let mut driver = Driver::new();
+    let exclusive = |owner| QueueSpec {
+        exclusive: Some(owner),
+        placement: Placement::Host(NodeId(1)),
+        ..queue("q")
+    };
+    driver.ok(CatalogCommand::DeclareQueue(exclusive(mine)));
+    driver.ok(CatalogCommand::DeclareQueue(exclusive(mine)));
+    let record = driver.catalog.queue("/", "q").expect("declared");
+    assert!(!record.durable, "exclusive drops durable");
+    let locked = "405 cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be \
+                  originally declared on another connection or the exclusive property value does \
+                  not match that of the original declaration.";
+    assert_eq!(
+        driver.refusal(CatalogCommand::DeclareQueue(exclusive(theirs))),
+        locked
+    );
+    assert_eq!(
+        driver.refusal(CatalogCommand::DeclareQueue(queue("q"))),
+        locked
+    );
+    driver.queue("shared");
+    let reversed = QueueSpec {
+        name: "shared".into(),
+        ..exclusive(mine)
+    };
+    let refusal = driver.refusal(CatalogCommand::DeclareQueue(reversed));
+    assert_eq!(refusal, locked.replace("'q'", "'shared'"));
+    let access = |connection| {
+        driver
+            .catalog
+            .check_queue_access("/", "q", connection)
+            .map(drop)
+    };
+    assert_eq!(access(Some(mine)), Ok(()));
+    assert_eq!(
+        access(Some(theirs)).map_err(|e| shown(&e)),
+        Err(locked.to_string())
+    );
+    assert!(access(None).is_err());
+    let missing = driver
+        .catalog
+        .check_queue_access("/", "none", None)
+        .map(drop);
+    assert_eq!(
+        missing.map_err(|e| shown(&e)),
+        Err("404 no queue 'none' in vhost '/'".to_string())
+    );
+}
+
+#[test]
+fn redeclaring_an_exchange() {
+    let alternate = |name: &str| ExchangeSpec {
+        arguments: table(&[("alternate-exchange", text(name)), ("x-other", int(1))]),
+        ..exchange("e", "topic")
+    };
+    let base = || exchange("e", "topic");
+    for (first, second, expected) in [
+        (base(), base(), None),
+        (
+            base(),
+            exchange("e", "fanout"),
+            Some("'type'|received 'fanout' but current is 'topic'"),
+        ),
+        (
+            base(),
+            ExchangeSpec {
+                durable: false,
+                ..base()
+            },
+            Some("'durable'|received 'false' but current is 'true'"),
+        ),
+        (
+            base(),
+            ExchangeSpec {
+                auto_delete: true,
+                ..base()
+            },
+            Some("'auto_delete'|received 'true' but current is 'false'"),
+        ),
+        (
+            base(),
+            ExchangeSpec {
+                internal: true,
+                ..base()
+            },
+            Some("'internal'|received 'true' but current is 'false'"),
+        ),
+        (
+            alternate("a"),
+            alternate("b"),
+            Some("'alternate-exchange'|received 'b' but current is 'a'"),
+        ),
+        (
+            base(),
+            ExchangeSpec {
+                arguments: table(&[("x-other", int(1))]),
+                ..base()
+            },
+            None,
+        ),
+    ] {
+        let mut driver = Driver::new();
+        driver.ok(CatalogCommand::DeclareExchange(first));
+        let refusal = driver.apply(CatalogCommand::DeclareExchange(second)).err();
+        let expected = expected
+            .and_then(|text| text.split_once('|'))
+            .map(|(key, rest)| {
+                format!("406 inequivalent arg {key} for exchange 'e' in vhost '/': {rest}")
+            });
+        assert_eq!(refusal.map(|error| shown(&error)), expected);
+    }
+    let wrong = ExchangeSpec {
+        arguments: table(&[("alternate-exchange", int(1))]),
+        ..base()
+    };
+    assert_eq!(
+        Driver::new().refusal(CatalogCommand::DeclareExchange(wrong)),
+        "406 invalid type 'signedint' for arg 'alternate-exchange' in exchange 'e' in vhost '/'"
+    );
+}
+
+#[test]
+fn default_type_of_a_vhost() {
+    let mut driver = Driver::new();
+    driver.ok(CatalogCommand::PutVhost(VhostSpec {
+        default_queue_type: Some("quorum".into()),
+        ..VhostSpec::named("/")
+    }));
+    driver.queue("durable");
+    let transient = QueueSpec {
+        durable: false,
+        placement: Placement::Host(NodeId(1)),
+        ..queue("transient")
+    };
+    driver.ok(CatalogCommand::DeclareQueue(transient));
+    let kind = |name| {
+        driver
+            .catalog
+            .queue("/", name)
+            .map(|queue| queue.queue_type)
+    };
+    assert_eq!(kind("durable"), Some(QueueType::Quorum));
+    assert_eq!(kind("transient"), Some(QueueType::Classic));
+}
+
+#[test]
+fn queue_limit_of_a_vhost() {
+    let mut driver = Driver::new();
+    let limits = Limits {
+        max_queues: Some(1),
+        ..Limits::default()
+    };
+    driver.ok(CatalogCommand::SetVhostLimits {
+        vhost: "/".into(),
+        limits,
+    });
+    driver.queue("a");
+    driver.queue("a");
+    assert_eq!(
+        driver.refusal(CatalogCommand::DeclareQueue(queue("b"))),
+        "406 cannot declare queue 'b': queue limit in vhost '/' (1) is reached"
+    );
+}
+
+#[test]
+fn line_ends_are_stripped() {
+    assert_eq!(strip_line_ends("a\r\nb\n"), "ab");
+    assert_eq!(strip_line_ends("ab"), "ab");
+}

@@ -1,0 +1,331 @@
+//! Ids, repetition of requests, starts and deaths of nodes, deletion of vhosts and users.
+
+use super::*;
+
+fn hosted(name: &str, node: u64) -> QueueSpec {
+    QueueSpec {
+        durable: false,
+        placement: Placement::Host(NodeId(node)),
+        ..queue(name)
+    }
+}
+
+fn exclusive(name: &str, node: u64, incarnation: u64, serial: u64) -> QueueSpec {
+    let owner = Some(connection(node, incarnation, serial));
+    QueueSpec {
+        exclusive: owner,
+        ..hosted(name, node)
+    }
+}
+
+fn names(driver: &Driver) -> Vec<String> {
+    let mut names: Vec<_> = driver
+        .catalog
+        .queues("/")
+        .map(|q| q.name.to_string())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn ids_name_index_and_slot() {
+    let mut driver = Driver::new();
+    let requests = ["a", "b", "a"].map(|name| CatalogRequest {
+        key: None,
+        command: CatalogCommand::DeclareQueue(queue(name)),
+    });
+    let entry = CatalogEntry {
+        requests: requests.into(),
+    };
+    let replies = driver.catalog.apply(9, &entry, &mut driver.events);
+    let ids: Vec<_> = replies
+        .into_iter()
+        .map(|reply| match reply {
+            Ok(CatalogAnswer::Queue { id, created, .. }) => (id, created),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let (first, second) = (QueueId::new(9, 0), QueueId::new(9, 1));
+    assert_eq!(ids, [(first, true), (second, true), (first, false)]);
+    assert_eq!(
+        driver.catalog.queue_by_id(second).map(|q| &*q.name),
+        Some("b")
+    );
+}
+
+#[test]
+fn entries_can_be_joined() {
+    let entries =
+        ["a", "b"].map(|name| CatalogEntry::of(CatalogCommand::DeclareQueue(queue(name))));
+    let joined: Vec<u8> = entries
+        .iter()
+        .flat_map(|entry| entry.encode().to_vec())
+        .collect();
+    let decoded = CatalogEntry::decode(joined.into()).expect("an entry");
+    assert_eq!(
+        decoded.requests,
+        entries.map(|entry| entry.requests).concat()
+    );
+}
+
+#[test]
+fn a_repeated_request_gets_the_first_answer() {
+    let mut driver = Driver::new();
+    let request = |number, command| CatalogRequest {
+        key: Some(RequestKey {
+            origin: origin(1, 1),
+            number,
+        }),
+        command,
+    };
+    let delete = || CatalogCommand::DeleteQueue {
+        vhost: "/".into(),
+        name: "q".into(),
+        expected: None,
+    };
+    let declared = driver.apply_request(request(1, CatalogCommand::DeclareQueue(queue("q"))));
+    let deleted = driver.apply_request(request(2, delete()));
+    assert_eq!(
+        declared,
+        driver.apply_request(request(1, CatalogCommand::DeclareQueue(queue("q"))))
+    );
+    assert!(
+        driver.events.is_empty() && names(&driver).is_empty(),
+        "nothing is applied again"
+    );
+    assert_eq!(deleted, driver.apply_request(request(2, delete())));
+    let bad = || CatalogCommand::DeclareExchange(exchange("e", "foo"));
+    let refused = driver.apply_request(request(3, bad()));
+    assert_eq!(refused, driver.apply_request(request(3, bad())));
+    // The memory is bounded, and goes with the start of the node.
+    for number in 4..3000 {
+        let name = CatalogCommand::SetClusterName { name: "n".into() };
+        driver
+            .apply_request(request(number, name))
+            .expect("applied");
+    }
+    assert_eq!(
+        driver.apply_request(request(2, delete())),
+        Ok(CatalogAnswer::Done { created: false })
+    );
+    driver.ok(CatalogCommand::NodeStarted {
+        origin: origin(1, 2),
+    });
+    assert_eq!(driver.catalog.replays.iter().count(), 0);
+}
+
+#[test]
+fn deletion_of_the_expected_queue_only() {
+    let mut driver = Driver::new();
+    let old = driver.queue("q");
+    let delete = |expected| CatalogCommand::DeleteQueue {
+        vhost: "/".into(),
+        name: "q".into(),
+        expected: Some(expected),
+    };
+    driver.ok(delete(old));
+    assert!(matches!(driver.events.first(), Some(CatalogEvent::QueueDeleted(q)) if q.id == old));
+    let new = driver.queue("q");
+    assert_ne!(old, new);
+    assert_eq!(
+        driver.ok(delete(old)),
+        CatalogAnswer::Done { created: false }
+    );
+    assert_eq!(names(&driver), ["q"]);
+}
+
+#[test]
+fn a_connection_takes_its_queues_along() {
+    let mut driver = Driver::new();
+    driver.ok(CatalogCommand::DeclareQueue(exclusive("mine", 1, 1, 7)));
+    driver.ok(CatalogCommand::DeclareQueue(exclusive("other", 1, 1, 8)));
+    driver.bind("amq.fanout", "mine", "");
+    assert_eq!(driver.catalog.queues_of(connection(1, 1, 7)).count(), 1);
+    driver.ok(CatalogCommand::DeleteQueuesOf {
+        connection: connection(1, 1, 7),
+    });
+    assert_eq!(names(&driver), ["other"]);
+    assert!(driver.route("amq.fanout", "").is_empty());
+}
+
+#[test]
+fn a_node_starts_again() {
+    let mut driver = Driver::new();
+    driver.ok(CatalogCommand::NodeStarted {
+        origin: origin(1, 10),
+    });
+    driver.queue("durable");
+    for spec in [
+        hosted("local", 1),
+        hosted("elsewhere", 2),
+        exclusive("mine", 1, 10, 1),
+        exclusive("theirs", 2, 5, 1),
+    ] {
+        driver.ok(CatalogCommand::DeclareQueue(spec));
+    }
+    // A repetition of the announcement changes nothing.
+    driver.ok(CatalogCommand::NodeStarted {
+        origin: origin(1, 10),
+    });
+    assert_eq!(names(&driver).len(), 5);
+    driver.ok(CatalogCommand::NodeStarted {
+        origin: origin(1, 11),
+    });
+    assert_eq!(names(&driver), ["durable", "elsewhere", "theirs"]);
+    // A late declaration of the old start finds no home.
+    assert!(
+        driver
+            .apply(CatalogCommand::DeclareQueue(exclusive("late", 1, 10, 2)))
+            .is_err()
+    );
+}
+
+#[test]
+fn a_node_dies() {
+    let mut driver = Driver::new();
+    driver.ok(CatalogCommand::NodeStarted {
+        origin: origin(1, 10),
+    });
+    for spec in [
+        hosted("local", 1),
+        exclusive("mine", 1, 10, 1),
+        exclusive("theirs", 2, 5, 1),
+    ] {
+        driver.ok(CatalogCommand::DeclareQueue(spec));
+    }
+    driver.bind("amq.fanout", "local", "");
+    let dead = |incarnation| CatalogCommand::NodeDead {
+        origin: origin(1, incarnation),
+        new_host: NodeId(2),
+    };
+    // News of an earlier start's death are too late.
+    assert_eq!(driver.ok(dead(9)), CatalogAnswer::Done { created: false });
+    assert_eq!(driver.ok(dead(10)), CatalogAnswer::Done { created: true });
+    let moved = driver.events.iter().find_map(|event| match event {
+        CatalogEvent::QueueRehosted { old, new } => Some((old.clone(), new.clone())),
+        _ => None,
+    });
+    let (old, new) = moved.expect("moved");
+    assert_eq!(
+        (old.placement, new.placement),
+        (Placement::Host(NodeId(1)), Placement::Host(NodeId(2)))
+    );
+    assert_ne!(old.id, new.id);
+    assert!(driver.catalog.queue_by_id(old.id).is_none());
+    assert_eq!(driver.catalog.queue("/", "local"), Some(&new));
+    assert_eq!(
+        driver.route("amq.fanout", ""),
+        ["local"],
+        "its bindings stay"
+    );
+    assert_eq!(names(&driver), ["local", "theirs"]);
+    // Repeated until nothing is left to do.
+    assert_eq!(driver.ok(dead(10)), CatalogAnswer::Done { created: false });
+}
+
+#[test]
+fn many_queues_move_in_steps() {
+    let mut driver = Driver::new();
+    let count = super::super::nodes::REHOSTED_MAX + 5;
+    let requests = (0..count).map(|number| CatalogRequest {
+        key: None,
+        command: CatalogCommand::DeclareQueue(hosted(&format!("q{number}"), 1)),
+    });
+    let entry = CatalogEntry {
+        requests: requests.collect(),
+    };
+    driver.catalog.apply(2, &entry, &mut driver.events);
+    let mut steps = 0;
+    let dead = || CatalogCommand::NodeDead {
+        origin: origin(1, 1),
+        new_host: NodeId(2),
+    };
+    while driver.ok(dead()) == (CatalogAnswer::Done { created: true }) {
+        steps += 1;
+    }
+    assert_eq!(steps, 2);
+    assert_eq!(driver.catalog.queues_hosted_by(NodeId(2)).count(), count);
+}
+
+#[test]
+fn a_vhost_goes_with_all_that_is_in_it() {
+    let mut driver = Driver::new();
+    driver.ok(CatalogCommand::PutVhost(VhostSpec::named("v")));
+    let spec = QueueSpec {
+        vhost: "v".into(),
+        ..exclusive("q", 1, 1, 1)
+    };
+    driver.ok(CatalogCommand::DeclareQueue(spec));
+    driver.ok(CatalogCommand::SetPermissions(PermissionSpec {
+        user: "guest".into(),
+        vhost: "v".into(),
+        configure: "".into(),
+        write: "".into(),
+        read: "".into(),
+    }));
+    driver.ok(CatalogCommand::DeleteVhost { name: "v".into() });
+    assert!(matches!(
+        driver.events.as_slice(),
+        [
+            CatalogEvent::QueueDeleted(_),
+            CatalogEvent::VhostDeleted { .. }
+        ]
+    ));
+    assert_eq!(driver.catalog.queue_count(), 0);
+    assert_eq!(driver.catalog.exclusive_owners().count(), 0);
+    assert_eq!(driver.catalog.permissions_of("guest").count(), 1);
+    assert_eq!(driver.catalog.routing_version("v"), 0);
+}
+
+#[test]
+fn a_cluster_is_formed_once() {
+    let mut driver = Driver::new();
+    let again = Bootstrap {
+        cluster_id: "other".into(),
+        cluster_name: "other".into(),
+        shards: 9,
+        vhost: "v".into(),
+        user: None,
+        nodes: Vec::new(),
+    };
+    assert_eq!(
+        driver.ok(CatalogCommand::Bootstrap(again)),
+        CatalogAnswer::Done { created: false }
+    );
+    assert_eq!(driver.catalog.cluster_id().map(|id| &**id), Some("c"));
+    assert_eq!(driver.catalog.shards(), 4);
+}
+
+#[test]
+fn nodes_and_their_starts() {
+    let mut driver = Driver::new();
+    let record = NodeRecord {
+        node: NodeId(3),
+        raft_id: 3,
+        cluster_address: "n3:25672".into(),
+        amqp_address: "n3:5672".into(),
+        management_address: "n3:15672".into(),
+        state: NodeState::Joining,
+        incarnation: 77,
+    };
+    driver.ok(CatalogCommand::PutNode(record.clone()));
+    let incarnation = |driver: &Driver| driver.catalog.node(NodeId(3)).map(|n| n.incarnation);
+    assert_eq!(incarnation(&driver), Some(0), "only a start moves it on");
+    driver.ok(CatalogCommand::NodeStarted {
+        origin: origin(3, 5),
+    });
+    assert_eq!(incarnation(&driver), Some(5));
+    driver.ok(CatalogCommand::PutNode(record));
+    assert_eq!(incarnation(&driver), Some(5));
+    driver.ok(CatalogCommand::SetNodeState {
+        node: NodeId(3),
+        state: NodeState::Dead,
+    });
+    assert_eq!(
+        driver.catalog.node(NodeId(3)).map(|n| n.state),
+        Some(NodeState::Dead)
+    );
+    driver.ok(CatalogCommand::RemoveNode { node: NodeId(3) });
+    assert_eq!(driver.catalog.nodes().count(), 0);
+}

@@ -1,0 +1,274 @@
+//! Policies: which one counts, how values are merged, what follows from a change.
+
+use super::*;
+
+fn policy(
+    name: &str,
+    pattern: &str,
+    priority: i64,
+    definition: &[(&str, PolicyValue)],
+) -> PolicySpec {
+    PolicySpec {
+        vhost: "/".into(),
+        name: name.into(),
+        operator: false,
+        pattern: pattern.into(),
+        apply_to: "all".into(),
+        priority,
+        definition: definition
+            .iter()
+            .map(|(key, value)| (Name::from(*key), value.clone()))
+            .collect(),
+    }
+}
+
+fn operator(spec: PolicySpec) -> PolicySpec {
+    PolicySpec {
+        operator: true,
+        apply_to: "queues".into(),
+        ..spec
+    }
+}
+
+const fn int(value: i64) -> PolicyValue {
+    PolicyValue::Integer(value)
+}
+
+fn text(value: &str) -> PolicyValue {
+    PolicyValue::Text(value.into())
+}
+
+#[test]
+fn values_are_merged() {
+    let mut driver = Driver::new();
+    let arguments = table(&[
+        ("x-message-ttl", FieldValue::I32(1000)),
+        ("x-max-length", FieldValue::I32(10)),
+        ("x-dead-letter-exchange", FieldValue::text("own")),
+        ("x-overflow", FieldValue::text("reject-publish")),
+    ]);
+    driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
+        arguments,
+        ..queue("q")
+    }));
+    driver.ok(CatalogCommand::PutPolicy(policy(
+        "p",
+        "^q",
+        0,
+        &[
+            ("message-ttl", int(500)),
+            ("max-length", int(20)),
+            ("dead-letter-exchange", text("policy's")),
+            ("dead-letter-routing-key", text("k")),
+            ("overflow", text("drop-head")),
+            ("delivery-limit", int(7)),
+        ],
+    )));
+    driver.ok(CatalogCommand::PutPolicy(operator(policy(
+        "o",
+        "",
+        0,
+        &[("max-length", int(5)), ("expires", int(60_000))],
+    ))));
+    // The empty pattern matches no name but the empty one.
+    let settings = |driver: &Driver| driver.catalog.queue("/", "q").expect("declared").clone();
+    assert_eq!(settings(&driver).settings().expires_ms, None);
+    driver.ok(CatalogCommand::PutPolicy(operator(policy(
+        "o",
+        ".*",
+        0,
+        &[("max-length", int(5)), ("expires", int(60_000))],
+    ))));
+    let record = settings(&driver);
+    let merged = record.settings();
+    assert_eq!(merged.message_ttl_ms, Some(500), "the lower one");
+    assert_eq!(merged.max_length, Some(5));
+    assert_eq!(merged.expires_ms, Some(60_000));
+    assert_eq!(
+        merged.dead_letter_exchange.as_deref(),
+        Some("own"),
+        "the argument wins"
+    );
+    assert_eq!(merged.dead_letter_routing_key.as_deref(), Some("k"));
+    assert_eq!(merged.overflow, Overflow::RejectPublish);
+    assert_eq!(merged.delivery_limit, Some(7));
+    assert_eq!(record.effective.policy.as_deref(), Some("p"));
+    assert_eq!(record.effective.operator_policy.as_deref(), Some("o"));
+    assert!(
+        matches!(driver.events.first(), Some(CatalogEvent::QueueSettingsChanged(q)) if *q == record)
+    );
+}
+
+#[test]
+fn overflow_of_quorum_queues_follows_the_policy() {
+    let mut driver = Driver::new();
+    let arguments = table(&[
+        ("x-queue-type", FieldValue::text("quorum")),
+        ("x-overflow", FieldValue::text("reject-publish")),
+    ]);
+    driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
+        arguments,
+        ..queue("q")
+    }));
+    driver.ok(CatalogCommand::PutPolicy(policy(
+        "p",
+        ".*",
+        0,
+        &[("overflow", text("drop-head"))],
+    )));
+    let record = driver.catalog.queue("/", "q").expect("declared");
+    assert_eq!(record.settings().overflow, Overflow::DropHead);
+}
+
+#[test]
+fn the_strongest_policy_counts() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    let ttl = |value| [("message-ttl", int(value))];
+    driver.ok(CatalogCommand::PutPolicy(policy("low", ".*", 1, &ttl(1))));
+    driver.ok(CatalogCommand::PutPolicy(policy("high", "q", 2, &ttl(2))));
+    driver.ok(CatalogCommand::PutPolicy(policy("other", "^x", 9, &ttl(3))));
+    let kind = PolicySpec {
+        apply_to: "quorum_queues".into(),
+        ..policy("kind", ".*", 9, &ttl(4))
+    };
+    driver.ok(CatalogCommand::PutPolicy(kind));
+    let ttl_of = |driver: &Driver| {
+        driver
+            .catalog
+            .queue("/", "q")
+            .and_then(|q| q.settings().message_ttl_ms)
+    };
+    assert_eq!(ttl_of(&driver), Some(2));
+    let delete = |name: &str| CatalogCommand::DeletePolicy {
+        vhost: "/".into(),
+        name: name.into(),
+        operator: false,
+    };
+    driver.ok(delete("high"));
+    assert_eq!(ttl_of(&driver), Some(1));
+    driver.ok(delete("low"));
+    assert_eq!(ttl_of(&driver), None);
+    assert_eq!(
+        driver.ok(delete("low")),
+        CatalogAnswer::Done { created: false }
+    );
+    // New queues find the policies that there are.
+    let id = driver.queue("x1");
+    let settings = driver
+        .catalog
+        .queue_by_id(id)
+        .map(|q| q.settings().message_ttl_ms);
+    assert_eq!(settings, Some(Some(3)));
+}
+
+#[test]
+fn equal_settings_are_held_once() {
+    let mut driver = Driver::new();
+    let (a, b) = (driver.queue("a"), driver.queue("b"));
+    let of = |id| {
+        driver
+            .catalog
+            .queue_by_id(id)
+            .expect("declared")
+            .effective
+            .clone()
+    };
+    assert!(std::sync::Arc::ptr_eq(&of(a), &of(b)));
+}
+
+#[test]
+fn alternate_exchanges_by_policy() {
+    let mut driver = Driver::new();
+    driver.queue("lost");
+    driver.bind("amq.fanout", "lost", "");
+    driver.exchange("e", "direct");
+    let named = ExchangeSpec {
+        arguments: table(&[("alternate-exchange", FieldValue::text("amq.topic"))]),
+        ..exchange("e2", "direct")
+    };
+    driver.ok(CatalogCommand::DeclareExchange(named));
+    assert!(driver.route("e", "k").is_empty());
+    let spec = policy("ae", "^e", 0, &[("alternate-exchange", text("amq.fanout"))]);
+    driver.ok(CatalogCommand::PutPolicy(spec));
+    assert_eq!(driver.route("e", "k"), ["lost"]);
+    assert!(driver.route("e2", "k").is_empty(), "the argument wins");
+    let delete = CatalogCommand::DeletePolicy {
+        vhost: "/".into(),
+        name: "ae".into(),
+        operator: false,
+    };
+    driver.ok(delete);
+    assert!(driver.route("e", "k").is_empty());
+}
+
+#[test]
+fn policies_that_make_no_sense() {
+    let driver = Driver::new();
+    let check = |spec| driver.catalog.check(&CatalogCommand::PutPolicy(spec));
+    assert_eq!(
+        check(policy("p", ".*", 0, &[("message-ttl", int(1))])),
+        Ok(())
+    );
+    assert_eq!(
+        check(policy("p", ".*", 0, &[("ha-mode", text("all"))])),
+        Ok(()),
+        "kept, unused"
+    );
+    for spec in [
+        policy("p", "(", 0, &[("message-ttl", int(1))]),
+        policy("p", ".*", 0, &[]),
+        policy("p", ".*", 0, &[("message-ttl", int(-1))]),
+        policy("p", ".*", 0, &[("message-ttl", text("1"))]),
+        policy("p", ".*", 0, &[("expires", int(0))]),
+        policy("p", ".*", 0, &[("overflow", text("x"))]),
+        policy("p", ".*", 0, &[("max-priority", int(5))]),
+        PolicySpec {
+            apply_to: "things".into(),
+            ..policy("p", ".*", 0, &[("max-length", int(1))])
+        },
+        operator(policy("p", ".*", 0, &[("dead-letter-exchange", text("x"))])),
+        PolicySpec {
+            vhost: "none".into(),
+            ..policy("p", ".*", 0, &[("max-length", int(1))])
+        },
+    ] {
+        assert!(check(spec.clone()).is_err(), "{spec:?}");
+    }
+}
+
+#[test]
+fn settings_of_arguments() {
+    let arguments = table(&[
+        ("x-max-priority", FieldValue::U8(10)),
+        ("x-single-active-consumer", FieldValue::Bool(true)),
+        ("x-delivery-limit", FieldValue::I32(-1)),
+        ("x-consumer-timeout", FieldValue::I32(5000)),
+        ("x-message-deduplication", FieldValue::Bool(true)),
+        ("x-cache-size", FieldValue::I32(100)),
+        ("x-cache-ttl", FieldValue::I32(60_000)),
+    ]);
+    let mut driver = Driver::new();
+    let spec = QueueSpec {
+        arguments,
+        auto_delete: true,
+        ..queue("q")
+    };
+    driver.ok(CatalogCommand::DeclareQueue(spec));
+    let record = driver.catalog.queue("/", "q").expect("declared");
+    assert_eq!(
+        record.settings(),
+        &QueueSettings {
+            max_priority: Some(10),
+            single_active_consumer: true,
+            consumer_timeout_ms: Some(5000),
+            auto_delete: true,
+            deduplication: Some(Deduplication {
+                header: DEDUPLICATION_HEADER.into(),
+                cache_size: 100,
+                cache_ttl_ms: Some(60_000),
+            }),
+            ..QueueSettings::default()
+        }
+    );
+}

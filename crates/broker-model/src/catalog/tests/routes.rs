@@ -1,0 +1,370 @@
+//! Routing through exchanges of every kind.
+
+use super::*;
+use crate::routing::{RouteInput, RouteProperties};
+
+fn headers_input(headers: &FieldTable) -> RouteInput<'_> {
+    RouteInput {
+        routing_key: "",
+        properties: headers,
+        random: 0,
+    }
+}
+
+#[test]
+fn default_and_missing_exchange() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    assert_eq!(driver.route("", "q"), ["q"]);
+    assert!(driver.route("", "none").is_empty());
+    let mut found = Vec::new();
+    let error = driver
+        .catalog
+        .route("/", "none", &RouteInput::key("q"), &mut found);
+    assert_eq!(
+        error.map_err(|e| shown(&e)),
+        Err("404 no exchange 'none' in vhost '/'".to_string())
+    );
+}
+
+#[test]
+fn publishing_to_internal_exchanges() {
+    let mut driver = Driver::new();
+    let internal = ExchangeSpec {
+        internal: true,
+        ..exchange("i", "fanout")
+    };
+    driver.ok(CatalogCommand::DeclareExchange(internal));
+    let check = |name| {
+        driver
+            .catalog
+            .check_publish("/", name)
+            .map(drop)
+            .map_err(|e| shown(&e))
+    };
+    assert_eq!(
+        check("i"),
+        Err("403 cannot publish to internal exchange 'i' in vhost '/'".to_string())
+    );
+    assert_eq!(check(""), Ok(()));
+    assert_eq!(
+        check("none"),
+        Err("404 no exchange 'none' in vhost '/'".to_string())
+    );
+}
+
+#[test]
+fn each_queue_once_in_order_of_ids() {
+    let mut driver = Driver::new();
+    for name in ["c", "a", "b"] {
+        driver.queue(name);
+        driver.bind("amq.topic", name, "#");
+        driver.bind("amq.topic", name, "k.*");
+    }
+    assert_eq!(driver.route("amq.topic", "k.1"), ["c", "a", "b"]);
+}
+
+#[test]
+fn exchanges_in_a_circle() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    for name in ["a", "b", "c"] {
+        driver.exchange(name, "fanout");
+    }
+    for (source, destination) in [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a")] {
+        driver.ok(CatalogCommand::Bind(to_exchange(source, destination, "")));
+    }
+    driver.bind("c", "q", "");
+    for name in ["a", "b", "c"] {
+        assert_eq!(driver.route(name, "k"), ["q"]);
+    }
+}
+
+#[test]
+fn a_long_way() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    for number in 0..100 {
+        driver.exchange(&format!("e{number}"), "fanout");
+    }
+    for number in 0..99 {
+        let (from, to) = (format!("e{number}"), format!("e{}", number + 1));
+        driver.ok(CatalogCommand::Bind(to_exchange(&from, &to, "")));
+        driver.ok(CatalogCommand::Bind(to_exchange(&to, &from, "")));
+    }
+    driver.bind("e99", "q", "");
+    assert_eq!(driver.route("e0", "k"), ["q"]);
+}
+
+#[test]
+fn alternate_exchanges() {
+    let mut driver = Driver::new();
+    driver.queue("lost");
+    driver.queue("found");
+    let with = |name: &str, alternate: &str| ExchangeSpec {
+        arguments: table(&[("alternate-exchange", FieldValue::text(alternate))]),
+        ..exchange(name, "direct")
+    };
+    for (name, alternate) in [
+        ("a", "b"),
+        ("b", "a2"),
+        ("a2", "amq.fanout"),
+        ("self", "self"),
+    ] {
+        driver.ok(CatalogCommand::DeclareExchange(with(name, alternate)));
+    }
+    driver.ok(CatalogCommand::DeclareExchange(with("to-default", "")));
+    driver.ok(CatalogCommand::DeclareExchange(with(
+        "to-nowhere",
+        "missing",
+    )));
+    driver.bind("a", "found", "k");
+    driver.bind("amq.fanout", "lost", "");
+    assert_eq!(driver.route("a", "k"), ["found"]);
+    assert_eq!(driver.route("a", "x"), ["lost"], "at every hop");
+    assert!(driver.route("self", "x").is_empty());
+    assert!(driver.route("to-nowhere", "x").is_empty());
+    assert_eq!(driver.route("to-default", "lost"), ["lost"]);
+    // Own bindings that lead to an exchange count, even if that one routes nowhere.
+    driver.exchange("empty", "fanout");
+    driver.ok(CatalogCommand::Bind(to_exchange("a", "empty", "x")));
+    assert!(driver.route("a", "x").is_empty());
+}
+
+#[test]
+fn headers() {
+    let text = |value: &str| FieldValue::text(value);
+    let matching = |kind: &str, entries: &[(&str, FieldValue)]| {
+        let mut all = vec![("x-match", text(kind))];
+        all.extend(entries.iter().cloned());
+        table(&all)
+    };
+    let number = FieldValue::I32(1);
+    let pair = || [("a", number.clone()), ("b", text("x"))];
+    let both = table(&pair());
+    let only_a = table(&[("a", FieldValue::I64(1)), ("c", number.clone())]);
+    for (arguments, message, expected) in [
+        (table(&pair()), &both, true),
+        (matching("all", &pair()), &both, true),
+        (matching("all", &pair()), &only_a, false),
+        (matching("any", &pair()), &only_a, true),
+        (matching("any", &pair()), &table(&[("b", text("y"))]), false),
+        (FieldTable::empty(), &only_a, true),
+        (FieldTable::empty(), &FieldTable::empty(), true),
+        (matching("any", &[]), &only_a, false),
+        // A void value asks for presence.
+        (matching("all", &[("a", FieldValue::Void)]), &both, true),
+        (matching("all", &[("z", FieldValue::Void)]), &both, false),
+        (matching("any", &[("c", FieldValue::Void)]), &only_a, true),
+        // Values compare by value.
+        (matching("all", &[("a", FieldValue::I8(1))]), &both, true),
+        (
+            matching("all", &[("a", FieldValue::F64(1.0))]),
+            &both,
+            false,
+        ),
+        (matching("all", &[("a", text("1"))]), &both, false),
+        (
+            matching("all", &[("f", FieldValue::F32(0.5))]),
+            &table(&[("f", FieldValue::F64(0.5))]),
+            true,
+        ),
+        // Keys beginning with x- count only in the -with-x forms.
+        (
+            matching("all", &[("x-a", number.clone())]),
+            &FieldTable::empty(),
+            true,
+        ),
+        (
+            matching("any", &[("x-a", number.clone())]),
+            &table(&[("x-a", number.clone())]),
+            false,
+        ),
+        (
+            matching("all-with-x", &[("x-a", number.clone())]),
+            &FieldTable::empty(),
+            false,
+        ),
+        (
+            matching("all-with-x", &[("x-a", number.clone())]),
+            &table(&[("x-a", number.clone())]),
+            true,
+        ),
+        (
+            matching("any-with-x", &[("x-a", number.clone()), ("b", text("x"))]),
+            &table(&[("x-a", number.clone())]),
+            true,
+        ),
+    ] {
+        let mut driver = Driver::new();
+        driver.queue("q");
+        let spec = BindingSpec {
+            arguments: arguments.clone(),
+            ..binding("amq.headers", "q", "")
+        };
+        driver.ok(CatalogCommand::Bind(spec.clone()));
+        let found = driver.route_with("amq.headers", &headers_input(message));
+        assert_eq!(
+            !found.is_empty(),
+            expected,
+            "{arguments:?} against {message:?}"
+        );
+        driver.ok(CatalogCommand::Unbind(spec));
+        assert!(
+            driver
+                .route_with("amq.headers", &headers_input(message))
+                .is_empty()
+        );
+    }
+}
+
+#[test]
+fn headers_bindings_may_differ_in_their_key_only() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    let message = table(&[("a", FieldValue::I32(1))]);
+    let specs = ["", "k"].map(|key| BindingSpec {
+        arguments: message.clone(),
+        ..binding("amq.headers", "q", key)
+    });
+    for spec in &specs {
+        driver.ok(CatalogCommand::Bind(spec.clone()));
+    }
+    for (spec, left) in specs.into_iter().zip([1, 0]) {
+        driver.ok(CatalogCommand::Unbind(spec));
+        assert_eq!(
+            driver
+                .route_with("amq.headers", &headers_input(&message))
+                .len(),
+            left
+        );
+    }
+}
+
+#[test]
+fn consistent_hash_keeps_shares_and_places() {
+    let mut driver = Driver::new();
+    driver.exchange("h", "x-consistent-hash");
+    for (name, weight) in [("a", "1"), ("b", "1"), ("c", "2")] {
+        driver.queue(name);
+        driver.bind("h", name, weight);
+    }
+    let all: Vec<_> = (0..4000)
+        .map(|number| {
+            let found = driver.route("h", &format!("key-{number}"));
+            assert_eq!(found.len(), 1);
+            found.concat()
+        })
+        .collect();
+    for (name, share) in [("a", 1000), ("b", 1000), ("c", 2000)] {
+        let count = all.iter().filter(|found| *found == name).count();
+        assert!(count.abs_diff(share) < 150, "{name}: {count}");
+    }
+    // Only what belonged to a queue that goes is moved.
+    driver.ok(CatalogCommand::DeleteQueue {
+        vhost: "/".into(),
+        name: "a".into(),
+        expected: None,
+    });
+    for (number, before) in all.iter().enumerate().filter(|(_, name)| *name != "a") {
+        assert_eq!(
+            driver.route("h", &format!("key-{number}")).concat(),
+            *before
+        );
+    }
+}
+
+struct Properties;
+
+impl RouteProperties for Properties {
+    fn message_id(&self) -> Option<&[u8]> {
+        Some(b"m")
+    }
+}
+
+#[test]
+fn hash_on_properties_and_headers() {
+    let mut driver = Driver::new();
+    let declare = |name: &str, key: &str, value: &str| {
+        CatalogCommand::DeclareExchange(ExchangeSpec {
+            arguments: table(&[(key, FieldValue::text(value))]),
+            ..exchange(name, "x-consistent-hash")
+        })
+    };
+    driver.ok(declare("by-header", "hash-header", "id"));
+    driver.ok(declare("by-id", "hash-property", "message_id"));
+    assert!(
+        driver
+            .apply(declare("bad", "hash-property", "nonsense"))
+            .is_err()
+    );
+    for number in 0..20 {
+        let name = format!("q{number}");
+        driver.queue(&name);
+        driver.bind("by-header", &name, "1");
+        driver.bind("by-id", &name, "1");
+    }
+    // The routing key does not matter, the header or property does.
+    let by_id = |key| {
+        let input = RouteInput {
+            routing_key: key,
+            properties: &Properties,
+            random: 0,
+        };
+        driver.route_with("by-id", &input)
+    };
+    assert_eq!(by_id("a"), by_id("b"));
+    let reached: std::collections::BTreeSet<_> = (0..200)
+        .map(|number| {
+            let message = table(&[("id", FieldValue::I32(number))]);
+            driver
+                .route_with("by-header", &headers_input(&message))
+                .concat()
+        })
+        .collect();
+    assert!(reached.len() > 10, "{reached:?}");
+}
+
+#[test]
+fn random_and_modulus() {
+    let mut driver = Driver::new();
+    driver.exchange("r", "x-random");
+    driver.exchange("m", "x-modulus-hash");
+    for number in 0..5 {
+        let name = format!("q{number}");
+        driver.queue(&name);
+        driver.bind("r", &name, "");
+        driver.bind("m", &name, "");
+    }
+    let reached: std::collections::BTreeSet<_> = (0..5)
+        .map(|random| {
+            driver
+                .route_with(
+                    "r",
+                    &RouteInput {
+                        random,
+                        ..RouteInput::key("")
+                    },
+                )
+                .concat()
+        })
+        .collect();
+    assert_eq!(reached.len(), 5);
+    let reached: std::collections::BTreeSet<_> = (0..200)
+        .map(|number| driver.route("m", &number.to_string()).concat())
+        .collect();
+    assert_eq!(reached.len(), 5);
+}
+
+#[test]
+fn routing_version_moves_with_what_matters() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    let before = driver.catalog.routing_version("/");
+    driver.ok(CatalogCommand::SetClusterName { name: "n".into() });
+    driver.queue("q");
+    driver.ok(CatalogCommand::PutVhost(VhostSpec::named("v")));
+    assert_eq!(driver.catalog.routing_version("/"), before);
+    driver.bind("amq.direct", "q", "k");
+    assert!(driver.catalog.routing_version("/") > before);
+}
