@@ -33,6 +33,11 @@ def parameters(port: int, **changes: Any) -> pika.ConnectionParameters:
     return pika.ConnectionParameters(port=port, **options)
 
 
+def url(port: int) -> str:
+    """For libraries that want an address."""
+    return f"amqp://guest:guest@127.0.0.1:{port}/"
+
+
 def connect(port: int, **changes: Any) -> pika.BlockingConnection:
     return pika.BlockingConnection(parameters(port, **changes))
 

@@ -8,6 +8,7 @@ import tempfile
 import weakref
 from pathlib import Path
 from typing import Any, Iterable, Sequence
+from urllib.parse import quote
 
 import pika
 
@@ -178,6 +179,35 @@ class Cluster:
             return leader if leader is not None and leader is not old else None
 
         return eventually(changed, SOON, f"'{queue}' has a leader other than {old}")
+
+    def wait_in_sync(self, queue: str) -> None:
+        """Waits until every running node is a voting replica of this queue and has caught up."""
+        running = [n for n in self.nodes if n.running]
+        names = {f"warren@{n.id}" for n in running}
+        ask = running[0]
+        path = f"/api/queues/quorum/%2F/{quote(queue, safe='')}/status"
+
+        def rows() -> dict[str, Any]:
+            return {row["Node Name"]: row for row in json_of(ask.http(path, timeout=10))}
+
+        def voting() -> bool:
+            for node in running:
+                info = node.queue_info(queue) or {}
+                assert names <= set(info.get("members", [])), f"{node}: {info.get('members')}"
+            status = json_of(ask.http("/api/cluster/status", timeout=10))
+            learners = {g["name"]: g["learners"] for g in status["groups"] if g["learners"]}
+            assert not learners, f"still learning: {learners}"
+            return True
+
+        eventually(voting, SOON, f"all running nodes vote for '{queue}'")
+        goal = max(row["Commit Index"] for row in rows().values())
+
+        def caught_up() -> bool:
+            applied = {name: row["Last Applied"] for name, row in rows().items() if name in names}
+            assert min(applied.values()) >= goal, f"applied {applied}, to reach {goal}"
+            return True
+
+        eventually(caught_up, SOON, f"all replicas of '{queue}' have caught up")
 
     def overview(self) -> str:
         """For failure messages: what each node says about itself."""

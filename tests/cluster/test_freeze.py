@@ -1,0 +1,103 @@
+"""SIGSTOP: a node that is there and says nothing, and comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import amqp
+from harness.load import judge, settle
+from harness.wait import eventually
+
+from test_failover import declare, roles
+
+
+@pytest.mark.parametrize("victim", ["leader", "follower"])
+def test_freeze_and_thaw_under_load(whole, load, name, victim) -> None:
+    declare(whole, name)
+    frozen, a, b = roles(whole, name, victim)
+    producer = load.produce(a, name, rate=1000)
+    consumer = load.consume(b, name)
+    producer.wait_confirmed(1000)
+    frozen.freeze()
+    producer.wait_confirmed(2000)
+    frozen.thaw()
+    producer.wait_confirmed(2000)
+    settle(load.producers, load.consumers)
+    verdict = judge(load.producers, load.consumers)
+    assert verdict.clean, verdict
+    assert not producer.nacked
+    consumer.assert_undisturbed()
+
+
+def test_clients_of_the_frozen_node(whole, load, name) -> None:
+    """After the thaw: no confirmed message of theirs is missing, none is there twice."""
+    declare(whole, name)
+    frozen, a, b = roles(whole, name, "leader")
+    producer = load.produce(frozen, name, number=1, rate=500)
+    lost = load.consume(frozen, name, prefetch=20)
+    other = load.produce(a, name, number=2, rate=500)
+    survivor = load.consume(b, name)
+    producer.wait_confirmed(500)
+    frozen.freeze()
+    other.wait_confirmed(1500)
+    frozen.thaw()
+    other.wait_confirmed(500)
+    other.stop()
+    producer._stop.set()
+    eventually(
+        lambda: producer.closed or producer.unanswered == 0,
+        what="the frozen node's producer has its answers, or was told to go",
+    )
+
+    def all_there() -> bool:
+        seen: dict[int, set[int]] = {1: set(), 2: set()}
+        for consumer in (lost, survivor):
+            for number in seen:
+                seen[number].update(x.sequence for x in list(consumer.arrivals[number]))
+        for p in (producer, other):
+            missing = p.confirmed - seen[p.number]
+            assert not missing, f"{len(missing)} confirmed messages of producer {p.number} missing"
+        return True
+
+    eventually(all_there, what="everything confirmed is delivered to one of the two")
+    # The frozen node's consumer may have acknowledged in vain: then the message came again, flagged.
+    verdict = judge([producer, other], [lost, survivor], redelivery_allowed=True)
+    assert not verdict.lost and not verdict.doubled and not verdict.unknown, verdict
+
+
+def test_short_freezes_do_no_harm(whole, load, name) -> None:
+    """Stalls shorter than the failure detection, again and again, of every node."""
+    import time
+
+    declare(whole, name)
+    _, a, b = roles(whole, name, "leader")
+    producer = load.produce(a, name, rate=500)
+    load.consume(b, name)
+    producer.wait_confirmed(200)
+    for _ in range(3):
+        for node in whole.nodes:
+            node.freeze()
+            time.sleep(0.15)  # The length of the stall is what is tested.
+            node.thaw()
+            producer.wait_confirmed(50)
+    settle(load.producers, load.consumers)
+    verdict = judge(load.producers, load.consumers)
+    assert verdict.clean, verdict
+    assert not producer.nacked
+
+
+def test_management_answers_while_another_node_is_frozen(whole, name, open_at) -> None:
+    declare(whole, name)
+    frozen, a, b = roles(whole, name, "leader")
+    frozen.freeze()
+    try:
+        whole.other_leader(name, frozen)
+        for node in (a, b):
+            assert node.http("/health/live")[0] == 200
+            assert node.http("/metrics", timeout=10)[0] == 200
+            assert node.http("/api/overview", timeout=10)[0] == 200
+        channel = amqp.confirmed(open_at(a))
+        amqp.fill(channel, name, [b"x"])
+        assert amqp.get_all(open_at(b).channel(), name, 1) == [b"x"]
+    finally:
+        frozen.thaw()

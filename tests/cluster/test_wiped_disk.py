@@ -1,0 +1,63 @@
+"""A node that lost its disk comes back empty, is filled again, and never votes with lost state."""
+
+from __future__ import annotations
+
+import shutil
+
+from harness import amqp
+from harness.load import judge, settle
+
+
+def test_wiped_node_is_filled_again(fresh, load, name) -> None:
+    cluster = fresh(3, extra_args=["--publish-timeout", "10s"]).start()
+    cluster.connect(1).channel().queue_declare(name, durable=True)
+    wiped = cluster.leader(name)
+    a, b = cluster.others(wiped)
+    producer = load.produce(a, name, rate=1000)
+    producer.wait_confirmed(2000)
+    wiped.kill()
+    shutil.rmtree(wiped.data_dir)
+    producer.wait_confirmed(500)
+    cluster.start([wiped])
+    cluster.wait_in_sync(name)
+    producer.wait_confirmed(500)
+    # Now it has to carry the majority with what it was given.
+    b.kill()
+    producer.wait_confirmed(500)
+    load.consume(wiped, name)
+    settle(load.producers, load.consumers)
+    verdict = judge(load.producers, load.consumers)
+    assert verdict.clean, verdict
+
+
+def test_wiped_follower_during_load(fresh, load, name) -> None:
+    cluster = fresh(3).start()
+    cluster.connect(1).channel().queue_declare(name, durable=True)
+    leader = cluster.leader(name)
+    wiped, b = cluster.others(leader)
+    producer = load.produce(leader, name, rate=500)
+    load.consume(b, name)
+    producer.wait_confirmed(500)
+    wiped.kill()
+    shutil.rmtree(wiped.data_dir)
+    cluster.start([wiped])
+    producer.wait_confirmed(1000)
+    settle(load.producers, load.consumers)
+    verdict = judge(load.producers, load.consumers)
+    assert verdict.clean, verdict
+    assert not producer.nacked
+
+
+def test_one_after_the_other(fresh, open_at, name) -> None:
+    """Every disk once: what is in the cluster survives as long as the replicas are whole between."""
+    cluster = fresh(3).start()
+    channel = amqp.confirmed(open_at(cluster.nodes[0]))
+    channel.queue_declare(name, durable=True)
+    bodies = [b"%d" % i for i in range(100)]
+    amqp.fill(channel, name, bodies)
+    for node in list(cluster.nodes):
+        node.kill()
+        shutil.rmtree(node.data_dir)
+        cluster.start([node])
+        cluster.wait_in_sync(name)
+    assert amqp.get_all(open_at(cluster.nodes[1]).channel(), name, 100) == bodies

@@ -1,0 +1,107 @@
+"""Who does not belong to the cluster is kept out, and both logs say so."""
+
+from __future__ import annotations
+
+import shutil
+
+from harness import amqp
+from harness.wait import eventually
+
+
+def mentions(node, *words: str) -> bool:
+    """Whether a log line holds one of these words."""
+    text = node.log_text().lower()
+    return any(word in text for word in words)
+
+
+def test_wrong_secret(fresh, name) -> None:
+    cluster = fresh(3)
+    first, second, stranger = cluster.nodes
+    right = stranger.secret
+    stranger.secret = "not the secret"
+    cluster.start([stranger], wait=False)
+    cluster.start([first, second])
+    channel = amqp.confirmed(cluster.connect(first))
+    channel.queue_declare(name, durable=True)
+    amqp.fill(channel, name, [b"x"])
+    eventually(lambda: mentions(stranger, "secret"), what="the stranger's log names the secret")
+    eventually(
+        lambda: mentions(first, "secret") or mentions(second, "secret"),
+        what="a member's log names the secret",
+    )
+    assert right not in stranger.log_text() + first.log_text() + second.log_text()
+    assert "not the secret" not in first.log_text() + second.log_text()
+    assert not stranger.running or not stranger.is_ready()
+    # With the right one it is let in.
+    stranger.kill()
+    stranger.secret = right
+    cluster.start([stranger])
+    assert amqp.get_all(cluster.connect(stranger).channel(), name, 1) == [b"x"]
+
+
+def test_node_of_another_cluster(fresh, name) -> None:
+    """A data directory that belongs to another cluster does not mix in."""
+    ours, theirs = fresh(3), fresh(3)
+    theirs.start()
+    theirs.connect(1).channel().queue_declare(name + "-foreign", durable=True)
+    for node in theirs.nodes:
+        node.kill()
+    stranger = ours.nodes[2]
+    ours.start(ours.nodes[:2])
+    shutil.copytree(theirs.nodes[2].data_dir, stranger.data_dir)
+    ours.start([stranger], wait=False)
+    eventually(
+        lambda: not stranger.running or mentions(stranger, "another cluster", "foreign", "cluster id"),
+        what="the stranger says that it belongs to another cluster",
+    )
+    channel = amqp.confirmed(ours.connect(1))
+    channel.queue_declare(name, durable=True)
+    amqp.fill(channel, name, [b"x"])
+    with amqp.channel_error(404):
+        ours.connect(2).channel().queue_declare(name + "-foreign", passive=True)
+    assert not stranger.running or not stranger.is_ready()
+
+
+def test_duplicate_node_id(fresh, name) -> None:
+    """A second node that claims the id of a running one is refused; the first one serves on."""
+    cluster = fresh(3).start()
+    original = cluster.nodes[2]
+    from harness.node import Node
+    from harness.ports import free_port
+
+    double = Node(
+        id=original.id,
+        data_dir=cluster.root / "data-double",
+        log_path=cluster.root / "node-double.log",
+        amqp_port=free_port(),
+        cluster_port=free_port(),
+        management_port=free_port(),
+        peers=original.peers,
+        secret=original.secret,
+        advertise=None,
+    )
+    cluster.nodes.append(double)
+    double.start()
+    eventually(
+        lambda: not double.running or mentions(double, "node id", "already", "duplicate"),
+        what="the double says that its id is taken",
+    )
+    assert not double.running or not double.is_ready()
+    cluster.nodes.remove(double)
+    double.kill()
+    for node in cluster.nodes:
+        channel = amqp.confirmed(cluster.connect(node))
+        channel.queue_declare(name, durable=True)
+        channel.basic_publish("", name, b"x", amqp.PERSISTENT)
+    assert not double.panics()
+
+
+def test_peers_without_a_secret_are_refused_at_start(fresh) -> None:
+    cluster = fresh(3)
+    node = cluster.nodes[0]
+    peers, node.peers = node.peers, ""
+    node.extra_args += ["--peers", peers]
+    node.start()
+    eventually(lambda: not node.running, what="the node refuses to start")
+    assert node.process.returncode not in (0, None)
+    assert "secret" in node.log_text()
