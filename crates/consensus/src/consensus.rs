@@ -1,31 +1,51 @@
-//! All groups of a node, its peers, and the life of the cluster.
+//! All groups of a node, its peers, and its place in the cluster.
+//!
+//! Not here: how clusters are founded and joined (`cluster`).
 
+use crate::cluster::{self, ClusterService};
 use crate::config::ConsensusConfig;
 use crate::error::{AdminError, StartError};
-use crate::group::Group;
+use crate::group::{Group, GroupCore, GroupEnvironment};
+use crate::identity::{Identity, IdentityFile, Standing};
+use crate::inbound::Inbound;
 use crate::machine::{Machine, MachineError};
-use crate::net::PeerNet;
-use crate::types::GroupId;
+use crate::net::{Caller, ControlService, Keys, LogService, Me, PeerNet, Serving, SnapshotService, listen, serve};
+use crate::types::{GroupId, RaftNode};
+use crate::wire::Wire;
+use cluster_proto::v1;
+use cluster_proto::v1::cluster_server::ClusterServer;
+use cluster_proto::v1::raft_control_server::RaftControlServer;
+use cluster_proto::v1::raft_log_server::RaftLogServer;
+use cluster_proto::v1::raft_snapshot_server::RaftSnapshotServer;
+use futures::future::join_all;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::LogBackend;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
 
 /// Makes (or restores from the state store) the machine of a group. Called on a blocking thread,
 /// once per group, when the number of groups is known.
-pub type MachineFactory =
-    Box<dyn Fn(GroupId) -> Result<Arc<dyn Machine>, MachineError> + Send + Sync>;
+pub type MachineFactory = Box<dyn Fn(GroupId) -> Result<Arc<dyn Machine>, MachineError> + Send + Sync>;
 
 /// Called once when a group's core has failed; the process has to end (a supervisor restarts it).
 pub type AbortHook = Arc<dyn Fn(GroupId, &str) + Send + Sync>;
 
 /// Further services for the cluster port. Requests reach them authenticated, see
 /// [`Caller`](crate::Caller).
-pub type ServiceFactory = Box<dyn FnOnce(&PeerNet) -> tonic::service::Routes + Send>;
+pub type ServiceFactory = Box<dyn FnOnce(&PeerNet) -> Routes + Send>;
+
+/// Groups besides the catalog that a cluster may have.
+const MAX_SHARDS: u32 = 1024;
 
 /// What [`Consensus::start`] is given besides the configuration.
 pub struct Parts {
     /// The node's log store, opened.
-    pub log: Arc<dyn storage::LogBackend>,
+    pub log: Arc<dyn LogBackend>,
     /// Brings the state machines.
     pub machines: MachineFactory,
     /// Brings the node's own services.
@@ -34,25 +54,38 @@ pub struct Parts {
     pub abort: AbortHook,
 }
 
-/// Who this node is, from its data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The node.
-    pub node: u64,
-    /// Counts the disks this node has had.
-    pub generation: u64,
-    /// Grows with every start of the process, also across disks as far as clocks allow
-    /// (milliseconds since the epoch, made monotone on disk).
-    pub incarnation: u64,
-    /// The cluster, once it is formed or joined.
-    pub cluster: Option<u64>,
-    /// Groups besides the catalog, fixed when the cluster was formed.
-    pub shards: u32,
-}
-
 /// All groups of a node; clones share them.
 #[derive(Clone)]
-pub struct Consensus {}
+pub struct Consensus {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// Whether the groups run.
+#[derive(Debug, Clone)]
+enum Formed {
+    Not,
+    Yes,
+    Failed(StartError),
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: ConsensusConfig,
+    /// How peers reach this node.
+    pub(crate) advertised: String,
+    pub(crate) peers: PeerNet,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) file: Mutex<IdentityFile>,
+    machines: MachineFactory,
+    environment: Arc<GroupEnvironment>,
+    formed: watch::Sender<Formed>,
+    address: SocketAddr,
+    serving: Mutex<Option<Serving>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// One admission of a node at a time, by node.
+    pub(crate) admissions: cluster::Admissions,
+    /// A node enters one cluster, by one of the ways.
+    entering: tokio::sync::Mutex<()>,
+}
 
 impl Consensus {
     /// Listens for peers and starts what the disk knows. A node without a cluster founds, joins or
@@ -60,8 +93,61 @@ impl Consensus {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(_config: ConsensusConfig, _parts: Parts) -> Result<Self, StartError> {
-        todo!()
+    pub async fn start(config: ConsensusConfig, parts: Parts) -> Result<Self, StartError> {
+        check(&config)?;
+        let dir = config.data_dir.clone();
+        let node = config.node;
+        let file = blocking(move || {
+            std::fs::create_dir_all(&dir).map_err(|error| StartError::Identity {
+                path: dir.display().to_string(),
+                reason: error.to_string(),
+            })?;
+            IdentityFile::open(&dir, node)
+        })
+        .await?;
+        let keys = Keys::new(config.secret.clone(), me(&file.identity));
+        let peers = PeerNet::new(Arc::clone(&keys), config.timing.clone(), config.limits.clone());
+        let environment = GroupEnvironment::new(
+            Arc::new(peers.clone()) as Arc<dyn Wire>,
+            parts.log,
+            config.timing.clone(),
+            config.limits.clone(),
+            config.checkpoint.clone(),
+            parts.abort,
+        )?;
+        let listening = listen(config.listen).await?;
+        let address = listening.address;
+        let limits = config.limits.clone();
+        let inner = Arc::new(Inner {
+            advertised: config.advertise.clone().unwrap_or_else(|| address.to_string()),
+            peers,
+            inbound: Arc::default(),
+            file: Mutex::new(file),
+            machines: parts.machines,
+            environment,
+            formed: watch::Sender::new(Formed::Not),
+            address,
+            serving: Mutex::new(None),
+            tasks: Mutex::default(),
+            admissions: cluster::Admissions::default(),
+            entering: tokio::sync::Mutex::new(()),
+            config,
+        });
+        let this = Self { inner };
+        this.inner.know_configured_peers()?;
+
+        // The groups of this disk are opened before anybody can reach them.
+        if this.identity().cluster.is_some() {
+            this.inner.start_groups().await?;
+        }
+        let routes = this.inner.routes(&limits, parts.services);
+        *this.inner.serving.lock() = Some(serve(listening, keys, &limits, routes));
+        let tasks = vec![
+            tokio::spawn(cluster::take_part(this.clone())),
+            tokio::spawn(replace_dead_leaders(this.clone())),
+        ];
+        *this.inner.tasks.lock() = tasks;
+        Ok(this)
     }
 
     /// Waits until the cluster is known and all groups run here (they may not have leaders yet).
@@ -70,55 +156,348 @@ impl Consensus {
     /// # Errors
     /// When the cluster refuses this node, or a group cannot start.
     pub async fn formed(&self) -> Result<(), StartError> {
-        todo!()
+        let mut formed = self.inner.formed.subscribe();
+        let seen = formed.wait_for(|formed| !matches!(formed, Formed::Not)).await;
+        match seen.as_deref() {
+            Ok(Formed::Failed(error)) => Err(error.clone()),
+            Ok(Formed::Yes | Formed::Not) => Ok(()),
+            Err(_) => Err(StartError::Refused("stopped".to_owned())),
+        }
     }
 
     /// Who this node is.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        todo!()
+        self.inner.file.lock().identity.clone()
+    }
+
+    /// Where the cluster port listens.
+    #[must_use]
+    pub fn listening(&self) -> SocketAddr {
+        self.inner.address
     }
 
     /// A group by id, once formed.
     #[must_use]
-    pub fn group(&self, _id: GroupId) -> Option<Group> {
-        todo!()
+    pub fn group(&self, id: GroupId) -> Option<Group> {
+        self.inner.inbound.group(id).map(Group)
     }
 
     /// All groups, the catalog first, once formed.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        todo!()
+        self.inner.inbound.groups().into_iter().map(Group).collect()
     }
 
     /// The other nodes and the connections to them.
     #[must_use]
     pub fn peers(&self) -> &PeerNet {
-        todo!()
+        &self.inner.peers
     }
 
-    /// Nodes that are members of the catalog group, with their addresses.
+    /// Nodes that are members of the catalog group, with the addresses known for them.
     #[must_use]
     pub fn members(&self) -> BTreeMap<u64, String> {
-        todo!()
+        self.inner.member_nodes()
     }
 
     /// Removes a node from all groups, whether it is up or not. Any member can be asked.
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn remove_node(&self, _node: u64, _timeout: Duration) -> Result<(), AdminError> {
-        todo!()
+    pub async fn remove_node(&self, node: u64, timeout: Duration) -> Result<(), AdminError> {
+        tokio::time::timeout(timeout, cluster::remove(&self.inner, node))
+            .await
+            .map_err(|_| AdminError::Timeout)?
     }
 
     /// Hands away every leadership that this node holds, to live members, as far as possible in
     /// `timeout`.
-    pub async fn hand_over(&self, _timeout: Duration) {
-        todo!()
+    pub async fn hand_over(&self, timeout: Duration) {
+        let connected = self.inner.peers.connectivity();
+        let groups = self.groups();
+        join_all(groups.iter().map(|group| {
+            let connected = connected.borrow().clone();
+            async move {
+                let status = group.status();
+                if status.leadership.leader != Some(group.me()) {
+                    return;
+                }
+                let mut candidates: Vec<RaftNode> = status
+                    .voters
+                    .iter()
+                    .copied()
+                    .filter(|voter| connected.get(&voter.node()) == Some(&crate::Connectivity::Connected))
+                    .collect();
+                // The most complete log first; groups prefer different nodes among equals.
+                candidates.sort_by_key(|voter| {
+                    let matched = status.matched.get(voter).copied().flatten();
+                    let turn = (voter.node().wrapping_add(u64::from(group.id().0))) % 3;
+                    std::cmp::Reverse((matched, turn))
+                });
+                for candidate in candidates {
+                    match group.transfer_leader(candidate.node(), timeout).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            tracing::info!(group = %group.id(), to = candidate.node(), %error, "leadership not handed over");
+                        }
+                    }
+                }
+            }
+        }))
+        .await;
     }
 
     /// Stops all groups and the listener.
     pub async fn shutdown(&self) {
-        todo!()
+        for task in self.inner.tasks.lock().drain(..) {
+            task.abort();
+        }
+        let groups = self.inner.inbound.groups();
+        join_all(groups.iter().map(|group| group.shutdown())).await;
+        self.inner.inbound.clear();
+        let serving = self.inner.serving.lock().take();
+        if let Some(serving) = serving {
+            serving.stop().await;
+        }
+        self.inner.peers.stop();
+        self.inner
+            .formed
+            .send_replace(Formed::Failed(StartError::Refused("stopped".to_owned())));
+    }
+}
+
+fn check(config: &ConsensusConfig) -> Result<(), StartError> {
+    let refused = |reason: &str| Err(StartError::Config(reason.to_owned()));
+    if config.node == 0 || config.node > RaftNode::MAX_NODE {
+        return refused("the node id must be between 1 and 65535");
+    }
+    if config.shards == 0 || config.shards > MAX_SHARDS {
+        return refused("the number of shards must be between 1 and 1024");
+    }
+    let alone = config.peers.is_empty() && config.join.is_empty();
+    if !alone && config.secret.bytes().is_empty() {
+        return refused("a cluster of several nodes needs a cluster secret");
+    }
+    if !config.peers.is_empty() && !config.peers.contains_key(&config.node) && config.join.is_empty() {
+        return refused("the peer list must contain this node");
+    }
+    if config.peers.keys().any(|node| *node == 0 || *node > RaftNode::MAX_NODE) {
+        return refused("node ids in the peer list must be between 1 and 65535");
+    }
+    Ok(())
+}
+
+fn me(identity: &Identity) -> Me {
+    Me {
+        caller: Caller {
+            node: identity.node,
+            generation: identity.generation,
+            incarnation: identity.incarnation,
+        },
+        cluster: identity.cluster,
+    }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(StartError::Refused("interrupted".to_owned())),
+    }
+}
+
+impl Inner {
+    fn routes(self: &Arc<Self>, limits: &crate::config::Limits, services: Option<ServiceFactory>) -> Routes {
+        let inbound = &self.inbound;
+        let routes = match services {
+            Some(services) => services(&self.peers),
+            None => Routes::default(),
+        };
+        routes
+            .add_service(
+                RaftLogServer::new(LogService(Arc::clone(inbound)))
+                    .max_decoding_message_size(limits.decode_bytes)
+                    .max_encoding_message_size(limits.decode_bytes),
+            )
+            .add_service(
+                RaftControlServer::new(ControlService(Arc::clone(inbound)))
+                    .max_decoding_message_size(limits.decode_bytes),
+            )
+            .add_service(
+                RaftSnapshotServer::new(SnapshotService(Arc::clone(inbound)))
+                    .max_decoding_message_size(limits.decode_bytes),
+            )
+            .add_service(ClusterServer::new(ClusterService(Arc::downgrade(self))))
+    }
+
+    /// This node as a member, once the cluster is known.
+    pub(crate) fn member(&self) -> RaftNode {
+        let file = self.file.lock();
+        RaftNode::new(file.identity.node, file.identity.generation)
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.file.lock().standing
+    }
+
+    pub(crate) fn is_formed(&self) -> bool {
+        matches!(*self.formed.borrow(), Formed::Yes)
+    }
+
+    pub(crate) fn fail(&self, error: StartError) {
+        tracing::error!(%error, "this node cannot take part in the cluster");
+        self.formed.send_replace(Formed::Failed(error));
+    }
+
+    /// This node as told to others.
+    pub(crate) fn wire_identity(&self) -> v1::NodeIdentity {
+        let identity = self.file.lock().identity.clone();
+        v1::NodeIdentity {
+            node: identity.node,
+            generation: identity.generation,
+            incarnation: identity.incarnation,
+            cluster: identity.cluster,
+            shards: identity.shards,
+            address: self.advertised.clone(),
+            peers: wire_members(&self.config.peers),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Makes this node part of a cluster: on disk first, then for its peers.
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        cluster: u64,
+        shards: u32,
+        generation: u64,
+        standing: Standing,
+    ) -> Result<(), StartError> {
+        if shards == 0 || shards > MAX_SHARDS {
+            return Err(StartError::Refused(format!("a cluster with {shards} shards")));
+        }
+        let _entering = self.entering.lock().await;
+        let mut file = self.file.lock().clone();
+        if file.identity.cluster.is_some() {
+            return Ok(());
+        }
+        file.identity.cluster = Some(cluster);
+        file.identity.shards = shards;
+        file.identity.generation = generation;
+        file.standing = standing;
+        self.save(file).await
+    }
+
+    pub(crate) async fn set_standing(&self, standing: Standing) -> Result<(), StartError> {
+        let mut file = self.file.lock().clone();
+        file.standing = standing;
+        self.save(file).await
+    }
+
+    async fn save(&self, file: IdentityFile) -> Result<(), StartError> {
+        let saved = blocking(move || {
+            file.save()?;
+            Ok(file)
+        })
+        .await?;
+        self.peers.keys().set_me(me(&saved.identity));
+        *self.file.lock() = saved;
+        Ok(())
+    }
+
+    /// Opens and starts all groups of the cluster that this node is part of.
+    pub(crate) async fn start_groups(self: &Arc<Self>) -> Result<(), StartError> {
+        let shards = self.file.lock().identity.shards;
+        let member = self.member();
+        for group in (0..=shards).map(GroupId) {
+            if self.inbound.group(group).is_some() {
+                continue;
+            }
+            let this = Arc::clone(self);
+            let core = blocking(move || {
+                let machine = (this.machines)(group).map_err(|error| StartError::Group {
+                    group: group.0,
+                    reason: error.to_string(),
+                })?;
+                GroupCore::open(group, member, machine, Arc::clone(&this.environment))
+            })
+            .await?;
+            core.start().await?;
+            self.inbound.insert(core);
+        }
+        self.know_members()?;
+        self.formed.send_replace(Formed::Yes);
+        Ok(())
+    }
+
+    fn know_configured_peers(&self) -> Result<(), StartError> {
+        for (node, address) in &self.config.peers {
+            self.peers.set_peer(*node, address)?;
+        }
+        Ok(())
+    }
+
+    /// Members of the catalog with the addresses known for them.
+    pub(crate) fn member_nodes(&self) -> BTreeMap<u64, String> {
+        let Some(catalog) = self.inbound.group(GroupId::CATALOG) else {
+            return BTreeMap::new();
+        };
+        let known = self.peers.addresses();
+        catalog
+            .members()
+            .into_iter()
+            .map(|(member, address)| {
+                let node = member.node();
+                let address = if node == self.config.node {
+                    self.advertised.clone()
+                } else {
+                    known.get(&node).cloned().unwrap_or(address)
+                };
+                (node, address)
+            })
+            .collect()
+    }
+
+    /// Connects to members that are not known yet.
+    pub(crate) fn know_members(&self) -> Result<(), StartError> {
+        for (node, address) in self.member_nodes() {
+            if self.peers.link(node).is_none() {
+                self.peers.set_peer(node, &address)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn wire_members(members: &BTreeMap<u64, String>) -> Vec<v1::Member> {
+    let member = |(node, address): (&u64, &String)| v1::Member {
+        member: *node,
+        address: address.clone(),
+    };
+    members.iter().map(member).collect()
+}
+
+/// When a peer's process dies, its leaderships are taken over without waiting for leases.
+async fn replace_dead_leaders(consensus: Consensus) {
+    let mut connectivity = consensus.peers().connectivity();
+    let mut before = BTreeMap::new();
+    loop {
+        let now = connectivity.borrow_and_update().clone();
+        for (node, state) in &now {
+            if *state != crate::Connectivity::Refused || before.get(node) == Some(state) {
+                continue;
+            }
+            for group in consensus.inner.inbound.groups() {
+                let leader = Group(Arc::clone(&group)).leadership().borrow().leader;
+                if let Some(leader) = leader.filter(|leader| leader.node() == *node) {
+                    tokio::spawn(async move { group.replace_dead_leader(leader).await });
+                }
+            }
+        }
+        before = now;
+        if connectivity.changed().await.is_err() {
+            return;
+        }
     }
 }

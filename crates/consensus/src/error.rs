@@ -65,7 +65,7 @@ pub enum AdminError {
 }
 
 /// Why a node could not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
     /// A setting that makes no sense.
     #[error("configuration: {0}")]

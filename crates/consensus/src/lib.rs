@@ -11,10 +11,12 @@
 //! Not here: what payloads mean (`broker-model`), how log and state are stored (`storage`), where
 //! leaders ought to be (`node`).
 
+mod cluster;
 mod config;
 mod consensus;
 mod error;
 mod group;
+mod identity;
 mod inbound;
 mod log;
 mod machine;
@@ -29,9 +31,10 @@ mod types;
 mod wire;
 
 pub use config::{CheckpointPolicy, ConsensusConfig, Limits, Secret, Timing};
-pub use consensus::{AbortHook, Consensus, Identity, MachineFactory, Parts, ServiceFactory};
+pub use consensus::{AbortHook, Consensus, MachineFactory, Parts, ServiceFactory};
 pub use error::{AdminError, ProposeError, ReadError, StartError};
 pub use group::{Group, GroupStatus, Proposed};
+pub use identity::Identity;
 pub use machine::{CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter};
 pub use net::{Caller, Connectivity, Credentials, PeerChannel, PeerNet};
 pub use stats::{LATENCY_BOUNDS_MICROS, Latencies};

@@ -136,7 +136,11 @@ impl PeerLink {
         self.fail_sessions("stopped");
     }
 
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn connectivity(&self) -> Connectivity {
+        self.condition.borrow().connectivity
+    }
+
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 

@@ -23,6 +23,7 @@ use crate::error::StartError;
 use crate::types::{GroupId, RaftNode};
 use crate::wire::{Answer, AnswerFuture, AppendPipe, Wire, WireError};
 use cluster_proto::v1;
+use cluster_proto::v1::cluster_client::ClusterClient;
 use futures::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -104,6 +105,24 @@ impl PeerNet {
 
     pub(crate) fn link(&self, node: u64) -> Option<Arc<PeerLink>> {
         self.inner.links.read().get(&node).map(|known| Arc::clone(&known.link))
+    }
+
+    /// A client for an address of which only the node there knows the id.
+    pub(crate) fn stranger(
+        &self,
+        address: &str,
+    ) -> Result<ClusterClient<PeerChannel>, StartError> {
+        let windows = dial::Windows {
+            stream: self.inner.limits.stream_window,
+            connection: self.inner.limits.connection_window,
+        };
+        let channel = dial::channel(address, windows, Arc::default())
+            .map_err(|error| StartError::Config(format!("address '{address}': {error}")))?;
+        let credentials = Credentials {
+            keys: Arc::clone(&self.inner.keys),
+            to: 0,
+        };
+        Ok(ClusterClient::with_interceptor(channel, credentials))
     }
 
     pub(crate) fn keys(&self) -> &Arc<Keys> {

@@ -7,6 +7,7 @@ mod cluster;
 
 mod machine;
 mod net;
+mod nodes;
 
 pub(crate) use cluster::{SimCluster, SimOptions};
 pub(crate) use machine::{SimDisk, SimMachine};
@@ -14,5 +15,6 @@ pub(crate) use net::{SimNet, SimWire};
 
 mod basic;
 mod chaos;
+mod life;
 mod overload;
 mod store_suite;

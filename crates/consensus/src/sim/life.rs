@@ -1,0 +1,199 @@
+//! Founding, restarts, dead leaders, lost disks, joining and leaving, over real connections.
+
+use super::nodes::{Node, Nodes, free_address, payload};
+use crate::config::Secret;
+use crate::error::StartError;
+use crate::net::Connectivity;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+fn wait_for(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < until, "in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn nodes_form_one_cluster_in_any_order_and_survive_restarts() {
+    let mut nodes = Nodes::new(3, true);
+    for id in [3, 1, 2] {
+        nodes.node(id).start();
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    for node in nodes.nodes.values() {
+        node.formed();
+    }
+    let identity = nodes.node(1).consensus().identity();
+    assert!(nodes.nodes.values().all(|node| node.consensus().identity().cluster == identity.cluster));
+    assert_eq!(identity.shards, 2);
+    for number in 0..20 {
+        for group in 0..=2 {
+            nodes.put(group, number);
+        }
+    }
+    for node in nodes.nodes.values_mut() {
+        node.kill();
+    }
+    for id in [2, 3, 1] {
+        nodes.node(id).start();
+    }
+    assert_eq!(nodes.node(2).consensus().identity().cluster, identity.cluster);
+    assert!(nodes.node(1).consensus().identity().incarnation > identity.incarnation);
+    for group in 0..=2 {
+        nodes.put(group, 20);
+        assert_eq!(nodes.converged(group, 21), (0..21).collect::<Vec<u64>>());
+    }
+    nodes.no_aborts();
+}
+
+#[test]
+fn a_node_alone_is_a_cluster_at_once() {
+    let mut node = Node::new(7, &BTreeMap::new(), false);
+    node.config.join = Vec::new();
+    node.start();
+    node.formed();
+    let group = node.group(1);
+    wait_for("a leader", Duration::from_secs(5), || group.leadership().borrow().ready);
+    node.block_on(group.propose(payload(1))).unwrap();
+    node.kill();
+    node.start();
+    node.formed();
+    let group = node.group(1);
+    wait_for("a leader", Duration::from_secs(5), || group.leadership().borrow().ready);
+    assert_eq!(node.machine(1).numbers(), [1]);
+}
+
+#[test]
+fn a_dead_leader_is_replaced_at_once() {
+    let mut nodes = Nodes::new(3, false).started();
+    let mut took = Vec::new();
+    for round in 0..4 {
+        nodes.put(1, round);
+        nodes.converged(1, usize::try_from(round).unwrap() + 1);
+        let leader = nodes.leader(1);
+        // Connections of all to all, or a death could not be seen.
+        wait_for("connections", Duration::from_secs(5), || {
+            nodes.nodes.values().all(|node| {
+                let connected = node.consensus().peers().connectivity();
+                let connected = connected.borrow();
+                connected.len() == 2 && connected.values().all(|peer| *peer == Connectivity::Connected)
+            })
+        });
+        let started = Instant::now();
+        nodes.node(leader).kill();
+        let after_kill = Instant::now();
+        let new = nodes.leader(1);
+        took.push((after_kill - started, after_kill.elapsed()));
+        assert_ne!(new, leader);
+        nodes.node(leader).start();
+    }
+    println!("kill, then new leader: {took:?}");
+    assert!(took.iter().filter(|(_, took)| *took < Duration::from_millis(400)).count() >= 3, "{took:?}");
+    nodes.no_aborts();
+}
+
+#[test]
+fn a_lost_disk_comes_back_as_another_member() {
+    let mut nodes = Nodes::new(3, false).started();
+    for number in 0..10 {
+        nodes.put(0, number);
+        nodes.put(2, number);
+    }
+    nodes.node(2).kill();
+    nodes.node(2).wipe();
+    nodes.put(2, 10);
+    nodes.node(2).start();
+    nodes.node(2).formed();
+    assert_eq!(nodes.node(2).consensus().identity().generation, 1);
+    wait_for("its votes", Duration::from_secs(20), || {
+        (0..=2).all(|group| {
+            let status = nodes.node(2).group(group).status();
+            let voters: Vec<(u64, u64)> =
+                status.voters.iter().map(|voter| (voter.node(), voter.generation())).collect();
+            voters == [(1, 0), (3, 0), (2, 1)] && status.learners.is_empty()
+        })
+    });
+    assert_eq!(nodes.converged(2, 11), (0..11).collect::<Vec<u64>>());
+    // It counts again: another one may go.
+    nodes.node(3).kill();
+    nodes.put(2, 11);
+    nodes.node(2).kill();
+    nodes.node(2).start();
+    nodes.put(2, 12);
+    assert_eq!(nodes.converged(2, 13).len(), 13);
+    nodes.no_aborts();
+}
+
+#[test]
+fn nodes_join_and_leave() {
+    let mut nodes = Nodes::new(3, false).started();
+    nodes.put(1, 0);
+    let peers: BTreeMap<u64, String> = nodes.nodes[&1].config.peers.clone();
+    let mut fourth = Node::new(4, &peers, false);
+    fourth.start();
+    fourth.formed();
+    nodes.nodes.insert(4, fourth);
+    wait_for("votes of the fourth", Duration::from_secs(20), || {
+        (0..=2).all(|group| nodes.node(1).group(group).status().voters.len() == 4)
+    });
+    nodes.put(1, 1);
+    assert_eq!(nodes.converged(1, 2), [0, 1]);
+    assert_eq!(nodes.node(3).consensus().members().len(), 4);
+
+    // Node 1 goes, by the wish of node 4, dead or alive.
+    nodes.node(1).kill();
+    nodes.leader(0);
+    let removed = {
+        let node = &nodes.nodes[&4];
+        node.block_on(node.consensus().remove_node(1, Duration::from_secs(20)))
+    };
+    removed.unwrap();
+    for group in 0..=2 {
+        let voters = nodes.node(4).group(group).status().voters;
+        assert_eq!(voters.len(), 3, "{voters:?}");
+    }
+    nodes.put(1, 2);
+    assert_eq!(nodes.converged(1, 3), [0, 1, 2]);
+    nodes.no_aborts();
+}
+
+#[test]
+fn leaderships_are_handed_over_before_a_stop() {
+    let mut nodes = Nodes::new(3, false).started();
+    for group in 0..=2 {
+        nodes.put(group, 0);
+    }
+    let leader = nodes.leader(1);
+    let started = Instant::now();
+    nodes.node(leader).stop();
+    for group in 0..=2 {
+        nodes.put(group, 1);
+    }
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    nodes.no_aborts();
+}
+
+#[test]
+fn strangers_stay_outside() {
+    let nodes = Nodes::new(2, false).started();
+    let peers = nodes.nodes[&1].config.peers.clone();
+    let mut stranger = Node::new(9, &peers, false);
+    stranger.config.secret = Secret::new("another secret");
+    stranger.start();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(stranger.consensus().identity().cluster, None);
+
+    // The right secret, but a taken node id.
+    let mut double = Node::new(2, &peers, false);
+    double.config.listen = free_address();
+    double.config.peers = BTreeMap::new();
+    double.config.join = vec![peers[&1].clone()];
+    double.start();
+    let formed = double.block_on(async {
+        tokio::time::timeout(Duration::from_secs(5), double.consensus().formed()).await
+    });
+    assert!(matches!(formed, Ok(Err(StartError::Refused(_)))), "{formed:?}");
+    nodes.no_aborts();
+}
