@@ -1,8 +1,8 @@
 //! The catalog: everything the cluster knows except messages.
 //!
 //! A pure state machine over [`CatalogCommand`]s, held in memory by every node. Commands are applied
-//! in log order by [`Catalog::apply`]; between them it is read by everyone ([`read`], [`check`],
-//! [`crate::routing`]). Nothing here reads a clock or draws a random number, so replicas agree.
+//! in log order by [`Catalog::apply`]; between them it is read by everyone (`read`, `check`,
+//! `crate::routing`). Nothing here reads a clock or draws a random number, so replicas agree.
 //!
 //! Not here: how commands are replicated, messages, password hashing, sessions.
 
@@ -22,8 +22,10 @@ pub mod record;
 mod replay;
 pub mod settings;
 mod snapshot;
+mod snapshot_item;
 mod stored;
 mod stored_command;
+mod stored_spec;
 mod topology;
 mod users;
 mod vhost;

@@ -1,7 +1,7 @@
 //! What a queue's arguments and policies come to: the settings that its leader works by.
 //!
-//! [`QueueSettings`] is the result only. Reading arguments is in [`super::arguments`], merging them
-//! with policies in [`super::policy`]; acting on them is the dispatcher's.
+//! [`QueueSettings`] is the result only. Reading arguments is in `super::arguments`, merging them
+//! with policies in `super::policy`; acting on them is the dispatcher's.
 
 use std::sync::Arc;
 

@@ -3,130 +3,33 @@
 //! The order of items is fixed (what others refer to comes first, and within a kind by name), so
 //! equal catalogs have equal snapshots, whatever became of them on the way.
 
-use super::command::{
-    BindingSpec, ExchangeSpec, PermissionSpec, PolicySpec, QueueSpec, UserSpec, VhostSpec,
-};
+use super::Catalog;
+use super::command::{BindingSpec, Name, PermissionSpec, UserSpec, VhostSpec};
 use super::permission::{Permissions, TopicPattern, TopicPermissions};
 use super::policy::Policy;
-use super::record::{ExchangeRecord, QueueRecord, UserRecord};
-use super::settings::QueueType;
+use super::record::{ExchangeRecord, UserRecord};
+use super::snapshot_item::{
+    Head, Item, Kind, PermissionItem, QueueItem, ReplyItem, UserItem, VhostItem, type_number,
+    type_of,
+};
 use super::stored::{
     StoredError, StoredKey, StoredLimits, StoredNode, StoredOrigin, StoredReply, check_format,
     format,
 };
-use super::stored_command::{
+use super::stored_spec::{
     StoredBinding, StoredExchange, StoredParameter, StoredPermission, StoredPolicy, StoredQueue,
     StoredUser, StoredVhost,
 };
 use super::topology::binding_of;
 use super::users::User;
 use super::vhost::{Vhost, is_predeclared};
-use super::{Catalog, Name};
 use crate::ids::{Origin, QueueId};
 use crate::routing::ExchangeKind;
 use bytes::{Buf, Bytes, BytesMut};
-use prost::{Message, Oneof};
+use prost::Message;
 
 /// A chunk is closed when it has grown beyond this. (An item is far smaller.)
 const CHUNK: usize = 512 * 1024;
-
-#[derive(Clone, PartialEq, Message)]
-struct Item {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
-    kind: Option<Kind>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum Kind {
-    #[prost(message, tag = "1")]
-    Head(Head),
-    #[prost(message, tag = "2")]
-    Node(StoredNode),
-    #[prost(message, tag = "3")]
-    Start(StoredOrigin),
-    #[prost(message, tag = "4")]
-    Vhost(VhostItem),
-    #[prost(message, tag = "5")]
-    Policy(StoredPolicy),
-    #[prost(message, tag = "6")]
-    Parameter(StoredParameter),
-    #[prost(message, tag = "7")]
-    GlobalParameter(StoredParameter),
-    #[prost(message, tag = "8")]
-    Exchange(StoredExchange),
-    #[prost(message, tag = "9")]
-    Queue(QueueItem),
-    #[prost(message, tag = "10")]
-    Binding(StoredBinding),
-    #[prost(message, tag = "11")]
-    User(UserItem),
-    #[prost(message, tag = "12")]
-    Permission(PermissionItem),
-    #[prost(message, tag = "13")]
-    Reply(ReplyItem),
-}
-
-/// Always the first item.
-#[derive(Clone, PartialEq, Message)]
-struct Head {
-    #[prost(uint32, tag = "1")]
-    format: u32,
-    #[prost(uint64, tag = "2")]
-    index: u64,
-    #[prost(string, optional, tag = "3")]
-    cluster_id: Option<String>,
-    #[prost(string, optional, tag = "4")]
-    cluster_name: Option<String>,
-    #[prost(uint32, tag = "5")]
-    shards: u32,
-    /// Number of items that follow, so that a snapshot cut off at an item is noticed.
-    #[prost(uint64, tag = "6")]
-    items: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct VhostItem {
-    #[prost(message, optional, tag = "1")]
-    vhost: Option<StoredVhost>,
-    #[prost(message, optional, tag = "2")]
-    limits: Option<StoredLimits>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct QueueItem {
-    #[prost(message, optional, tag = "1")]
-    queue: Option<StoredQueue>,
-    #[prost(uint64, tag = "2")]
-    id: u64,
-    /// Declared type: 0 classic, 1 quorum. Not read from the arguments again, because the vhost's
-    /// default may have changed since.
-    #[prost(uint32, tag = "3")]
-    queue_type: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct UserItem {
-    #[prost(message, optional, tag = "1")]
-    user: Option<StoredUser>,
-    #[prost(message, optional, tag = "2")]
-    limits: Option<StoredLimits>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PermissionItem {
-    #[prost(message, optional, tag = "1")]
-    permission: Option<StoredPermission>,
-    #[prost(bool, tag = "2")]
-    topic: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReplyItem {
-    #[prost(message, optional, tag = "1")]
-    key: Option<StoredKey>,
-    #[prost(message, optional, tag = "2")]
-    reply: Option<StoredReply>,
-}
 
 /// Collects items into chunks.
 #[derive(Default)]
@@ -477,79 +380,5 @@ fn push_user(user: &User, chunks: &mut Chunks) {
             permission: Some(permission),
             topic: true,
         }));
-    }
-}
-
-const fn type_number(queue_type: QueueType) -> u32 {
-    match queue_type {
-        QueueType::Classic => 0,
-        QueueType::Quorum => 1,
-    }
-}
-
-const fn type_of(number: u32) -> Result<QueueType, StoredError> {
-    match number {
-        0 => Ok(QueueType::Classic),
-        1 => Ok(QueueType::Quorum),
-        _ => Err(StoredError::Unknown("queue type")),
-    }
-}
-
-impl Policy {
-    /// The command that makes this policy.
-    fn to_spec(&self, vhost: Name, operator: bool) -> PolicySpec {
-        PolicySpec {
-            vhost,
-            name: self.name.clone(),
-            operator,
-            pattern: self.pattern.source().clone(),
-            apply_to: self.apply_to.as_str().into(),
-            priority: self.priority,
-            definition: self.definition.clone(),
-        }
-    }
-}
-
-impl ExchangeRecord {
-    /// The exchange that a command makes, before policies.
-    pub(crate) fn from_spec(spec: ExchangeSpec, kind: ExchangeKind, vhost: Name) -> Self {
-        Self {
-            vhost,
-            name: spec.name,
-            kind,
-            durable: spec.durable,
-            auto_delete: spec.auto_delete,
-            internal: spec.internal,
-            arguments: super::topology::kept(&spec.arguments),
-            alternate: None,
-            policy: None,
-        }
-    }
-
-    fn to_spec(&self) -> ExchangeSpec {
-        ExchangeSpec {
-            vhost: self.vhost.clone(),
-            name: self.name.clone(),
-            kind: self.kind.as_str().into(),
-            durable: self.durable,
-            auto_delete: self.auto_delete,
-            internal: self.internal,
-            arguments: self.arguments.clone(),
-        }
-    }
-}
-
-impl QueueRecord {
-    fn to_spec(&self) -> QueueSpec {
-        QueueSpec {
-            vhost: self.vhost.clone(),
-            name: self.name.clone(),
-            durable: self.durable,
-            exclusive: self.exclusive,
-            auto_delete: self.auto_delete,
-            arguments: self.arguments.clone(),
-            placement: self.placement,
-            server_named: false,
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Routing: which queues a message reaches.
 //!
-//! One file per way of matching: [`direct`], [`fanout`], [`topic`], [`headers`], [`pick`] (the
-//! hashing and random kinds). [`route`] walks from exchange to exchange. Everything is read-only
+//! One file per way of matching: `direct`, `fanout`, `topic`, `headers`, `pick` (the
+//! hashing and random kinds). `route` walks from exchange to exchange. Everything is read-only
 //! here; bindings are made and removed by the catalog.
 //!
 //! Not here: permissions, CC and BCC (they are more routing keys of the same message), what queues

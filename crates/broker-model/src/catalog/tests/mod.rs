@@ -6,6 +6,7 @@ mod lifecycle;
 mod model;
 mod permissions;
 mod policies;
+mod redeclare;
 mod routes;
 mod snapshots;
 
