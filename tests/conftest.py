@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pika
 import pytest
@@ -13,7 +14,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from harness import amqp, wire
 from harness.broker import Broker, external_ports
 from harness.cluster import Cluster, live
-
 
 _failed = pytest.StashKey[bool]()
 
@@ -90,7 +90,9 @@ def names(name: str) -> Callable[[], str]:
 
 
 @pytest.fixture
-def connect(request: pytest.FixtureRequest, broker: Broker) -> Iterator[Callable[..., pika.BlockingConnection]]:
+def connect(
+    request: pytest.FixtureRequest, broker: Broker
+) -> Iterator[Callable[..., pika.BlockingConnection]]:
     """`connect(node, **parameters)`; closed after the test."""
     opened: list[pika.BlockingConnection] = []
 

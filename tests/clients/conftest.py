@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,4 +29,3 @@ def victim_cluster() -> Iterator[Cluster]:
         yield cluster.start()
     finally:
         cluster.close()
-

@@ -8,9 +8,8 @@ import aio_pika
 import pytest
 from aio_pika.patterns import RPC, Master
 
-from harness.wait import SOON
-
 from harness.amqp import url
+from harness.wait import SOON
 
 
 def run(coroutine) -> None:
@@ -107,8 +106,12 @@ def test_robust_connection_survives_a_kill(victim_cluster, name) -> None:
     async def program() -> None:
         cluster = victim_cluster
         publisher_node, consumer_node = cluster.nodes[0], cluster.nodes[1]
-        sender = await aio_pika.connect_robust(url(publisher_node.amqp_port), reconnect_interval=0.2)
-        receiver = await aio_pika.connect_robust(url(consumer_node.amqp_port), reconnect_interval=0.2)
+        sender = await aio_pika.connect_robust(
+            url(publisher_node.amqp_port), reconnect_interval=0.2
+        )
+        receiver = await aio_pika.connect_robust(
+            url(consumer_node.amqp_port), reconnect_interval=0.2
+        )
         seen: set[int] = set()
         everything = asyncio.Event()
         total = 300

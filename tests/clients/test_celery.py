@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -118,9 +119,7 @@ def test_priorities(broker, name, tmp_path) -> None:
     with tasks.app.connection() as connection:
         for q in tasks.app.conf.task_queues:
             q(connection.default_channel).declare()
-    results = [
-        tasks.order.apply_async((f"{p}",), queue=queue, priority=p) for p in (1, 9, 5, 0, 9)
-    ]
+    results = [tasks.order.apply_async((f"{p}",), queue=queue, priority=p) for p in (1, 9, 5, 0, 9)]
     worker.start("--concurrency", "1")
     try:
         ran = sorted((r.get(timeout=RESULT) for r in results), key=lambda pair: pair[1])

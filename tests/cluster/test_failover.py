@@ -8,22 +8,13 @@ from __future__ import annotations
 
 import pika
 import pytest
+from scenes import declare, roles
 
 from harness import amqp
 from harness.amqp import Consumer
-from harness.cluster import Cluster
 from harness.load import judge, settle
 from harness.node import Node
 from harness.wait import eventually
-
-
-def declare(cluster: Cluster, *queues: str) -> None:
-    """Durable queues, declared through the first node."""
-    connection = cluster.connect(cluster.others()[0])
-    channel = connection.channel()
-    for queue in queues:
-        channel.queue_declare(queue, durable=True)
-    connection.close()
 
 
 def assert_empty(node: Node, queue: str) -> None:
@@ -32,15 +23,6 @@ def assert_empty(node: Node, queue: str) -> None:
     channel = connection.channel()
     amqp.wait_ready_count(channel, queue, 0)
     connection.close()
-
-
-def roles(cluster: Cluster, queue: str, victim: str) -> tuple[Node, Node, Node]:
-    """The node to kill and the two that survive."""
-    leader = cluster.leader(queue)
-    followers = cluster.others(leader)
-    if victim == "leader":
-        return leader, followers[0], followers[1]
-    return followers[0], leader, followers[1]
 
 
 @pytest.mark.parametrize("rate", [500, 2000])

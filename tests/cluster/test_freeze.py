@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from scenes import declare, roles
 
 from harness import amqp
 from harness.load import judge, settle
 from harness.wait import eventually
-
-from test_failover import declare, roles
 
 
 @pytest.mark.parametrize("victim", ["leader", "follower"])

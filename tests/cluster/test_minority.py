@@ -85,7 +85,9 @@ def test_many_publishes_are_all_answered(one_left, name) -> None:
                 continue
             method = frame.method
             assert isinstance(method, spec.Basic.Nack), method
-            tags = range(lowest, method.delivery_tag + 1) if method.multiple else [method.delivery_tag]
+            tags = (
+                range(lowest, method.delivery_tag + 1) if method.multiple else [method.delivery_tag]
+            )
             for tag in tags:
                 if not method.multiple:
                     assert tag not in answered

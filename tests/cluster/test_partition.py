@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
+from scenes import declare, roles
 
 from harness import amqp
 from harness.cluster import Cluster
 from harness.load import judge, settle
 from harness.wait import eventually
-
-from test_failover import declare, roles
 
 #: Publishes without a majority are nacked after this time, in seconds.
 BOUND = 4

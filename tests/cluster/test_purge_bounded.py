@@ -57,7 +57,9 @@ def test_a_gigabyte_through_small_limits(fresh, load, names) -> None:
         producer.stop()
     for producer, consumer in zip(load.producers, load.consumers):
         eventually(
-            lambda: producer.confirmed <= {a.sequence for a in list(consumer.arrivals[producer.number])},
+            lambda: (
+                producer.confirmed <= {a.sequence for a in list(consumer.arrivals[producer.number])}
+            ),
             what="everything confirmed is delivered",
         )
         verdict = judge([producer], [consumer])

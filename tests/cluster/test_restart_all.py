@@ -86,7 +86,9 @@ def test_what_remains_and_what_does_not(fresh, open_at, names) -> None:
         with amqp.channel_error(404):
             other.channel().exchange_declare(transient_exchange, passive=True)
     channel = amqp.confirmed(open_at(cluster.nodes[2]))
-    method = channel.queue_declare(durable_queue, durable=True, arguments={"x-max-priority": 3}).method
+    method = channel.queue_declare(
+        durable_queue, durable=True, arguments={"x-max-priority": 3}
+    ).method
     assert method.message_count == 2
     first = amqp.get(channel, durable_queue, auto_ack=True)
     assert (first.body, first.redelivered) == (b"high", True)

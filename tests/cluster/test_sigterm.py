@@ -5,11 +5,10 @@ from __future__ import annotations
 import pika
 import pytest
 from pika import spec
+from scenes import declare, roles
 
 from harness import amqp, wire
 from harness.load import judge, settle
-
-from test_failover import declare, roles
 
 SHUTDOWN = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
 

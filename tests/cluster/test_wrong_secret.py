@@ -51,7 +51,9 @@ def test_node_of_another_cluster(fresh, name) -> None:
     shutil.copytree(theirs.nodes[2].data_dir, stranger.data_dir)
     ours.start([stranger], wait=False)
     eventually(
-        lambda: not stranger.running or mentions(stranger, "another cluster", "foreign", "cluster id"),
+        lambda: (
+            not stranger.running or mentions(stranger, "another cluster", "foreign", "cluster id")
+        ),
         what="the stranger says that it belongs to another cluster",
     )
     channel = amqp.confirmed(ours.connect(1))

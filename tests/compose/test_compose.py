@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pika
 import pytest
@@ -96,7 +96,9 @@ class Project:
 
 
 def docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=bound(120))
+    done = subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=bound(120)
+    )
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout
 
@@ -179,7 +181,9 @@ def test_guest_from_outside_and_all_nodes(up, name) -> None:
 def everything_delivered(producer: Producer, consumer: ConsumerLoad) -> None:
     def all_there() -> bool:
         consumer.assert_undisturbed()
-        missing = producer.confirmed - {a.sequence for a in list(consumer.arrivals[producer.number])}
+        missing = producer.confirmed - {
+            a.sequence for a in list(consumer.arrivals[producer.number])
+        }
         assert not missing, f"{len(missing)} confirmed messages are missing"
         return True
 

@@ -49,8 +49,7 @@ def test_wrong_type(pub, queues, header) -> None:
     with channel_error(406, starts="PRECONDITION_FAILED - invalid message: ") as caught:
         pub.basic_publish("", queues[0], b"x", pika.BasicProperties(headers={header: "not a list"}))
     assert caught.value.reply_text == (
-        "PRECONDITION_FAILED - invalid message: "
-        f'{{unacceptable_type_in_header,"{header}",longstr}}'
+        f'PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,"{header}",longstr}}'
     )
 
 

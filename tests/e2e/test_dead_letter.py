@@ -23,7 +23,10 @@ def grave(pub, names):
 
 
 def declare(pub, name: str, durable: bool, dlx: str, **more: Any) -> None:
-    arguments = {"x-dead-letter-exchange": dlx, **{f"x-{k.replace('_', '-')}": v for k, v in more.items()}}
+    arguments = {
+        "x-dead-letter-exchange": dlx,
+        **{f"x-{k.replace('_', '-')}": v for k, v in more.items()},
+    }
     pub.queue_declare(name, durable=durable, arguments=arguments)
 
 
@@ -34,7 +37,7 @@ def deaths(message: amqp.Delivered) -> list[dict[str, Any]]:
 def test_rejected(pub, sub, name, grave, durable) -> None:
     exchange, queue = grave
     declare(pub, name, durable, exchange)
-    before = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=2)
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=2)
     pub.basic_publish(
         "",
         name,
@@ -56,10 +59,10 @@ def test_rejected(pub, sub, name, grave, durable) -> None:
     assert death["queue"] == name
     assert death["exchange"] == ""
     assert death["routing-keys"] == [name]
-    after = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    after = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
     time = death["time"]
     if time.tzinfo is None:
-        time = time.replace(tzinfo=datetime.timezone.utc)
+        time = time.replace(tzinfo=datetime.UTC)
     assert before <= time <= after
     assert set(death) == {"count", "reason", "queue", "time", "exchange", "routing-keys"}
     assert headers["x-first-death-reason"] == "rejected"

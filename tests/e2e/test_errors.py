@@ -5,8 +5,9 @@ The texts are protocol: clients compare them and people search for them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 import pika
 import pytest
@@ -149,7 +150,9 @@ def test_server_named_quorum_queue(ch) -> None:
 
 @pytest.mark.warren_only("streams exist in RabbitMQ; the wording of other refusals is that of 4.x")
 def test_stream_queues_are_refused_clearly(ch, name) -> None:
-    with pytest.raises((pika.exceptions.ChannelClosedByBroker, pika.exceptions.ConnectionClosedByBroker)) as e:
+    with pytest.raises(
+        (pika.exceptions.ChannelClosedByBroker, pika.exceptions.ConnectionClosedByBroker)
+    ) as e:
         ch.queue_declare(name, durable=True, arguments={"x-queue-type": "stream"})
     assert "stream" in e.value.reply_text
 

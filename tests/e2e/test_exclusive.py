@@ -10,7 +10,6 @@ from harness.amqp import Consumer, channel_error
 from harness.wait import eventually
 
 
-
 def locked(queue: str) -> str:
     """The refusal, as far as a shortstr is sure to hold it (RabbitMQ ends a longer one in dots)."""
     text = (

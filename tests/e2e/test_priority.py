@@ -77,9 +77,7 @@ def test_consumer_gets_the_higher_next(pub, sub, name, durable) -> None:
 
 @pytest.mark.warren_only("RabbitMQ drops from the highest level")
 def test_overflow_drops_from_the_lowest_level(pub, sub, name, durable) -> None:
-    pub.queue_declare(
-        name, durable=durable, arguments={"x-max-priority": 2, "x-max-length": 2}
-    )
+    pub.queue_declare(name, durable=durable, arguments={"x-max-priority": 2, "x-max-length": 2})
     publish(pub, name, b"low", 0)
     publish(pub, name, b"high", 2)
     publish(pub, name, b"middle", 1)

@@ -102,7 +102,7 @@ def test_properties_as_pika_sees_them(pub, sub, connect, name, durable) -> None:
             "list": [1, "two", {"three": 3}],
             "table": {"k": "v"},
             "bytes": b"\x00\xff",
-            "time": datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc),
+            "time": datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
         },
         delivery_mode=2,
         priority=7,

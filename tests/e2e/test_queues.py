@@ -107,7 +107,12 @@ def test_integer_widths_do_not_matter(peer, name) -> None:
     head = b"\x00\x32\x00\x0a" + b"\x00\x00" + wire.short(name) + b"\x02"
     from pika import spec
 
-    for value in (b"I\x00\x00\x4e\x20", b"l" + bytes(6) + b"\x4e\x20", b"i\x00\x00\x4e\x20", b"s\x4e\x20"):
+    for value in (
+        b"I\x00\x00\x4e\x20",
+        b"l" + bytes(6) + b"\x4e\x20",
+        b"i\x00\x00\x4e\x20",
+        b"s\x4e\x20",
+    ):
         arguments = wire.table([("x-message-ttl", value)])
         peer.send(wire.frame(wire.METHOD, 1, head + arguments))
         peer.expect(spec.Queue.DeclareOk, 1)

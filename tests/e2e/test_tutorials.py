@@ -6,7 +6,8 @@ Each is played twice: with pika's BlockingConnection and with its SelectConnecti
 from __future__ import annotations
 
 import uuid
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pika
 import pytest
@@ -15,7 +16,6 @@ from harness import amqp
 from harness.amqp import Consumer
 from harness.broker import Broker
 from harness.wait import SOON
-
 
 # --- BlockingConnection ------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ def test_rpc(connect, name) -> None:
 class Script:
     """Runs a SelectConnection until the script says that it is done."""
 
-    def __init__(self, port: int, on_channel: Callable[["Script", Any], None]) -> None:
+    def __init__(self, port: int, on_channel: Callable[[Script, Any], None]) -> None:
         self.on_channel = on_channel
         self.failure: str | None = None
         self.finished = False
@@ -196,7 +196,7 @@ class Script:
         self.failure = failure
         self.connection.ioloop.stop()
 
-    def run(self) -> "Script":
+    def run(self) -> Script:
         self.connection.ioloop.call_later(SOON, lambda: self._end("out of time"))
         self.connection.ioloop.start()
         assert self.failure is None, self.failure
@@ -265,7 +265,12 @@ def test_select_work_queue(broker: Broker, ch, name) -> None:
     [
         ("fanout", [""], ["a", "b"], [b"a", b"b"]),
         ("direct", ["error"], ["info", "error"], [b"error"]),
-        ("topic", ["kern.*"], ["kern.info", "mail.info", "kern.error"], [b"kern.info", b"kern.error"]),
+        (
+            "topic",
+            ["kern.*"],
+            ["kern.info", "mail.info", "kern.error"],
+            [b"kern.info", b"kern.error"],
+        ),
     ],
 )
 def test_select_exchanges(broker: Broker, ch, name, kind, bindings, published, expected) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import socket
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import pika
 import pytest
@@ -62,7 +63,9 @@ def channel_error(code: int, text: str | None = None, starts: str | None = None)
 
 
 @contextmanager
-def connection_error(code: int, text: str | None = None, starts: str | None = None) -> Iterator[Any]:
+def connection_error(
+    code: int, text: str | None = None, starts: str | None = None
+) -> Iterator[Any]:
     """The same for the connection."""
     with pytest.raises(ConnectionClosedByBroker) as caught:
         yield caught
@@ -155,11 +158,15 @@ def pump(
     deadline = time.monotonic() + timeout
     while not done():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:.0f} s: {what if isinstance(what, str) else what()}")
+            raise AssertionError(
+                f"not within {timeout:.0f} s: {what if isinstance(what, str) else what()}"
+            )
         connection.process_data_events(time_limit=0.05)
 
 
-def get(channel: BlockingChannel, queue: str, auto_ack: bool = False, timeout: float = SOON) -> Delivered:
+def get(
+    channel: BlockingChannel, queue: str, auto_ack: bool = False, timeout: float = SOON
+) -> Delivered:
     """The next message by basic.get, waiting for one."""
 
     def once() -> Delivered | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pika
+import pytest
 
 from harness import amqp, wire
 from harness.cluster import Cluster
+from harness.node import http
 
 
 @dataclass
@@ -30,8 +34,37 @@ class Broker:
     def connect(self, node: int = 0, **parameters: Any) -> pika.BlockingConnection:
         return amqp.connect(self.port(node), **parameters)
 
+    def http(
+        self, path: str, method: str = "GET", body: Any = None, node: int = 0, **login: str
+    ) -> tuple[int, bytes]:
+        """A request to the management API of a node; `{}` parts are the caller's to quote."""
+        if self.cluster is not None:
+            return self.cluster.nodes[node].http(path, method, body, **login)
+        named = os.environ.get("WARREN_TEST_MANAGEMENT")
+        if not named:
+            pytest.skip("no management port of the external broker: set WARREN_TEST_MANAGEMENT")
+        return http(int(named.rpartition(":")[2]), path, method, body, **login)
+
+    def put(self, path: str, body: Any) -> None:
+        status, answer = self.http(path, "PUT", body)
+        assert status in (201, 204), (status, answer)
+
+    def delete(self, path: str) -> None:
+        status, answer = self.http(path, "DELETE")
+        assert status == 204, (status, answer)
+
+    def get(self, path: str, node: int = 0) -> Any:
+        status, answer = self.http(path, node=node)
+        assert status == 200, (status, answer)
+        return json.loads(answer)
+
     def peer(self, node: int = 0) -> wire.Peer:
         return wire.Peer(self.port(node))
+
+
+def part(text: str) -> str:
+    """`text` as one part of a path: `/` is `%2F`."""
+    return quote(text, safe="")
 
 
 def external_ports() -> list[int] | None:

@@ -6,8 +6,9 @@ import json
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import pika
@@ -19,7 +20,7 @@ from harness.ports import free_port
 from harness.wait import SOON, eventually
 
 #: Clusters that exist now, so that a failing test can print their logs.
-live: "weakref.WeakSet[Cluster]" = weakref.WeakSet()
+live: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 SECRET = "tests-only-secret"
 
@@ -73,7 +74,7 @@ class Cluster:
 
     # --- life -----------------------------------------------------------------------------
 
-    def start(self, nodes: Iterable[Node] | None = None, wait: bool = True) -> "Cluster":
+    def start(self, nodes: Iterable[Node] | None = None, wait: bool = True) -> Cluster:
         """Starts these nodes (default: all that do not run) and waits until they serve."""
         chosen = [n for n in (nodes if nodes is not None else self.nodes) if not n.running]
         for node in chosen:
@@ -126,7 +127,7 @@ class Cluster:
         else:
             shutil.rmtree(self.root, ignore_errors=True)
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> Cluster:
         return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:

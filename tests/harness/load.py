@@ -94,7 +94,7 @@ class Producer(_Thread):
             target=self._read_confirms, name=f"confirms {number}", daemon=True
         )
 
-    def start(self) -> "Producer":
+    def start(self) -> Producer:
         self._reader.start()
         self._thread.start()
         return self
@@ -175,7 +175,9 @@ class Producer(_Thread):
         def answered() -> bool:
             if self.closed is not None:
                 raise RuntimeError(f"producer {self.number} lost its channel: {self.closed!r}")
-            assert self.unanswered == 0, f"{self.unanswered} of {self.sent} publishes without answer"
+            assert self.unanswered == 0, (
+                f"{self.unanswered} of {self.sent} publishes without answer"
+            )
             return True
 
         eventually(answered, timeout, f"answers to producer {self.number}")
@@ -227,7 +229,7 @@ class ConsumerLoad(_Thread):
         self._peer.method(1, spec.Basic.Consume(queue=queue, consumer_tag="load"))
         self._peer.expect(spec.Basic.ConsumeOk, 1)
 
-    def start(self) -> "ConsumerLoad":
+    def start(self) -> ConsumerLoad:
         self._thread.start()
         return self
 
@@ -353,9 +355,7 @@ def judge(
     return verdict
 
 
-def settle(
-    producers: list[Producer], consumers: list[ConsumerLoad], timeout: float = SOON
-) -> None:
+def settle(producers: list[Producer], consumers: list[ConsumerLoad], timeout: float = SOON) -> None:
     """Stops the producers and waits until everything confirmed has been delivered."""
     for producer in producers:
         producer.stop(timeout)

@@ -18,8 +18,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Iterable, Mapping
 
 from harness.ports import free_port
 

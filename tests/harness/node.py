@@ -11,9 +11,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from harness.wait import bound, eventually
@@ -39,6 +40,30 @@ def binary() -> Path:
 def _die_with_parent() -> None:
     """In the child: be killed when the test run dies, so that no node outlives it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def http(
+    port: int,
+    path: str,
+    method: str = "GET",
+    body: Any = None,
+    user: str = "guest",
+    password: str = "guest",
+    timeout: float = 5.0,
+) -> tuple[int, bytes]:
+    """One request on loopback: status and body, for errors too."""
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=bound(timeout)) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
 
 
 @dataclass
@@ -147,18 +172,7 @@ class Node:
         timeout: float = 5.0,
     ) -> tuple[int, bytes]:
         """One request to the management port: status and body, for errors too."""
-        credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.management_port}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=bound(timeout)) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
+        return http(self.management_port, path, method, body, user, password, timeout)
 
     def is_ready(self) -> bool:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any
 
 from pika import spec
 
@@ -152,7 +153,7 @@ class Peer:
         self.server_properties: dict[str, Any] = {}
         self.tune: Any = None
 
-    def __enter__(self) -> "Peer":
+    def __enter__(self) -> Peer:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -337,7 +338,7 @@ class Peer:
         channel_max: int = 2047,
         heartbeat: int = 0,
         **options: Any,
-    ) -> "Peer":
+    ) -> Peer:
         """The whole handshake."""
         self.log_in(**options)
         self.frame_max, self.channel_max = frame_max, channel_max
@@ -351,7 +352,7 @@ class Peer:
         self.expect(spec.Connection.OpenOk, 0)
         return self
 
-    def open_channel(self, channel: int = 1) -> "Peer":
+    def open_channel(self, channel: int = 1) -> Peer:
         self.method(channel, spec.Channel.Open())
         self.expect(spec.Channel.OpenOk, channel)
         return self

@@ -1,0 +1,112 @@
+"""What operators and their tools ask on the management port."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import amqp
+from harness.amqp import Consumer
+from harness.broker import part
+from harness.wait import eventually
+
+
+def test_queue_counts(broker, pub, sub, name, durable) -> None:
+    pub.queue_declare(name, durable=durable)
+    amqp.fill(pub, name, [b"1", b"2", b"3"])
+    amqp.get(sub, name)
+    Consumer(sub, name)  # Takes the rest.
+    path = f"/api/queues/%2F/{part(name)}"
+    for node in range(len(broker.ports)):
+
+        def counted() -> bool:
+            info = broker.get(path, node)
+            got = [
+                info.get(k)
+                for k in ("messages", "messages_ready", "messages_unacknowledged", "consumers")
+            ]
+            assert got == [3, 0, 3, 1], got
+            return True
+
+        eventually(counted, what=f"the counts at node {node + 1}")
+    info = broker.get(path)
+    assert (info["name"], info["vhost"], info["durable"]) == (name, "/", durable)
+
+
+def test_declare_publish_get_delete(broker, ch, name) -> None:
+    exchange, queue = f"/api/exchanges/%2F/{part(name)}", f"/api/queues/%2F/{part(name)}"
+    assert broker.http(exchange, "PUT", {"type": "topic", "durable": True})[0] == 201
+    assert broker.http(exchange, "PUT", {"type": "topic", "durable": True})[0] == 204
+    assert broker.http(queue, "PUT", {"durable": True, "arguments": {"x-max-length": 9}})[0] == 201
+    status, _ = broker.http(
+        f"/api/bindings/%2F/e/{part(name)}/q/{part(name)}", "POST", {"routing_key": "a.#"}
+    )
+    assert status == 201
+    ch.queue_declare(name, durable=True, arguments={"x-max-length": 9})
+    import json
+
+    status, body = broker.http(
+        f"{exchange}/publish",
+        "POST",
+        {
+            "properties": {"content_type": "text/plain"},
+            "routing_key": "a.b",
+            "payload": "hello",
+            "payload_encoding": "string",
+        },
+    )
+    assert (status, json.loads(body)) == (200, {"routed": True})
+    status, body = broker.http(
+        f"{queue}/get", "POST", {"count": 5, "ackmode": "ack_requeue_false", "encoding": "auto"}
+    )
+    (message,) = json.loads(body)
+    assert (message["payload"], message["routing_key"]) == ("hello", "a.b")
+    assert message["properties"]["content_type"] == "text/plain"
+    assert broker.http(queue, "DELETE")[0] == 204
+    assert broker.http(queue)[0] == 404
+    assert broker.http(exchange, "DELETE")[0] == 204
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/overview", "/api/nodes", "/api/connections", "/api/channels", "/api/consumers",
+        "/api/exchanges", "/api/exchanges/%2F", "/api/queues", "/api/queues/%2F", "/api/bindings",
+        "/api/vhosts", "/api/users", "/api/permissions", "/api/policies", "/api/whoami",
+        "/api/cluster-name", "/api/definitions", "/api/health/checks/alarms",
+    ],
+)  # fmt: skip
+def test_lists_answer_json(broker, path) -> None:
+    for node in range(len(broker.ports)):
+        broker.get(path, node)
+
+
+def test_needs_a_login(broker) -> None:
+    assert broker.http("/api/overview", user="guest", password="wrong")[0] == 401
+
+
+def test_connections_of_all_nodes_are_listed(broker, connect, name) -> None:
+    for node in range(3):
+        connect(node, client_properties={"connection_name": f"{name}-{node}"})
+
+    def listed() -> bool:
+        rows = broker.get("/api/connections", 1)
+        names = {(row.get("client_properties") or {}).get("connection_name") for row in rows}
+        return {f"{name}-{node}" for node in range(3)} <= names
+
+    eventually(listed, what="the connections of all nodes are listed")
+
+
+def test_metrics(broker, pub, name) -> None:
+    if broker.external:
+        pytest.skip("RabbitMQ serves them on another port")
+    pub.queue_declare(name, durable=True)
+    amqp.fill(pub, name, [b"x"] * 5)
+    for node in range(3):
+        status, body = broker.http("/metrics", node=node)
+        text = body.decode()
+        assert status == 200
+        for line in text.splitlines():
+            assert line.startswith("#") or len(line.rsplit(" ", 1)) == 2, line
+        assert "# TYPE" in text
+        for word in ("connections", "queues", "fsync"):
+            assert word in text, word
