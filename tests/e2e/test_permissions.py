@@ -135,7 +135,8 @@ def test_vhosts_are_worlds_apart(broker, log_in, user, ch, name) -> None:
         with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as caught:
             amqp.pump(connection, lambda: False)
         assert caught.value.reply_code == 320
-        assert caught.value.reply_text == f"CONNECTION_FORCED - vhost '{vhost}' is deleted"
+        if not broker.external:  # RabbitMQ sometimes says "is down".
+            assert caught.value.reply_text == f"CONNECTION_FORCED - vhost '{vhost}' is deleted"
     finally:
         broker.http(f"/api/vhosts/{part(vhost)}", "DELETE")
 
