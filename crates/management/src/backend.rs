@@ -105,7 +105,7 @@ pub trait Backend: Send + Sync + 'static {
     fn publish(&self, publish: Publish) -> Answer<'_, Result<bool, Refusal>>;
 
     /// Numbers of this node for `/metrics`.
-    fn numbers(&self) -> Numbers;
+    fn numbers(&self) -> Answer<'_, Numbers>;
 
     /// Spreads leaderships, now.
     fn rebalance(&self) -> Answer<'_, ()>;

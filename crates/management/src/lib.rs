@@ -15,9 +15,11 @@ mod fields;
 mod health;
 mod list;
 mod metrics;
+mod node_backend;
 mod rates;
 
 pub use backend::Backend;
+pub use node_backend::NodeBackend;
 
 use axum::Router;
 use axum::routing::get;

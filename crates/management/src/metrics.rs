@@ -170,15 +170,15 @@ const QUEUE: &str = "protocol=\"amqp091\",queue_type=\"rabbit_quorum_queue\"";
 /// `GET /metrics`
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Response {
     let text = match app.open_backend() {
-        Ok(backend) => render(&**backend),
+        Ok(backend) => render(&**backend, &backend.numbers().await),
         Err(_) => "# HELP warren_ready Whether clients are served\n# TYPE warren_ready gauge\nwarren_ready 0\n".into(),
     };
     ([(CONTENT_TYPE, CONTENT)], text).into_response()
 }
 
 /// Everything as text.
-pub(crate) fn render(backend: &dyn Backend) -> String {
-    let (report, numbers) = (backend.report(), backend.numbers());
+fn render(backend: &dyn Backend, numbers: &Numbers) -> String {
+    let report = backend.report();
     let mut page = Page::default();
     identity(&mut page, backend);
     page.gauge(
@@ -186,8 +186,8 @@ pub(crate) fn render(backend: &dyn Backend) -> String {
         "Whether clients are served",
         f64::from(u8::from(backend.is_ready())),
     );
-    counters(&mut page, &numbers);
-    objects(&mut page, backend, &numbers);
+    counters(&mut page, numbers);
+    objects(&mut page, backend, numbers);
     resources(&mut page, backend, &report);
     groups(&mut page, &report);
     for (name, help, value) in &numbers.gauges {

@@ -13,6 +13,7 @@ pub mod host;
 pub mod hub;
 pub mod life;
 mod listener;
+pub mod measured;
 pub mod metrics;
 pub mod node;
 mod proxy_protocol;

@@ -1,9 +1,127 @@
-//! The life of the process.
+//! The life of the process: start, serve, stop on a signal.
 
-use node::Config;
+use crate::exit;
+use management::{Management, NodeBackend};
+use node::{Config, Node};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
 
-/// Runs a node.
-pub(crate) fn run(_config: Config) -> ExitCode {
+/// Requests on the management port and tasks that hang on may keep the process for so long after
+/// the node has stopped.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// Runs a node until a signal asks it to stop.
+pub(super) fn run(config: Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "cannot start threads");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    let code = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(LINGER);
+    code
+}
+
+/// The signals that stop a node.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn serve(config: Config) -> ExitCode {
+    let mut stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => {
+            error!(%error, "cannot listen for signals");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node_id.0,
+        amqp = %config.amqp_listen,
+        amqps = config.amqps.as_ref().map(|tls| tls.listen.to_string()),
+        cluster = %config.cluster_listen,
+        management = %config.management_listen,
+        data_dir = %config.data_dir.display(),
+        "warren starts"
+    );
+    if config.default_user.password == "guest"
+        && !config.loopback_users.contains(&config.default_user.name)
+    {
+        warn!(
+            "the default user has its default password and may log in from anywhere: set WARREN_DEFAULT_PASS"
+        );
+    }
+    // Before the node, so that one that waits for its peers is seen to be alive.
+    let management = match Management::start(config.management_listen, config.management_api).await
+    {
+        Ok(management) => management,
+        Err(error) => {
+            error!(address = %config.management_listen, %error, "cannot listen for management: is another node running, or the port taken?");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    let started = tokio::select! {
+        started = Node::start(config, Arc::new(abort)) => started,
+        signal = stop.asked() => {
+            info!(signal, "stopped before the node was ready");
+            management.shutdown().await;
+            return ExitCode::SUCCESS;
+        }
+    };
+    let node = match started {
+        Ok(node) => node,
+        Err(error) => {
+            error!(%error, "cannot start");
+            management.shutdown().await;
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    management.open(Arc::new(NodeBackend::new(&node)));
+    info!("ready");
+
+    let signal = stop.asked().await;
+    info!(signal, "stopping; once more stops at once");
+    tokio::select! {
+        () = node.shutdown() => {}
+        _ = stop.asked() => {
+            warn!("stopped at once");
+            return ExitCode::from(exit::FAILED);
+        }
+    }
+    management.shutdown().await;
+    info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// A store or a Raft group has failed: the node must not go on serving. A supervisor starts it anew.
+fn abort(reason: &str) {
+    error!(reason, "this node cannot go on and ends");
+    // Not `exit`: nothing may run any more that could touch the stores.
+    std::process::abort();
 }

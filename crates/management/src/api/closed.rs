@@ -110,8 +110,8 @@ impl Backend for Closed {
         refused()
     }
 
-    fn numbers(&self) -> Numbers {
-        Numbers::default()
+    fn numbers(&self) -> Answer<'_, Numbers> {
+        Box::pin(ready(Numbers::default()))
     }
 
     fn rebalance(&self) -> Answer<'_, ()> {

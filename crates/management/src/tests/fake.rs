@@ -326,8 +326,8 @@ impl Backend for Fake {
         Box::pin(ready(Ok(true)))
     }
 
-    fn numbers(&self) -> Numbers {
-        Numbers {
+    fn numbers(&self) -> Answer<'_, Numbers> {
+        let numbers = Numbers {
             counts: vec![
                 ("published", 5),
                 ("nacked", 2),
@@ -351,7 +351,8 @@ impl Backend for Fake {
                 count: 5,
             }],
             gauges: vec![("warren_log_bytes", "Bytes of the log", 12.0)],
-        }
+        };
+        Box::pin(ready(numbers))
     }
 
     fn rebalance(&self) -> Answer<'_, ()> {

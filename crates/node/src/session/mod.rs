@@ -26,6 +26,7 @@ mod get;
 mod login;
 mod methods;
 mod names;
+pub mod operator;
 mod outbox;
 mod properties;
 mod publish;
@@ -56,3 +57,6 @@ pub struct Ends {
     /// User named by the client's certificate, for `EXTERNAL`.
     pub certificate_user: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -337,7 +337,7 @@ fn patience(broker: &dyn Services, spec: &QueueSpec) -> u32 {
     }
 }
 
-fn refusal(why: Refused, resource: Resource) -> CatalogError {
+pub(super) fn refusal(why: Refused, resource: Resource) -> CatalogError {
     match why {
         Refused::NoQueue => CatalogError::NotFound(resource),
         Refused::ExclusiveUse => CatalogError::ExclusiveUse(resource),

@@ -1,0 +1,369 @@
+//! What operators do to queues by hand: a session without a client, for one request.
+//!
+//! Permissions have been checked by whoever asks, except for publishes, which are checked as they
+//! are routed.
+
+use super::catalog_calls::{catalog_error, look, usable_queue, write};
+use super::consume::unavailable;
+use super::properties::{look as look_at, without_bcc};
+use super::queue::refusal;
+use super::route::{self, Publisher};
+use super::services::Services;
+use crate::hub::SessionHandle;
+use crate::hub::api::{Ask, Held, SessionEvent, SessionEvents, SubBatch};
+use amqp_codec::PropertiesView;
+use amqp_connection::ProtocolError;
+use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::{CatalogCommand, Resource};
+use broker_model::ids::{ConnectionId, ConsumerId, Placement, Sequence};
+use broker_model::message::Message;
+use broker_model::op::{DeathReason, Op, SequenceRanges};
+use broker_model::protocol::{Delivery, Refused};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What becomes of messages that were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// They go back to their places.
+    Return {
+        /// As a failed delivery.
+        counted: bool,
+    },
+    /// They are gone.
+    Settle,
+    /// They are rejected: dead-lettered, or gone.
+    Reject,
+}
+
+/// A message that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// The message.
+    pub delivery: Delivery,
+    /// Ready messages left behind it.
+    pub left: u64,
+}
+
+/// Removes the ready messages of a queue; returns how many there were.
+///
+/// # Errors
+/// As `queue.purge`.
+pub async fn purge(broker: &dyn Services, vhost: &str, name: &str) -> Result<u64, ProtocolError> {
+    let mut desk = Desk::new(broker);
+    let record = usable_queue(broker, vhost, name, desk.connection()).await?;
+    let request = broker.hub().next_request();
+    match desk
+        .ask(
+            &record,
+            Ask::Purge {
+                request,
+                queue: record.id,
+            },
+        )
+        .await?
+    {
+        SessionEvent::Counts { ready, .. } => Ok(ready),
+        _ => Err(unavailable(&resource(&record))),
+    }
+}
+
+/// Deletes a queue.
+///
+/// # Errors
+/// As `queue.delete`.
+pub async fn delete(
+    broker: &dyn Services,
+    vhost: &str,
+    name: &str,
+    if_unused: bool,
+    if_empty: bool,
+) -> Result<(), ProtocolError> {
+    // Exclusive queues too: operators may.
+    let find = look(broker, |catalog| {
+        catalog.queue(vhost, name).cloned().ok_or_else(|| {
+            broker_model::catalog::CatalogError::NotFound(Resource::queue(vhost, name))
+        })
+    });
+    let record = find.await.map_err(|error| catalog_error(&error))?;
+    // Without conditions nobody needs to be asked, so that a queue without a leader can go.
+    if if_unused || if_empty {
+        let request = broker.hub().next_request();
+        let ask = Ask::CheckDelete {
+            request,
+            queue: record.id,
+            if_unused,
+            if_empty,
+        };
+        Desk::new(broker).ask(&record, ask).await?;
+    }
+    let command = CatalogCommand::DeleteQueue {
+        vhost: Arc::clone(&record.vhost),
+        name: Arc::clone(&record.name),
+        expected: Some(record.id),
+    };
+    write(broker, command).await?;
+    broker.metrics().counts.queues_deleted.add(1);
+    Ok(())
+}
+
+/// Takes up to `count` messages, and does with all of them what `fate` says.
+///
+/// # Errors
+/// As `basic.get`.
+pub async fn take(
+    broker: &dyn Services,
+    vhost: &str,
+    name: &str,
+    count: u32,
+    fate: Fate,
+) -> Result<Vec<Taken>, ProtocolError> {
+    let mut desk = Desk::new(broker);
+    let record = usable_queue(broker, vhost, name, desk.connection()).await?;
+    let mut taken: Vec<Taken> = Vec::new();
+    for _ in 0..count {
+        let request = broker.hub().next_request();
+        let get = Ask::Get {
+            request,
+            queue: record.id,
+            no_ack: false,
+        };
+        match desk.ask(&record, get).await? {
+            SessionEvent::Got {
+                delivery: Some((delivery, left)),
+                ..
+            } => {
+                desk.hold(&record, delivery.sequence);
+                taken.push(Taken {
+                    delivery: *delivery,
+                    left,
+                });
+            }
+            SessionEvent::Got { delivery: None, .. } => break,
+            _ => return Err(unavailable(&resource(&record))),
+        }
+    }
+    let sequences = ranges(taken.iter().map(|taken| taken.delivery.sequence).collect());
+    if !sequences.is_empty() {
+        let queue = record.id;
+        let op = match fate {
+            Fate::Return { counted } => Op::Return {
+                queue,
+                sequences,
+                counted,
+            },
+            Fate::Settle => Op::Settle { queue, sequences },
+            Fate::Reject => Op::Kill {
+                queue,
+                sequences,
+                reason: DeathReason::Rejected,
+                dead_letter: record.settings().dead_letter_exchange.is_some(),
+            },
+        };
+        desk.submit(vec![(record.placement, op)]).await;
+    }
+    Ok(taken)
+}
+
+/// Publishes a message; returns whether any queue took it.
+///
+/// # Errors
+/// As `basic.publish`. A refusal by a full queue is 406, no majority 541.
+pub async fn publish(
+    broker: &dyn Services,
+    user: &str,
+    vhost: &str,
+    mut message: Message,
+) -> Result<bool, ProtocolError> {
+    let exchange = String::from_utf8_lossy(&message.exchange).into_owned();
+    let routing_key = String::from_utf8_lossy(&message.routing_key).into_owned();
+    let looked = look_at(&message.properties, user, false)?;
+    let mut keys: Vec<&str> = vec![&routing_key];
+    keys.extend(looked.more_keys.iter().map(String::as_str));
+    let route = look(broker, |catalog| {
+        let properties = PropertiesView::new(&message.properties);
+        route::find(
+            catalog,
+            Publisher { user, vhost },
+            &exchange,
+            &keys,
+            properties,
+        )
+    });
+    let (route, _) = route.await.map_err(|error| catalog_error(&error))?;
+    if looked.has_bcc {
+        message.properties = without_bcc(&message.properties);
+    }
+    let ops: Vec<(Placement, Op)> = route
+        .places
+        .iter()
+        .map(|place| {
+            let targets = place.targets(looked.priority, looked.expiration_ms);
+            (
+                place.placement,
+                Op::Publish {
+                    targets,
+                    message: message.clone(),
+                },
+            )
+        })
+        .collect();
+    if ops.is_empty() {
+        return Ok(false);
+    }
+    let counts = &broker.metrics().counts;
+    counts.published.add(1);
+    counts.routed.add(1);
+    if Desk::new(broker).submit(ops).await {
+        Ok(true)
+    } else {
+        let text = "the message was not accepted: a queue is full, or has no majority";
+        Err(ProtocolError::new(
+            amqp_codec::ReplyCode::PRECONDITION_FAILED,
+            text,
+        ))
+    }
+}
+
+fn resource(record: &QueueRecord) -> Resource {
+    Resource::queue(&record.vhost, &record.name)
+}
+
+/// A session for one request.
+struct Desk {
+    session: SessionHandle,
+    events: SessionEvents,
+    deadline: Instant,
+    held: Vec<Held>,
+}
+
+impl Desk {
+    fn new(broker: &dyn Services) -> Self {
+        let (session, events) = broker.hub().attach();
+        let deadline = Instant::now() + broker.config().timing.publish_timeout;
+        Self {
+            session,
+            events,
+            deadline,
+            held: Vec::new(),
+        }
+    }
+
+    /// Not a client's: so it owns no exclusive queues.
+    fn connection(&self) -> ConnectionId {
+        ConnectionId {
+            origin: self.session.hub().origin(),
+            serial: self.session.id().0,
+        }
+    }
+
+    fn hold(&mut self, record: &QueueRecord, sequence: Sequence) {
+        let sequences: SequenceRanges = smallvec::smallvec![(sequence, sequence)];
+        self.held.push(Held {
+            consumer: ConsumerId(0),
+            queue: record.id,
+            sequences,
+        });
+    }
+
+    /// The next event that is not about a new leader.
+    async fn next(&mut self) -> Option<SessionEvent> {
+        loop {
+            match tokio::time::timeout_at(self.deadline, self.events.recv())
+                .await
+                .ok()??
+            {
+                SessionEvent::Resume { reply, .. } => {
+                    let _ = reply.send(self.held.clone());
+                }
+                event => return Some(event),
+            }
+        }
+    }
+
+    /// Asks the queue's host, and waits for the answer.
+    async fn ask(&mut self, record: &QueueRecord, ask: Ask) -> Result<SessionEvent, ProtocolError> {
+        self.session.ask(record.placement, ask);
+        loop {
+            match self.next().await {
+                Some(SessionEvent::Refused {
+                    why: Refused::NoQueue,
+                    ..
+                })
+                | Some(SessionEvent::RequestFailed { .. })
+                | None => return Err(unavailable(&resource(record))),
+                Some(SessionEvent::Refused { why, .. }) => {
+                    return Err(catalog_error(&refusal(why, resource(record))));
+                }
+                Some(event @ (SessionEvent::Got { .. } | SessionEvent::Counts { .. })) => {
+                    return Ok(event);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Hands over operations, each to its place; returns whether all were accepted.
+    async fn submit(&mut self, ops: Vec<(Placement, Op)>) -> bool {
+        let mut open = ops.len();
+        for (token, (placement, op)) in (1..).zip(ops) {
+            self.session.submit(
+                placement,
+                SubBatch {
+                    token,
+                    ops: vec![op],
+                },
+            );
+        }
+        let mut accepted = true;
+        while open > 0 {
+            match self.next().await {
+                Some(SessionEvent::Outcome {
+                    refused_ops,
+                    given_up,
+                    ..
+                }) => {
+                    open -= 1;
+                    accepted &= refused_ops.is_empty() && !given_up;
+                    if open == 0 {
+                        self.held.clear();
+                    }
+                }
+                Some(_) => {}
+                None => return false,
+            }
+        }
+        accepted
+    }
+}
+
+/// Sorted, neighbours merged.
+fn ranges(mut sequences: Vec<Sequence>) -> SequenceRanges {
+    sequences.sort_unstable();
+    let mut ranges = SequenceRanges::new();
+    for sequence in sequences {
+        match ranges.last_mut() {
+            Some((_, last)) if sequence.0 <= last.0 + 1 => *last = sequence,
+            _ => ranges.push((sequence, sequence)),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_become_ranges() {
+        for (sequences, expected) in [
+            (vec![], vec![]),
+            (vec![4], vec![(4, 4)]),
+            (vec![3, 1, 2, 7, 8, 5], vec![(1, 3), (5, 5), (7, 8)]),
+        ] {
+            let made = ranges(sequences.iter().copied().map(Sequence).collect());
+            let made: Vec<(u64, u64)> = made.iter().map(|(from, to)| (from.0, to.0)).collect();
+            assert_eq!(made, expected, "{sequences:?}");
+        }
+    }
+}
