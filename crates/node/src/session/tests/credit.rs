@@ -1,0 +1,165 @@
+//! Prefetch, the shared window, and clients that do not read.
+
+use super::{TestNode, both};
+use amqp_codec::Method;
+use std::time::Duration;
+
+both!(prefetch_of_a_consumer, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    for n in 0..20 {
+        client.queue_publish(1, "", "q", &n.to_string());
+    }
+    client.qos(1, 3, false).await;
+    client.consume(1, "q", "t", false).await;
+    client.deliveries(3).await;
+    assert_eq!(client.hear_soon().await, None);
+    client.ack(1, 2).await;
+    assert_eq!(client.delivery().await.text(), "3");
+    assert_eq!(client.hear_soon().await, None);
+    client
+        .send(
+            1,
+            &Method::BasicNack {
+                delivery_tag: 0,
+                multiple: true,
+                requeue: false,
+            },
+        )
+        .await;
+    client.deliveries(3).await;
+    assert_eq!(client.hear_soon().await, None);
+});
+
+both!(no_ack_ignores_prefetch, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    for n in 0..100 {
+        client.queue_publish(1, "", "q", &n.to_string());
+    }
+    client.qos(1, 1, true).await;
+    client.qos(1, 1, false).await;
+    client.consume(1, "q", "t", true).await;
+    client.deliveries(100).await;
+});
+
+both!(a_window_is_shared_between_queues, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "idle", durable).await;
+    client.declare(1, "busy", durable).await;
+    client.qos(1, 10, true).await;
+    client.consume(1, "idle", "i", false).await;
+    client.consume(1, "busy", "b", false).await;
+    for n in 0..30 {
+        client.queue_publish(1, "", "busy", &n.to_string());
+    }
+    client.flush().await;
+    // The busy queue gets what the idle one does not use.
+    let first = client.deliveries(10).await;
+    assert_eq!(client.hear_soon().await, None);
+    client.publish(1, "idle", "late").await;
+    assert_eq!(client.hear_soon().await, None, "the window is full");
+    client.ack(1, first[0].delivery_tag()).await;
+    client.ack(1, first[1].delivery_tag()).await;
+    let next = client.deliveries(2).await;
+    assert!(next.iter().any(|heard| heard.text() == "late"), "{next:?}");
+    client
+        .send(
+            1,
+            &Method::BasicAck {
+                delivery_tag: 0,
+                multiple: true,
+            },
+        )
+        .await;
+    client.deliveries(10).await;
+});
+
+both!(a_window_of_one_alternates, durable, node, {
+    let mut client = node.channel().await;
+    for queue in ["a", "b"] {
+        client.declare(1, queue, durable).await;
+        for _ in 0..10 {
+            client.queue_publish(1, "", queue, queue);
+        }
+    }
+    client.qos(1, 1, true).await;
+    client.queue(1, &super::client::consume("a", "a", false));
+    client.queue(1, &super::client::consume("b", "b", false));
+    client.flush().await;
+    let mut found = Vec::new();
+    let mut answers = 0;
+    while found.len() < 20 || answers < 2 {
+        let heard = client.hear().await;
+        match heard.method {
+            Method::BasicConsumeOk { .. } => answers += 1,
+            _ => {
+                found.push(heard.text());
+                client.ack(1, heard.delivery_tag()).await;
+            }
+        }
+    }
+    let early = found[..10].iter().filter(|text| *text == "b").count();
+    assert!((3..=7).contains(&early), "{found:?}");
+});
+
+both!(a_window_may_change, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    client.consume(1, "q", "t", false).await;
+    client.qos(1, 2, true).await;
+    client.sync(1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for n in 0..20 {
+        client.queue_publish(1, "", "q", &n.to_string());
+    }
+    client.flush().await;
+    client.deliveries(2).await;
+    assert_eq!(client.hear_soon().await, None);
+    client.qos(1, 5, true).await;
+    client.deliveries(3).await;
+    assert_eq!(client.hear_soon().await, None);
+    client.qos(1, 0, true).await;
+    client.deliveries(15).await;
+});
+
+both!(gets_count_in_the_window, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    for n in 0..5 {
+        client.queue_publish(1, "", "q", &n.to_string());
+    }
+    client.qos(1, 2, true).await;
+    let got = client.get(1, "q", false).await.unwrap();
+    client.consume(1, "q", "t", false).await;
+    client.deliveries(1).await;
+    assert_eq!(client.hear_soon().await, None);
+    client.ack(1, got.delivery_tag()).await;
+    client.deliveries(1).await;
+});
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_sent_a_bounded_amount() {
+    let node = TestNode::start_with(|config| config.limits.connection_output_bytes = 1 << 20);
+    let mut client = node.channel().await;
+    client.declare(1, "q", false).await;
+    let body = "x".repeat(10_000);
+    for _ in 0..2_000 {
+        client.publish(1, "q", &body).await;
+    }
+    client.sync(1).await;
+    let mut other = node.channel().await;
+    assert_eq!(other.ready(1, "q").await, 2_000);
+    client
+        .send(1, &super::client::consume("q", "t", true))
+        .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let left = other.ready(1, "q").await;
+    assert!(left > 1_000, "{left} messages are left");
+    assert!(matches!(
+        client.hear().await.method,
+        Method::BasicConsumeOk { .. }
+    ));
+    client.deliveries(2_000).await;
+    assert_eq!(other.ready(1, "q").await, 0);
+}

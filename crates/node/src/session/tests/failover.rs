@@ -1,0 +1,120 @@
+//! Links that break, as a leader change breaks them: clients notice a pause and nothing else.
+
+use super::both;
+use super::node::eventually;
+use amqp_codec::Method;
+use std::time::Duration;
+
+const A_MOMENT: Duration = Duration::from_millis(60);
+
+both!(held_deliveries_stay_with_their_consumer, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    for n in 0..10 {
+        client.queue_publish(1, "", "q", &n.to_string());
+    }
+    client.qos(1, 5, false).await;
+    client.consume(1, "q", "t", false).await;
+    let held = client.deliveries(5).await;
+    node.break_links(true);
+    tokio::time::sleep(A_MOMENT).await;
+    // Acknowledged while nobody leads: settled all the same.
+    client.ack(1, held[0].delivery_tag()).await;
+    client.ack(1, held[3].delivery_tag()).await;
+    tokio::time::sleep(A_MOMENT).await;
+    node.restore_links();
+    let next: Vec<_> = client
+        .deliveries(2)
+        .await
+        .iter()
+        .map(|heard| (heard.text(), heard.redelivered()))
+        .collect();
+    assert_eq!(next, [("5".to_owned(), false), ("6".to_owned(), false)]);
+    client
+        .send(
+            1,
+            &Method::BasicAck {
+                delivery_tag: 0,
+                multiple: true,
+            },
+        )
+        .await;
+    let rest: Vec<_> = client
+        .deliveries(3)
+        .await
+        .iter()
+        .map(|heard| heard.text())
+        .collect();
+    assert_eq!(rest, ["7", "8", "9"]);
+    assert_eq!(client.hear_soon().await, None);
+});
+
+both!(publishes_are_held_and_confirmed_once, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    client.confirm_select(1).await;
+    for round in 0..5 {
+        node.break_links(true);
+        for n in 0..20 {
+            client.queue_publish(1, "", "q", &(round * 20 + n).to_string());
+        }
+        client.flush().await;
+        tokio::time::sleep(A_MOMENT).await;
+        node.restore_links();
+    }
+    let mut confirmed = 0;
+    while confirmed < 100 {
+        match client.hear().await.method {
+            Method::BasicAck { delivery_tag, .. } => confirmed = delivery_tag,
+            other => panic!("{other:?}"),
+        }
+    }
+    for n in 0..100 {
+        assert_eq!(
+            client.get(1, "q", true).await.unwrap().text(),
+            n.to_string()
+        );
+    }
+    assert_eq!(client.get(1, "q", true).await, None);
+});
+
+both!(gets_and_consumes_wait, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    client.publish(1, "q", "x").await;
+    client.sync(1).await;
+    tokio::time::sleep(A_MOMENT).await;
+    node.break_links(true);
+    tokio::time::sleep(A_MOMENT).await;
+    client.queue(1, &super::client::consume("q", "t", false));
+    client.flush().await;
+    assert_eq!(client.hear_soon().await, None);
+    node.restore_links();
+    assert!(matches!(
+        client.hear().await.method,
+        Method::BasicConsumeOk { .. }
+    ));
+    assert_eq!(client.delivery().await.text(), "x");
+});
+
+both!(
+    a_session_that_ends_without_a_leader_gives_everything_back,
+    durable,
+    node,
+    {
+        let mut client = node.channel().await;
+        client.declare(1, "q", durable).await;
+        client.publish(1, "q", "x").await;
+        client.consume(1, "q", "t", false).await;
+        client.delivery().await;
+        node.break_links(true);
+        drop(client);
+        tokio::time::sleep(A_MOMENT).await;
+        node.restore_links();
+        eventually("the session is over", || node.sessions() == 0).await;
+        let mut other = node.channel().await;
+        other.consume(1, "q", "u", false).await;
+        let again = other.delivery().await;
+        assert_eq!((again.text(), again.redelivered()), ("x".to_owned(), true));
+    }
+);

@@ -1,0 +1,176 @@
+//! Queues that belong to connections, alarms, operators.
+
+use super::TestNode;
+use super::client::{declare, text};
+use super::node::eventually;
+use crate::broker::Alarms;
+use crate::session::Services;
+use amqp_codec::{FieldTable, Method};
+
+fn exclusive(queue: &str) -> Method {
+    Method::QueueDeclare {
+        queue: text(queue),
+        passive: false,
+        durable: true,
+        exclusive: true,
+        auto_delete: false,
+        no_wait: false,
+        arguments: FieldTable::default(),
+    }
+}
+
+#[tokio::test]
+async fn exclusive_queues_end_with_their_connection() {
+    let node = TestNode::start();
+    for lose in [false, true] {
+        let mut client = node.channel().await;
+        client.declare_with(1, &exclusive("mine")).await;
+        let mut other = node.channel().await;
+        other
+            .send(
+                1,
+                &Method::BasicGet {
+                    queue: text("mine"),
+                    no_ack: true,
+                },
+            )
+            .await;
+        let (code, error, _) = other.channel_error(1).await;
+        assert_eq!(code, 405);
+        assert!(error.starts_with(
+            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine' in vhost '/'."
+        ));
+        if lose {
+            drop(client);
+            // Whoever reconnects may declare it at once.
+            let mut again = node.channel().await;
+            again.declare_with(1, &exclusive("mine")).await;
+            again.close().await;
+        } else {
+            client.close().await;
+            assert!(
+                !node.has_queue("mine"),
+                "gone before the close was answered"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn server_named_queues() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    let (name, ..) = client.declare_with(1, &declare("", false)).await;
+    assert!(name.starts_with("amq.gen-") && name.len() == 30, "{name}");
+    client.publish(1, &name, "x").await;
+    // An empty name stands for the one declared last.
+    assert_eq!(client.get(1, "", true).await.unwrap().text(), "x");
+}
+
+#[tokio::test]
+async fn auto_delete_queues_go_with_their_last_consumer() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    let auto_delete = Method::QueueDeclare {
+        queue: text("q"),
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: true,
+        no_wait: false,
+        arguments: FieldTable::default(),
+    };
+    client.declare_with(1, &auto_delete).await;
+    assert_eq!(client.get(1, "q", true).await, None);
+    assert!(node.has_queue("q"));
+    client.consume(1, "q", "t", true).await;
+    client.close_channel(1).await;
+    eventually("the queue is gone", || !node.has_queue("q")).await;
+}
+
+#[tokio::test]
+async fn publishers_are_blocked_by_an_alarm_and_consumers_are_not() {
+    let node = TestNode::start();
+    let mut consumer = node.channel().await;
+    consumer.declare(1, "q", false).await;
+    consumer.consume(1, "q", "t", true).await;
+    let mut publisher = node.channel().await;
+    node.alarms.send_replace(Alarms {
+        memory: true,
+        disk: false,
+    });
+    publisher.publish(1, "q", "through").await;
+    let blocked = Method::ConnectionBlocked {
+        reason: text("low on memory"),
+    };
+    assert_eq!(publisher.hear().await.method, blocked);
+    assert_eq!(consumer.delivery().await.text(), "through");
+    publisher.publish(1, "q", "waits").await;
+    assert_eq!(consumer.hear_soon().await, None);
+    consumer.sync(1).await;
+    node.alarms.send_replace(Alarms::default());
+    assert_eq!(
+        publisher.hear().await.method,
+        Method::ConnectionUnblocked {}
+    );
+    assert_eq!(consumer.delivery().await.text(), "waits");
+}
+
+#[tokio::test]
+async fn operators_close_connections() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    let session = node.registry().connections()[0].session;
+    assert!(
+        node.hub()
+            .close_session(session, "Closed via management plugin")
+    );
+    let (code, error, ids) = client.connection_error().await;
+    assert_eq!(
+        (code, &error[..], ids),
+        (
+            320,
+            "CONNECTION_FORCED - Closed via management plugin",
+            (0, 0)
+        )
+    );
+    eventually("the session is over", || node.sessions() == 0).await;
+    assert!(node.registry().connections().is_empty());
+}
+
+#[tokio::test]
+async fn counters() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    client.declare(1, "q", true).await;
+    client.confirm_select(1).await;
+    client.publish(1, "q", "x").await;
+    client.hear().await;
+    let got = client.get(1, "q", false).await.unwrap();
+    client.ack(1, got.delivery_tag()).await;
+    client.sync(1).await;
+    let counts = &node.metrics().counts;
+    eventually("all is counted", || counts.acknowledged.value() == 1).await;
+    assert_eq!(
+        (
+            counts.published.value(),
+            counts.confirmed.value(),
+            counts.delivered_get_manual_ack.value()
+        ),
+        (1, 1, 1)
+    );
+    assert!(counts.bytes_received.value() > 0 && counts.bytes_sent.value() > 0);
+    assert_eq!(
+        (
+            node.metrics().connections.value(),
+            node.metrics().channels.value()
+        ),
+        (1, 1)
+    );
+    client.close().await;
+    eventually("nothing is left", || {
+        node.metrics().connections.value() == 0
+    })
+    .await;
+    assert_eq!(node.metrics().channels.value(), 0);
+}
