@@ -67,7 +67,8 @@ e2e: build python ## End to end: real clients against three real nodes.
 .PHONY: compose
 compose: build python ## The compose cluster with a real Docker engine (left out without one).
 	@if scripts/have-docker.sh; then \
-		$(PYTHON) -m pytest -c tests/pytest.ini tests/compose $(PYTEST_ARGS); \
+		deploy/test-image.sh warren:test && \
+		WARREN_IMAGE=warren:test $(PYTHON) -m pytest -c tests/pytest.ini tests/compose $(PYTEST_ARGS); \
 	else \
 		echo "No Docker engine with Compose here: the container tests are left out."; \
 	fi
