@@ -12,9 +12,15 @@ mod failpoint;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+mod poison;
 mod sealed;
+pub mod state;
 
 pub use disk::Reserve;
 pub use error::StorageError;
 pub use log::{Done, GroupLog, LogBackend, LogEntry, LogOptions, LogStore};
 pub use memory::MemoryLog;
+pub use state::{
+    Checkpoint, DeadRange, MessageKey, ShardInstall, ShardState, ShardView, StateOptions,
+    StateStore,
+};

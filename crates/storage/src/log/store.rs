@@ -40,11 +40,12 @@ impl LogStore {
     /// # Errors
     /// The directory cannot be used, or acknowledged writes are missing or damaged: the message
     /// says where and what to do. Nothing is repaired or cut on its own.
-    pub fn open(dir: &Path, options: &LogOptions) -> Result<Self, StorageError> {
+    pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, StorageError> {
+        let dir = dir.as_ref();
         let io = |error: std::io::Error| disk::open_error(dir, &error.to_string());
         std::fs::create_dir_all(dir).map_err(io)?;
         let db = DB::open(&options.rocksdb(), dir.join("db"))
-            .map_err(|error| disk::open_error(dir, &error.to_string()))?;
+            .map_err(|error| disk::open_error(dir, error.as_ref()))?;
         let (witness, synced) = Witness::open(&dir.join("synced")).map_err(io)?;
         let recovered = recover(&db, synced.as_ref(), options.verify_on_open)?;
         if synced.is_none() && recovered.batch > 0 {
