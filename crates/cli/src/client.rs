@@ -237,10 +237,12 @@ impl Client {
             .read_to_string()
             .map_err(unreachable)?;
         if !status.is_success() {
-            return Err(Failure::Refused {
-                status,
-                reason: reason(&text),
-            });
+            let reason = match status {
+                // The API's text says only "Not Found".
+                StatusCode::NOT_FOUND => format!("not found: {}", readable(path)),
+                _ => reason(&text),
+            };
+            return Err(Failure::Refused { status, reason });
         }
         if text.is_empty() {
             return Ok(Value::Null);
@@ -288,6 +290,35 @@ pub(crate) fn path<'a>(segments: impl IntoIterator<Item = &'a str>) -> String {
     path
 }
 
+/// A path as the operator wrote its parts: `queues / jobs` for `/api/queues/%2F/jobs`.
+fn readable(path: &str) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    let path = path
+        .strip_prefix("/api")
+        .unwrap_or(path)
+        .trim_start_matches('/');
+    path.split('/').map(decoded).collect::<Vec<_>>().join(" ")
+}
+
+fn decoded(segment: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = segment.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Base64 for the one header that needs it.
 fn base64(input: &[u8]) -> String {
     use base64::Engine as _;
@@ -306,6 +337,18 @@ mod tests {
             (vec!["users", "é"], "/api/users/%C3%A9"),
         ] {
             assert_eq!(path(segments), expected);
+        }
+    }
+
+    #[test]
+    fn paths_are_readable() {
+        for (path, expected) in [
+            ("/api/queues/%2F/a%20b?if-unused=true", "queues / a b"),
+            ("/api/users/%C3%A9", "users é"),
+            ("/health/live", "health live"),
+            ("/api/users/50%", "users 50%"),
+        ] {
+            assert_eq!(readable(path), expected);
         }
     }
 

@@ -389,18 +389,28 @@ impl Config {
         Ok(())
     }
 
-    /// The `host:port` that this node tells its peers.
+    /// The `host:port` that this node tells its peers: as configured, else as in the peers, else the
+    /// listener's address, with this machine's name where that is any address.
     #[must_use]
     pub fn advertised(&self) -> String {
+        let own = || {
+            self.peers
+                .iter()
+                .find(|peer| peer.id == self.node_id)
+                .map(|peer| peer.address.clone())
+        };
         self.cluster_advertise
             .clone()
-            .or_else(|| {
-                self.peers
-                    .iter()
-                    .find(|peer| peer.id == self.node_id)
-                    .map(|peer| peer.address.clone())
+            .or_else(own)
+            .unwrap_or_else(|| {
+                let listen = self.cluster_listen;
+                match machine_name() {
+                    Some(name) if listen.ip().is_unspecified() => {
+                        format!("{name}:{}", listen.port())
+                    }
+                    _ => listen.to_string(),
+                }
             })
-            .unwrap_or_else(|| self.cluster_listen.to_string())
     }
 
     /// The name of a node in the HTTP API and in metrics.
@@ -408,6 +418,12 @@ impl Config {
     pub fn node_name(id: NodeId) -> String {
         format!("warren@{id}")
     }
+}
+
+/// The name that other machines may know this one by.
+fn machine_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Names are resolved when they are dialled, so only the form is checked.
@@ -675,9 +691,7 @@ mod tests {
             ("raft_election_max", |c| {
                 c.timing.raft_election_max = c.timing.raft_election_min
             }),
-            ("disk_reserve", |c| {
-                c.storage.disk_reserve_bytes = u64::MAX
-            }),
+            ("disk_reserve", |c| c.storage.disk_reserve_bytes = u64::MAX),
         ];
         for (field, change) in wrong {
             let mut config = Config::default();
@@ -692,7 +706,10 @@ mod tests {
     #[test]
     fn advertised_address() {
         let mut config = Config::default();
-        assert_eq!(config.advertised(), "0.0.0.0:25672");
+        // Any address is no address to be reached at.
+        assert!(!config.advertised().starts_with("0.0.0.0"));
+        config.cluster_listen = "127.0.0.2:9".parse().unwrap();
+        assert_eq!(config.advertised(), "127.0.0.2:9");
         config.peers = peers(&[(1, "one:25672"), (2, "two:25672")]);
         assert_eq!(config.advertised(), "one:25672");
         config.cluster_advertise = Some("other:1".into());

@@ -39,7 +39,7 @@ pub async fn open(config: &Arc<Config>) -> Result<(Arc<LogStore>, Arc<StateStore
 pub fn consensus_config(config: &Config) -> ConsensusConfig {
     let mut consensus = ConsensusConfig::new(config.node_id.0, &config.data_dir);
     consensus.listen = config.cluster_listen;
-    consensus.advertise = config.cluster_advertise.clone();
+    consensus.advertise = Some(config.advertised());
     consensus.peers = config.peers.iter().map(|peer| (peer.id.0, peer.address.clone())).collect();
     consensus.join = config.join.iter().cloned().collect();
     let secret = config.cluster_secret.as_ref().map_or("", |secret| secret.expose());
