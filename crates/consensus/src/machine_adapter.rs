@@ -295,7 +295,7 @@ impl RaftStateMachine<Types> for MachineAdapter {
 pub(crate) async fn current_snapshot(
     state: &Arc<MachineState>,
 ) -> Result<Option<MachineSnapshot>, io::Error> {
-    if state.checkpoint().is_none() {
+    if state.checkpoint.lock().is_none() {
         return Ok(None);
     }
     let state = Arc::clone(state);

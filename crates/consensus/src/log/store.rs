@@ -35,7 +35,9 @@ pub(crate) struct GroupLog {
     /// Bytes of entries given to a follower in one message.
     append_bytes: usize,
     state: Mutex<State>,
-    flushed: watch::Sender<Flushed>,
+    /// Shared with the completions of writes, which must not hold the store: the last holder of the
+    /// store waits for its writer, and completions run on the writer.
+    flushed: Arc<watch::Sender<Flushed>>,
 }
 
 struct State {
@@ -44,6 +46,8 @@ struct State {
     committed: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
+    /// Index of the oldest entry; right behind `purged`, if anything was purged.
+    first: Option<u64>,
     /// Counts truncations: a flush that was asked for before one says nothing about what follows.
     epoch: u64,
 }
@@ -112,9 +116,10 @@ impl GroupLog {
                 committed,
                 purged,
                 last,
+                first: stored.first,
                 epoch: 0,
             }),
-            flushed: watch::Sender::new(flushed),
+            flushed: Arc::new(watch::Sender::new(flushed)),
         }))
     }
 
@@ -146,6 +151,10 @@ impl GroupLog {
     /// Waits until the entry at `index`, which must be committed (it can then never be truncated),
     /// is on this disk. An error if it never will be.
     pub(crate) async fn wait_flushed(&self, index: u64) -> Result<(), io::Error> {
+        if self.span().last.is_none_or(|last| last.index < index) {
+            // It came with a snapshot: the log never had it and cannot lose it.
+            return Ok(());
+        }
         let mut flushed = self.flushed.subscribe();
         let seen = flushed
             .wait_for(|flushed| flushed.failed || flushed.index.is_some_and(|at| at >= index))
@@ -259,25 +268,14 @@ impl GroupLog {
         Ok(result)
     }
 
-    fn note_flushed(&self, epoch: u64, index: u64, result: &Result<(), StorageError>) {
-        self.flushed.send_if_modified(|flushed| {
-            if result.is_err() {
-                flushed.failed = true;
-                return true;
-            }
-            let newer = flushed.index.is_none_or(|at| at < index);
-            if flushed.epoch == epoch && newer {
-                flushed.index = Some(index);
-            }
-            newer
-        });
-    }
-
     async fn truncate(&self, after: Option<LogId>, wait: bool) -> Result<(), io::Error> {
         let waiter = {
             let mut state = self.state.lock();
             state.tail.truncate_after(after.map(|after| after.index));
-            state.last = after.or(state.purged);
+            state.last = state.last.min(after.or(state.purged));
+            if state.last.map(|last| last.index) < state.first {
+                state.first = None;
+            }
             state.epoch = state.epoch.wrapping_add(1);
             let (epoch, end) = (state.epoch, state.last.map(|last| last.index));
             self.flushed.send_modify(|flushed| {
@@ -295,8 +293,10 @@ impl GroupLog {
     fn purge_locked(&self, state: &mut State, upto: LogId, done: storage::Done) {
         state.tail.purge(upto.index);
         state.purged = state.purged.max(Some(upto));
+        state.first = state.first.max(upto.index.checked_add(1));
         if state.last.is_none_or(|last| last.index <= upto.index) {
             state.last = Some(upto);
+            state.first = None;
             self.flushed
                 .send_modify(|flushed| flushed.index = flushed.index.max(Some(upto.index)));
         }
@@ -304,6 +304,20 @@ impl GroupLog {
         self.backend
             .purge(self.group.0, upto.index, meta.into(), done);
     }
+}
+
+fn note_flushed(flushed: &watch::Sender<Flushed>, epoch: u64, index: u64, result: &Result<(), StorageError>) {
+    flushed.send_if_modified(|flushed| {
+        if result.is_err() {
+            flushed.failed = true;
+            return true;
+        }
+        let newer = flushed.epoch == epoch && flushed.index.is_none_or(|at| at < index);
+        if newer {
+            flushed.index = Some(index);
+        }
+        newer
+    });
 }
 
 /// A completion that can be awaited.
@@ -388,7 +402,7 @@ impl RaftLogStorage<Types> for RaftLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let log = Arc::clone(&self.0);
+        let flushed = Arc::clone(&self.0.flushed);
         let mut state = self.0.state.lock();
         let mut stored = Vec::new();
         let mut span: Option<(u64, u64)> = None;
@@ -396,6 +410,7 @@ impl RaftLogStorage<Types> for RaftLog {
             let index = entry.log_id.index;
             span = Some((span.map_or(index, |(first, _)| first), index));
             stored.push(encode(&entry));
+            state.first.get_or_insert(index);
             state.last = Some(entry.log_id);
             state.tail.push(entry);
         }
@@ -407,7 +422,7 @@ impl RaftLogStorage<Types> for RaftLog {
         };
         let epoch = state.epoch;
         let done: storage::Done = Box::new(move |result| {
-            log.note_flushed(epoch, last, &result);
+            note_flushed(&flushed, epoch, last, &result);
             callback.io_completed(result.map_err(io_error));
         });
         // Under the lock, so that the store sees appends and truncations in the order of the tail.
@@ -421,10 +436,10 @@ impl RaftLogStorage<Types> for RaftLog {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let mut state = self.0.state.lock();
-        let log = Arc::clone(&self.0);
+        let flushed = Arc::clone(&self.0.flushed);
         let done: storage::Done = Box::new(move |result| {
             if result.is_err() {
-                log.note_flushed(0, 0, &result);
+                note_flushed(&flushed, 0, 0, &result);
             }
         });
         self.0.purge_locked(&mut state, log_id, done);
@@ -437,7 +452,9 @@ impl RaftLogReader<Types> for RaftLog {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        let (mut next, end) = self.bounds(&range);
+        let (start, end) = self.bounds(&range);
+        // Before the log begins there is nothing; a gap later is an error.
+        let mut next = start.max(self.0.state.lock().first.unwrap_or(start));
         let mut result = Vec::new();
         while next < end {
             let entries = self.0.read(next, end, usize::MAX).await?;
