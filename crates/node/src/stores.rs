@@ -39,7 +39,9 @@ pub async fn open(config: &Arc<Config>) -> Result<(Arc<LogStore>, Arc<StateStore
 pub fn consensus_config(config: &Config) -> ConsensusConfig {
     let mut consensus = ConsensusConfig::new(config.node_id.0, &config.data_dir);
     consensus.listen = config.cluster_listen;
-    consensus.advertise = Some(config.advertised());
+    // The listener's own address is known to the listener, also where the system chose the port.
+    consensus.advertise =
+        Some(config.advertised()).filter(|address| *address != config.cluster_listen.to_string());
     consensus.peers = config.peers.iter().map(|peer| (peer.id.0, peer.address.clone())).collect();
     consensus.join = config.join.iter().cloned().collect();
     let secret = config.cluster_secret.as_ref().map_or("", |secret| secret.expose());
