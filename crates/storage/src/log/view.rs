@@ -29,8 +29,8 @@ pub(crate) struct View {
     synced: u64,
     /// Appends that the writer has not written yet, in order and without holes.
     pending: VecDeque<Run>,
-    /// Number of the last queued truncation, and how far earlier appends count as synced.
-    cut: Option<(u64, u64)>,
+    /// Queued truncations: appends with a lower ticket count as synced up to the index only.
+    cuts: Vec<(u64, u64)>,
     /// Purged bytes that are still in the database.
     dead_bytes: u64,
 }
@@ -85,7 +85,7 @@ impl View {
     /// The view of a group that was forgotten by the write with this ticket.
     pub(crate) fn removed(ticket: u64) -> Self {
         Self {
-            cut: Some((ticket, 0)),
+            cuts: vec![(ticket, 0)],
             ..Self::default()
         }
     }
@@ -114,8 +114,8 @@ impl View {
             self.next = first;
             self.synced = first;
             // Appends from before a truncation do not count for the log that begins now.
-            if let Some((_, floor)) = &mut self.cut {
-                *floor = first.min(*floor);
+            if !self.cuts.is_empty() {
+                self.cuts.push((ticket, first));
             }
         }
         for (index, entry) in (first..).zip(entries.iter()) {
@@ -140,8 +140,7 @@ impl View {
         self.next = next;
         self.synced = self.synced.min(next);
         self.sizes.truncate(next);
-        let floor = self.cut.map_or(next, |(_, floor)| floor.min(next));
-        self.cut = Some((ticket, floor));
+        self.cuts.push((ticket, next));
         while let Some(run) = self.pending.back_mut() {
             if run.end() <= next {
                 break;
@@ -176,8 +175,6 @@ impl View {
             self.next = self.first;
             self.synced = self.first;
             self.sizes = Sizes::default();
-            // Earlier appends that complete later are behind the mark: they do not count.
-            self.cut = None;
         }
         self.placed = true;
         while let Some(run) = self.pending.front_mut() {
@@ -200,21 +197,18 @@ impl View {
 
     /// The append with this ticket, which ended before `end`, is on disk.
     pub(crate) fn append_synced(&mut self, ticket: u64, end: u64) {
-        let floor = match self.cut {
-            Some((cut, floor)) if ticket < cut => floor,
-            _ => u64::MAX,
-        };
-        self.synced = self.synced.max(end.min(floor).min(self.next));
+        let later = self.cuts.iter().filter(|(cut, _)| ticket < *cut);
+        let end = later.fold(end.min(self.next), |end, (_, floor)| end.min(*floor));
+        self.synced = self.synced.max(end);
+        self.write_synced(ticket);
         while self.pending.front().is_some_and(|run| run.ticket <= ticket) {
             self.pending.pop_front();
         }
     }
 
-    /// The truncation with this ticket is on disk.
-    pub(crate) fn truncation_synced(&mut self, ticket: u64) {
-        if self.cut.is_some_and(|(cut, _)| cut <= ticket) {
-            self.cut = None;
-        }
+    /// The write with this ticket, and so every earlier one, is on disk.
+    pub(crate) fn write_synced(&mut self, ticket: u64) {
+        self.cuts.retain(|(cut, _)| *cut > ticket);
     }
 
     /// Highest index on disk; purged entries count.
@@ -281,7 +275,7 @@ mod tests {
         view.append_synced(1, 15);
         assert_eq!(view.synced(), Some(9), "what was cut is not synced");
         assert_eq!(held(&view, 0..100), vec![10, 11]);
-        view.truncation_synced(2);
+        view.write_synced(2);
         view.append_synced(3, 12);
         assert_eq!(view.synced(), Some(11));
         assert_eq!(view.pending(&(0..100)).0, 12);

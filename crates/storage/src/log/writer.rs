@@ -133,7 +133,7 @@ impl Writer {
                     }
                     Command::Truncate { group, .. } | Command::Remove { group } => {
                         if let Some(view) = queue.views.get_mut(group) {
-                            view.truncation_synced(item.ticket);
+                            view.write_synced(item.ticket);
                         }
                     }
                     _ => {}

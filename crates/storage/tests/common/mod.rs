@@ -1,0 +1,69 @@
+//! Helpers of the store tests.
+#![allow(dead_code)] // Each test program uses some of them.
+
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use storage::{Done, LogBackend, LogEntry, LogOptions, StorageError};
+
+/// A log store small enough that flushes and compactions happen in tests.
+pub fn small_log() -> LogOptions {
+    LogOptions { write_buffer_bytes: 1 << 20, cache_bytes: 1 << 20, ..LogOptions::default() }
+}
+
+pub fn entry(group: u32, index: u64, size: usize) -> LogEntry {
+    let body = vec![(index % 251) as u8; size];
+    let text = format!("{group}/{index}");
+    LogEntry::new(Bytes::from(text.clone()), Arc::from([Bytes::from(text), Bytes::from(body)]))
+}
+
+pub fn entries(group: u32, first: u64, count: u64, size: usize) -> Vec<LogEntry> {
+    (first..first + count).map(|index| entry(group, index, size)).collect()
+}
+
+/// A completion and the place where its result arrives.
+pub fn waiting() -> (Done, Receiver<Result<(), StorageError>>) {
+    let (sender, receiver) = channel();
+    let done: Done = Box::new(move |result| {
+        let _ = sender.send(result);
+    });
+    (done, receiver)
+}
+
+pub fn wait(call: impl FnOnce(Done)) -> Result<(), StorageError> {
+    let (done, result) = waiting();
+    call(done);
+    result.recv().expect("every write is reported")
+}
+
+pub fn append(log: &dyn LogBackend, group: u32, first: u64, count: u64, size: usize) {
+    wait(|done| log.append(group, first, entries(group, first, count, size), done)).unwrap();
+}
+
+/// Reads the whole log of a group and checks what its entries say of themselves.
+pub fn read_all(log: &dyn LogBackend, group: u32) -> Vec<u64> {
+    let state = log.group(group).unwrap();
+    let (Some(first), Some(last)) = (state.first, state.last) else {
+        return Vec::new();
+    };
+    let read = log.read(group, first..last + 1, usize::MAX).unwrap();
+    for (index, found) in &read {
+        assert_eq!(found.head, format!("{group}/{index}").as_bytes(), "entry {index}");
+    }
+    let indices: Vec<u64> = read.into_iter().map(|(index, _)| index).collect();
+    assert_eq!(indices, (first..=last).collect::<Vec<_>>(), "no holes");
+    indices
+}
+
+/// The newest write-ahead log of a closed log store.
+pub fn newest_wal(dir: &Path) -> PathBuf {
+    let mut wals: Vec<PathBuf> = std::fs::read_dir(dir.join("db"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .filter(|path| path.metadata().unwrap().len() > 0)
+        .collect();
+    wals.sort();
+    wals.pop().expect("there is a write-ahead log")
+}
