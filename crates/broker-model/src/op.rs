@@ -77,7 +77,10 @@ impl Op {
     /// Settles one message.
     #[must_use]
     pub fn settle_one(queue: QueueId, sequence: Sequence) -> Self {
-        Self::Settle { queue, sequences: SmallVec::from_elem((sequence, sequence), 1) }
+        Self::Settle {
+            queue,
+            sequences: SmallVec::from_elem((sequence, sequence), 1),
+        }
     }
 }
 

@@ -92,7 +92,10 @@ async fn enter_cluster(inner: &Arc<Inner>) -> Result<(), StartError> {
             found(inner).await?;
             continue;
         } else if waiting.permit() {
-            let heard: Vec<u64> = hellos.iter().filter_map(|(_, hello)| Some(hello.me.as_ref()?.node)).collect();
+            let heard: Vec<u64> = hellos
+                .iter()
+                .filter_map(|(_, hello)| Some(hello.me.as_ref()?.node))
+                .collect();
             tracing::info!(?heard, wanted = ?inner.config.peers.keys(), "waiting for the nodes that form the cluster");
         }
         sleep(RETRY).await;
@@ -134,7 +137,11 @@ impl Contact {
 
 /// Asks all that might know a cluster; those that answer.
 async fn say_hello(inner: &Arc<Inner>) -> Vec<(Contact, v1::HelloAnswer)> {
-    let peers = inner.peers.addresses().into_keys().filter_map(|node| inner.peers.link(node));
+    let peers = inner
+        .peers
+        .addresses()
+        .into_keys()
+        .filter_map(|node| inner.peers.link(node));
     let mut contacts: Vec<Contact> = peers.map(Contact::Peer).collect();
     contacts.extend(inner.config.join.iter().cloned().map(Contact::Address));
     let asked = contacts.into_iter().map(|contact| async move {
@@ -167,10 +174,9 @@ fn may_found(inner: &Inner, hellos: &[(Contact, v1::HelloAnswer)]) -> bool {
     let ready = |node: &u64| {
         *node == inner.config.node
             || hellos.iter().any(|(_, hello)| {
-                hello
-                    .me
-                    .as_ref()
-                    .is_some_and(|them| them.node == *node && them.cluster.is_none() && them.peers == mine)
+                hello.me.as_ref().is_some_and(|them| {
+                    them.node == *node && them.cluster.is_none() && them.peers == mine
+                })
             })
     };
     *lowest == inner.config.node && peers.keys().all(ready)
@@ -179,8 +185,14 @@ fn may_found(inner: &Inner, hellos: &[(Contact, v1::HelloAnswer)]) -> bool {
 /// Makes up a cluster.
 async fn found(inner: &Arc<Inner>) -> Result<(), StartError> {
     let cluster = rand::rng().random_range(1..u64::MAX);
-    tracing::info!(cluster = format!("{cluster:016x}"), shards = inner.config.shards, "founding a cluster");
-    inner.enter(cluster, inner.config.shards, 0, Standing::Founding).await
+    tracing::info!(
+        cluster = format!("{cluster:016x}"),
+        shards = inner.config.shards,
+        "founding a cluster"
+    );
+    inner
+        .enter(cluster, inner.config.shards, 0, Standing::Founding)
+        .await
 }
 
 /// Tells the others, and makes all of them voters.
@@ -193,13 +205,25 @@ async fn finish_founding(inner: &Arc<Inner>) -> Result<(), StartError> {
         shards: identity.shards,
         members: wire_members(&members),
     };
-    let mut missing: Vec<u64> = members.keys().copied().filter(|node| *node != inner.config.node).collect();
+    let mut missing: Vec<u64> = members
+        .keys()
+        .copied()
+        .filter(|node| *node != inner.config.node)
+        .collect();
     while !missing.is_empty() {
         let asked = missing.iter().map(|node| async {
             let link = inner.peers.link(*node)?;
-            let answer = timeout(ASK, link.cluster().found(request.clone())).await.ok()?.ok()?.into_inner();
+            let answer = timeout(ASK, link.cluster().found(request.clone()))
+                .await
+                .ok()?
+                .ok()?
+                .into_inner();
             if !answer.accepted {
-                tracing::warn!(node = *node, reason = answer.reason, "a node does not join the new cluster");
+                tracing::warn!(
+                    node = *node,
+                    reason = answer.reason,
+                    "a node does not join the new cluster"
+                );
             }
             answer.accepted.then_some(*node)
         });
@@ -209,13 +233,18 @@ async fn finish_founding(inner: &Arc<Inner>) -> Result<(), StartError> {
             sleep(RETRY).await;
         }
     }
-    let voters: BTreeMap<RaftNode, String> =
-        members.iter().map(|(node, address)| (RaftNode::new(*node, 0), address.clone())).collect();
+    let voters: BTreeMap<RaftNode, String> = members
+        .iter()
+        .map(|(node, address)| (RaftNode::new(*node, 0), address.clone()))
+        .collect();
     for group in inner.inbound.groups() {
-        group.initialize(&voters).await.map_err(|error| StartError::Group {
-            group: group.id().0,
-            reason: error.to_string(),
-        })?;
+        group
+            .initialize(&voters)
+            .await
+            .map_err(|error| StartError::Group {
+                group: group.id().0,
+                reason: error.to_string(),
+            })?;
     }
     inner.set_standing(Standing::Member).await
 }
@@ -230,7 +259,11 @@ async fn ask_to_join(inner: &Arc<Inner>, contact: &Contact) -> Result<(), StartE
         let answer = match timeout(ASK, client.join(request.clone())).await {
             Ok(Ok(answer)) => answer.into_inner(),
             Ok(Err(status)) => {
-                tracing::info!(contact = contact.name(), status = status.message(), "asked to join");
+                tracing::info!(
+                    contact = contact.name(),
+                    status = status.message(),
+                    "asked to join"
+                );
                 return Ok(());
             }
             Err(_) => return Ok(()),
@@ -245,7 +278,14 @@ async fn ask_to_join(inner: &Arc<Inner>, contact: &Contact) -> Result<(), StartE
                 for member in &place.members {
                     inner.peers.set_peer(member.member, &member.address)?;
                 }
-                return inner.enter(place.cluster, place.shards, place.generation, Standing::Joining).await;
+                return inner
+                    .enter(
+                        place.cluster,
+                        place.shards,
+                        place.generation,
+                        Standing::Joining,
+                    )
+                    .await;
             }
             Some(JoinResult::Leader(leader)) => client = inner.peers.stranger(&leader.address)?,
             Some(JoinResult::Refused(why)) => return Err(StartError::Refused(why)),
@@ -278,7 +318,9 @@ async fn finish_joining(inner: &Arc<Inner>) {
             let request = v1::JoinRequest {
                 me: Some(inner.wire_identity()),
             };
-            let Ok(mut client) = contact.client(inner) else { continue };
+            let Ok(mut client) = contact.client(inner) else {
+                continue;
+            };
             let asked = timeout(ASK, client.join(request.clone())).await;
             let Ok(Ok(answer)) = asked else { continue };
             match answer.into_inner().result {
@@ -342,21 +384,33 @@ pub(crate) struct ClusterService(pub(crate) Weak<Inner>);
 
 impl ClusterService {
     fn inner(&self) -> Result<Arc<Inner>, Status> {
-        self.0.upgrade().ok_or_else(|| Status::unavailable("stopping"))
+        self.0
+            .upgrade()
+            .ok_or_else(|| Status::unavailable("stopping"))
     }
 }
 
 #[tonic::async_trait]
 impl v1::cluster_server::Cluster for ClusterService {
-    async fn hello(&self, request: Request<v1::HelloRequest>) -> Result<Response<v1::HelloAnswer>, Status> {
+    async fn hello(
+        &self,
+        request: Request<v1::HelloRequest>,
+    ) -> Result<Response<v1::HelloAnswer>, Status> {
         let inner = self.inner()?;
         if let Some(them) = request.into_inner().me {
             // A peer may have moved; but not while it answers where it was, or a second process with
             // its id could take its place.
             let link = inner.peers.link(them.node);
             let lost = link.is_some_and(|link| link.connectivity() != Connectivity::Connected);
-            if lost && !them.address.is_empty() && inner.peers.set_peer(them.node, &them.address).is_err() {
-                tracing::warn!(node = them.node, address = them.address, "a peer has an unusable address");
+            if lost
+                && !them.address.is_empty()
+                && inner.peers.set_peer(them.node, &them.address).is_err()
+            {
+                tracing::warn!(
+                    node = them.node,
+                    address = them.address,
+                    "a peer has an unusable address"
+                );
             }
         }
         Ok(Response::new(v1::HelloAnswer {
@@ -365,7 +419,10 @@ impl v1::cluster_server::Cluster for ClusterService {
         }))
     }
 
-    async fn found(&self, request: Request<v1::FoundRequest>) -> Result<Response<v1::FoundAnswer>, Status> {
+    async fn found(
+        &self,
+        request: Request<v1::FoundRequest>,
+    ) -> Result<Response<v1::FoundAnswer>, Status> {
         let inner = self.inner()?;
         let caller = caller(&request)?;
         let answer = match accept_founding(&inner, caller, request.into_inner()).await {
@@ -381,10 +438,16 @@ impl v1::cluster_server::Cluster for ClusterService {
         Ok(Response::new(answer))
     }
 
-    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinAnswer>, Status> {
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinAnswer>, Status> {
         let inner = self.inner()?;
         let caller = caller(&request)?;
-        let them = request.into_inner().me.ok_or_else(|| Status::invalid_argument("who?"))?;
+        let them = request
+            .into_inner()
+            .me
+            .ok_or_else(|| Status::invalid_argument("who?"))?;
         if them.node != caller {
             return Err(Status::invalid_argument("a node joins for itself"));
         }
@@ -392,11 +455,16 @@ impl v1::cluster_server::Cluster for ClusterService {
         Ok(Response::new(v1::JoinAnswer { result }))
     }
 
-    async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveAnswer>, Status> {
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveRequest>,
+    ) -> Result<Response<v1::RemoveAnswer>, Status> {
         let inner = self.inner()?;
         let removed = remove(&inner, request.into_inner().node).await;
         Ok(Response::new(v1::RemoveAnswer {
-            refused: removed.err().map_or_else(String::new, |error| error.to_string()),
+            refused: removed
+                .err()
+                .map_or_else(String::new, |error| error.to_string()),
             leader: None,
         }))
     }
@@ -413,7 +481,9 @@ impl v1::cluster_server::Cluster for ClusterService {
             .group(GroupId(request.group))
             .ok_or_else(|| Status::unavailable("the group does not run here"))?;
         let change = match request.change {
-            Some(Change::Admit(member)) => GroupChange::Admit(RaftNode(member.member), member.address),
+            Some(Change::Admit(member)) => {
+                GroupChange::Admit(RaftNode(member.member), member.address)
+            }
             Some(Change::Remove(_)) => GroupChange::Remove(request.node),
             None => return Err(Status::invalid_argument("no change")),
         };
@@ -435,11 +505,17 @@ impl v1::cluster_server::Cluster for ClusterService {
 
 fn caller<T>(request: &Request<T>) -> Result<u64, Status> {
     let caller = request.extensions().get::<crate::net::Caller>();
-    caller.map(|caller| caller.node).ok_or_else(|| Status::unauthenticated("no credentials"))
+    caller
+        .map(|caller| caller.node)
+        .ok_or_else(|| Status::unauthenticated("no credentials"))
 }
 
 /// Becomes part of a cluster that a peer is founding.
-async fn accept_founding(inner: &Arc<Inner>, caller: u64, request: v1::FoundRequest) -> Result<(), String> {
+async fn accept_founding(
+    inner: &Arc<Inner>,
+    caller: u64,
+    request: v1::FoundRequest,
+) -> Result<(), String> {
     let ours = inner.file.lock().identity.cluster;
     if ours == Some(request.cluster) {
         return Ok(());
@@ -470,7 +546,8 @@ async fn accept_founding(inner: &Arc<Inner>, caller: u64, request: v1::FoundRequ
 fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
     let not_now = |why: &str| JoinResult::NotNow(why.to_owned());
     let identity = inner.file.lock().identity.clone();
-    let (Some(cluster), Some(catalog)) = (identity.cluster, inner.inbound.group(GroupId::CATALOG)) else {
+    let (Some(cluster), Some(catalog)) = (identity.cluster, inner.inbound.group(GroupId::CATALOG))
+    else {
         return not_now("the cluster is being formed");
     };
     if them.node == 0 || them.node > RaftNode::MAX_NODE || them.address.is_empty() {
@@ -497,7 +574,11 @@ fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
     let generation = match them.cluster {
         // It has its place already and wants its votes.
         Some(theirs) if theirs == cluster => {
-            admit_everywhere(inner, RaftNode::new(them.node, them.generation), them.address);
+            admit_everywhere(
+                inner,
+                RaftNode::new(them.node, them.generation),
+                them.address,
+            );
             them.generation
         }
         Some(_) => return JoinResult::Refused("it is part of another cluster".to_owned()),
@@ -506,9 +587,16 @@ fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
                 && link.address() != them.address
                 && link.connectivity() == Connectivity::Connected
             {
-                return JoinResult::Refused(format!("node id {} is in use at {}", them.node, link.address()));
+                return JoinResult::Refused(format!(
+                    "node id {} is in use at {}",
+                    them.node,
+                    link.address()
+                ));
             }
-            generations.iter().max().map_or(0, |last| last.saturating_add(1))
+            generations
+                .iter()
+                .max()
+                .map_or(0, |last| last.saturating_add(1))
         }
     };
     JoinResult::Accepted(v1::JoinAccepted {
@@ -521,7 +609,13 @@ fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
 
 /// Starts to make `member` a voter of all groups, unless that is under way.
 fn admit_everywhere(inner: &Arc<Inner>, member: RaftNode, address: String) {
-    if inner.admissions.0.lock().insert(member.node(), member).is_some() {
+    if inner
+        .admissions
+        .0
+        .lock()
+        .insert(member.node(), member)
+        .is_some()
+    {
         return;
     }
     if let Err(error) = inner.peers.set_peer(member.node(), &address) {
@@ -533,8 +627,15 @@ fn admit_everywhere(inner: &Arc<Inner>, member: RaftNode, address: String) {
         // The catalog first: it is where the next leader looks for the generations of a node.
         let mut done = change_group(&inner, GroupId::CATALOG, &change).await;
         if done.is_ok() {
-            let shards: Vec<GroupId> = inner.inbound.groups().iter().map(|group| group.id()).collect();
-            let shards = shards.into_iter().filter(|group| *group != GroupId::CATALOG);
+            let shards: Vec<GroupId> = inner
+                .inbound
+                .groups()
+                .iter()
+                .map(|group| group.id())
+                .collect();
+            let shards = shards
+                .into_iter()
+                .filter(|group| *group != GroupId::CATALOG);
             let changes = shards.map(|group| {
                 let (inner, change) = (&inner, &change);
                 async move { (group, change_group(inner, group, change).await) }
@@ -560,7 +661,12 @@ pub(crate) async fn remove(inner: &Arc<Inner>, node: u64) -> Result<(), AdminErr
     if !inner.member_nodes().contains_key(&node) {
         return Err(AdminError::Refused(format!("node {node} is no member")));
     }
-    let mut groups: Vec<GroupId> = inner.inbound.groups().iter().map(|group| group.id()).collect();
+    let mut groups: Vec<GroupId> = inner
+        .inbound
+        .groups()
+        .iter()
+        .map(|group| group.id())
+        .collect();
     groups.sort_by_key(|group| *group == GroupId::CATALOG);
     for group in groups {
         change_group(inner, group, &GroupChange::Remove(node)).await?;
@@ -603,7 +709,11 @@ impl GroupChange {
 }
 
 /// Carries a change out at the leader of the group, wherever that is.
-async fn change_group(inner: &Arc<Inner>, id: GroupId, change: &GroupChange) -> Result<(), AdminError> {
+async fn change_group(
+    inner: &Arc<Inner>,
+    id: GroupId,
+    change: &GroupChange,
+) -> Result<(), AdminError> {
     let mut last = AdminError::NotLeader { leader: None };
     for _ in 0..50 {
         let group = inner.inbound.group(id).ok_or(AdminError::Stopped)?;
@@ -623,8 +733,15 @@ async fn change_group(inner: &Arc<Inner>, id: GroupId, change: &GroupChange) -> 
     Err(last)
 }
 
-async fn change_at(inner: &Arc<Inner>, leader: RaftNode, id: GroupId, change: &GroupChange) -> Result<(), AdminError> {
-    let unreachable = AdminError::NotLeader { leader: Some(leader) };
+async fn change_at(
+    inner: &Arc<Inner>,
+    leader: RaftNode,
+    id: GroupId,
+    change: &GroupChange,
+) -> Result<(), AdminError> {
+    let unreachable = AdminError::NotLeader {
+        leader: Some(leader),
+    };
     let Some(link) = inner.peers.link(leader.node()) else {
         return Err(unreachable);
     };

@@ -9,7 +9,9 @@ use crate::group::{Group, GroupCore, GroupEnvironment};
 use crate::identity::{Identity, IdentityFile, Standing};
 use crate::inbound::Inbound;
 use crate::machine::{Machine, MachineError};
-use crate::net::{Caller, ControlService, Keys, LogService, Me, PeerNet, Serving, SnapshotService, listen, serve};
+use crate::net::{
+    Caller, ControlService, Keys, LogService, Me, PeerNet, Serving, SnapshotService, listen, serve,
+};
 use crate::types::{GroupId, RaftNode};
 use crate::wire::Wire;
 use cluster_proto::v1;
@@ -30,7 +32,8 @@ use tonic::service::Routes;
 
 /// Makes (or restores from the state store) the machine of a group. Called on a blocking thread,
 /// once per group, when the number of groups is known.
-pub type MachineFactory = Box<dyn Fn(GroupId) -> Result<Arc<dyn Machine>, MachineError> + Send + Sync>;
+pub type MachineFactory =
+    Box<dyn Fn(GroupId) -> Result<Arc<dyn Machine>, MachineError> + Send + Sync>;
 
 /// Called once when a group's core has failed; the process has to end (a supervisor restarts it).
 pub type AbortHook = Arc<dyn Fn(GroupId, &str) + Send + Sync>;
@@ -106,7 +109,11 @@ impl Consensus {
         })
         .await?;
         let keys = Keys::new(config.secret.clone(), me(&file.identity));
-        let peers = PeerNet::new(Arc::clone(&keys), config.timing.clone(), config.limits.clone());
+        let peers = PeerNet::new(
+            Arc::clone(&keys),
+            config.timing.clone(),
+            config.limits.clone(),
+        );
         let environment = GroupEnvironment::new(
             Arc::new(peers.clone()) as Arc<dyn Wire>,
             parts.log,
@@ -119,7 +126,10 @@ impl Consensus {
         let address = listening.address;
         let limits = config.limits.clone();
         let inner = Arc::new(Inner {
-            advertised: config.advertise.clone().unwrap_or_else(|| address.to_string()),
+            advertised: config
+                .advertise
+                .clone()
+                .unwrap_or_else(|| address.to_string()),
             peers,
             inbound: Arc::default(),
             file: Mutex::new(file),
@@ -157,7 +167,9 @@ impl Consensus {
     /// When the cluster refuses this node, or a group cannot start.
     pub async fn formed(&self) -> Result<(), StartError> {
         let mut formed = self.inner.formed.subscribe();
-        let seen = formed.wait_for(|formed| !matches!(formed, Formed::Not)).await;
+        let seen = formed
+            .wait_for(|formed| !matches!(formed, Formed::Not))
+            .await;
         match seen.as_deref() {
             Ok(Formed::Failed(error)) => Err(error.clone()),
             Ok(Formed::Yes | Formed::Not) => Ok(()),
@@ -279,10 +291,17 @@ fn check(config: &ConsensusConfig) -> Result<(), StartError> {
     if !alone && config.secret.bytes().is_empty() {
         return refused("a cluster of several nodes needs a cluster secret");
     }
-    if !config.peers.is_empty() && !config.peers.contains_key(&config.node) && config.join.is_empty() {
+    if !config.peers.is_empty()
+        && !config.peers.contains_key(&config.node)
+        && config.join.is_empty()
+    {
         return refused("the peer list must contain this node");
     }
-    if config.peers.keys().any(|node| *node == 0 || *node > RaftNode::MAX_NODE) {
+    if config
+        .peers
+        .keys()
+        .any(|node| *node == 0 || *node > RaftNode::MAX_NODE)
+    {
         return refused("node ids in the peer list must be between 1 and 65535");
     }
     Ok(())
@@ -309,7 +328,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 impl Inner {
-    fn routes(self: &Arc<Self>, limits: &crate::config::Limits, services: Option<ServiceFactory>) -> Routes {
+    fn routes(
+        self: &Arc<Self>,
+        limits: &crate::config::Limits,
+        services: Option<ServiceFactory>,
+    ) -> Routes {
         let inbound = &self.inbound;
         let routes = match services {
             Some(services) => services(&self.peers),
@@ -375,7 +398,9 @@ impl Inner {
         standing: Standing,
     ) -> Result<(), StartError> {
         if shards == 0 || shards > MAX_SHARDS {
-            return Err(StartError::Refused(format!("a cluster with {shards} shards")));
+            return Err(StartError::Refused(format!(
+                "a cluster with {shards} shards"
+            )));
         }
         let _entering = self.entering.lock().await;
         let mut file = self.file.lock().clone();

@@ -128,12 +128,16 @@ impl IdentityFile {
 }
 
 fn now_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn body(identity: &Identity, standing: Standing) -> String {
-    let cluster = identity.cluster.map_or("-".to_owned(), |cluster| format!("{cluster:016x}"));
+    let cluster = identity
+        .cluster
+        .map_or("-".to_owned(), |cluster| format!("{cluster:016x}"));
     format!(
         "{HEADER}\nnode={}\ngeneration={}\nincarnation={}\ncluster={cluster}\nshards={}\nstanding={}\n",
         identity.node,
@@ -187,7 +191,10 @@ mod tests {
         let second = IdentityFile::open(dir.path(), 3).unwrap();
         assert!(second.identity.incarnation > first.identity.incarnation);
         assert_eq!(second.identity.cluster, Some(0xabc));
-        assert_eq!((second.identity.generation, second.standing), (2, Standing::Member));
+        assert_eq!(
+            (second.identity.generation, second.standing),
+            (2, Standing::Member)
+        );
     }
 
     #[test]
@@ -197,7 +204,11 @@ mod tests {
         assert!(IdentityFile::open(dir.path(), 4).is_err());
         let path = dir.path().join(FILE);
         let text = fs::read_to_string(&path).unwrap();
-        for damaged in [text.replace("generation=0", "generation=1"), text[..20].to_owned(), String::new()] {
+        for damaged in [
+            text.replace("generation=0", "generation=1"),
+            text[..20].to_owned(),
+            String::new(),
+        ] {
             fs::write(&path, damaged).unwrap();
             assert!(IdentityFile::open(dir.path(), 3).is_err());
         }

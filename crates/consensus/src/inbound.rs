@@ -6,7 +6,8 @@
 use crate::group::GroupCore;
 use crate::log::entry_from_wire;
 use crate::raft::{
-    AppendRequest, LogId, StreamAppendResult, log_id_from_wire, log_id_to_wire, vote_from_wire, vote_to_wire,
+    AppendRequest, LogId, StreamAppendResult, log_id_from_wire, log_id_to_wire, vote_from_wire,
+    vote_to_wire,
 };
 use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
@@ -55,7 +56,11 @@ impl Inbound {
             .group(GroupId(group))
             .ok_or_else(|| format!("group {group} does not run here"))?;
         if core.me() != RaftNode(target) {
-            return Err(format!("this is member {}, not {}", core.me(), RaftNode(target)));
+            return Err(format!(
+                "this is member {}, not {}",
+                core.me(),
+                RaftNode(target)
+            ));
         }
         Ok(core)
     }
@@ -82,7 +87,10 @@ impl Inbound {
         })
     }
 
-    pub(crate) async fn transfer(&self, request: v1::TransferRequest) -> Result<v1::TransferAnswer, String> {
+    pub(crate) async fn transfer(
+        &self,
+        request: v1::TransferRequest,
+    ) -> Result<v1::TransferAnswer, String> {
         let core = self.target(request.group, request.target)?;
         let from = request.from.as_ref().ok_or("transfer without a vote")?;
         let last = request.last.as_ref().map(log_id_from_wire);
@@ -105,7 +113,10 @@ impl Inbound {
         v1::ReadIndexAnswer { index }
     }
 
-    pub(crate) fn last_log(&self, request: v1::LastLogRequest) -> Result<v1::LastLogAnswer, String> {
+    pub(crate) fn last_log(
+        &self,
+        request: v1::LastLogRequest,
+    ) -> Result<v1::LastLogAnswer, String> {
         let core = self
             .group(GroupId(request.group))
             .ok_or_else(|| format!("group {} does not run here", request.group))?;
@@ -141,7 +152,10 @@ impl Inbound {
         };
         core.allow_purge(beat.purgeable);
         let raft = core.raft().ok_or("group is restarting")?;
-        let answer = raft.append_entries(request).await.map_err(|error| error.to_string())?;
+        let answer = raft
+            .append_entries(request)
+            .await
+            .map_err(|error| error.to_string())?;
         if answer.is_conflict() {
             let previous = previous.ok_or("conflict without a previous entry")?;
             return Ok(Err(StreamAppendError::Conflict(previous)));
@@ -150,7 +164,10 @@ impl Inbound {
     }
 
     /// The receiving end of a connection that carries appends.
-    pub(crate) fn appends(self: &Arc<Self>, answers: mpsc::Sender<v1::AppendAnswer>) -> AppendDemux {
+    pub(crate) fn appends(
+        self: &Arc<Self>,
+        answers: mpsc::Sender<v1::AppendAnswer>,
+    ) -> AppendDemux {
         AppendDemux {
             inbound: Arc::clone(self),
             sessions: HashMap::new(),
@@ -186,11 +203,17 @@ impl AppendDemux {
                     return;
                 }
                 let session = self.open(&request);
-                self.sessions.entry(request.group).insert_entry(session).into_mut()
+                self.sessions
+                    .entry(request.group)
+                    .insert_entry(session)
+                    .into_mut()
             }
         };
         if let Err(mpsc::error::TrySendError::Full(request)) = session.requests.try_send(request) {
-            tracing::warn!(group = request.group, "a peer sends more appends than it may");
+            tracing::warn!(
+                group = request.group,
+                "a peer sends more appends than it may"
+            );
             self.sessions.remove(&request.group);
         }
     }
@@ -201,7 +224,8 @@ impl AppendDemux {
         let core = self.inbound.target(group, first.target);
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let raft = core.and_then(|core| core.raft().ok_or_else(|| "group is restarting".to_owned()));
+            let raft =
+                core.and_then(|core| core.raft().ok_or_else(|| "group is restarting".to_owned()));
             let mut sequence = 0;
             let answer = |sequence, result| v1::AppendAnswer {
                 group,
@@ -234,21 +258,31 @@ impl AppendDemux {
                 sequence += 1;
             }
         });
-        Session { id: session, requests }
+        Session {
+            id: session,
+            requests,
+        }
     }
 }
 
 fn decode_append(request: v1::AppendRequest) -> Result<AppendRequest, Malformed> {
-    let vote = request.vote.as_ref().ok_or(Malformed("append without a vote"))?;
+    let vote = request
+        .vote
+        .as_ref()
+        .ok_or(Malformed("append without a vote"))?;
     let previous = request.previous.as_ref().map(log_id_from_wire);
     let first = match &previous {
-        Some(previous) => previous.index.checked_add(1).ok_or(Malformed("index too high"))?,
+        Some(previous) => previous
+            .index
+            .checked_add(1)
+            .ok_or(Malformed("index too high"))?,
         None => 0,
     };
     let mut entries = Vec::with_capacity(request.entries.len());
     let mut last: Option<LogId> = previous;
     for (index, entry) in (first..).zip(request.entries) {
-        let entry = entry_from_wire(index, entry).map_err(|_| Malformed("entry does not decode"))?;
+        let entry =
+            entry_from_wire(index, entry).map_err(|_| Malformed("entry does not decode"))?;
         if last.is_some_and(|last| last.leader_id > entry.log_id.leader_id) {
             return Err(Malformed("terms go backwards"));
         }
@@ -298,7 +332,8 @@ mod tests {
     #[test]
     fn appends_are_checked() {
         let indices = |request| -> Result<Vec<u64>, Malformed> {
-            decode_append(request).map(|ok| ok.entries.iter().map(|entry| entry.log_id.index).collect())
+            decode_append(request)
+                .map(|ok| ok.entries.iter().map(|entry| entry.log_id.index).collect())
         };
         assert_eq!(indices(append(None, &[1, 1])), Ok(vec![0, 1]));
         assert_eq!(indices(append(Some((1, 6)), &[1, 2])), Ok(vec![7, 8]));

@@ -35,7 +35,9 @@ pub use consensus::{AbortHook, Consensus, MachineFactory, Parts, ServiceFactory}
 pub use error::{AdminError, ProposeError, ReadError, StartError};
 pub use group::{Group, GroupStatus, Proposed};
 pub use identity::Identity;
-pub use machine::{CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter};
+pub use machine::{
+    CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
+};
 pub use net::{Caller, Connectivity, Credentials, PeerChannel, PeerNet};
 pub use stats::{LATENCY_BOUNDS_MICROS, Latencies};
 pub use types::{GroupId, Leadership, Payload, Position, RaftNode};

@@ -11,8 +11,10 @@ use crate::machine::{CheckpointJob, Committed, Machine, MachineError, SnapshotRe
 use crate::raft::{Applied, Entry, EntryPayload, Reply, StoredMembership, Types, position};
 use crate::types::Position;
 use futures::{Stream, StreamExt};
-use openraft::storage::{ApplyResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::OptionalSend;
+use openraft::storage::{
+    ApplyResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
+};
 use openraft::vote::leader_id_std::CommittedLeaderId;
 use parking_lot::Mutex;
 use std::io;
@@ -85,7 +87,10 @@ impl MachineState {
 
     /// Position of the last durable checkpoint.
     pub(crate) fn checkpoint(&self) -> Option<LogId> {
-        self.checkpoint.lock().as_ref().and_then(|applied| applied.last)
+        self.checkpoint
+            .lock()
+            .as_ref()
+            .and_then(|applied| applied.last)
     }
 
     /// Bytes applied since the last checkpoint began.
@@ -180,10 +185,14 @@ impl MachineState {
         let replies = if batch.committed.is_empty() {
             Vec::new()
         } else {
-            self.machine.apply(&batch.committed).map_err(machine_error)?
+            self.machine
+                .apply(&batch.committed)
+                .map_err(machine_error)?
         };
         if replies.len() != batch.committed.len() {
-            return Err(io::Error::other("the machine must reply once to every entry"));
+            return Err(io::Error::other(
+                "the machine must reply once to every entry",
+            ));
         }
         let bytes = batch.bytes as u64 + 64 * batch.committed.len() as u64;
         let before = self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);

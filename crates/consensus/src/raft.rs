@@ -47,7 +47,8 @@ pub(crate) type Vote = openraft::impls::Vote<openraft::impls::leader_id_std::Lea
 pub(crate) type Entry = openraft::Entry<CommittedLeaderId<u64>, EntryPayload>;
 pub(crate) type EntryPayload = openraft::EntryPayload<Payload, u64, BasicNode>;
 pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
-pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId<u64>, u64, BasicNode>;
+pub(crate) type StoredMembership =
+    openraft::StoredMembership<CommittedLeaderId<u64>, u64, BasicNode>;
 pub(crate) type AppendRequest = openraft::raft::AppendEntriesRequest<Types>;
 pub(crate) type StreamAppendResult = openraft::raft::StreamAppendResult<Types>;
 
@@ -203,7 +204,10 @@ mod tests {
             membership: StoredMembership::new(Some(log_id(2, 4)), membership),
         };
         assert_eq!(Applied::decode(applied.encode()), Some(applied));
-        assert_eq!(Applied::decode(Applied::default().encode()), Some(Applied::default()));
+        assert_eq!(
+            Applied::decode(Applied::default().encode()),
+            Some(Applied::default())
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::log::entry_to_wire;
 use crate::machine::SnapshotReader;
 use crate::machine_adapter::MachineSnapshot;
 use crate::raft::{
-    AppendRequest, Applied, LogId, StreamAppendResult, Types, Vote, log_id_from_wire, log_id_to_wire, vote_from_wire,
-    vote_to_wire,
+    AppendRequest, Applied, LogId, StreamAppendResult, Types, Vote, log_id_from_wire,
+    log_id_to_wire, vote_from_wire, vote_to_wire,
 };
 use crate::types::{GroupId, RaftNode};
 use crate::wire::{Answer, AppendPipe, Wire, WireError};
@@ -21,8 +21,8 @@ use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
 };
 use openraft::raft::{
-    SnapshotResponse, StreamAppendError, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    SnapshotResponse, StreamAppendError, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend, RaftNetworkFactory};
 use parking_lot::Mutex;
@@ -94,7 +94,10 @@ fn broken(what: &'static str) -> RpcError {
 }
 
 /// Translates what a member answered to an append.
-fn append_result(answer: v1::AppendAnswer, previous: Option<LogId>) -> Result<StreamAppendResult, RpcError> {
+fn append_result(
+    answer: v1::AppendAnswer,
+    previous: Option<LogId>,
+) -> Result<StreamAppendResult, RpcError> {
     use v1::append_answer::Result as Wire;
     match answer.result {
         Some(Wire::Matched(matched)) => Ok(Ok(matched.last.as_ref().map(log_id_from_wire))),
@@ -114,7 +117,10 @@ fn append_result(answer: v1::AppendAnswer, previous: Option<LogId>) -> Result<St
 }
 
 impl RaftPeer {
-    fn beat(&self, request: &AppendRequest) -> impl Future<Output = Result<StreamAppendResult, RpcError>> + Send + use<> {
+    fn beat(
+        &self,
+        request: &AppendRequest,
+    ) -> impl Future<Output = Result<StreamAppendResult, RpcError>> + Send + use<> {
         let previous = request.prev_log_id;
         let beat = v1::Heartbeat {
             group: self.net.group.0,
@@ -205,7 +211,8 @@ enum Event {
 impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
     async fn next_result(&mut self) -> Option<Result<StreamAppendResult, RpcError>> {
         loop {
-            let room = self.sent.len() < self.net.append_in_flight && self.sent_bytes < IN_FLIGHT_BYTES;
+            let room =
+                self.sent.len() < self.net.append_in_flight && self.sent_bytes < IN_FLIGHT_BYTES;
             let waiting = !self.sent.is_empty();
             if self.input.is_none() && !waiting {
                 return None;
@@ -231,7 +238,9 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
                 }
                 Event::Request(None) => self.input = None,
                 Event::Deadline => {
-                    let Some(oldest) = self.sent.front() else { continue };
+                    let Some(oldest) = self.sent.front() else {
+                        continue;
+                    };
                     if oldest.deadline <= Instant::now() {
                         return Some(Err(rpc_error(&WireError::Timeout)));
                     }
@@ -284,7 +293,9 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
     }
 }
 
-async fn next_request<S: Stream<Item = AppendRequest> + Unpin>(input: Option<&mut S>) -> Option<AppendRequest> {
+async fn next_request<S: Stream<Item = AppendRequest> + Unpin>(
+    input: Option<&mut S>,
+) -> Option<AppendRequest> {
     match input {
         Some(input) => input.next().await,
         None => std::future::pending().await,
@@ -292,7 +303,11 @@ async fn next_request<S: Stream<Item = AppendRequest> + Unpin>(input: Option<&mu
 }
 
 impl NetVote<Types> for RaftPeer {
-    async fn vote(&mut self, rpc: VoteRequest<Types>, _option: RPCOption) -> Result<VoteResponse<Types>, RpcError> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
         self.ask_vote(&rpc, false).await
     }
 
@@ -306,7 +321,11 @@ impl NetVote<Types> for RaftPeer {
 }
 
 impl RaftPeer {
-    async fn ask_vote(&self, rpc: &VoteRequest<Types>, pre_vote: bool) -> Result<VoteResponse<Types>, RpcError> {
+    async fn ask_vote(
+        &self,
+        rpc: &VoteRequest<Types>,
+        pre_vote: bool,
+    ) -> Result<VoteResponse<Types>, RpcError> {
         let request = v1::VoteRequest {
             group: self.net.group.0,
             target: self.target.0,
@@ -365,7 +384,9 @@ impl NetBackoff<Types> for RaftPeer {
         // Short: the link itself knows whether the peer is connected and fails at once if not.
         let first = [20, 50, 100].map(Duration::from_millis);
         Some(Backoff::new(
-            first.into_iter().chain(std::iter::repeat(Duration::from_millis(200))),
+            first
+                .into_iter()
+                .chain(std::iter::repeat(Duration::from_millis(200))),
         ))
     }
 }
@@ -402,7 +423,8 @@ impl NetSnapshot<Types> for RaftPeer {
         if let Ok(Err(error)) = reading.await {
             return Err(StreamingError::Network(NetworkError::from_string(error)));
         }
-        let answer = answer.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let answer =
+            answer.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
         let vote = answer
             .vote
             .as_ref()

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// Upper bounds of the buckets, in microseconds; one more bucket holds the rest.
 pub const LATENCY_BOUNDS_MICROS: [u64; 14] = [
-    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000,
+    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
+    1_000_000, 5_000_000,
 ];
 
 /// Counts of durations by size.
@@ -37,7 +38,9 @@ impl LatencyHistogram {
     pub(crate) fn read(&self) -> Latencies {
         Latencies {
             buckets: std::array::from_fn(|bucket| {
-                self.buckets.get(bucket).map_or(0, |count| count.load(Ordering::Relaxed))
+                self.buckets
+                    .get(bucket)
+                    .map_or(0, |count| count.load(Ordering::Relaxed))
             }),
             sum_micros: self.sum_micros.load(Ordering::Relaxed),
         }

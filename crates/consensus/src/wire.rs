@@ -45,16 +45,32 @@ pub(crate) trait Wire: Send + Sync + 'static {
     fn vote(&self, to: RaftNode, request: v1::VoteRequest) -> AnswerFuture<v1::VoteAnswer>;
 
     /// Offers leadership.
-    fn transfer(&self, to: RaftNode, request: v1::TransferRequest) -> AnswerFuture<v1::TransferAnswer>;
+    fn transfer(
+        &self,
+        to: RaftNode,
+        request: v1::TransferRequest,
+    ) -> AnswerFuture<v1::TransferAnswer>;
 
     /// Asks the leader for a read index.
-    fn read_index(&self, to: RaftNode, request: v1::ReadIndexRequest) -> AnswerFuture<v1::ReadIndexAnswer>;
+    fn read_index(
+        &self,
+        to: RaftNode,
+        request: v1::ReadIndexRequest,
+    ) -> AnswerFuture<v1::ReadIndexAnswer>;
 
     /// Asks how far a member's log goes.
-    fn last_log(&self, to: RaftNode, request: v1::LastLogRequest) -> AnswerFuture<v1::LastLogAnswer>;
+    fn last_log(
+        &self,
+        to: RaftNode,
+        request: v1::LastLogRequest,
+    ) -> AnswerFuture<v1::LastLogAnswer>;
 
     /// Streams a snapshot; the parts end when the sender side is dropped.
-    fn snapshot(&self, to: RaftNode, parts: mpsc::Receiver<v1::SnapshotPart>) -> AnswerFuture<v1::SnapshotAnswer>;
+    fn snapshot(
+        &self,
+        to: RaftNode,
+        parts: mpsc::Receiver<v1::SnapshotPart>,
+    ) -> AnswerFuture<v1::SnapshotAnswer>;
 
     /// For how long nothing was heard from the member's node; zero while it is connected.
     fn unreachable_for(&self, to: RaftNode) -> Duration;

@@ -75,10 +75,16 @@ impl Authenticator {
     ///
     /// # Errors
     /// See [`AuthError`].
-    pub async fn check(&self, catalog: &CatalogMachine, login: Login) -> Result<Arc<str>, AuthError> {
+    pub async fn check(
+        &self,
+        catalog: &CatalogMachine,
+        login: Login,
+    ) -> Result<Arc<str>, AuthError> {
         let found = {
             let catalog = catalog.read();
-            catalog.user(&login.user).map(|user| (Arc::clone(&user.name), user.password.clone()))
+            catalog
+                .user(&login.user)
+                .map(|user| (Arc::clone(&user.name), user.password.clone()))
         };
         let address = login.address.to_canonical();
         if !address.is_loopback() && self.loopback_users.iter().any(|user| *user == login.user) {
@@ -151,7 +157,9 @@ pub fn hash_password(password: &str) -> PasswordHash {
 /// A hash that no password has.
 fn dummy_hash() -> PasswordHash {
     static DUMMY: std::sync::OnceLock<PasswordHash> = std::sync::OnceLock::new();
-    DUMMY.get_or_init(|| hash_password(&format!("{:032x}", rand::random::<u128>()))).clone()
+    DUMMY
+        .get_or_init(|| hash_password(&format!("{:032x}", rand::random::<u128>())))
+        .clone()
 }
 
 /// Whether `password` is the one of `stored`. Blocking.
@@ -160,7 +168,9 @@ pub fn verify(stored: &PasswordHash, password: &[u8]) -> bool {
     match stored.algorithm {
         PasswordAlgorithm::Argon2id => {
             let text = String::from_utf8_lossy(&stored.hash);
-            let Ok(parsed) = PhcHash::new(&text) else { return false };
+            let Ok(parsed) = PhcHash::new(&text) else {
+                return false;
+            };
             Argon2::default().verify_password(password, &parsed).is_ok()
         }
         PasswordAlgorithm::RabbitSha256 => verify_salted::<Sha256>(&stored.hash, password),
@@ -171,7 +181,9 @@ pub fn verify(stored: &PasswordHash, password: &[u8]) -> bool {
 
 /// RabbitMQ's format: four bytes of salt, then the digest of salt and password.
 fn verify_salted<D: Digest>(stored: &[u8], password: &[u8]) -> bool {
-    let Some((salt, expected)) = stored.split_first_chunk::<4>() else { return false };
+    let Some((salt, expected)) = stored.split_first_chunk::<4>() else {
+        return false;
+    };
     let mut digest = D::new();
     digest.update(salt);
     digest.update(password);
@@ -198,10 +210,16 @@ mod tests {
         digest.update(b"test12");
         let mut hash = vec![0x90, 0x8d, 0xc6, 0x0a];
         hash.extend_from_slice(&digest.finalize());
-        let stored = PasswordHash { algorithm: PasswordAlgorithm::RabbitSha256, hash: hash.into() };
+        let stored = PasswordHash {
+            algorithm: PasswordAlgorithm::RabbitSha256,
+            hash: hash.into(),
+        };
         assert!(verify(&stored, b"test12"));
         assert!(!verify(&stored, b"test13"));
-        let short = PasswordHash { algorithm: PasswordAlgorithm::RabbitMd5, hash: Bytes::from_static(b"abc") };
+        let short = PasswordHash {
+            algorithm: PasswordAlgorithm::RabbitMd5,
+            hash: Bytes::from_static(b"abc"),
+        };
         assert!(!verify(&short, b"abc"));
     }
 }

@@ -124,7 +124,10 @@ impl Broker {
     ///
     /// # Errors
     /// Refused, or no majority within the bound.
-    pub async fn catalog_write(&self, command: CatalogCommand) -> Result<CatalogAnswer, WriteError> {
+    pub async fn catalog_write(
+        &self,
+        command: CatalogCommand,
+    ) -> Result<CatalogAnswer, WriteError> {
         self.writer.write(command).await
     }
 
@@ -158,7 +161,12 @@ impl Broker {
         if !replicated {
             return Placement::Host(self.origin.node);
         }
-        let shards: Vec<Group> = self.consensus.groups().into_iter().filter(|g| g.id().0 != 0).collect();
+        let shards: Vec<Group> = self
+            .consensus
+            .groups()
+            .into_iter()
+            .filter(|g| g.id().0 != 0)
+            .collect();
         let mine: Vec<u32> = shards
             .iter()
             .filter(|group| {
@@ -170,7 +178,10 @@ impl Broker {
         let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
         let all: Vec<u32> = shards.iter().map(|group| group.id().0).collect();
         let candidates = if mine.is_empty() { &all } else { &mine };
-        let shard = candidates.get(turn % candidates.len().max(1)).copied().unwrap_or(1);
+        let shard = candidates
+            .get(turn % candidates.len().max(1))
+            .copied()
+            .unwrap_or(1);
         Placement::Shard(ShardId(shard))
     }
 

@@ -46,7 +46,11 @@ impl Listeners {
             }
             None => None,
         };
-        Ok(Bound { plain, tls, proxy_protocol: config.proxy_protocol })
+        Ok(Bound {
+            plain,
+            tls,
+            proxy_protocol: config.proxy_protocol,
+        })
     }
 
     /// No new clients from now on.
@@ -63,9 +67,19 @@ impl Bound {
     pub fn serve(self, broker: Arc<Broker>) -> Listeners {
         let mut tasks = Vec::new();
         let proxy = self.proxy_protocol;
-        tasks.push(tokio::spawn(accept(self.plain, None, proxy, Arc::clone(&broker))));
+        tasks.push(tokio::spawn(accept(
+            self.plain,
+            None,
+            proxy,
+            Arc::clone(&broker),
+        )));
         if let Some((listener, acceptor)) = self.tls {
-            tasks.push(tokio::spawn(accept(listener, Some(acceptor), proxy, broker)));
+            tasks.push(tokio::spawn(accept(
+                listener,
+                Some(acceptor),
+                proxy,
+                broker,
+            )));
         }
         Listeners { tasks }
     }
@@ -84,7 +98,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    bind().map_err(|error| StartError::Listen { address: address.to_string(), error })
+    bind().map_err(|error| StartError::Listen {
+        address: address.to_string(),
+        error,
+    })
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, proxy: bool, broker: Arc<Broker>) {
@@ -109,7 +126,9 @@ fn prepare(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY not set");
     }
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 3);
     if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
         debug!(%error, "TCP keepalive not set");
     }
@@ -122,8 +141,15 @@ async fn serve(
     proxy: bool,
     broker: Arc<Broker>,
 ) {
-    let Ok(local) = stream.local_addr() else { return };
-    let mut ends = session::Ends { peer, local, tls: tls.is_some(), certificate_user: None };
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let mut ends = session::Ends {
+        peer,
+        local,
+        tls: tls.is_some(),
+        certificate_user: None,
+    };
     let bound = broker.config().timing.handshake_timeout;
     if proxy {
         match tokio::time::timeout(bound, crate::proxy_protocol::read(&mut stream)).await {

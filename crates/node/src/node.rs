@@ -10,8 +10,8 @@ use crate::host::local::LocalHost;
 use crate::host::replica::ShardReplica;
 use crate::host::shard::{HostContext, ShardHost};
 use crate::host::{HostDirectory, HostInput};
-use crate::hub::connector::Connector;
 use crate::hub::Hub;
+use crate::hub::connector::Connector;
 use crate::life::alarms::{self, Watermarks};
 use crate::life::{balance, events, membership, process};
 use crate::listener::Listeners;
@@ -80,7 +80,10 @@ pub struct Node {
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
-type ShardParts = (mpsc::UnboundedSender<HostInput>, mpsc::UnboundedReceiver<HostInput>);
+type ShardParts = (
+    mpsc::UnboundedSender<HostInput>,
+    mpsc::UnboundedReceiver<HostInput>,
+);
 
 /// What the machine factory leaves for the hosts to be started later.
 #[derive(Default)]
@@ -112,7 +115,9 @@ impl Node {
         let (log, state) = crate::stores::open(&config).await?;
         {
             let abort = Arc::clone(&abort);
-            log.on_poison(Box::new(move |error| abort(&format!("the log store has failed: {error}"))));
+            log.on_poison(Box::new(move |error| {
+                abort(&format!("the log store has failed: {error}"))
+            }));
         }
         {
             let abort = Arc::clone(&abort);
@@ -141,12 +146,17 @@ impl Node {
         info!("waiting for the cluster");
         consensus.formed().await?;
         let identity = consensus.identity();
-        let origin = Origin { node: config.node_id, incarnation: identity.incarnation };
+        let origin = Origin {
+            node: config.node_id,
+            incarnation: identity.incarnation,
+        };
 
-        let no_group = || StartError::Consensus(consensus::StartError::Group {
-            group: 0,
-            reason: "the catalog's group is not running".into(),
-        });
+        let no_group = || {
+            StartError::Consensus(consensus::StartError::Group {
+                group: 0,
+                reason: "the catalog's group is not running".into(),
+            })
+        };
         let catalog_group = consensus.group(GroupId::CATALOG).ok_or_else(no_group)?;
         let machine = replicas.catalog.lock().take().ok_or_else(no_group)?;
         let (host_events, host_events_rx) = mpsc::unbounded_channel();
@@ -161,16 +171,24 @@ impl Node {
             abort: Arc::clone(&abort),
         };
         let mut tasks = Vec::new();
-        tasks.push(tokio::spawn(LocalHost::new(context.clone(), local_rx).run()));
+        tasks.push(tokio::spawn(
+            LocalHost::new(context.clone(), local_rx).run(),
+        ));
         let mut leaderships: HashMap<ShardId, watch::Receiver<Leadership>> = HashMap::new();
         for (group, (replica, (inbox, receiver))) in replicas.shards.lock().drain() {
-            let Some(raft) = consensus.group(GroupId(group)) else { continue };
+            let Some(raft) = consensus.group(GroupId(group)) else {
+                continue;
+            };
             leaderships.insert(ShardId(group), raft.leadership());
             let host = ShardHost::new(context.clone(), replica, raft, receiver, inbox);
             tasks.push(tokio::spawn(host.run()));
         }
 
-        let reach = Reach { origin, hosts: Arc::clone(&hosts), peers: consensus.peers().clone() };
+        let reach = Reach {
+            origin,
+            hosts: Arc::clone(&hosts),
+            peers: consensus.peers().clone(),
+        };
         let connectors = Box::new(move |placement| -> Arc<dyn Connector> {
             let leadership = match placement {
                 Placement::Shard(shard) => leaderships.get(&shard).cloned(),
@@ -202,7 +220,10 @@ impl Node {
         let (ready_tx, ready_rx) = watch::channel(false);
         let marks = Watermarks {
             memory_bytes: {
-                let total = config.memory.total_bytes.unwrap_or_else(process::memory_limit);
+                let total = config
+                    .memory
+                    .total_bytes
+                    .unwrap_or_else(process::memory_limit);
                 (total as f64 * config.memory.high_watermark) as u64
             },
             disk_free_bytes: config.storage.disk_free_limit_bytes,
@@ -227,7 +248,11 @@ impl Node {
                 })
             },
         });
-        peer_service.open(catalog_group.clone(), Arc::clone(&machine), Arc::clone(&queries) as _);
+        peer_service.open(
+            catalog_group.clone(),
+            Arc::clone(&machine),
+            Arc::clone(&queries) as _,
+        );
         let broker = Arc::new(Broker {
             authenticator: Authenticator::new(config.loopback_users.clone()),
             config: Arc::clone(&config),
@@ -246,7 +271,10 @@ impl Node {
             ready: ready_rx,
         });
         let dead_letters = dead_letter::start(Arc::clone(&broker));
-        tasks.push(tokio::spawn(events::follow_catalog(Arc::clone(&broker), catalog_events_rx)));
+        tasks.push(tokio::spawn(events::follow_catalog(
+            Arc::clone(&broker),
+            catalog_events_rx,
+        )));
         tasks.push(tokio::spawn(events::follow_hosts(
             Arc::clone(&broker),
             host_events_rx,
@@ -254,7 +282,11 @@ impl Node {
         )));
         tasks.push(tokio::spawn(membership::watch_nodes(Arc::clone(&broker))));
         tasks.push(tokio::spawn(membership::tell_hosts(Arc::clone(&broker))));
-        tasks.push(tokio::spawn(alarms::watch(marks, Arc::clone(&queries), alarms_tx)));
+        tasks.push(tokio::spawn(alarms::watch(
+            marks,
+            Arc::clone(&queries),
+            alarms_tx,
+        )));
         tasks.push(tokio::spawn(balance::keep_balanced(
             Arc::clone(&broker),
             config.timing.rebalance_interval,
@@ -291,7 +323,10 @@ impl Node {
     pub async fn shutdown(&self) {
         let bound = self.broker.config.timing.shutdown_timeout;
         let deadline = tokio::time::Instant::now() + bound;
-        if tokio::time::timeout_at(deadline, self.drain(bound)).await.is_err() {
+        if tokio::time::timeout_at(deadline, self.drain(bound))
+            .await
+            .is_err()
+        {
             warn!("not everything was closed in time");
         }
         for task in self.tasks.lock().drain(..) {
@@ -305,7 +340,9 @@ impl Node {
             listeners.stop_accepting();
         }
         self.broker.consensus.hand_over(bound / 3).await;
-        self.broker.hub.close_all_sessions("broker forced connection closure with reason 'shutdown'");
+        self.broker
+            .hub
+            .close_all_sessions("broker forced connection closure with reason 'shutdown'");
         let sessions_end = tokio::time::Instant::now() + bound / 3;
         while !self.broker.registry.connections().is_empty()
             && tokio::time::Instant::now() < sessions_end
@@ -331,20 +368,28 @@ async fn start_consensus(
     let machines = {
         let (state, metrics) = (Arc::clone(state), Arc::clone(metrics));
         let (hosts, replicas) = (Arc::clone(hosts), Arc::clone(replicas));
-        Box::new(move |group: GroupId| -> Result<Arc<dyn Machine>, MachineError> {
-            if group == GroupId::CATALOG {
-                let machine =
-                    CatalogMachine::load(Arc::clone(&state), catalog_events.clone(), Arc::clone(&metrics))?;
-                *replicas.catalog.lock() = Some(Arc::clone(&machine));
-                return Ok(machine);
-            }
-            let (inbox, receiver) = mpsc::unbounded_channel();
-            let shard = ShardId(group.0);
-            let replica = ShardReplica::load(shard, Arc::clone(&state), inbox.clone())?;
-            hosts.add_shard(shard, inbox.clone());
-            replicas.shards.lock().insert(group.0, (Arc::clone(&replica), (inbox, receiver)));
-            Ok(replica)
-        })
+        Box::new(
+            move |group: GroupId| -> Result<Arc<dyn Machine>, MachineError> {
+                if group == GroupId::CATALOG {
+                    let machine = CatalogMachine::load(
+                        Arc::clone(&state),
+                        catalog_events.clone(),
+                        Arc::clone(&metrics),
+                    )?;
+                    *replicas.catalog.lock() = Some(Arc::clone(&machine));
+                    return Ok(machine);
+                }
+                let (inbox, receiver) = mpsc::unbounded_channel();
+                let shard = ShardId(group.0);
+                let replica = ShardReplica::load(shard, Arc::clone(&state), inbox.clone())?;
+                hosts.add_shard(shard, inbox.clone());
+                replicas
+                    .shards
+                    .lock()
+                    .insert(group.0, (Arc::clone(&replica), (inbox, receiver)));
+                Ok(replica)
+            },
+        )
     };
     let services = {
         let hosts = Arc::clone(hosts);

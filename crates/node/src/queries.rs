@@ -19,7 +19,11 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Answers questions about this node.
 pub trait Queries: Send + Sync {
     /// JSON for a known question.
-    fn answer<'a>(&'a self, question: &'a str, arguments: &'a [u8]) -> BoxFuture<'a, Option<Vec<u8>>>;
+    fn answer<'a>(
+        &'a self,
+        question: &'a str,
+        arguments: &'a [u8],
+    ) -> BoxFuture<'a, Option<Vec<u8>>>;
 }
 
 /// A connection as other nodes see it.
@@ -133,7 +137,11 @@ struct CloseQuestion {
 }
 
 impl Queries for NodeQueries {
-    fn answer<'a>(&'a self, question: &'a str, arguments: &'a [u8]) -> BoxFuture<'a, Option<Vec<u8>>> {
+    fn answer<'a>(
+        &'a self,
+        question: &'a str,
+        arguments: &'a [u8],
+    ) -> BoxFuture<'a, Option<Vec<u8>>> {
         async move {
             match question {
                 "connections" => serde_json::to_vec(&self.connections_here()).ok(),
@@ -155,19 +163,32 @@ impl Queries for NodeQueries {
 
 impl NodeQueries {
     fn connections_here(&self) -> Vec<ConnectionReport> {
-        self.registry.connections().iter().map(|entry| report(self.node, entry)).collect()
+        self.registry
+            .connections()
+            .iter()
+            .map(|entry| report(self.node, entry))
+            .collect()
     }
 
     async fn queues_here(&self, shard: u32, queues: Vec<u64>) -> Vec<QueueReport> {
-        let placement =
-            if shard == 0 { Placement::Host(self.node) } else { Placement::Shard(ShardId(shard)) };
-        let Some(inbox) = self.hosts.inbox(placement) else { return Vec::new() };
+        let placement = if shard == 0 {
+            Placement::Host(self.node)
+        } else {
+            Placement::Shard(ShardId(shard))
+        };
+        let Some(inbox) = self.hosts.inbox(placement) else {
+            return Vec::new();
+        };
         let (reply, answer) = oneshot::channel();
         let queues = queues.into_iter().map(QueueId).collect();
         if inbox.send(HostInput::Report { queues, reply }).is_err() {
             return Vec::new();
         }
-        tokio::time::timeout(TIMEOUT, answer).await.ok().and_then(Result::ok).unwrap_or_default()
+        tokio::time::timeout(TIMEOUT, answer)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_default()
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(
@@ -180,17 +201,34 @@ impl NodeQueries {
             self.answer(question, &arguments).await?
         } else {
             let channel = self.peers.channel(node.0)?;
-            let request = QueryRequest { question: question.into(), arguments: arguments.into() };
-            let call = async {
-                PeerClient::new(channel).max_decoding_message_size(64 << 20).query(request).await
+            let request = QueryRequest {
+                question: question.into(),
+                arguments: arguments.into(),
             };
-            tokio::time::timeout(TIMEOUT, call).await.ok()?.ok()?.into_inner().answer.to_vec()
+            let call = async {
+                PeerClient::new(channel)
+                    .max_decoding_message_size(64 << 20)
+                    .query(request)
+                    .await
+            };
+            tokio::time::timeout(TIMEOUT, call)
+                .await
+                .ok()?
+                .ok()?
+                .into_inner()
+                .answer
+                .to_vec()
         };
         serde_json::from_slice(&answer).ok()
     }
 
     fn all_nodes(&self) -> Vec<NodeId> {
-        let mut nodes: Vec<NodeId> = self.peers.addresses().keys().map(|node| NodeId(*node)).collect();
+        let mut nodes: Vec<NodeId> = self
+            .peers
+            .addresses()
+            .keys()
+            .map(|node| NodeId(*node))
+            .collect();
         if !nodes.contains(&self.node) {
             nodes.push(self.node);
         }
@@ -200,7 +238,10 @@ impl NodeQueries {
 
     /// Connections of all nodes that answer.
     pub async fn connections(&self) -> Vec<ConnectionReport> {
-        let asked = self.all_nodes().into_iter().map(|node| self.ask(node, "connections", Vec::new()));
+        let asked = self
+            .all_nodes()
+            .into_iter()
+            .map(|node| self.ask(node, "connections", Vec::new()));
         let answers: Vec<Option<Vec<ConnectionReport>>> = join_all(asked).await;
         answers.into_iter().flatten().flatten().collect()
     }
@@ -214,20 +255,37 @@ impl NodeQueries {
     }
 
     /// Counts of queues at the host that serves them; empty if it does not answer.
-    pub async fn queues(&self, host: NodeId, placement: Placement, queues: &[QueueId]) -> Vec<QueueReport> {
+    pub async fn queues(
+        &self,
+        host: NodeId,
+        placement: Placement,
+        queues: &[QueueId],
+    ) -> Vec<QueueReport> {
         let shard = match placement {
             Placement::Shard(shard) => shard.0,
             Placement::Host(_) => 0,
         };
-        let asked = QueuesQuestion { shard, queues: queues.iter().map(|queue| queue.0).collect() };
-        let Ok(arguments) = serde_json::to_vec(&asked) else { return Vec::new() };
-        self.ask(host, "queues", arguments).await.unwrap_or_default()
+        let asked = QueuesQuestion {
+            shard,
+            queues: queues.iter().map(|queue| queue.0).collect(),
+        };
+        let Ok(arguments) = serde_json::to_vec(&asked) else {
+            return Vec::new();
+        };
+        self.ask(host, "queues", arguments)
+            .await
+            .unwrap_or_default()
     }
 
     /// Closes a connection wherever it is.
     pub async fn close_connection(&self, node: NodeId, serial: u64, reason: &str) -> bool {
-        let asked = CloseQuestion { serial, reason: reason.to_owned() };
-        let Ok(arguments) = serde_json::to_vec(&asked) else { return false };
+        let asked = CloseQuestion {
+            serial,
+            reason: reason.to_owned(),
+        };
+        let Ok(arguments) = serde_json::to_vec(&asked) else {
+            return false;
+        };
         self.ask(node, "close", arguments).await.unwrap_or(false)
     }
 }

@@ -94,6 +94,11 @@ impl Registry {
     /// Connections of a vhost or user, to be closed when that is deleted.
     #[must_use]
     pub fn matching(&self, wanted: impl Fn(&ConnectionEntry) -> bool) -> Vec<SessionId> {
-        self.connections.lock().values().filter(|entry| wanted(entry)).map(|e| e.session).collect()
+        self.connections
+            .lock()
+            .values()
+            .filter(|entry| wanted(entry))
+            .map(|e| e.session)
+            .collect()
     }
 }

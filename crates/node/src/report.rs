@@ -59,6 +59,10 @@ fn group_report(group: &Group) -> GroupReport {
         checkpoint: index(status.checkpoint),
         purged: index(status.purged),
         voters: status.voters.iter().map(|voter| voter.node()).collect(),
-        learners: status.learners.iter().map(|learner| learner.node()).collect(),
+        learners: status
+            .learners
+            .iter()
+            .map(|learner| learner.node())
+            .collect(),
     }
 }

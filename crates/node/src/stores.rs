@@ -16,7 +16,10 @@ pub async fn open(config: &Arc<Config>) -> Result<(Arc<LogStore>, Arc<StateStore
         let storage = &config.storage;
         let log = LogStore::open(
             config.data_dir.join("log"),
-            LogOptions { write_buffer_bytes: storage.log_write_buffer_bytes, ..LogOptions::default() },
+            LogOptions {
+                write_buffer_bytes: storage.log_write_buffer_bytes,
+                ..LogOptions::default()
+            },
         )?;
         let state = StateStore::open(
             config.data_dir.join("state"),
@@ -42,9 +45,16 @@ pub fn consensus_config(config: &Config) -> ConsensusConfig {
     // The listener's own address is known to the listener, also where the system chose the port.
     consensus.advertise =
         Some(config.advertised()).filter(|address| *address != config.cluster_listen.to_string());
-    consensus.peers = config.peers.iter().map(|peer| (peer.id.0, peer.address.clone())).collect();
+    consensus.peers = config
+        .peers
+        .iter()
+        .map(|peer| (peer.id.0, peer.address.clone()))
+        .collect();
     consensus.join = config.join.iter().cloned().collect();
-    let secret = config.cluster_secret.as_ref().map_or("", |secret| secret.expose());
+    let secret = config
+        .cluster_secret
+        .as_ref()
+        .map_or("", |secret| secret.expose());
     consensus.secret = Secret::new(secret.as_bytes().to_vec());
     consensus.shards = config.sharding.shards;
     consensus.timing = Timing {

@@ -33,7 +33,10 @@ impl TlsAcceptor {
     pub fn load(tls: &TlsListener) -> Result<Self, String> {
         let config = Arc::new(ArcSwap::from_pointee(read(tls)?));
         tokio::spawn(watch(tls.clone(), Arc::clone(&config)));
-        Ok(Self { config, login_from: tls.login_from })
+        Ok(Self {
+            config,
+            login_from: tls.login_from,
+        })
     }
 
     /// Does the handshake. Returns the stream and the user named by the client's certificate.
@@ -46,7 +49,11 @@ impl TlsAcceptor {
     ) -> std::io::Result<(TlsStream<TcpStream>, Option<String>)> {
         let acceptor = tokio_rustls::TlsAcceptor::from(self.config.load_full());
         let stream = acceptor.accept(stream).await?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let certificate = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first());
         let user = certificate.and_then(|certificate| user_of(certificate, self.login_from));
         Ok((stream, user))
     }
@@ -59,7 +66,14 @@ fn files(tls: &TlsListener) -> Vec<PathBuf> {
 }
 
 fn changed_at(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
-    files.iter().map(|file| std::fs::metadata(file).and_then(|meta| meta.modified()).ok()).collect()
+    files
+        .iter()
+        .map(|file| {
+            std::fs::metadata(file)
+                .and_then(|meta| meta.modified())
+                .ok()
+        })
+        .collect()
 }
 
 async fn watch(tls: TlsListener, config: Arc<ArcSwap<ServerConfig>>) {
@@ -78,7 +92,9 @@ async fn watch(tls: TlsListener, config: Arc<ArcSwap<ServerConfig>>) {
                 config.store(Arc::new(new));
                 info!(certificate = %tls.certificate.display(), "TLS files read again");
             }
-            Err(error) => warn!(%error, "TLS files have changed but cannot be used; the former ones stay in force"),
+            Err(error) => {
+                warn!(%error, "TLS files have changed but cannot be used; the former ones stay in force")
+            }
         }
     }
 }
@@ -93,12 +109,19 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier =
-                if tls.require_client_certificate { verifier } else { verifier.allow_unauthenticated() };
-            let verifier = verifier.build().map_err(|error| format!("{}: {error}", path.display()))?;
+            let verifier = if tls.require_client_certificate {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
+            let verifier = verifier
+                .build()
+                .map_err(|error| format!("{}: {error}", path.display()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -106,13 +129,21 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
         .map_err(|error| format!("{}: {error}", tls.key.display()))?;
     builder
         .with_single_cert(certificates(&tls.certificate)?, key)
-        .map_err(|error| format!("{} and {}: {error}", tls.certificate.display(), tls.key.display()))
+        .map_err(|error| {
+            format!(
+                "{} and {}: {error}",
+                tls.certificate.display(),
+                tls.key.display()
+            )
+        })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(wrong)?
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
     if chain.is_empty() {
         return Err(format!("{}: no certificate in it", path.display()));
     }
@@ -129,10 +160,14 @@ fn user_of(certificate: &CertificateDer<'_>, from: CertificateLogin) -> Option<S
         }
         CertificateLogin::SubjectAlternativeName => {
             let names = parsed.subject_alternative_name().ok()??;
-            names.value.general_names.iter().find_map(|name| match name {
-                GeneralName::DNSName(name) => Some((*name).to_owned()),
-                _ => None,
-            })
+            names
+                .value
+                .general_names
+                .iter()
+                .find_map(|name| match name {
+                    GeneralName::DNSName(name) => Some((*name).to_owned()),
+                    _ => None,
+                })
         }
     }
 }

@@ -32,7 +32,10 @@ fn everything_is_there_after_a_clean_reopen() {
     let group = log.group(7).unwrap();
     assert_eq!(group.vote.as_deref(), Some(b"vote".as_slice()));
     assert_eq!(group.committed.as_deref(), Some(b"committed".as_slice()));
-    assert_eq!(log.group(0).unwrap().purged, Some((2, Bytes::from_static(b"purged"))));
+    assert_eq!(
+        log.group(0).unwrap().purged,
+        Some((2, Bytes::from_static(b"purged")))
+    );
     assert_eq!(log.synced(7), Some(3));
     assert_eq!(log.group(99).unwrap(), storage::GroupLog::default());
     append(&log, 0, 5, 2, 10);
@@ -48,7 +51,10 @@ fn segments_come_back_as_they_were() {
         wait(|done| log.append(1, 1, vec![written.clone()], done)).unwrap();
         assert_eq!(log.read(1, 1..2, 1).unwrap(), vec![(1, written.clone())]);
     }
-    assert_eq!(open(dir.path()).read(1, 1..2, 1).unwrap(), vec![(1, written)]);
+    assert_eq!(
+        open(dir.path()).read(1, 1..2, 1).unwrap(),
+        vec![(1, written)]
+    );
 }
 
 #[test]
@@ -64,16 +70,25 @@ fn queued_writes_are_readable_and_reported_in_order() {
                 let _ = sender.send((group, round));
             });
             log.append(group, round, entries(group, round, 1, 100), done);
-            let (last, _) = log.read(group, round..round + 1, usize::MAX).unwrap().pop().unwrap();
+            let (last, _) = log
+                .read(group, round..round + 1, usize::MAX)
+                .unwrap()
+                .pop()
+                .unwrap();
             assert_eq!(last, round);
         }
     }
     drop(sender);
     let order: Vec<_> = order.iter().collect();
-    let expected: Vec<_> = (0..200).flat_map(|round| (0..4).map(move |g| (g, round))).collect();
+    let expected: Vec<_> = (0..200)
+        .flat_map(|round| (0..4).map(move |g| (g, round)))
+        .collect();
     assert_eq!(order, expected);
     let batches = log.metrics().sync_us.snapshot().count();
-    assert!(batches < 800, "groups share batches: {batches} for 800 appends");
+    assert!(
+        batches < 800,
+        "groups share batches: {batches} for 800 appends"
+    );
 }
 
 #[test]
@@ -83,7 +98,10 @@ fn an_append_that_leaves_a_hole_is_refused_and_harms_nothing() {
     append(&log, 1, 5, 3, 10);
     for first in [7, 9] {
         let refused = wait(|done| log.append(1, first, entries(1, first, 1, 10), done));
-        assert!(matches!(refused, Err(StorageError::Refused(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StorageError::Refused(_))),
+            "{refused:?}"
+        );
     }
     append(&log, 1, 8, 1, 10);
     assert_eq!(read_all(&log, 1), vec![5, 6, 7, 8]);
@@ -133,9 +151,13 @@ fn a_removed_group_is_forgotten() {
 fn a_torn_tail_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(dir.path()), 1, 1, 20, 500);
-    let mut wal = OpenOptions::new().append(true).open(newest_wal(dir.path())).unwrap();
+    let mut wal = OpenOptions::new()
+        .append(true)
+        .open(newest_wal(dir.path()))
+        .unwrap();
     // The beginning of a record whose rest did not reach the disk.
-    wal.write_all(&[0x12, 0x34, 0x56, 0x78, 0x00, 0x10, 0x05, 1, 2, 3]).unwrap();
+    wal.write_all(&[0x12, 0x34, 0x56, 0x78, 0x00, 0x10, 0x05, 1, 2, 3])
+        .unwrap();
     drop(wal);
     let log = open(dir.path());
     assert_eq!(read_all(&log, 1), (1..=20).collect::<Vec<_>>());
@@ -153,16 +175,26 @@ fn lost_acknowledged_writes_are_a_refusal_that_names_them() {
     }
     let wal = newest_wal(dir.path());
     let len = wal.metadata().unwrap().len();
-    OpenOptions::new().write(true).open(&wal).unwrap().set_len(len / 2).unwrap();
+    OpenOptions::new()
+        .write(true)
+        .open(&wal)
+        .unwrap()
+        .set_len(len / 2)
+        .unwrap();
     for _ in 0..2 {
-        let error = LogStore::open(dir.path(), small_log()).err().expect("refused");
+        let error = LogStore::open(dir.path(), small_log())
+            .err()
+            .expect("refused");
         let StorageError::Hole { group, index, .. } = &error else {
             panic!("{error:?}");
         };
         assert_eq!(*group, 3);
         assert!((2..=20).contains(index), "{index}");
         let text = error.to_string();
-        assert!(text.contains("group 3") && text.contains("fresh replica"), "{text}");
+        assert!(
+            text.contains("group 3") && text.contains("fresh replica"),
+            "{text}"
+        );
     }
 }
 
@@ -180,8 +212,13 @@ fn damage_in_the_middle_of_the_write_ahead_log_is_a_refusal() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
     std::fs::write(&wal, bytes).unwrap();
-    let error = LogStore::open(dir.path(), small_log()).err().expect("refused");
-    assert!(matches!(error, StorageError::Hole { group: 3, .. }), "{error:?}");
+    let error = LogStore::open(dir.path(), small_log())
+        .err()
+        .expect("refused");
+    assert!(
+        matches!(error, StorageError::Hole { group: 3, .. }),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -194,9 +231,19 @@ fn a_lost_vote_is_a_refusal() {
     }
     let wal = newest_wal(dir.path());
     let len = wal.metadata().unwrap().len();
-    OpenOptions::new().write(true).open(&wal).unwrap().set_len(len - 20).unwrap();
-    let error = LogStore::open(dir.path(), small_log()).err().expect("refused");
-    assert!(matches!(error, StorageError::LostWrites { .. }), "{error:?}");
+    OpenOptions::new()
+        .write(true)
+        .open(&wal)
+        .unwrap()
+        .set_len(len - 20)
+        .unwrap();
+    let error = LogStore::open(dir.path(), small_log())
+        .err()
+        .expect("refused");
+    assert!(
+        matches!(error, StorageError::LostWrites { .. }),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -204,8 +251,20 @@ fn a_removed_database_is_a_refusal() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(dir.path()), 1, 1, 3, 10);
     std::fs::remove_dir_all(dir.path().join("db")).unwrap();
-    let error = LogStore::open(dir.path(), small_log()).err().expect("refused");
-    assert!(matches!(error, StorageError::Hole { group: 1, index: 0, .. }), "{error:?}");
+    let error = LogStore::open(dir.path(), small_log())
+        .err()
+        .expect("refused");
+    assert!(
+        matches!(
+            error,
+            StorageError::Hole {
+                group: 1,
+                index: 0,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
 
 /// The raw key of an entry, as `src/log/keys.rs` defines it.
@@ -232,19 +291,29 @@ fn a_damaged_value_or_a_hole_is_a_refusal_that_names_group_and_index() {
                 db.put(key, value).unwrap();
             }
         }
-        let error = LogStore::open(dir.path(), small_log()).err().expect("refused");
+        let error = LogStore::open(dir.path(), small_log())
+            .err()
+            .expect("refused");
         let text = error.to_string();
         assert!(text.contains("group 5") && text.contains('4'), "{text}");
         match error {
-            StorageError::Hole { group: 5, index: 4, .. } if hole => {}
+            StorageError::Hole {
+                group: 5, index: 4, ..
+            } if hole => {}
             StorageError::Corrupt { .. } if !hole => {}
             other => panic!("{other:?}"),
         }
         if !hole {
-            let lazy = LogOptions { verify_on_open: false, ..small_log() };
+            let lazy = LogOptions {
+                verify_on_open: false,
+                ..small_log()
+            };
             let log = LogStore::open(dir.path(), lazy).unwrap();
             assert!(log.read(5, 1..3, usize::MAX).is_ok());
-            assert!(matches!(log.read(5, 4..5, 1), Err(StorageError::Corrupt { .. })));
+            assert!(matches!(
+                log.read(5, 4..5, 1),
+                Err(StorageError::Corrupt { .. })
+            ));
         }
     }
 }
@@ -253,7 +322,9 @@ fn a_damaged_value_or_a_hole_is_a_refusal_that_names_group_and_index() {
 fn a_directory_in_use_is_refused_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     let _log = open(dir.path());
-    let error = LogStore::open(dir.path(), small_log()).err().expect("refused");
+    let error = LogStore::open(dir.path(), small_log())
+        .err()
+        .expect("refused");
     assert!(error.to_string().contains("another process"), "{error}");
 }
 
@@ -261,10 +332,18 @@ fn a_directory_in_use_is_refused_with_advice() {
 fn a_completion_that_panics_stops_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    log.append(1, 1, entries(1, 1, 1, 10), Box::new(|_| panic!("a fault of the caller")));
+    log.append(
+        1,
+        1,
+        entries(1, 1, 1, 10),
+        Box::new(|_| panic!("a fault of the caller")),
+    );
     let (done, result) = waiting();
     log.on_poison(Box::new(move |error| done(Err(error))));
-    assert!(matches!(result.recv().unwrap(), Err(StorageError::Poisoned { .. })));
+    assert!(matches!(
+        result.recv().unwrap(),
+        Err(StorageError::Poisoned { .. })
+    ));
     assert!(log.group(1).is_err());
 }
 
@@ -288,7 +367,11 @@ fn the_disk_stays_bounded_while_entries_come_and_go() {
         most = most.max(log.disk_usage());
     }
     assert!(log.retained_bytes(1) < 8 << 20);
-    assert!(most < 120 << 20, "300 MiB went through, {} MiB were on disk", most >> 20);
+    assert!(
+        most < 120 << 20,
+        "300 MiB went through, {} MiB were on disk",
+        most >> 20
+    );
     drop(log);
     let log = open(dir.path());
     assert_eq!(read_all(&log, 1).last(), Some(&(next - 1)));
@@ -322,7 +405,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn next_index(log: &dyn LogBackend, group: u32) -> u64 {
     let state = log.group(group).unwrap();
-    state.last.or(state.purged.map(|(upto, _)| upto)).map_or(0, |last| last + 1)
+    state
+        .last
+        .or(state.purged.map(|(upto, _)| upto))
+        .map_or(0, |last| last + 1)
 }
 
 fn same(disk: &LogStore, memory: &MemoryLog) {
@@ -332,7 +418,10 @@ fn same(disk: &LogStore, memory: &MemoryLog) {
         if let (Some(first), Some(last)) = (a.first, a.last) {
             let range = first..last + 1;
             let read = disk.read(group, range.clone(), usize::MAX).unwrap();
-            assert!(read == memory.read(group, range, usize::MAX).unwrap(), "group {group}");
+            assert!(
+                read == memory.read(group, range, usize::MAX).unwrap(),
+                "group {group}"
+            );
         }
     }
 }

@@ -17,7 +17,11 @@ const GROUPS: u32 = 4;
 
 fn options() -> LogOptions {
     // Large enough for one write-ahead log per round: its length tells what had been synced.
-    LogOptions { write_buffer_bytes: 64 << 20, recycled_files: 2, ..LogOptions::default() }
+    LogOptions {
+        write_buffer_bytes: 64 << 20,
+        recycled_files: 2,
+        ..LogOptions::default()
+    }
 }
 
 fn entry(group: u32, index: u64, term: u64) -> LogEntry {
@@ -40,7 +44,9 @@ fn child_writes() {
             let end = state.last.or(state.purged.map(|(upto, _)| upto));
             let first = end.map_or(0, |end| end + 1);
             let count = 1 + (step + u64::from(group)) % 5;
-            let entries = (first..first + count).map(|index| entry(group, index, round)).collect();
+            let entries = (first..first + count)
+                .map(|index| entry(group, index, round))
+                .collect();
             let dir = wal_dir.clone();
             log.append(
                 group,
@@ -70,7 +76,12 @@ fn child_writes() {
             if step % 23 == 22 && first > 50 {
                 let upto = first - 50;
                 child::say(&format!("purge {group} {upto}"));
-                log.purge(group, upto, Bytes::from(upto.to_string()), Box::new(|r| r.unwrap()));
+                log.purge(
+                    group,
+                    upto,
+                    Bytes::from(upto.to_string()),
+                    Box::new(|r| r.unwrap()),
+                );
             }
         }
     }
@@ -95,14 +106,16 @@ impl Promised {
             "ack" => {
                 let (first, count, term) = (number(2), number(3), number(4));
                 self.synced_len = number(5);
-                self.entries.extend((first..first + count).map(|index| ((group, index), term)));
+                self.entries
+                    .extend((first..first + count).map(|index| ((group, index), term)));
             }
             "vote" => {
                 self.votes.insert(group, number(2));
             }
             "cut" => {
                 let after = number(2);
-                self.entries.retain(|(of, index), _| *of != group || *index <= after);
+                self.entries
+                    .retain(|(of, index), _| *of != group || *index <= after);
             }
             "purge" => {
                 self.purged.insert(group, number(2));
@@ -115,9 +128,17 @@ impl Promised {
         for group in 0..GROUPS {
             let state = log.group(group).unwrap();
             let purged = state.purged.as_ref().map(|(upto, _)| *upto);
-            assert!(purged <= self.purged.get(&group).copied(), "no purge that nobody asked for");
-            let vote = state.vote.map(|vote| String::from_utf8_lossy(&vote).parse::<u64>().unwrap());
-            assert!(vote >= self.votes.get(&group).copied(), "the vote of group {group} regressed");
+            assert!(
+                purged <= self.purged.get(&group).copied(),
+                "no purge that nobody asked for"
+            );
+            let vote = state
+                .vote
+                .map(|vote| String::from_utf8_lossy(&vote).parse::<u64>().unwrap());
+            assert!(
+                vote >= self.votes.get(&group).copied(),
+                "the vote of group {group} regressed"
+            );
             // Also proves that there is no hole.
             let read = match (state.first, state.last) {
                 (Some(first), Some(last)) => log.read(group, first..last + 1, usize::MAX).unwrap(),
@@ -130,7 +151,11 @@ impl Promised {
                     continue;
                 }
                 let expected = entry(group, *index, *term);
-                assert_eq!(found.get(index), Some(&expected), "group {group} index {index}");
+                assert_eq!(
+                    found.get(index),
+                    Some(&expected),
+                    "group {group} index {index}"
+                );
             }
         }
     }
@@ -151,7 +176,12 @@ fn kill_and_check(drop_unsynced: bool) {
             let len = wal.metadata().unwrap().len();
             let extra = len.saturating_sub(promised.synced_len);
             let keep = promised.synced_len + extra * (round % 3) / 2;
-            OpenOptions::new().write(true).open(&wal).unwrap().set_len(keep.min(len)).unwrap();
+            OpenOptions::new()
+                .write(true)
+                .open(&wal)
+                .unwrap()
+                .set_len(keep.min(len))
+                .unwrap();
             // The note of what was synced is written without a sync of its own: it is lost as well.
             std::fs::remove_file(dir.path().join("synced")).unwrap();
         }

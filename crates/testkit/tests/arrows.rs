@@ -3,7 +3,10 @@
 //! A new arrow between crates, or IO in a pure crate, is a decision: change the table here and the
 //! one in ARCHITECTURE.md in the same commit.
 
-#![allow(clippy::expect_used, reason = "a test may stop where its surroundings are broken")]
+#![allow(
+    clippy::expect_used,
+    reason = "a test may stop where its surroundings are broken"
+)]
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use std::collections::{BTreeMap, BTreeSet};

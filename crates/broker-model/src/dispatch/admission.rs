@@ -36,16 +36,25 @@ impl Dispatcher {
     ///
     /// # Errors
     /// A batch cannot be read.
-    pub fn admit(&mut self, batches: &[(BatchHead, Bytes)], machine: &ShardMachine) -> Result<Admission, WireError> {
+    pub fn admit(
+        &mut self,
+        batches: &[(BatchHead, Bytes)],
+        machine: &ShardMachine,
+    ) -> Result<Admission, WireError> {
         self.admissions.last_ticket += 1;
-        let mut admission = Admission { ticket: self.admissions.last_ticket, ..Admission::default() };
+        let mut admission = Admission {
+            ticket: self.admissions.last_ticket,
+            ..Admission::default()
+        };
         if self.admissions.rejecting == 0 {
             return Ok(admission);
         }
         let mut added = Vec::new();
         for (batch, (head, ops)) in batches.iter().enumerate() {
             let known = machine.last_batch(head.origin.node);
-            if known.is_some_and(|(start, last)| start == head.origin.incarnation && head.number <= last) {
+            if known.is_some_and(|(start, last)| {
+                start == head.origin.incarnation && head.number <= last
+            }) {
                 // A duplicate adds nothing, and gets the answer of its first time.
                 continue;
             }
@@ -61,12 +70,20 @@ impl Dispatcher {
 
     /// As [`Self::admit`] for one batch that is not encoded and is applied before anything else is
     /// (local queues). Refused messages that are to be dead-lettered go to `out`.
-    pub fn admit_ops(&mut self, ops: &[Op], machine: &ShardMachine, out: &mut Outbox) -> Vec<Refusal> {
+    pub fn admit_ops(
+        &mut self,
+        ops: &[Op],
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) -> Vec<Refusal> {
         if self.admissions.rejecting == 0 {
             return Vec::new();
         }
         self.admissions.last_ticket += 1;
-        let mut admission = Admission { ticket: self.admissions.last_ticket, ..Admission::default() };
+        let mut admission = Admission {
+            ticket: self.admissions.last_ticket,
+            ..Admission::default()
+        };
         let mut added = Vec::new();
         for (at, op) in ops.iter().enumerate() {
             self.admit_op((0, at), op, machine, &mut admission, &mut added);
@@ -86,12 +103,20 @@ impl Dispatcher {
         admission: &mut Admission,
         added: &mut Vec<Added>,
     ) {
-        let Op::Publish { targets, message } = op else { return };
+        let Op::Publish { targets, message } = op else {
+            return;
+        };
         for target in targets {
             if let Some(overflow) = self.refuses(target, message, machine, added) {
-                admission.refusals.push(Refusal { batch: batch as u32, op: at as u32, queue: target.queue });
+                admission.refusals.push(Refusal {
+                    batch: batch as u32,
+                    op: at as u32,
+                    queue: target.queue,
+                });
                 if overflow == Overflow::RejectPublishDlx {
-                    admission.dead_letters.push(refused_letter(target.queue, message));
+                    admission
+                        .dead_letters
+                        .push(refused_letter(target.queue, message));
                 }
             }
         }
@@ -99,8 +124,15 @@ impl Dispatcher {
 
     /// The entry of this admission was applied (and its effects handed over), or given up.
     pub fn admission_done(&mut self, ticket: u64) {
-        for Added { queue, messages, bytes } in self.admissions.open.remove(&ticket).unwrap_or_default() {
-            let Some(slot) = self.index.get(&queue).copied() else { continue };
+        for Added {
+            queue,
+            messages,
+            bytes,
+        } in self.admissions.open.remove(&ticket).unwrap_or_default()
+        {
+            let Some(slot) = self.index.get(&queue).copied() else {
+                continue;
+            };
             if let Some(desk) = self.desks.get_mut(slot) {
                 desk.pending = desk.pending.saturating_sub(messages);
                 desk.pending_bytes = desk.pending_bytes.saturating_sub(bytes);
@@ -117,11 +149,16 @@ impl Dispatcher {
         added: &mut Vec<Added>,
     ) -> Option<Overflow> {
         let desk = self.desks.get_mut(*self.index.get(&target.queue)?)?;
-        let limits = desk.limits().filter(|limits| limits.overflow != Overflow::DropHead)?;
+        let limits = desk
+            .limits()
+            .filter(|limits| limits.overflow != Overflow::DropHead)?;
         let counts = desk.counts(machine.queue(target.queue));
         let bytes = message.body.len() as u64;
         let length = counts.ready.saturating_add(desk.pending).saturating_add(1);
-        let total = counts.ready_bytes.saturating_add(desk.pending_bytes).saturating_add(bytes);
+        let total = counts
+            .ready_bytes
+            .saturating_add(desk.pending_bytes)
+            .saturating_add(bytes);
         if length > limits.length || total > limits.bytes {
             return Some(limits.overflow);
         }
@@ -132,7 +169,11 @@ impl Dispatcher {
                 known.messages += 1;
                 known.bytes += bytes;
             }
-            None => added.push(Added { queue: target.queue, messages: 1, bytes }),
+            None => added.push(Added {
+                queue: target.queue,
+                messages: 1,
+                bytes,
+            }),
         }
         None
     }

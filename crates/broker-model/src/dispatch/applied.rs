@@ -13,7 +13,13 @@ use smallvec::SmallVec;
 
 impl Dispatcher {
     /// Takes note of what was applied. The machine must have applied it (and may be ahead).
-    pub fn effects(&mut self, now_ms: u64, effects: &[Effect], machine: &ShardMachine, out: &mut Outbox) {
+    pub fn effects(
+        &mut self,
+        now_ms: u64,
+        effects: &[Effect],
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) {
         for effect in effects {
             match effect {
                 Effect::Enqueued { queue, .. } => {
@@ -21,14 +27,23 @@ impl Dispatcher {
                     self.list(slot);
                 }
                 Effect::Settled { queue, sequences } => self.forget(*queue, sequences, out),
-                Effect::Killed { queue, sequences, dead_letter, .. } => {
+                Effect::Killed {
+                    queue,
+                    sequences,
+                    dead_letter,
+                    ..
+                } => {
                     self.forget(*queue, sequences, out);
                     if *dead_letter {
                         let slot = self.desk_or_new(now_ms, *queue, machine);
                         self.list(slot);
                     }
                 }
-                Effect::Returned { queue, sequences, by } => self.take_back(*queue, sequences, *by, machine, out),
+                Effect::Returned {
+                    queue,
+                    sequences,
+                    by,
+                } => self.take_back(*queue, sequences, *by, machine, out),
                 Effect::Deleted { queue } => self.deleted(now_ms, *queue, machine, out),
                 Effect::Marked { queue, upto } => self.marked(*queue, *upto),
             }
@@ -37,12 +52,18 @@ impl Dispatcher {
 
     /// These messages are no more.
     fn forget(&mut self, queue: QueueId, sequences: &SequenceRanges, out: &mut Outbox) {
-        let Some(slot) = self.index.get(&queue).copied() else { return };
-        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let Some(slot) = self.index.get(&queue).copied() else {
+            return;
+        };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
         for (from, to) in sequences {
             let roster = &mut self.roster;
             if let Some(stock) = desk.stock_mut(from.level()) {
-                stock.gone(from.number(), to.number(), |hold| roster.released(hold.holder));
+                stock.gone(from.number(), to.number(), |hold| {
+                    roster.released(hold.holder)
+                });
             }
             desk.forget_dead_letters(*from, *to);
         }
@@ -52,20 +73,31 @@ impl Dispatcher {
     }
 
     fn finish_purges(&mut self, slot: DeskSlot, out: &mut Outbox) {
-        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
         if desk.bench().is_none_or(|bench| bench.purges.is_empty()) {
             return;
         }
         let done = |desk: &super::desk::Desk, purge: &PendingPurge| {
-            let stock = desk.stocks.iter().find(|stock| stock.level == purge.witness.level());
+            let stock = desk
+                .stocks
+                .iter()
+                .find(|stock| stock.level == purge.witness.level());
             stock.is_none_or(|stock| !stock.is_doomed(purge.witness.number()))
         };
-        let purges = desk.bench_mut().map(|bench| std::mem::take(&mut bench.purges)).unwrap_or_default();
-        let (finished, waiting): (Vec<_>, Vec<_>) = purges.into_iter().partition(|purge| done(desk, purge));
+        let purges = desk
+            .bench_mut()
+            .map(|bench| std::mem::take(&mut bench.purges))
+            .unwrap_or_default();
+        let (finished, waiting): (Vec<_>, Vec<_>) =
+            purges.into_iter().partition(|purge| done(desk, purge));
         if let Some(bench) = desk.bench_mut() {
             bench.purges = waiting;
         }
-        finished.into_iter().for_each(|purge| self.answer_purge(purge, out));
+        finished
+            .into_iter()
+            .for_each(|purge| self.answer_purge(purge, out));
     }
 
     /// Tells that a purge is done.
@@ -89,8 +121,12 @@ impl Dispatcher {
         machine: &ShardMachine,
         out: &mut Outbox,
     ) {
-        let Some(slot) = self.index.get(&queue).copied() else { return };
-        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let Some(slot) = self.index.get(&queue).copied() else {
+            return;
+        };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
         let by = match by {
             None => None,
             // Who is not known holds nothing.
@@ -99,13 +135,18 @@ impl Dispatcher {
                 None => return,
             },
         };
-        let limit = desk.settings.as_ref().and_then(|settings| settings.delivery_limit);
+        let limit = desk
+            .settings
+            .as_ref()
+            .and_then(|settings| settings.delivery_limit);
         let dead_letter = desk.dead_letters();
         let state = machine.queue(queue);
         let mut kills: SmallVec<[(DeathReason, SequenceRanges); 1]> = SmallVec::new();
         for (from, to) in sequences {
             let level = from.level();
-            let Some(stock) = desk.stock_mut(level) else { continue };
+            let Some(stock) = desk.stock_mut(level) else {
+                continue;
+            };
             let mut back = Vec::new();
             let holders = &self.roster.holders;
             stock.put_back(
@@ -131,14 +172,25 @@ impl Dispatcher {
             }
         }
         for (reason, sequences) in kills {
-            out.leader_ops.push(Op::Kill { queue, sequences, reason, dead_letter });
+            out.leader_ops.push(Op::Kill {
+                queue,
+                sequences,
+                reason,
+                dead_letter,
+            });
         }
         self.list(slot);
     }
 
     fn marked(&mut self, queue: QueueId, upto: Sequence) {
-        let Some(slot) = self.index.get(&queue).copied() else { return };
-        if let Some(stock) = self.desks.get_mut(slot).and_then(|desk| desk.stock_mut(upto.level())) {
+        let Some(slot) = self.index.get(&queue).copied() else {
+            return;
+        };
+        if let Some(stock) = self
+            .desks
+            .get_mut(slot)
+            .and_then(|desk| desk.stock_mut(upto.level()))
+        {
             stock.marked = stock.marked.max(upto.number());
             stock.mark_asked = stock.mark_asked.max(stock.marked);
         }
@@ -148,7 +200,9 @@ impl Dispatcher {
     /// The state of the queue was forgotten. If the catalog still has the queue (a zombie's cleanup
     /// that came too late cannot be: ids are never used again), it starts empty.
     fn deleted(&mut self, now_ms: u64, queue: QueueId, machine: &ShardMachine, out: &mut Outbox) {
-        let Some(slot) = self.index.get(&queue).copied() else { return };
+        let Some(slot) = self.index.get(&queue).copied() else {
+            return;
+        };
         let settings = self.desks.get(slot).and_then(|desk| desk.settings.clone());
         self.index.remove(&queue);
         self.discard(slot, out);

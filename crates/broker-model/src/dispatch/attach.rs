@@ -27,9 +27,10 @@ pub(super) struct Resuming {
 impl Resuming {
     pub(super) fn new(hand_over: Option<HandOver>) -> Self {
         match hand_over {
-            Some(HandOver { deadline_ms, nodes }) if !nodes.is_empty() => {
-                Self { awaited: nodes.into_iter().collect(), deadline_ms: Some(deadline_ms) }
-            }
+            Some(HandOver { deadline_ms, nodes }) if !nodes.is_empty() => Self {
+                awaited: nodes.into_iter().collect(),
+                deadline_ms: Some(deadline_ms),
+            },
             _ => Self::default(),
         }
     }
@@ -48,7 +49,9 @@ impl Dispatcher {
     /// A new stream from `origin` opened: what it holds and consumes is told again, ended by
     /// `Resumed`; what it does not tell is taken back. To be called before anything of that stream.
     pub fn attached(&mut self, origin: Origin) {
-        let Some(origin_slot) = self.roster.known_origin(origin) else { return };
+        let Some(origin_slot) = self.roster.known_origin(origin) else {
+            return;
+        };
         self.drop_requests(origin_slot);
         self.roster.set_standing(origin_slot, Standing::Suspect);
         for slot in self.roster.consumers_of(origin_slot) {
@@ -63,7 +66,13 @@ impl Dispatcher {
 
     /// The node start is gone (its link is down for good, or it started anew): its consumers go too,
     /// and what it held comes back, counted as failed.
-    pub fn node_lost(&mut self, now_ms: u64, origin: Origin, machine: &ShardMachine, out: &mut Outbox) {
+    pub fn node_lost(
+        &mut self,
+        now_ms: u64,
+        origin: Origin,
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) {
         if let Some(origin_slot) = self.roster.known_origin(origin) {
             self.drop_requests(origin_slot);
             for slot in self.roster.consumers_of(origin_slot) {
@@ -80,15 +89,28 @@ impl Dispatcher {
     }
 
     /// `Resumed` of a node: what it holds of all queues is known.
-    pub(super) fn resumed(&mut self, now_ms: u64, origin: Origin, machine: &ShardMachine, out: &mut Outbox) {
+    pub(super) fn resumed(
+        &mut self,
+        now_ms: u64,
+        origin: Origin,
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) {
         self.take_unclaimed(now_ms, origin, out);
         self.resuming.awaited.remove(&origin.node);
         self.end_hand_over_if_due(now_ms, machine, out);
     }
 
     /// Delivering starts when every node has told, or at the deadline.
-    pub(super) fn end_hand_over_if_due(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
-        let Some(deadline_ms) = self.resuming.deadline_ms else { return };
+    pub(super) fn end_hand_over_if_due(
+        &mut self,
+        now_ms: u64,
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) {
+        let Some(deadline_ms) = self.resuming.deadline_ms else {
+            return;
+        };
         if self.resuming.awaited.is_empty() || deadline_ms <= now_ms {
             self.resuming = Resuming::default();
             self.find_unused(machine, out);
@@ -99,10 +121,17 @@ impl Dispatcher {
     /// had consumers has a mark ahead of its messages.
     fn find_unused(&mut self, machine: &ShardMachine, out: &mut Outbox) {
         for (_, desk) in self.desks.iter() {
-            let auto_delete = desk.settings.as_ref().is_some_and(|settings| settings.auto_delete);
+            let auto_delete = desk
+                .settings
+                .as_ref()
+                .is_some_and(|settings| settings.auto_delete);
             if auto_delete && desk.consumer_count() == 0 {
                 let state = machine.queue(desk.queue);
-                let had_consumer = state.is_some_and(|state| state.levels().any(|level| state.mark(level) >= state.next_number(level)));
+                let had_consumer = state.is_some_and(|state| {
+                    state
+                        .levels()
+                        .any(|level| state.mark(level) >= state.next_number(level))
+                });
                 if had_consumer {
                     out.unused.push(desk.queue);
                 }
@@ -112,18 +141,27 @@ impl Dispatcher {
 
     /// The node has told everything: what it was sent earlier and does not claim was lost on the way.
     fn take_unclaimed(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
-        let Some(origin_slot) = self.roster.known_origin(origin) else { return };
+        let Some(origin_slot) = self.roster.known_origin(origin) else {
+            return;
+        };
         let unconfirmed: Vec<ConsumerSlot> = self
             .roster
             .consumers_of(origin_slot)
             .into_iter()
-            .filter(|slot| self.roster.consumers.get(*slot).is_some_and(|consumer| !consumer.confirmed))
+            .filter(|slot| {
+                self.roster
+                    .consumers
+                    .get(*slot)
+                    .is_some_and(|consumer| !consumer.confirmed)
+            })
             .collect();
         for slot in unconfirmed {
             self.remove_consumer(now_ms, slot, out);
         }
         for slot in self.roster.desks_held(origin_slot, Standing::Suspect) {
-            let Some(desk) = self.desks.get_mut(slot) else { continue };
+            let Some(desk) = self.desks.get_mut(slot) else {
+                continue;
+            };
             for stock in &mut desk.stocks {
                 let holders = &self.roster.holders;
                 let mut released = Vec::new();
@@ -137,7 +175,9 @@ impl Dispatcher {
                     },
                     |_, hold| released.push(hold.holder),
                 );
-                released.into_iter().for_each(|holder| self.roster.released(holder));
+                released
+                    .into_iter()
+                    .for_each(|holder| self.roster.released(holder));
             }
             self.list(slot);
         }
@@ -145,12 +185,16 @@ impl Dispatcher {
 
     /// Returns, through the log, what lost holders of a node have of a queue.
     fn return_lost(&mut self, slot: DeskSlot, origin: OriginSlot, out: &mut Outbox) {
-        let Some(desk) = self.desks.get(slot) else { return };
+        let Some(desk) = self.desks.get(slot) else {
+            return;
+        };
         let mut sequences = SequenceRanges::new();
         for stock in &desk.stocks {
             let lost = stock.held.select(|hold| {
                 let holder = self.roster.holders.get(hold.holder);
-                holder.is_some_and(|holder| holder.origin == origin && holder.standing == Standing::Lost)
+                holder.is_some_and(|holder| {
+                    holder.origin == origin && holder.standing == Standing::Lost
+                })
             });
             for number in lost {
                 let sequence = stock.sequence(number);
@@ -158,7 +202,11 @@ impl Dispatcher {
             }
         }
         if !sequences.is_empty() {
-            out.leader_ops.push(Op::Return { queue: desk.queue, sequences, counted: true });
+            out.leader_ops.push(Op::Return {
+                queue: desk.queue,
+                sequences,
+                counted: true,
+            });
         }
     }
 
@@ -167,11 +215,18 @@ impl Dispatcher {
         let slots: Vec<DeskSlot> = self
             .desks
             .iter()
-            .filter(|(_, desk)| desk.bench().is_some_and(|bench| !bench.gets.is_empty() || !bench.purges.is_empty()))
+            .filter(|(_, desk)| {
+                desk.bench()
+                    .is_some_and(|bench| !bench.gets.is_empty() || !bench.purges.is_empty())
+            })
             .map(|(slot, _)| slot)
             .collect();
         for slot in slots {
-            if let Some(bench) = self.desks.get_mut(slot).and_then(super::desk::Desk::bench_mut) {
+            if let Some(bench) = self
+                .desks
+                .get_mut(slot)
+                .and_then(super::desk::Desk::bench_mut)
+            {
                 bench.gets.retain(|get| get.origin != origin);
                 bench.purges.retain(|purge| purge.origin != origin);
             }

@@ -58,7 +58,9 @@ impl Bench {
     pub(super) fn remove(&mut self, consumer: ConsumerSlot) {
         self.consumers.retain(|slot| *slot != consumer);
         self.exhausted.retain(|slot| *slot != consumer);
-        self.rings.iter_mut().for_each(|ring| ring.ready.retain(|slot| *slot != consumer));
+        self.rings
+            .iter_mut()
+            .for_each(|ring| ring.ready.retain(|slot| *slot != consumer));
         if self.active == Some(consumer) {
             self.active = None;
         }
@@ -75,9 +77,12 @@ impl Bench {
     /// Chooses the single active consumer: the first by priority, then age. A newcomer of higher
     /// priority takes over when the present one holds nothing.
     pub(super) fn elect(&mut self, roster: &mut Roster) {
-        let candidates = self.consumers.iter().filter_map(|slot| Some((*slot, roster.consumers.get(*slot)?)));
-        let Some((first, _)) =
-            candidates.min_by_key(|(_, consumer)| (Reverse(consumer.spec.priority), consumer.serial))
+        let candidates = self
+            .consumers
+            .iter()
+            .filter_map(|slot| Some((*slot, roster.consumers.get(*slot)?)));
+        let Some((first, _)) = candidates
+            .min_by_key(|(_, consumer)| (Reverse(consumer.spec.priority), consumer.serial))
         else {
             self.active = None;
             return;
@@ -85,7 +90,12 @@ impl Bench {
         match self.active {
             Some(active) if active == first => return,
             Some(active) => {
-                let priority = |slot| roster.consumers.get(slot).map_or(0, |consumer| consumer.spec.priority);
+                let priority = |slot| {
+                    roster
+                        .consumers
+                        .get(slot)
+                        .map_or(0, |consumer| consumer.spec.priority)
+                };
                 if roster.holds_any(active) || priority(active) >= priority(first) {
                     return;
                 }
@@ -102,7 +112,9 @@ impl Bench {
 
     /// A consumer that may get messages has credit, or has none and should be told when one waits.
     pub(super) fn enter(&mut self, slot: ConsumerSlot, roster: &mut Roster) {
-        let Some(consumer) = roster.consumers.get_mut(slot) else { return };
+        let Some(consumer) = roster.consumers.get_mut(slot) else {
+            return;
+        };
         if consumer.credit == 0 {
             if !consumer.listed && !consumer.told {
                 consumer.listed = true;
@@ -112,8 +124,18 @@ impl Bench {
             consumer.in_ring = true;
             let priority = consumer.spec.priority;
             let at = self.rings.partition_point(|ring| ring.priority > priority);
-            if self.rings.get(at).is_none_or(|ring| ring.priority != priority) {
-                self.rings.insert(at, Ring { priority, ready: VecDeque::new() });
+            if self
+                .rings
+                .get(at)
+                .is_none_or(|ring| ring.priority != priority)
+            {
+                self.rings.insert(
+                    at,
+                    Ring {
+                        priority,
+                        ready: VecDeque::new(),
+                    },
+                );
             }
             self.rings[at].ready.push_back(slot);
         }
@@ -143,9 +165,13 @@ impl Bench {
 
     /// The consumer whose turn it was got a message.
     pub(super) fn served(&mut self, ring: usize, slot: ConsumerSlot, roster: &mut Roster) {
-        let Some(consumer) = roster.consumers.get_mut(slot) else { return };
+        let Some(consumer) = roster.consumers.get_mut(slot) else {
+            return;
+        };
         consumer.credit -= 1;
-        let Some(ring) = self.rings.get_mut(ring) else { return };
+        let Some(ring) = self.rings.get_mut(ring) else {
+            return;
+        };
         if consumer.credit == 0 {
             ring.ready.pop_front();
             consumer.in_ring = false;
@@ -162,7 +188,9 @@ impl Bench {
     pub(super) fn starving(&mut self, roster: &mut Roster) -> Vec<ConsumerSlot> {
         let mut starving = Vec::new();
         for slot in std::mem::take(&mut self.exhausted) {
-            let Some(consumer) = roster.consumers.get_mut(slot) else { continue };
+            let Some(consumer) = roster.consumers.get_mut(slot) else {
+                continue;
+            };
             consumer.listed = false;
             if consumer.credit == 0 && !consumer.told {
                 consumer.told = true;
@@ -178,7 +206,10 @@ impl Bench {
 
     /// Deliveries that its consumers may get now.
     pub(super) fn credit(&self, roster: &Roster) -> u64 {
-        let consumers = self.consumers.iter().filter_map(|slot| roster.consumers.get(*slot));
+        let consumers = self
+            .consumers
+            .iter()
+            .filter_map(|slot| roster.consumers.get(*slot));
         consumers.map(|consumer| u64::from(consumer.credit)).sum()
     }
 }

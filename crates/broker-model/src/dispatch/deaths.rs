@@ -19,7 +19,12 @@ impl Desk {
     /// `drop-head`: ready messages over the limits die, oldest of the lowest level first, so that
     /// what matters most stays.
     pub(super) fn drop_overflow(&mut self, turn: &mut Turn<'_>) {
-        let Some(limits) = self.limits().filter(|limits| limits.overflow == Overflow::DropHead) else { return };
+        let Some(limits) = self
+            .limits()
+            .filter(|limits| limits.overflow == Overflow::DropHead)
+        else {
+            return;
+        };
         // What only waits for a mark to be handed out is as good as gone.
         if turn.waits_for_mark {
             return;
@@ -38,7 +43,9 @@ impl Desk {
                 // A long stretch is a backlog in the store, whose sizes are not known anyway.
                 if to - from < EXPIRE_QUANTUM as u64 {
                     let size = |number| {
-                        stock.message(turn.state, number).map_or(mean, |stored| stored.message.body.len() as u64)
+                        stock
+                            .message(turn.state, number)
+                            .map_or(mean, |stored| stored.message.body.len() as u64)
                     };
                     bytes = (from..=to).map(size).sum();
                 }
@@ -55,8 +62,9 @@ impl Desk {
             while ready_bytes > limits.bytes
                 && let Some(head) = stock.head(turn.state)
             {
-                let bytes =
-                    stock.message(turn.state, head.number).map_or(mean.max(1), |stored| stored.message.body.len() as u64);
+                let bytes = stock
+                    .message(turn.state, head.number)
+                    .map_or(mean.max(1), |stored| stored.message.body.len() as u64);
                 stock.take(head);
                 stock.doom(head.number, head.number, bytes);
                 ready_bytes = ready_bytes.saturating_sub(bytes);
@@ -86,7 +94,8 @@ impl Desk {
                 };
                 if expires_at_ms > turn.now_ms {
                     if expires_at_ms != u64::MAX {
-                        next_ms = Some(next_ms.map_or(expires_at_ms, |other| other.min(expires_at_ms)));
+                        next_ms =
+                            Some(next_ms.map_or(expires_at_ms, |other| other.min(expires_at_ms)));
                     }
                     break;
                 }
@@ -105,13 +114,18 @@ impl Desk {
         if turn.state.dying() == 0 || self.settings.is_none() {
             return;
         }
-        let mut room = AT_PUBLISHER_MAX.saturating_sub(self.at_publisher.as_ref().map_or(0, |given| given.len()));
+        let mut room = AT_PUBLISHER_MAX
+            .saturating_sub(self.at_publisher.as_ref().map_or(0, |given| given.len()));
         for (from, to, reason) in turn.state.dying_ranges() {
             for number in from.0..=to.0 {
                 if room == 0 {
                     return;
                 }
-                if self.at_publisher.as_ref().is_some_and(|given| given.contains(number)) {
+                if self
+                    .at_publisher
+                    .as_ref()
+                    .is_some_and(|given| given.contains(number))
+                {
                     continue;
                 }
                 if !self.hand_dead_letter(turn, Sequence(number), reason) {
@@ -123,12 +137,33 @@ impl Desk {
     }
 
     /// Returns false if the message has to be read first.
-    fn hand_dead_letter(&mut self, turn: &mut Turn<'_>, sequence: Sequence, reason: DeathReason) -> bool {
+    fn hand_dead_letter(
+        &mut self,
+        turn: &mut Turn<'_>,
+        sequence: Sequence,
+        reason: DeathReason,
+    ) -> bool {
         let number = sequence.number();
-        let Some(at) = self.stocks.iter().position(|stock| stock.level == sequence.level()) else { return false };
-        let Some(stock) = self.stocks.get_mut(at) else { return false };
+        let Some(at) = self
+            .stocks
+            .iter()
+            .position(|stock| stock.level == sequence.level())
+        else {
+            return false;
+        };
+        let Some(stock) = self.stocks.get_mut(at) else {
+            return false;
+        };
         let Some(stored) = stock.message(turn.state, number) else {
-            self.read(turn, at, Head { number, returned: false }, Loading::Read);
+            self.read(
+                turn,
+                at,
+                Head {
+                    number,
+                    returned: false,
+                },
+                Loading::Read,
+            );
             return false;
         };
         let message = stored.message.clone();
@@ -140,13 +175,17 @@ impl Desk {
             delivery_count: turn.state.delivery_count(sequence),
             message,
         });
-        self.at_publisher.get_or_insert_default().insert(sequence.0, sequence.0, ());
+        self.at_publisher
+            .get_or_insert_default()
+            .insert(sequence.0, sequence.0, ());
         true
     }
 
     /// These messages are no more.
     pub(super) fn forget_dead_letters(&mut self, from: Sequence, to: Sequence) {
-        let Some(given) = &mut self.at_publisher else { return };
+        let Some(given) = &mut self.at_publisher else {
+            return;
+        };
         given.remove(from.0, to.0, |_, _, ()| {});
         if given.is_empty() {
             self.at_publisher = None;

@@ -60,8 +60,12 @@ impl Held {
     }
 
     pub(super) fn get(&self, number: u64) -> Option<Hold> {
-        let held = self.window.get(self.locate(number)).filter(|(at, hold)| *at == number && hold.holder != NOBODY);
-        held.map(|(_, hold)| *hold).or_else(|| self.beside.get(&number).copied())
+        let held = self
+            .window
+            .get(self.locate(number))
+            .filter(|(at, hold)| *at == number && hold.holder != NOBODY);
+        held.map(|(_, hold)| *hold)
+            .or_else(|| self.beside.get(&number).copied())
     }
 
     /// Whether `number` is held out of order.
@@ -73,7 +77,9 @@ impl Held {
     pub(super) fn reassign(&mut self, number: u64, holder: HolderSlot) {
         let at = self.locate(number);
         match self.window.get_mut(at) {
-            Some((found, hold)) if *found == number && hold.holder != NOBODY => hold.holder = holder,
+            Some((found, hold)) if *found == number && hold.holder != NOBODY => {
+                hold.holder = holder
+            }
             _ => {
                 if let Some(hold) = self.beside.get_mut(&number) {
                     hold.holder = holder;
@@ -104,8 +110,12 @@ impl Held {
             }
         }
         if !self.beside.is_empty() && from <= to {
-            let found: Vec<u64> =
-                self.beside.range(from..=to).filter(|(_, hold)| wanted(**hold)).map(|(number, _)| *number).collect();
+            let found: Vec<u64> = self
+                .beside
+                .range(from..=to)
+                .filter(|(_, hold)| wanted(**hold))
+                .map(|(number, _)| *number)
+                .collect();
             for number in found {
                 if let Some(hold) = self.beside.remove(&number) {
                     bytes += u64::from(hold.bytes);
@@ -119,17 +129,26 @@ impl Held {
 
     /// Everything that is held and passes `wanted`, ascending.
     pub(super) fn select(&self, wanted: impl Fn(Hold) -> bool) -> Vec<u64> {
-        let held = self.window.iter().filter(|(_, hold)| hold.holder != NOBODY).map(|(number, hold)| (*number, *hold));
+        let held = self
+            .window
+            .iter()
+            .filter(|(_, hold)| hold.holder != NOBODY)
+            .map(|(number, hold)| (*number, *hold));
         let beside = self.beside.iter().map(|(number, hold)| (*number, *hold));
-        let mut numbers: Vec<u64> =
-            held.chain(beside).filter(|(_, hold)| wanted(*hold)).map(|(number, _)| number).collect();
+        let mut numbers: Vec<u64> = held
+            .chain(beside)
+            .filter(|(_, hold)| wanted(*hold))
+            .map(|(number, _)| number)
+            .collect();
         numbers.sort_unstable();
         numbers
     }
 
     /// Numbers held out of order within `from..=to`, ascending.
     pub(super) fn beside_within(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
-        self.beside.range(from..=to.max(from)).map(|(number, _)| *number)
+        self.beside
+            .range(from..=to.max(from))
+            .map(|(number, _)| *number)
     }
 
     fn close_gaps(&mut self) {
@@ -152,13 +171,19 @@ impl Held {
 
     /// Index of the first place in the window at or above `number`.
     fn locate(&self, number: u64) -> usize {
-        let Some((first, _)) = self.window.front() else { return 0 };
+        let Some((first, _)) = self.window.front() else {
+            return 0;
+        };
         if number <= *first {
             return 0;
         }
         // Without gaps in the numbers this is the place.
         let guess = usize::try_from(number - first).unwrap_or(usize::MAX);
-        if self.window.get(guess).is_some_and(|(found, _)| *found == number) {
+        if self
+            .window
+            .get(guess)
+            .is_some_and(|(found, _)| *found == number)
+        {
             return guess;
         }
         self.window.partition_point(|(at, _)| *at < number)

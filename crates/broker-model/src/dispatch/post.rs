@@ -26,12 +26,20 @@ struct Parcel {
 }
 
 impl Post {
-    pub(super) fn deliver(&mut self, roster: &Roster, to: OriginSlot, delivery: Delivery, out: &mut Outbox) {
+    pub(super) fn deliver(
+        &mut self,
+        roster: &Roster,
+        to: OriginSlot,
+        delivery: Delivery,
+        out: &mut Outbox,
+    ) {
         let at = to as usize;
         if at >= self.parcels.len() {
             self.parcels.resize_with(at + 1, Parcel::default);
         }
-        let Some(parcel) = self.parcels.get_mut(at) else { return };
+        let Some(parcel) = self.parcels.get_mut(at) else {
+            return;
+        };
         if parcel.deliveries.is_empty() {
             self.open.push(to);
         }
@@ -43,7 +51,13 @@ impl Post {
     }
 
     /// Sends something else to a node.
-    pub(super) fn send(&mut self, roster: &Roster, to: OriginSlot, message: FromHost, out: &mut Outbox) {
+    pub(super) fn send(
+        &mut self,
+        roster: &Roster,
+        to: OriginSlot,
+        message: FromHost,
+        out: &mut Outbox,
+    ) {
         self.send_off(roster, to, out);
         out.to_nodes.push((roster.origin(to), message));
     }
@@ -55,7 +69,8 @@ impl Post {
             parcel.bytes = 0;
             let deliveries = std::mem::take(&mut parcel.deliveries);
             self.open.retain(|open| *open != to);
-            out.to_nodes.push((roster.origin(to), FromHost::Deliver(deliveries)));
+            out.to_nodes
+                .push((roster.origin(to), FromHost::Deliver(deliveries)));
         }
     }
 
@@ -99,7 +114,11 @@ impl Timers {
 
     /// Takes out a desk whose time has come.
     pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<DeskSlot> {
-        let due = self.times.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        let due = self
+            .times
+            .first()
+            .copied()
+            .filter(|(at_ms, _)| *at_ms <= now_ms)?;
         self.times.remove(&due);
         Some(due.1)
     }

@@ -25,8 +25,16 @@ impl Dispatcher {
         let origin = self.roster.origin_slot(from);
         match message {
             ToHost::Batch { .. } => {}
-            ToHost::Consume { consumer, queue, spec, credit, resume } => {
-                self.consume(now_ms, origin, consumer, queue, spec, credit, resume, machine, out);
+            ToHost::Consume {
+                consumer,
+                queue,
+                spec,
+                credit,
+                resume,
+            } => {
+                self.consume(
+                    now_ms, origin, consumer, queue, spec, credit, resume, machine, out,
+                );
             }
             ToHost::Hold { queue, sequences } => {
                 if let Some(slot) = self.index.get(&queue).copied() {
@@ -39,13 +47,28 @@ impl Dispatcher {
                 if let Some(slot) = self.roster.find(origin, consumer) {
                     self.remove_consumer(now_ms, slot, out);
                 }
-                let cancelled = FromHost::Cancelled { consumer, by_host: false };
+                let cancelled = FromHost::Cancelled {
+                    consumer,
+                    by_host: false,
+                };
                 self.post.send(&self.roster, origin, cancelled, out);
             }
-            ToHost::Credit { consumer, queue: _, more } => self.add_credit(origin, consumer, more),
+            ToHost::Credit {
+                consumer,
+                queue: _,
+                more,
+            } => self.add_credit(origin, consumer, more),
             ToHost::Revoke { consumer, queue: _ } => self.revoke(origin, consumer, out),
-            ToHost::Get { request, queue, no_ack } => self.get(now_ms, origin, request, queue, no_ack, out),
-            ToHost::Count { request, queue, used } => {
+            ToHost::Get {
+                request,
+                queue,
+                no_ack,
+            } => self.get(now_ms, origin, request, queue, no_ack, out),
+            ToHost::Count {
+                request,
+                queue,
+                used,
+            } => {
                 if let Some(slot) = self.known_desk(queue, origin, Subject::Request(request), out) {
                     if used {
                         self.touch(now_ms, slot);
@@ -54,8 +77,16 @@ impl Dispatcher {
                 }
             }
             ToHost::Purge { request, queue } => self.purge(origin, request, queue, machine, out),
-            ToHost::CheckDelete { request, queue, if_unused, if_empty } => {
-                if self.known_desk(queue, origin, Subject::Request(request), out).is_none() {
+            ToHost::CheckDelete {
+                request,
+                queue,
+                if_unused,
+                if_empty,
+            } => {
+                if self
+                    .known_desk(queue, origin, Subject::Request(request), out)
+                    .is_none()
+                {
                     return;
                 }
                 let counts = self.queue_counts(machine, queue);
@@ -67,7 +98,10 @@ impl Dispatcher {
                     self.send_counts(origin, request, queue, machine, out);
                     return;
                 };
-                let refused = FromHost::Refused { subject: Subject::Request(request), why };
+                let refused = FromHost::Refused {
+                    subject: Subject::Request(request),
+                    why,
+                };
                 self.post.send(&self.roster, origin, refused, out);
             }
         }
@@ -86,24 +120,38 @@ impl Dispatcher {
         machine: &ShardMachine,
         out: &mut Outbox,
     ) {
-        let Some(slot) = self.known_desk(queue, origin, Subject::Consumer(id), out) else { return };
-        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let Some(slot) = self.known_desk(queue, origin, Subject::Consumer(id), out) else {
+            return;
+        };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
         let single_active = desk.single_active();
         let known = self.roster.find(origin, id);
         if let Some(known) = known
-            && self.roster.consumers.get(known).is_some_and(|consumer| consumer.desk != slot)
+            && self
+                .roster
+                .consumers
+                .get(known)
+                .is_some_and(|consumer| consumer.desk != slot)
         {
             // The number was of a consumer elsewhere: the node has forgotten that one.
             self.remove_consumer(now_ms, known, out);
         }
         let known = self.roster.find(origin, id);
-        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
         let bench = desk.bench_or_new();
         let refused = known.is_none()
             && resume.is_none()
-            && (bench.exclusive.is_some() || spec.exclusive && (single_active || !bench.consumers.is_empty()));
+            && (bench.exclusive.is_some()
+                || spec.exclusive && (single_active || !bench.consumers.is_empty()));
         if refused {
-            let refused = FromHost::Refused { subject: Subject::Consumer(id), why: Refused::ExclusiveUse };
+            let refused = FromHost::Refused {
+                subject: Subject::Consumer(id),
+                why: Refused::ExclusiveUse,
+            };
             self.post.send(&self.roster, origin, refused, out);
             return;
         }
@@ -126,9 +174,18 @@ impl Dispatcher {
         if bench.is_eligible(consumer, single_active) {
             bench.enter(consumer, &mut self.roster);
         }
-        self.post.send(&self.roster, origin, FromHost::ConsumeOk { consumer: id }, out);
+        self.post.send(
+            &self.roster,
+            origin,
+            FromHost::ConsumeOk { consumer: id },
+            out,
+        );
         if let Some(sequences) = resume
-            && let Some(holder) = self.roster.consumers.get(consumer).map(|consumer| consumer.holder)
+            && let Some(holder) = self
+                .roster
+                .consumers
+                .get(consumer)
+                .map(|consumer| consumer.holder)
         {
             self.claim(slot, origin, holder, &sequences, machine);
         }
@@ -145,8 +202,12 @@ impl Dispatcher {
         sequences: &SequenceRanges,
         machine: &ShardMachine,
     ) {
-        let Some(desk) = self.desks.get_mut(slot) else { return };
-        let Some(state) = machine.queue(desk.queue) else { return };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
+        let Some(state) = machine.queue(desk.queue) else {
+            return;
+        };
         desk.meet_levels(state);
         // The size of a message that is in the store only is not known: as the others.
         let mean = state.alive_bytes() / state.alive().max(1);
@@ -156,10 +217,20 @@ impl Dispatcher {
                 if level < from.level() || level > to.level() {
                     continue;
                 }
-                let first = if level == from.level() { from.number() } else { 0 };
-                let last = if level == to.level() { to.number() } else { Sequence::MAX_NUMBER };
+                let first = if level == from.level() {
+                    from.number()
+                } else {
+                    0
+                };
+                let last = if level == to.level() {
+                    to.number()
+                } else {
+                    Sequence::MAX_NUMBER
+                };
                 for number in alive_within(state, level, first, last).flat_map(|(a, b)| a..=b) {
-                    let size = state.in_memory(stock.sequence(number)).map(|stored| stored.message.body.len() as u64);
+                    let size = state
+                        .in_memory(stock.sequence(number))
+                        .map(|stored| stored.message.body.len() as u64);
                     let bytes = u32::try_from(size.unwrap_or(mean)).unwrap_or(u32::MAX);
                     let holders = &self.roster.holders;
                     let claimed = stock.claim(number, Hold { holder, bytes }, |before| {
@@ -179,12 +250,18 @@ impl Dispatcher {
     }
 
     fn add_credit(&mut self, origin: OriginSlot, id: ConsumerId, more: u32) {
-        let Some(slot) = self.roster.find(origin, id) else { return };
-        let Some(consumer) = self.roster.consumers.get_mut(slot) else { return };
+        let Some(slot) = self.roster.find(origin, id) else {
+            return;
+        };
+        let Some(consumer) = self.roster.consumers.get_mut(slot) else {
+            return;
+        };
         consumer.credit = consumer.credit.saturating_add(more);
         consumer.told = false;
         let at = consumer.desk;
-        let Some(desk) = self.desks.get_mut(at) else { return };
+        let Some(desk) = self.desks.get_mut(at) else {
+            return;
+        };
         let single_active = desk.single_active();
         if let Some(bench) = desk.bench_mut()
             && bench.is_eligible(slot, single_active)
@@ -204,7 +281,15 @@ impl Dispatcher {
             let at = consumer.desk;
             self.list(at);
         }
-        self.post.send(&self.roster, origin, FromHost::Revoked { consumer: id, unused }, out);
+        self.post.send(
+            &self.roster,
+            origin,
+            FromHost::Revoked {
+                consumer: id,
+                unused,
+            },
+            out,
+        );
     }
 
     fn get(
@@ -216,10 +301,16 @@ impl Dispatcher {
         no_ack: bool,
         out: &mut Outbox,
     ) {
-        let Some(slot) = self.known_desk(queue, origin, Subject::Request(request), out) else { return };
+        let Some(slot) = self.known_desk(queue, origin, Subject::Request(request), out) else {
+            return;
+        };
         self.touch(now_ms, slot);
         if let Some(desk) = self.desks.get_mut(slot) {
-            desk.bench_or_new().gets.push_back(PendingGet { origin, request, no_ack });
+            desk.bench_or_new().gets.push_back(PendingGet {
+                origin,
+                request,
+                no_ack,
+            });
         }
         self.list(slot);
     }
@@ -233,8 +324,12 @@ impl Dispatcher {
         machine: &ShardMachine,
         out: &mut Outbox,
     ) {
-        let Some(slot) = self.known_desk(queue, origin, Subject::Request(request), out) else { return };
-        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let Some(slot) = self.known_desk(queue, origin, Subject::Request(request), out) else {
+            return;
+        };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
         let mut sequences = SequenceRanges::new();
         let mut removed = 0;
         if let Some(state) = machine.queue(queue) {
@@ -252,7 +347,12 @@ impl Dispatcher {
             }
         }
         let witness = sequences.last().map(|(_, last)| *last);
-        let purge = |witness| PendingPurge { origin, request, removed, witness };
+        let purge = |witness| PendingPurge {
+            origin,
+            request,
+            removed,
+            witness,
+        };
         match witness {
             None => self.answer_purge(purge(Sequence(0)), out),
             Some(witness) => {
@@ -291,9 +391,16 @@ impl Dispatcher {
         out: &mut Outbox,
     ) -> Option<DeskSlot> {
         let slot = self.index.get(&queue).copied();
-        let known = slot.filter(|slot| self.desks.get(*slot).is_some_and(|desk| desk.settings.is_some()));
+        let known = slot.filter(|slot| {
+            self.desks
+                .get(*slot)
+                .is_some_and(|desk| desk.settings.is_some())
+        });
         if known.is_none() {
-            let refused = FromHost::Refused { subject, why: Refused::NoQueue };
+            let refused = FromHost::Refused {
+                subject,
+                why: Refused::NoQueue,
+            };
             self.post.send(&self.roster, origin, refused, out);
         }
         known
@@ -307,9 +414,16 @@ impl Dispatcher {
 
     /// Takes a consumer off its queue; what it holds stays held.
     pub(super) fn remove_consumer(&mut self, now_ms: u64, slot: ConsumerSlot, out: &mut Outbox) {
-        let Some(consumer) = self.roster.remove(slot) else { return };
-        let Some(desk) = self.desks.get_mut(consumer.desk) else { return };
-        let auto_delete = desk.settings.as_ref().is_some_and(|settings| settings.auto_delete);
+        let Some(consumer) = self.roster.remove(slot) else {
+            return;
+        };
+        let Some(desk) = self.desks.get_mut(consumer.desk) else {
+            return;
+        };
+        let auto_delete = desk
+            .settings
+            .as_ref()
+            .is_some_and(|settings| settings.auto_delete);
         let queue = desk.queue;
         if let Some(bench) = desk.bench_mut() {
             bench.remove(slot);
@@ -319,7 +433,9 @@ impl Dispatcher {
             }
             if last {
                 desk.last_used_ms = now_ms;
-                desk.stocks.iter_mut().for_each(super::stock::Stock::forget_all_read);
+                desk.stocks
+                    .iter_mut()
+                    .for_each(super::stock::Stock::forget_all_read);
                 if auto_delete {
                     out.unused.push(queue);
                 }

@@ -82,7 +82,10 @@ impl Roster {
     }
 
     pub(super) fn origin(&self, slot: OriginSlot) -> Origin {
-        let nobody = Origin { node: NodeId(0), incarnation: 0 };
+        let nobody = Origin {
+            node: NodeId(0),
+            incarnation: 0,
+        };
         self.origins.get(slot as usize).copied().unwrap_or(nobody)
     }
 
@@ -129,7 +132,13 @@ impl Roster {
     }
 
     fn add_holder(&mut self, origin: OriginSlot, desk: DeskSlot) -> HolderSlot {
-        self.holders.insert(Holder { origin, desk, consumer: None, held: 0, standing: Standing::Live })
+        self.holders.insert(Holder {
+            origin,
+            desk,
+            consumer: None,
+            held: 0,
+            standing: Standing::Live,
+        })
     }
 
     /// The holder takes no more: it goes when it holds nothing.
@@ -161,7 +170,9 @@ impl Roster {
 
     /// A holder has a message no longer.
     pub(super) fn released(&mut self, slot: HolderSlot) {
-        let Some(holder) = self.holders.get_mut(slot) else { return };
+        let Some(holder) = self.holders.get_mut(slot) else {
+            return;
+        };
         holder.held = holder.held.saturating_sub(1);
         if holder.held == 0 && holder.consumer.is_none() {
             let key = (holder.desk, holder.origin);
@@ -173,17 +184,26 @@ impl Roster {
     }
 
     pub(super) fn holds_any(&self, consumer: ConsumerSlot) -> bool {
-        let holder = self.consumers.get(consumer).and_then(|consumer| self.holders.get(consumer.holder));
+        let holder = self
+            .consumers
+            .get(consumer)
+            .and_then(|consumer| self.holders.get(consumer.holder));
         holder.is_some_and(|holder| holder.held > 0)
     }
 
     /// All holders of a node start get another standing. The loose ones take nothing new.
     pub(super) fn set_standing(&mut self, origin: OriginSlot, standing: Standing) {
         self.loose.retain(|(_, of), _| *of != origin);
-        let slots: Vec<HolderSlot> =
-            self.holders.iter().filter(|(_, holder)| holder.origin == origin).map(|(slot, _)| slot).collect();
+        let slots: Vec<HolderSlot> = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| holder.origin == origin)
+            .map(|(slot, _)| slot)
+            .collect();
         for slot in slots {
-            let Some(holder) = self.holders.get_mut(slot) else { continue };
+            let Some(holder) = self.holders.get_mut(slot) else {
+                continue;
+            };
             holder.standing = standing;
             let (desk, consumer) = (holder.desk, holder.consumer);
             if let Some(consumer) = consumer {
@@ -201,13 +221,23 @@ impl Roster {
 
     /// Consumers of a node start.
     pub(super) fn consumers_of(&self, origin: OriginSlot) -> Vec<ConsumerSlot> {
-        self.consumers.iter().filter(|(_, consumer)| consumer.origin == origin).map(|(slot, _)| slot).collect()
+        self.consumers
+            .iter()
+            .filter(|(_, consumer)| consumer.origin == origin)
+            .map(|(slot, _)| slot)
+            .collect()
     }
 
     /// Desks of which a node start holds something in this standing, ascending.
     pub(super) fn desks_held(&self, origin: OriginSlot, standing: Standing) -> Vec<DeskSlot> {
-        let held = self.holders.iter().filter(|(_, holder)| holder.origin == origin && holder.standing == standing);
-        let mut desks: Vec<DeskSlot> = held.filter(|(_, holder)| holder.held > 0).map(|(_, holder)| holder.desk).collect();
+        let held = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| holder.origin == origin && holder.standing == standing);
+        let mut desks: Vec<DeskSlot> = held
+            .filter(|(_, holder)| holder.held > 0)
+            .map(|(_, holder)| holder.desk)
+            .collect();
         desks.sort_unstable();
         desks.dedup();
         desks
@@ -215,8 +245,12 @@ impl Roster {
 
     /// The queue of this desk is gone.
     pub(super) fn forget_desk(&mut self, desk: DeskSlot) {
-        let loose: Vec<HolderSlot> =
-            self.loose.iter().filter(|((of, _), _)| *of == desk).map(|(_, holder)| *holder).collect();
+        let loose: Vec<HolderSlot> = self
+            .loose
+            .iter()
+            .filter(|((of, _), _)| *of == desk)
+            .map(|(_, holder)| *holder)
+            .collect();
         if loose.is_empty() {
             return;
         }

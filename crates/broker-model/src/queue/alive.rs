@@ -62,7 +62,11 @@ impl AliveSet {
                     let mut bits = Box::new([0; WORDS]);
                     set_bits(&mut bits, start, last.to);
                     set_bits(&mut bits, number, number);
-                    let block = Run { from: start, to: number, bits: Some(bits) };
+                    let block = Run {
+                        from: start,
+                        to: number,
+                        bits: Some(bits),
+                    };
                     if last.from < start {
                         last.to = start - 1;
                         self.runs.push_back(block);
@@ -79,7 +83,11 @@ impl AliveSet {
                 _ => {}
             }
         }
-        self.runs.push_back(Run { from: number, to: number, bits: None });
+        self.runs.push_back(Run {
+            from: number,
+            to: number,
+            bits: None,
+        });
     }
 
     pub(crate) fn contains(&self, number: u64) -> bool {
@@ -104,7 +112,8 @@ impl AliveSet {
             None => Some((from, run.to)),
             Some(bits) => {
                 let from = next_bit(bits, from, true)?;
-                let to = next_bit(bits, from, false).map_or(block_start(from) + BLOCK - 1, |end| end - 1);
+                let to = next_bit(bits, from, false)
+                    .map_or(block_start(from) + BLOCK - 1, |end| end - 1);
                 Some((from, to))
             }
         }
@@ -160,18 +169,31 @@ impl AliveSet {
 
     /// Takes `a..=b` out of the middle of the solid run at `at`.
     fn carve(&mut self, at: usize, a: u64, b: u64) {
-        let Some(run) = self.runs.get_mut(at) else { return };
+        let Some(run) = self.runs.get_mut(at) else {
+            return;
+        };
         let (from, to) = (run.from, run.to);
         if b - a >= BLOCK {
             // A wide hole: two runs are within the bound of one run per block.
             run.to = a - 1;
-            self.runs.insert(at + 1, Run { from: b + 1, to, bits: None });
+            self.runs.insert(
+                at + 1,
+                Run {
+                    from: b + 1,
+                    to,
+                    bits: None,
+                },
+            );
             return;
         }
         let mut pieces: [Option<Run>; 4] = [const { None }; 4];
         let start = block_start(a).max(from);
         if from < start {
-            pieces[0] = Some(Run { from, to: start - 1, bits: None });
+            pieces[0] = Some(Run {
+                from,
+                to: start - 1,
+                bits: None,
+            });
         }
         let first_end = (block_start(a) + BLOCK - 1).min(to);
         pieces[1] = bit_run(start, first_end, a, b);
@@ -180,13 +202,19 @@ impl AliveSet {
             pieces[2] = bit_run(block_start(b), second_end, a, b);
         }
         if second_end < to {
-            pieces[3] = Some(Run { from: second_end + 1, to, bits: None });
+            pieces[3] = Some(Run {
+                from: second_end + 1,
+                to,
+                bits: None,
+            });
         }
         self.runs.remove(at);
         let mut at = at;
         for piece in pieces.into_iter().flatten() {
             // A bitmap takes in a neighbour of its block: at most one run per block plus its edges.
-            if let Some(before) = at.checked_sub(1).and_then(|before| self.runs.get_mut(before))
+            if let Some(before) = at
+                .checked_sub(1)
+                .and_then(|before| self.runs.get_mut(before))
                 && same_block(before.from, piece.from)
                 && merge(before, &piece)
             {
@@ -226,7 +254,10 @@ impl AliveSet {
         let mut end = 0;
         for run in &self.runs {
             put_varint(out, run.from - end);
-            put_varint(out, (run.to - run.from) << 1 | u64::from(run.bits.is_some()));
+            put_varint(
+                out,
+                (run.to - run.from) << 1 | u64::from(run.bits.is_some()),
+            );
             end = run.to;
             for word in run.bits.iter().flat_map(|bits| bits.iter()) {
                 out.put_u64_le(*word);
@@ -247,18 +278,28 @@ impl AliveSet {
             let span = cursor.varint()?;
             let to = from.checked_add(span >> 1).ok_or(MALFORMED)?;
             let bits = if span & 1 == 0 {
-                set.len = set.len.checked_add(to - from).and_then(|len| len.checked_add(1)).ok_or(MALFORMED)?;
+                set.len = set
+                    .len
+                    .checked_add(to - from)
+                    .and_then(|len| len.checked_add(1))
+                    .ok_or(MALFORMED)?;
                 None
             } else {
                 let mut bits = Box::new([0; WORDS]);
                 for word in bits.iter_mut() {
                     *word = cursor.u64()?;
                 }
-                let (first, last) = (next_bit(&bits, block_start(from), true), last_bit(&bits, block_start(from) + BLOCK - 1));
+                let (first, last) = (
+                    next_bit(&bits, block_start(from), true),
+                    last_bit(&bits, block_start(from) + BLOCK - 1),
+                );
                 if !same_block(from, to) || first != Some(from) || last != Some(to) {
                     return Err(MALFORMED);
                 }
-                set.len = set.len.checked_add(bits.iter().map(|word| u64::from(word.count_ones())).sum()).ok_or(MALFORMED)?;
+                set.len = set
+                    .len
+                    .checked_add(bits.iter().map(|word| u64::from(word.count_ones())).sum())
+                    .ok_or(MALFORMED)?;
                 Some(bits)
             };
             set.runs.push_back(Run { from, to, bits });
@@ -280,9 +321,18 @@ fn same_block(a: u64, b: u64) -> bool {
 fn bit_run(from: u64, to: u64, hole_from: u64, hole_to: u64) -> Option<Run> {
     let mut bits = Box::new([0; WORDS]);
     set_bits(&mut bits, from, to);
-    clear_bits(&mut bits, hole_from.max(from), hole_to.min(to), &mut |_, _| {});
+    clear_bits(
+        &mut bits,
+        hole_from.max(from),
+        hole_to.min(to),
+        &mut |_, _| {},
+    );
     let (from, to) = (next_bit(&bits, from, true)?, last_bit(&bits, to)?);
-    Some(Run { from, to, bits: Some(bits) })
+    Some(Run {
+        from,
+        to,
+        bits: Some(bits),
+    })
 }
 
 /// Takes `after` into `before`, of the same block, if one of them has bits.
@@ -297,7 +347,10 @@ fn merge(before: &mut Run, after: &Run) -> bool {
     });
     match &after.bits {
         None => set_bits(&mut bits, after.from, after.to),
-        Some(others) => bits.iter_mut().zip(others.iter()).for_each(|(word, other)| *word |= other),
+        Some(others) => bits
+            .iter_mut()
+            .zip(others.iter())
+            .for_each(|(word, other)| *word |= other),
     }
     before.bits = Some(bits);
     before.to = after.to;
@@ -323,7 +376,12 @@ fn set_bits(bits: &mut [u64; WORDS], from: u64, to: u64) {
 }
 
 /// Clears `from..=to`, tells of the stretches that were set, returns how many bits were.
-fn clear_bits(bits: &mut [u64; WORDS], from: u64, to: u64, cleared: &mut impl FnMut(u64, u64)) -> u64 {
+fn clear_bits(
+    bits: &mut [u64; WORDS],
+    from: u64,
+    to: u64,
+    cleared: &mut impl FnMut(u64, u64),
+) -> u64 {
     if from > to {
         return 0;
     }
@@ -363,7 +421,9 @@ fn last_bit(bits: &[u64; WORDS], to: u64) -> Option<u64> {
     for (index, word) in bits.iter().enumerate().rev() {
         let word = *word & mask(index, block_start(to), to);
         if word != 0 {
-            return Some(block_start(to) + index as u64 * 64 + 63 - u64::from(word.leading_zeros()));
+            return Some(
+                block_start(to) + index as u64 * 64 + 63 - u64::from(word.leading_zeros()),
+            );
         }
     }
     None

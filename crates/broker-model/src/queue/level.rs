@@ -73,14 +73,20 @@ impl Level {
 
     /// The dead stored ranges since the last call, sorted and merged over what is not alive anyway
     /// (and not dying: `dying_between` tells), so that few deletions cover them.
-    pub(super) fn take_dead(&mut self, dying_between: impl Fn(u64, u64) -> bool) -> Vec<(u64, u64)> {
+    pub(super) fn take_dead(
+        &mut self,
+        dying_between: impl Fn(u64, u64) -> bool,
+    ) -> Vec<(u64, u64)> {
         let mut dead = std::mem::take(&mut self.dead);
         dead.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(dead.len().min(16));
         for (from, to) in dead {
             match merged.last_mut() {
                 Some(last)
-                    if self.alive.next_from(last.1.saturating_add(1)).is_none_or(|alive| alive > from)
+                    if self
+                        .alive
+                        .next_from(last.1.saturating_add(1))
+                        .is_none_or(|alive| alive > from)
                         && !dying_between(last.1, from) =>
                 {
                     last.1 = last.1.max(to);

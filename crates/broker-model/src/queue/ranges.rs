@@ -15,7 +15,10 @@ pub(crate) type RangeSet = RangeMap<()>;
 
 impl<V> Default for RangeMap<V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), len: 0 }
+        Self {
+            entries: BTreeMap::new(),
+            len: 0,
+        }
     }
 }
 
@@ -43,22 +46,32 @@ impl<V: Copy + PartialEq> RangeMap<V> {
 
     /// The first entry.
     pub(crate) fn first(&self) -> Option<(u64, u64, V)> {
-        self.entries.iter().next().map(|(from, (to, value))| (*from, *to, *value))
+        self.entries
+            .iter()
+            .next()
+            .map(|(from, (to, value))| (*from, *to, *value))
     }
 
     /// All entries in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64, V)> {
-        self.entries.iter().map(|(from, (to, value))| (*from, *to, *value))
+        self.entries
+            .iter()
+            .map(|(from, (to, value))| (*from, *to, *value))
     }
 
     /// Entries cut to `from..=to`, in order.
     pub(crate) fn within(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, u64, V)> {
-        let before = self.entries.range(..from).next_back().filter(|(_, (end, _))| *end >= from);
+        let before = self
+            .entries
+            .range(..from)
+            .next_back()
+            .filter(|(_, (end, _))| *end >= from);
         // An empty window would panic in `range`.
         let to = to.max(from);
-        before.into_iter().chain(self.entries.range(from..=to)).map(move |(start, (end, value))| {
-            ((*start).max(from), (*end).min(to), *value)
-        })
+        before
+            .into_iter()
+            .chain(self.entries.range(from..=to))
+            .map(move |(start, (end, value))| ((*start).max(from), (*end).min(to), *value))
     }
 
     /// Number of entries.

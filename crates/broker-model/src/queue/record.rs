@@ -32,8 +32,12 @@ impl QueueState {
                 put_varint(&mut out, 0);
             }
             Some(rare) => {
-                put_map(&mut out, &rare.counts, |out, count| put_varint(out, u64::from(count)));
-                put_map(&mut out, &rare.dying, |out, reason| out.put_u8(reason_code(reason)));
+                put_map(&mut out, &rare.counts, |out, count| {
+                    put_varint(out, u64::from(count))
+                });
+                put_map(&mut out, &rare.dying, |out, reason| {
+                    out.put_u8(reason_code(reason))
+                });
             }
         }
         out.freeze()
@@ -47,10 +51,17 @@ impl QueueState {
         state.levels.reserve_exact(count);
         for _ in 0..count {
             let level = read_level(&mut cursor)?;
-            if state.levels.last().is_some_and(|last| last.level >= level.level) {
+            if state
+                .levels
+                .last()
+                .is_some_and(|last| last.level >= level.level)
+            {
                 return Err(MALFORMED);
             }
-            state.stored = state.stored.checked_add(level.alive.len()).ok_or(MALFORMED)?;
+            state.stored = state
+                .stored
+                .checked_add(level.alive.len())
+                .ok_or(MALFORMED)?;
             state.levels.push(level);
         }
         state.stored_bytes = cursor.varint()?;
@@ -81,7 +92,11 @@ fn read_level(cursor: &mut Cursor<'_>) -> Result<Level, WireError> {
     level.expires_until_ms = cursor.varint()?;
     level.alive = AliveSet::decode(cursor)?;
     let in_order = level.alive.last().is_none_or(|last| last < level.next);
-    if level.next == 0 || level.next > Sequence::MAX_NUMBER || level.mark > Sequence::MAX_NUMBER || !in_order {
+    if level.next == 0
+        || level.next > Sequence::MAX_NUMBER
+        || level.mark > Sequence::MAX_NUMBER
+        || !in_order
+    {
         return Err(MALFORMED);
     }
     level.stored = level.next - 1;
@@ -89,7 +104,11 @@ fn read_level(cursor: &mut Cursor<'_>) -> Result<Level, WireError> {
     Ok(level)
 }
 
-fn put_map<V: Copy + PartialEq>(out: &mut BytesMut, map: &RangeMap<V>, put: impl Fn(&mut BytesMut, V)) {
+fn put_map<V: Copy + PartialEq>(
+    out: &mut BytesMut,
+    map: &RangeMap<V>,
+    put: impl Fn(&mut BytesMut, V),
+) {
     put_varint(out, map.entry_count() as u64);
     let mut end = 0;
     for (from, to, value) in map.iter() {
@@ -112,7 +131,10 @@ fn read_map<V: Copy + PartialEq>(
             return Err(MALFORMED);
         }
         let from = end.checked_add(gap).ok_or(MALFORMED)?;
-        let to = from.checked_add(cursor.varint()?).filter(|to| *to < u64::MAX).ok_or(MALFORMED)?;
+        let to = from
+            .checked_add(cursor.varint()?)
+            .filter(|to| *to < u64::MAX)
+            .ok_or(MALFORMED)?;
         map.insert(from, to, read(cursor)?);
         end = to;
     }

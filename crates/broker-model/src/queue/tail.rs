@@ -73,7 +73,9 @@ impl Tail {
         if let Some(stragglers) = self.stragglers.take() {
             let mut stragglers = *stragglers;
             let above = stragglers.split_off(&number.saturating_add(1));
-            stragglers.into_iter().for_each(|(number, stored)| removed(number, stored));
+            stragglers
+                .into_iter()
+                .for_each(|(number, stored)| removed(number, stored));
             if !above.is_empty() {
                 self.stragglers = Some(Box::new(above));
             }
@@ -96,14 +98,21 @@ impl Tail {
 
     /// Messages at or above `from`, in order.
     pub(super) fn iter_from(&self, from: u64) -> impl Iterator<Item = (u64, &StoredMessage)> {
-        let stragglers =
-            self.stragglers.iter().flat_map(move |map| map.range(from..)).map(|(number, stored)| (*number, stored));
-        let skip = usize::try_from(from.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.slots.len());
+        let stragglers = self
+            .stragglers
+            .iter()
+            .flat_map(move |map| map.range(from..))
+            .map(|(number, stored)| (*number, stored));
+        let skip = usize::try_from(from.saturating_sub(self.base))
+            .unwrap_or(usize::MAX)
+            .min(self.slots.len());
         let slots = self
             .slots
             .range(skip..)
             .enumerate()
-            .filter_map(move |(index, slot)| Some((self.base + (skip + index) as u64, slot.as_ref()?)));
+            .filter_map(move |(index, slot)| {
+                Some((self.base + (skip + index) as u64, slot.as_ref()?))
+            });
         stragglers.chain(slots)
     }
 
@@ -133,7 +142,12 @@ impl Tail {
 fn unshared(mut stored: StoredMessage) -> StoredMessage {
     let message = &mut stored.message;
     if message.body.len() <= COPY_MAX_BYTES {
-        for part in [&mut message.exchange, &mut message.routing_key, &mut message.properties, &mut message.body] {
+        for part in [
+            &mut message.exchange,
+            &mut message.routing_key,
+            &mut message.properties,
+            &mut message.body,
+        ] {
             *part = Bytes::copy_from_slice(part);
         }
     }
@@ -149,7 +163,13 @@ mod tests {
 
     fn stored(number: u64) -> StoredMessage {
         let body = Bytes::from(number.to_string());
-        StoredMessage { message: Message { body, ..Message::default() }, expires_at_ms: None }
+        StoredMessage {
+            message: Message {
+                body,
+                ..Message::default()
+            },
+            expires_at_ms: None,
+        }
     }
 
     #[test]

@@ -77,14 +77,30 @@ impl ShardMachine {
         let mut deletes = Vec::new();
         let mut queue_records = Vec::with_capacity(queues.len());
         queues.retain(|queue| {
-            let Some(state) = self.existing(*queue) else { return false };
+            let Some(state) = self.existing(*queue) else {
+                return false;
+            };
             state.dirty = false;
             let queue = *queue;
             state.begin_checkpoint(
                 |sequence, stored| {
-                    puts.push((MessageKey { queue, level: sequence.level(), sequence }, stored.clone()));
+                    puts.push((
+                        MessageKey {
+                            queue,
+                            level: sequence.level(),
+                            sequence,
+                        },
+                        stored.clone(),
+                    ));
                 },
-                |from, to| deletes.push(DeadRange { queue, level: from.level(), from, to }),
+                |from, to| {
+                    deletes.push(DeadRange {
+                        queue,
+                        level: from.level(),
+                        from,
+                        to,
+                    })
+                },
             );
             queue_records.push((queue, state.encode_record()));
             true
@@ -103,10 +119,16 @@ impl ShardMachine {
 
     /// The delta is durable: memory copies of its messages are dropped.
     pub fn end_checkpoint(&mut self, token: CheckpointToken) {
-        if self.running.as_ref().is_none_or(|(running, _)| *running != token.0) {
+        if self
+            .running
+            .as_ref()
+            .is_none_or(|(running, _)| *running != token.0)
+        {
             return;
         }
-        let Some((_, queues)) = self.running.take() else { return };
+        let Some((_, queues)) = self.running.take() else {
+            return;
+        };
         for queue in queues {
             let freed = self.existing(queue).map_or(0, QueueState::end_checkpoint);
             self.tail_bytes = self.tail_bytes.saturating_sub(freed);

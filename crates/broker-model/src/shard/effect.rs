@@ -59,14 +59,22 @@ pub enum Effect {
 
 /// Adds an append; one that follows on the last effect extends it.
 pub(super) fn enqueued(effects: &mut Vec<Effect>, queue: QueueId, sequence: Sequence) {
-    if let Some(Effect::Enqueued { queue: last_queue, last, .. }) = effects.last_mut()
+    if let Some(Effect::Enqueued {
+        queue: last_queue,
+        last,
+        ..
+    }) = effects.last_mut()
         && *last_queue == queue
         && last.0 + 1 == sequence.0
     {
         *last = sequence;
         return;
     }
-    effects.push(Effect::Enqueued { queue, first: sequence, last: sequence });
+    effects.push(Effect::Enqueued {
+        queue,
+        first: sequence,
+        last: sequence,
+    });
 }
 
 /// Adds a settle; one of the same queue as the last effect joins it.
@@ -74,7 +82,10 @@ pub(super) fn settled(effects: &mut Vec<Effect>, queue: QueueId, sequences: Sequ
     if sequences.is_empty() {
         return;
     }
-    if let Some(Effect::Settled { queue: last_queue, sequences: last }) = effects.last_mut()
+    if let Some(Effect::Settled {
+        queue: last_queue,
+        sequences: last,
+    }) = effects.last_mut()
         && *last_queue == queue
     {
         for (from, to) in sequences {

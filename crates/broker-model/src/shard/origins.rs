@@ -26,7 +26,9 @@ struct Start {
 
 impl Origins {
     pub(super) fn last(&self, node: NodeId) -> Option<(u64, u64)> {
-        self.nodes.get(&node).map(|start| (start.incarnation, start.last))
+        self.nodes
+            .get(&node)
+            .map(|start| (start.incarnation, start.last))
     }
 
     /// What is to become of a batch; for a duplicate also what was refused the first time. If it is
@@ -37,17 +39,27 @@ impl Origins {
             return (BatchStatus::Stale, Vec::new());
         }
         if head.origin.incarnation > start.incarnation {
-            *start = Start { incarnation: head.origin.incarnation, ..Start::default() };
+            *start = Start {
+                incarnation: head.origin.incarnation,
+                ..Start::default()
+            };
         }
         let answer = if head.number <= start.last {
-            (BatchStatus::Duplicate, start.refused.get(&head.number).cloned().unwrap_or_default())
+            (
+                BatchStatus::Duplicate,
+                start.refused.get(&head.number).cloned().unwrap_or_default(),
+            )
         } else if head.previous > start.last {
             (BatchStatus::Gap, Vec::new())
         } else {
             start.last = head.number;
             (BatchStatus::Applied, Vec::new())
         };
-        if start.refused.first_key_value().is_some_and(|(number, _)| *number <= head.answered) {
+        if start
+            .refused
+            .first_key_value()
+            .is_some_and(|(number, _)| *number <= head.answered)
+        {
             start.refused = start.refused.split_off(&head.answered.saturating_add(1));
         }
         answer
@@ -81,8 +93,11 @@ impl Origins {
         let mut origins = Self::default();
         for _ in 0..cursor.count(4)? {
             let node = NodeId(cursor.varint()?);
-            let mut start =
-                Start { incarnation: cursor.varint()?, last: cursor.varint()?, refused: BTreeMap::new() };
+            let mut start = Start {
+                incarnation: cursor.varint()?,
+                last: cursor.varint()?,
+                refused: BTreeMap::new(),
+            };
             for _ in 0..cursor.count(2)? {
                 let number = cursor.varint()?;
                 let count = cursor.count(1)?;
@@ -104,7 +119,15 @@ mod tests {
     use crate::ids::Origin;
 
     fn head(incarnation: u64, previous: u64, number: u64, answered: u64) -> BatchHead {
-        BatchHead { origin: Origin { node: NodeId(1), incarnation }, previous, number, answered }
+        BatchHead {
+            origin: Origin {
+                node: NodeId(1),
+                incarnation,
+            },
+            previous,
+            number,
+            answered,
+        }
     }
 
     #[test]
@@ -115,11 +138,27 @@ mod tests {
             (head(5, 0, 1, 0), BatchStatus::Duplicate, "sent again"),
             (head(5, 2, 3, 0), BatchStatus::Gap, "2 is missing"),
             (head(5, 1, 3, 0), BatchStatus::Applied, "2 was given up"),
-            (head(5, 1, 2, 0), BatchStatus::Duplicate, "2 comes too late and is not applied"),
-            (head(5, 2, 4, 0), BatchStatus::Applied, "the sender does not count 3, but it is in"),
-            (head(6, 0, 1, 0), BatchStatus::Applied, "a new start counts anew"),
+            (
+                head(5, 1, 2, 0),
+                BatchStatus::Duplicate,
+                "2 comes too late and is not applied",
+            ),
+            (
+                head(5, 2, 4, 0),
+                BatchStatus::Applied,
+                "the sender does not count 3, but it is in",
+            ),
+            (
+                head(6, 0, 1, 0),
+                BatchStatus::Applied,
+                "a new start counts anew",
+            ),
             (head(5, 4, 5, 0), BatchStatus::Stale, "its former start"),
-            (head(7, 3, 4, 0), BatchStatus::Gap, "a new start of which nothing came yet"),
+            (
+                head(7, 3, 4, 0),
+                BatchStatus::Gap,
+                "a new start of which nothing came yet",
+            ),
         ] {
             assert_eq!(origins.admit(&head).0, expected, "{why}");
         }

@@ -49,10 +49,19 @@ pub fn decode_entry_head(bytes: &Bytes) -> Result<EntryHead, WireError> {
     let count = cursor.count(10)?;
     let mut refusals = Vec::with_capacity(count);
     for _ in 0..count {
-        refusals.push(Refusal { batch: cursor.varint_u32()?, op: cursor.varint_u32()?, queue: cursor.queue()? });
+        refusals.push(Refusal {
+            batch: cursor.varint_u32()?,
+            op: cursor.varint_u32()?,
+            queue: cursor.queue()?,
+        });
     }
     cursor.end()?;
-    Ok(EntryHead { now_ms, batches, leader_ops, refusals })
+    Ok(EntryHead {
+        now_ms,
+        batches,
+        leader_ops,
+        refusals,
+    })
 }
 
 pub(super) fn put_batch_head(out: &mut BytesMut, head: &BatchHead) {

@@ -47,7 +47,13 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             put_batch_head(out, head);
             out.put_slice(ops);
         }
-        ToHost::Consume { consumer, queue, spec, credit, resume } => {
+        ToHost::Consume {
+            consumer,
+            queue,
+            spec,
+            credit,
+            resume,
+        } => {
             out.put_u8(to::CONSUME);
             put_consumer(out, *consumer, *queue);
             put_spec(out, spec);
@@ -67,7 +73,11 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             out.put_u8(to::CANCEL);
             put_consumer(out, *consumer, *queue);
         }
-        ToHost::Credit { consumer, queue, more } => {
+        ToHost::Credit {
+            consumer,
+            queue,
+            more,
+        } => {
             out.put_u8(to::CREDIT);
             put_consumer(out, *consumer, *queue);
             put_varint(out, u64::from(*more));
@@ -76,12 +86,20 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             out.put_u8(to::REVOKE);
             put_consumer(out, *consumer, *queue);
         }
-        ToHost::Get { request, queue, no_ack } => {
+        ToHost::Get {
+            request,
+            queue,
+            no_ack,
+        } => {
             out.put_u8(to::GET);
             put_request(out, *request, *queue);
             put_bool(out, *no_ack);
         }
-        ToHost::Count { request, queue, used } => {
+        ToHost::Count {
+            request,
+            queue,
+            used,
+        } => {
             out.put_u8(to::COUNT);
             put_request(out, *request, *queue);
             put_bool(out, *used);
@@ -90,7 +108,12 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             out.put_u8(to::PURGE);
             put_request(out, *request, *queue);
         }
-        ToHost::CheckDelete { request, queue, if_unused, if_empty } => {
+        ToHost::CheckDelete {
+            request,
+            queue,
+            if_unused,
+            if_empty,
+        } => {
             out.put_u8(to::CHECK_DELETE);
             put_request(out, *request, *queue);
             put_bool(out, *if_unused);
@@ -107,30 +130,53 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
     let mut cursor = Cursor::versioned(&bytes)?;
     let cursor = &mut cursor;
     let message = match cursor.u8()? {
-        to::BATCH => ToHost::Batch { head: read_batch_head(cursor)?, ops: cursor.rest() },
+        to::BATCH => ToHost::Batch {
+            head: read_batch_head(cursor)?,
+            ops: cursor.rest(),
+        },
         to::CONSUME => ToHost::Consume {
             consumer: ConsumerId(cursor.varint()?),
             queue: cursor.queue()?,
             spec: read_spec(cursor)?,
             credit: cursor.varint_u32()?,
-            resume: if cursor.bool()? { Some(cursor.ranges()?) } else { None },
+            resume: if cursor.bool()? {
+                Some(cursor.ranges()?)
+            } else {
+                None
+            },
         },
-        to::HOLD => ToHost::Hold { queue: cursor.queue()?, sequences: cursor.ranges()? },
+        to::HOLD => ToHost::Hold {
+            queue: cursor.queue()?,
+            sequences: cursor.ranges()?,
+        },
         to::RESUMED => ToHost::Resumed,
-        to::CANCEL => ToHost::Cancel { consumer: ConsumerId(cursor.varint()?), queue: cursor.queue()? },
+        to::CANCEL => ToHost::Cancel {
+            consumer: ConsumerId(cursor.varint()?),
+            queue: cursor.queue()?,
+        },
         to::CREDIT => ToHost::Credit {
             consumer: ConsumerId(cursor.varint()?),
             queue: cursor.queue()?,
             more: cursor.varint_u32()?,
         },
-        to::REVOKE => ToHost::Revoke { consumer: ConsumerId(cursor.varint()?), queue: cursor.queue()? },
-        to::GET => {
-            ToHost::Get { request: RequestId(cursor.varint()?), queue: cursor.queue()?, no_ack: cursor.bool()? }
-        }
-        to::COUNT => {
-            ToHost::Count { request: RequestId(cursor.varint()?), queue: cursor.queue()?, used: cursor.bool()? }
-        }
-        to::PURGE => ToHost::Purge { request: RequestId(cursor.varint()?), queue: cursor.queue()? },
+        to::REVOKE => ToHost::Revoke {
+            consumer: ConsumerId(cursor.varint()?),
+            queue: cursor.queue()?,
+        },
+        to::GET => ToHost::Get {
+            request: RequestId(cursor.varint()?),
+            queue: cursor.queue()?,
+            no_ack: cursor.bool()?,
+        },
+        to::COUNT => ToHost::Count {
+            request: RequestId(cursor.varint()?),
+            queue: cursor.queue()?,
+            used: cursor.bool()?,
+        },
+        to::PURGE => ToHost::Purge {
+            request: RequestId(cursor.varint()?),
+            queue: cursor.queue()?,
+        },
         to::CHECK_DELETE => ToHost::CheckDelete {
             request: RequestId(cursor.varint()?),
             queue: cursor.queue()?,
@@ -200,7 +246,13 @@ pub fn encode_from_host(message: &FromHost, out: &mut BytesMut) {
                 put_varint(out, *left);
             }
         }
-        FromHost::Counts { request, ready, unacked, consumers, ready_bytes } => {
+        FromHost::Counts {
+            request,
+            ready,
+            unacked,
+            consumers,
+            ready_bytes,
+        } => {
             out.put_u8(from::COUNTS);
             for number in [request.0, *ready, *unacked, *consumers, *ready_bytes] {
                 put_varint(out, number);
@@ -225,7 +277,9 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
     let cursor = &mut cursor;
     let message = match cursor.u8()? {
         from::OUTCOME => FromHost::Outcome(read_outcome(cursor)?),
-        from::CONSUME_OK => FromHost::ConsumeOk { consumer: ConsumerId(cursor.varint()?) },
+        from::CONSUME_OK => FromHost::ConsumeOk {
+            consumer: ConsumerId(cursor.varint()?),
+        },
         from::REFUSED => FromHost::Refused {
             subject: match cursor.u8()? {
                 0 => Subject::Consumer(ConsumerId(cursor.varint()?)),
@@ -240,9 +294,10 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
                 _ => return Err(WireError::Malformed("refusal")),
             },
         },
-        from::CANCELLED => {
-            FromHost::Cancelled { consumer: ConsumerId(cursor.varint()?), by_host: cursor.bool()? }
-        }
+        from::CANCELLED => FromHost::Cancelled {
+            consumer: ConsumerId(cursor.varint()?),
+            by_host: cursor.bool()?,
+        },
         from::DELIVER => {
             let count = cursor.count(DELIVERY_MIN_LEN)?;
             // A delivery takes several times its smallest encoding: grow as the input proves itself.
@@ -252,10 +307,13 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
             }
             FromHost::Deliver(deliveries)
         }
-        from::REVOKED => {
-            FromHost::Revoked { consumer: ConsumerId(cursor.varint()?), unused: cursor.varint_u32()? }
-        }
-        from::STARVED => FromHost::Starved { consumer: ConsumerId(cursor.varint()?) },
+        from::REVOKED => FromHost::Revoked {
+            consumer: ConsumerId(cursor.varint()?),
+            unused: cursor.varint_u32()?,
+        },
+        from::STARVED => FromHost::Starved {
+            consumer: ConsumerId(cursor.varint()?),
+        },
         from::GOT => FromHost::Got {
             request: RequestId(cursor.varint()?),
             delivery: if cursor.bool()? {
@@ -272,7 +330,11 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
             ready_bytes: cursor.varint()?,
         },
         from::NOT_LEADER => FromHost::NotLeader {
-            leader: if cursor.bool()? { Some(NodeId(cursor.varint()?)) } else { None },
+            leader: if cursor.bool()? {
+                Some(NodeId(cursor.varint()?))
+            } else {
+                None
+            },
         },
         _ => return Err(WireError::Malformed("message from a host")),
     };
@@ -342,7 +404,12 @@ fn read_outcome(cursor: &mut Cursor<'_>) -> Result<BatchOutcome, WireError> {
     for _ in 0..count {
         refused_ops.push(cursor.varint_u32()?);
     }
-    Ok(BatchOutcome { origin, number, status, refused_ops })
+    Ok(BatchOutcome {
+        origin,
+        number,
+        status,
+        refused_ops,
+    })
 }
 
 fn put_delivery(out: &mut BytesMut, delivery: &Delivery) {

@@ -30,8 +30,15 @@ pub fn encode_stored_message(stored: &StoredMessage, out: &mut BytesMut) {
 /// The bytes are not one.
 pub fn decode_stored_message(bytes: &Bytes) -> Result<StoredMessage, WireError> {
     let mut cursor = Cursor::versioned(bytes)?;
-    let expires_at_ms = if cursor.bool()? { Some(cursor.varint()?) } else { None };
+    let expires_at_ms = if cursor.bool()? {
+        Some(cursor.varint()?)
+    } else {
+        None
+    };
     let message = cursor.message()?;
     cursor.end()?;
-    Ok(StoredMessage { message, expires_at_ms })
+    Ok(StoredMessage {
+        message,
+        expires_at_ms,
+    })
 }

@@ -18,9 +18,14 @@ fn any_number() -> impl Strategy<Value = u64> {
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
-    (any_bytes(), any_bytes(), any_bytes(), any_bytes()).prop_map(|(exchange, routing_key, properties, body)| {
-        Message { exchange, routing_key, properties, body }
-    })
+    (any_bytes(), any_bytes(), any_bytes(), any_bytes()).prop_map(
+        |(exchange, routing_key, properties, body)| Message {
+            exchange,
+            routing_key,
+            properties,
+            body,
+        },
+    )
 }
 
 fn any_queue() -> impl Strategy<Value = QueueId> {
@@ -28,8 +33,12 @@ fn any_queue() -> impl Strategy<Value = QueueId> {
 }
 
 fn any_ranges() -> impl Strategy<Value = SequenceRanges> {
-    vec((any_number(), any_number()), 0..5)
-        .prop_map(|pairs| pairs.into_iter().map(|(a, b)| (Sequence(a.min(b)), Sequence(a.max(b)))).collect())
+    vec((any_number(), any_number()), 0..5).prop_map(|pairs| {
+        pairs
+            .into_iter()
+            .map(|(a, b)| (Sequence(a.min(b)), Sequence(a.max(b))))
+            .collect()
+    })
 }
 
 fn any_reason() -> impl Strategy<Value = DeathReason> {
@@ -42,40 +51,78 @@ fn any_reason() -> impl Strategy<Value = DeathReason> {
 }
 
 fn any_target() -> impl Strategy<Value = Target> {
-    (any_queue(), any::<u8>(), proptest::option::of(any_number()))
-        .prop_map(|(queue, level, ttl_ms)| Target { queue, level, ttl_ms })
+    (any_queue(), any::<u8>(), proptest::option::of(any_number())).prop_map(
+        |(queue, level, ttl_ms)| Target {
+            queue,
+            level,
+            ttl_ms,
+        },
+    )
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        (vec(any_target(), 0..5), any_message())
-            .prop_map(|(targets, message)| Op::Publish { targets: targets.into(), message }),
+        (vec(any_target(), 0..5), any_message()).prop_map(|(targets, message)| Op::Publish {
+            targets: targets.into(),
+            message
+        }),
         (any_queue(), any_ranges()).prop_map(|(queue, sequences)| Op::Settle { queue, sequences }),
         (any_queue(), any_ranges(), any_reason(), any::<bool>()).prop_map(
-            |(queue, sequences, reason, dead_letter)| Op::Kill { queue, sequences, reason, dead_letter }
+            |(queue, sequences, reason, dead_letter)| Op::Kill {
+                queue,
+                sequences,
+                reason,
+                dead_letter
+            }
         ),
-        (any_queue(), any_ranges(), any::<bool>())
-            .prop_map(|(queue, sequences, counted)| Op::Return { queue, sequences, counted }),
+        (any_queue(), any_ranges(), any::<bool>()).prop_map(|(queue, sequences, counted)| {
+            Op::Return {
+                queue,
+                sequences,
+                counted,
+            }
+        }),
         any_queue().prop_map(|queue| Op::Delete { queue }),
-        (any_queue(), any_number()).prop_map(|(queue, upto)| Op::Mark { queue, upto: Sequence(upto) }),
+        (any_queue(), any_number()).prop_map(|(queue, upto)| Op::Mark {
+            queue,
+            upto: Sequence(upto)
+        }),
     ]
 }
 
 fn any_origin() -> impl Strategy<Value = Origin> {
-    (any_number(), any_number()).prop_map(|(node, incarnation)| Origin { node: NodeId(node), incarnation })
+    (any_number(), any_number()).prop_map(|(node, incarnation)| Origin {
+        node: NodeId(node),
+        incarnation,
+    })
 }
 
 fn any_head() -> impl Strategy<Value = BatchHead> {
-    (any_origin(), any_number(), any_number(), any_number())
-        .prop_map(|(origin, previous, number, answered)| BatchHead { origin, previous, number, answered })
+    (any_origin(), any_number(), any_number(), any_number()).prop_map(
+        |(origin, previous, number, answered)| BatchHead {
+            origin,
+            previous,
+            number,
+            answered,
+        },
+    )
 }
 
 fn any_entry_head() -> impl Strategy<Value = EntryHead> {
     let refusal = (any::<u32>(), any::<u32>(), any_queue())
         .prop_map(|(batch, op, queue)| Refusal { batch, op, queue });
-    (any_number(), vec(any_head(), 0..4), vec(any_op(), 0..4), vec(refusal, 0..4)).prop_map(
-        |(now_ms, batches, leader_ops, refusals)| EntryHead { now_ms, batches, leader_ops, refusals },
+    (
+        any_number(),
+        vec(any_head(), 0..4),
+        vec(any_op(), 0..4),
+        vec(refusal, 0..4),
     )
+        .prop_map(|(now_ms, batches, leader_ops, refusals)| EntryHead {
+            now_ms,
+            batches,
+            leader_ops,
+            refusals,
+        })
 }
 
 fn any_spec() -> impl Strategy<Value = ConsumerSpec> {
@@ -97,37 +144,75 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
     let request = || any_number().prop_map(RequestId);
     prop_oneof![
         (any_head(), any_bytes()).prop_map(|(head, ops)| ToHost::Batch { head, ops }),
-        (consumer(), any_queue(), any_spec(), any::<u32>(), proptest::option::of(any_ranges())).prop_map(
-            |(consumer, queue, spec, credit, resume)| ToHost::Consume { consumer, queue, spec, credit, resume }
-        ),
-        (any_queue(), any_ranges()).prop_map(|(queue, sequences)| ToHost::Hold { queue, sequences }),
+        (
+            consumer(),
+            any_queue(),
+            any_spec(),
+            any::<u32>(),
+            proptest::option::of(any_ranges())
+        )
+            .prop_map(|(consumer, queue, spec, credit, resume)| ToHost::Consume {
+                consumer,
+                queue,
+                spec,
+                credit,
+                resume
+            }),
+        (any_queue(), any_ranges())
+            .prop_map(|(queue, sequences)| ToHost::Hold { queue, sequences }),
         Just(ToHost::Resumed),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Cancel { consumer, queue }),
-        (consumer(), any_queue(), any::<u32>())
-            .prop_map(|(consumer, queue, more)| ToHost::Credit { consumer, queue, more }),
-        (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Revoke { consumer, queue }),
-        (request(), any_queue(), any::<bool>())
-            .prop_map(|(request, queue, no_ack)| ToHost::Get { request, queue, no_ack }),
-        (request(), any_queue(), any::<bool>())
-            .prop_map(|(request, queue, used)| ToHost::Count { request, queue, used }),
-        (request(), any_queue()).prop_map(|(request, queue)| ToHost::Purge { request, queue }),
-        (request(), any_queue(), any::<(bool, bool)>()).prop_map(|(request, queue, (if_unused, if_empty))| {
-            ToHost::CheckDelete { request, queue, if_unused, if_empty }
+        (consumer(), any_queue(), any::<u32>()).prop_map(|(consumer, queue, more)| {
+            ToHost::Credit {
+                consumer,
+                queue,
+                more,
+            }
         }),
+        (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Revoke { consumer, queue }),
+        (request(), any_queue(), any::<bool>()).prop_map(|(request, queue, no_ack)| ToHost::Get {
+            request,
+            queue,
+            no_ack
+        }),
+        (request(), any_queue(), any::<bool>()).prop_map(|(request, queue, used)| ToHost::Count {
+            request,
+            queue,
+            used
+        }),
+        (request(), any_queue()).prop_map(|(request, queue)| ToHost::Purge { request, queue }),
+        (request(), any_queue(), any::<(bool, bool)>()).prop_map(
+            |(request, queue, (if_unused, if_empty))| {
+                ToHost::CheckDelete {
+                    request,
+                    queue,
+                    if_unused,
+                    if_empty,
+                }
+            }
+        ),
     ]
 }
 
 fn any_delivery() -> impl Strategy<Value = Delivery> {
-    (any_number(), any_queue(), any_number(), any::<bool>(), any::<u32>(), any_message()).prop_map(
-        |(consumer, queue, sequence, redelivered, delivery_count, message)| Delivery {
-            consumer: ConsumerId(consumer),
-            queue,
-            sequence: Sequence(sequence),
-            redelivered,
-            delivery_count,
-            message,
-        },
+    (
+        any_number(),
+        any_queue(),
+        any_number(),
+        any::<bool>(),
+        any::<u32>(),
+        any_message(),
     )
+        .prop_map(
+            |(consumer, queue, sequence, redelivered, delivery_count, message)| Delivery {
+                consumer: ConsumerId(consumer),
+                queue,
+                sequence: Sequence(sequence),
+                redelivered,
+                delivery_count,
+                message,
+            },
+        )
 }
 
 fn any_outcome() -> impl Strategy<Value = BatchOutcome> {
@@ -138,14 +223,22 @@ fn any_outcome() -> impl Strategy<Value = BatchOutcome> {
         Just(BatchStatus::Stale)
     ];
     (any_origin(), any_number(), status, vec(any::<u32>(), 0..4)).prop_map(
-        |(origin, number, status, refused_ops)| BatchOutcome { origin, number, status, refused_ops },
+        |(origin, number, status, refused_ops)| BatchOutcome {
+            origin,
+            number,
+            status,
+            refused_ops,
+        },
     )
 }
 
 fn any_from_host() -> impl Strategy<Value = FromHost> {
     let consumer = || any_number().prop_map(ConsumerId);
     let request = || any_number().prop_map(RequestId);
-    let subject = prop_oneof![consumer().prop_map(Subject::Consumer), request().prop_map(Subject::Request)];
+    let subject = prop_oneof![
+        consumer().prop_map(Subject::Consumer),
+        request().prop_map(Subject::Request)
+    ];
     let why = prop_oneof![
         Just(Refused::NoQueue),
         Just(Refused::ExclusiveUse),
@@ -156,22 +249,35 @@ fn any_from_host() -> impl Strategy<Value = FromHost> {
         any_outcome().prop_map(FromHost::Outcome),
         consumer().prop_map(|consumer| FromHost::ConsumeOk { consumer }),
         (subject, why).prop_map(|(subject, why)| FromHost::Refused { subject, why }),
-        (consumer(), any::<bool>()).prop_map(|(consumer, by_host)| FromHost::Cancelled { consumer, by_host }),
+        (consumer(), any::<bool>())
+            .prop_map(|(consumer, by_host)| FromHost::Cancelled { consumer, by_host }),
         vec(any_delivery(), 0..4).prop_map(FromHost::Deliver),
-        (consumer(), any::<u32>()).prop_map(|(consumer, unused)| FromHost::Revoked { consumer, unused }),
+        (consumer(), any::<u32>())
+            .prop_map(|(consumer, unused)| FromHost::Revoked { consumer, unused }),
         consumer().prop_map(|consumer| FromHost::Starved { consumer }),
-        (request(), proptest::option::of((any_delivery().prop_map(Box::new), any_number())))
+        (
+            request(),
+            proptest::option::of((any_delivery().prop_map(Box::new), any_number()))
+        )
             .prop_map(|(request, delivery)| FromHost::Got { request, delivery }),
-        (request(), any_number(), any_number(), any_number(), any_number()).prop_map(
-            |(request, ready, unacked, consumers, ready_bytes)| FromHost::Counts {
-                request,
-                ready,
-                unacked,
-                consumers,
-                ready_bytes
-            }
-        ),
-        proptest::option::of(any_number().prop_map(NodeId)).prop_map(|leader| FromHost::NotLeader { leader }),
+        (
+            request(),
+            any_number(),
+            any_number(),
+            any_number(),
+            any_number()
+        )
+            .prop_map(|(request, ready, unacked, consumers, ready_bytes)| {
+                FromHost::Counts {
+                    request,
+                    ready,
+                    unacked,
+                    consumers,
+                    ready_bytes,
+                }
+            }),
+        proptest::option::of(any_number().prop_map(NodeId))
+            .prop_map(|leader| FromHost::NotLeader { leader }),
     ]
 }
 
@@ -278,17 +384,32 @@ fn a_lying_count_reserves_nothing() {
 #[test]
 fn bodies_are_slices_of_the_input() {
     let mut writer = OpsWriter::new();
-    let message = Message { body: Bytes::from(vec![7; 1000]), ..Message::default() };
-    writer.push(&Op::Publish { targets: smallvec::smallvec![Target { queue: QueueId(1), level: 0, ttl_ms: None }], message });
+    let message = Message {
+        body: Bytes::from(vec![7; 1000]),
+        ..Message::default()
+    };
+    writer.push(&Op::Publish {
+        targets: smallvec::smallvec![Target {
+            queue: QueueId(1),
+            level: 0,
+            ttl_ms: None
+        }],
+        message,
+    });
     let bytes = writer.finish();
     let range = bytes.as_ptr_range();
     for op in OpsReader::new(bytes) {
-        let Ok(Op::Publish { message, .. }) = op else { panic!("{op:?}") };
+        let Ok(Op::Publish { message, .. }) = op else {
+            panic!("{op:?}")
+        };
         assert!(range.contains(&message.body.as_ptr()));
     }
 }
 
 #[test]
 fn other_versions_are_refused_by_name() {
-    assert_eq!(validate_ops(&Bytes::from_static(&[9, 0, 0, 0, 0])), Err(WireError::Version(9)));
+    assert_eq!(
+        validate_ops(&Bytes::from_static(&[9, 0, 0, 0, 0])),
+        Err(WireError::Version(9))
+    );
 }

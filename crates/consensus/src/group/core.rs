@@ -124,7 +124,10 @@ impl GroupCore {
         machine: Arc<dyn Machine>,
         environment: Arc<GroupEnvironment>,
     ) -> Result<Arc<Self>, StartError> {
-        let failed = |reason: String| StartError::Group { group: id.0, reason };
+        let failed = |reason: String| StartError::Group {
+            group: id.0,
+            reason,
+        };
         let log = GroupLog::open(
             id,
             Arc::clone(&environment.log),
@@ -134,7 +137,9 @@ impl GroupCore {
         .map_err(|error| failed(error.to_string()))?;
         let state = MachineState::new(machine).map_err(|error| failed(error.to_string()))?;
         if let Some(purged) = log.span().purged
-            && state.checkpoint().is_none_or(|checkpoint| checkpoint < purged)
+            && state
+                .checkpoint()
+                .is_none_or(|checkpoint| checkpoint < purged)
         {
             return Err(failed(format!(
                 "the log starts after {purged}, but the last checkpoint is older ({:?}): the state store is not the \
@@ -194,7 +199,10 @@ impl GroupCore {
 
     /// The core, unless it is stopped or restarting.
     pub(crate) fn raft(&self) -> Option<Raft> {
-        self.running.lock().as_ref().map(|running| running.raft.clone())
+        self.running
+            .lock()
+            .as_ref()
+            .map(|running| running.raft.clone())
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -225,7 +233,12 @@ impl GroupCore {
             reason: error.to_string(),
         })?;
         let expected = Arc::new(AtomicBool::new(false));
-        let supervisor = tokio::spawn(supervise(Arc::clone(self), raft.clone(), gone, Arc::clone(&expected)));
+        let supervisor = tokio::spawn(supervise(
+            Arc::clone(self),
+            raft.clone(),
+            gone,
+            Arc::clone(&expected),
+        ));
         *self.running.lock() = Some(Running {
             raft,
             expected,
@@ -270,7 +283,8 @@ impl GroupCore {
 
     /// Notes what the leader lets this member purge.
     pub(crate) fn allow_purge(&self, upto: Option<u64>) {
-        self.purge_allowed.store(upto.unwrap_or(NOT_TOLD), Ordering::Relaxed);
+        self.purge_allowed
+            .store(upto.unwrap_or(NOT_TOLD), Ordering::Relaxed);
     }
 
     /// What the leader lets this member purge.

@@ -24,7 +24,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 const ASK_OTHERS: Duration = Duration::from_millis(30);
 
 impl GroupCore {
-    pub(super) async fn transfer_leader(&self, node: u64, within: Duration) -> Result<(), AdminError> {
+    pub(super) async fn transfer_leader(
+        &self,
+        node: u64,
+        within: Duration,
+    ) -> Result<(), AdminError> {
         let until = Instant::now() + within;
         let leadership = *self.leadership.borrow();
         if leadership.leader != Some(self.me()) {
@@ -33,7 +37,10 @@ impl GroupCore {
             });
         }
         let Some(target) = self.voters().into_iter().find(|voter| voter.node() == node) else {
-            return Err(AdminError::Refused(format!("node {node} has no vote in group {}", self.id())));
+            return Err(AdminError::Refused(format!(
+                "node {node} has no vote in group {}",
+                self.id()
+            )));
         };
         if target == self.me() {
             return Ok(());
@@ -151,7 +158,10 @@ impl GroupCore {
             let answer = self.environment().wire.last_log(*other, request);
             async move {
                 match timeout(ASK_OTHERS, answer).await {
-                    Ok(Ok(answer)) => Some((*other, answer.last.as_ref().map(crate::raft::log_id_from_wire))),
+                    Ok(Ok(answer)) => Some((
+                        *other,
+                        answer.last.as_ref().map(crate::raft::log_id_from_wire),
+                    )),
                     _ => None,
                 }
             }

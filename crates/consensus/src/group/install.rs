@@ -12,7 +12,7 @@
 
 use super::core::GroupCore;
 use crate::machine::{MachineError, SnapshotWriter};
-use crate::raft::{Applied, AppendRequest, Vote, vote_from_wire, vote_to_wire};
+use crate::raft::{AppendRequest, Applied, Vote, vote_from_wire, vote_to_wire};
 use cluster_proto::v1;
 use futures::{Stream, StreamExt};
 use openraft::raft::AppendEntriesResponse;
@@ -80,7 +80,9 @@ impl GroupCore {
     }
 
     fn has(&self, index: u64) -> bool {
-        self.state().last_applied().is_some_and(|applied| applied.index >= index)
+        self.state()
+            .last_applied()
+            .is_some_and(|applied| applied.index >= index)
     }
 
     async fn write_parts(
@@ -116,14 +118,20 @@ impl GroupCore {
     }
 
     /// The steps of the module's description; `life` is held.
-    async fn install(self: &Arc<Self>, writer: Box<dyn SnapshotWriter>, applied: Applied) -> Result<(), String> {
+    async fn install(
+        self: &Arc<Self>,
+        writer: Box<dyn SnapshotWriter>,
+        applied: Applied,
+    ) -> Result<(), String> {
         self.stop_core().await?;
         let log = self.log();
         let text = |error: std::io::Error| error.to_string();
         let last = applied.last.ok_or("snapshot of nothing")?;
         let continues = log.position_at(last.index).await.map_err(text)? == Some(last);
         if !continues {
-            log.cut_for_snapshot(self.state().applied().last).await.map_err(text)?;
+            log.cut_for_snapshot(self.state().applied().last)
+                .await
+                .map_err(text)?;
         }
         let encoded = applied.encode();
         blocking(move || writer.finish(encoded)).await?;

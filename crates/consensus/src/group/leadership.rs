@@ -2,8 +2,8 @@
 
 use super::core::{GroupCore, Raft};
 use crate::types::{Leadership, RaftNode};
-use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, ServerState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -64,13 +64,24 @@ fn publish(group: &GroupCore, raft: &Raft) -> Option<Instant> {
     if leading {
         let now = Instant::now();
         // The first entry of a term follows all entries of earlier terms.
-        let caught_up = group.state().last_applied().is_some_and(|applied| applied.term == term);
+        let caught_up = group
+            .state()
+            .last_applied()
+            .is_some_and(|applied| applied.term == term);
         let heard_until = heard_until(group, raft, alone, now);
         let heard = heard_until.is_some_and(|until| now < until);
         ready = caught_up && heard;
-        look_again = if ready { heard_until } else { Some(now + LOOK_AGAIN) };
+        look_again = if ready {
+            heard_until
+        } else {
+            Some(now + LOOK_AGAIN)
+        };
     }
-    let new = Leadership { term, leader, ready };
+    let new = Leadership {
+        term,
+        leader,
+        ready,
+    };
     group.leadership.send_if_modified(|old| {
         if *old == new {
             return false;

@@ -40,7 +40,10 @@ impl GroupCore {
     }
 
     /// Writes the first entry of the group: its members, all of them voters.
-    pub(crate) async fn initialize(&self, members: &BTreeMap<RaftNode, String>) -> Result<(), AdminError> {
+    pub(crate) async fn initialize(
+        &self,
+        members: &BTreeMap<RaftNode, String>,
+    ) -> Result<(), AdminError> {
         let raft = self.raft().ok_or(AdminError::Stopped)?;
         let nodes: BTreeMap<u64, BasicNode> = members
             .iter()
@@ -53,16 +56,25 @@ impl GroupCore {
         }
     }
 
-    pub(crate) async fn add_learner(&self, member: RaftNode, address: &str) -> Result<(), AdminError> {
+    pub(crate) async fn add_learner(
+        &self,
+        member: RaftNode,
+        address: &str,
+    ) -> Result<(), AdminError> {
         if self.members().contains_key(&member) {
             return Ok(());
         }
         let raft = self.raft().ok_or(AdminError::Stopped)?;
-        let added = raft.add_learner(member.0, BasicNode::new(address), false).await;
+        let added = raft
+            .add_learner(member.0, BasicNode::new(address), false)
+            .await;
         added.map(|_| ()).map_err(admin_error)
     }
 
-    pub(crate) async fn change_voters(&self, voters: &BTreeSet<RaftNode>) -> Result<(), AdminError> {
+    pub(crate) async fn change_voters(
+        &self,
+        voters: &BTreeSet<RaftNode>,
+    ) -> Result<(), AdminError> {
         let raft = self.raft().ok_or(AdminError::Stopped)?;
         let voters: BTreeSet<u64> = voters.iter().map(|voter| voter.0).collect();
         let membership = self.membership();
@@ -75,7 +87,12 @@ impl GroupCore {
 
     /// Makes `member` a voter in place of all other generations of its node: a learner first, a voter
     /// when it has caught up.
-    pub(crate) async fn admit(&self, member: RaftNode, address: &str, within: Duration) -> Result<(), AdminError> {
+    pub(crate) async fn admit(
+        &self,
+        member: RaftNode,
+        address: &str,
+        within: Duration,
+    ) -> Result<(), AdminError> {
         let until = Instant::now() + within;
         let steps = async {
             self.add_learner(member, address).await?;
@@ -84,10 +101,15 @@ impl GroupCore {
             voters.retain(|voter| voter.node() != member.node());
             voters.insert(member);
             self.change_voters(&voters).await?;
-            let former = self.members().into_keys().filter(|other| *other != member && other.node() == member.node());
+            let former = self
+                .members()
+                .into_keys()
+                .filter(|other| *other != member && other.node() == member.node());
             self.remove_learners(former.collect()).await
         };
-        timeout_at(until, steps).await.map_err(|_| AdminError::Timeout)?
+        timeout_at(until, steps)
+            .await
+            .map_err(|_| AdminError::Timeout)?
     }
 
     /// Removes all generations of `node`.
@@ -98,15 +120,22 @@ impl GroupCore {
             let before = voters.len();
             voters.retain(|voter| voter.node() != node);
             if voters.is_empty() {
-                return Err(AdminError::Refused("the last member cannot be removed".to_owned()));
+                return Err(AdminError::Refused(
+                    "the last member cannot be removed".to_owned(),
+                ));
             }
             if voters.len() != before {
                 self.change_voters(&voters).await?;
             }
-            let learners = self.members().into_keys().filter(|member| member.node() == node);
+            let learners = self
+                .members()
+                .into_keys()
+                .filter(|member| member.node() == node);
             self.remove_learners(learners.collect()).await
         };
-        timeout_at(until, steps).await.map_err(|_| AdminError::Timeout)?
+        timeout_at(until, steps)
+            .await
+            .map_err(|_| AdminError::Timeout)?
     }
 
     async fn remove_learners(&self, learners: BTreeSet<RaftNode>) -> Result<(), AdminError> {
@@ -115,7 +144,9 @@ impl GroupCore {
         }
         let raft = self.raft().ok_or(AdminError::Stopped)?;
         let learners = learners.into_iter().map(|learner| learner.0).collect();
-        let removed = raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
+        let removed = raft
+            .change_membership(ChangeMembers::RemoveNodes(learners), false)
+            .await;
         removed.map(|_| ()).map_err(admin_error)
     }
 }

@@ -53,7 +53,8 @@ impl GroupCore {
             return Err(ProposeError::Stopped);
         }
         let leadership = *self.leadership.borrow();
-        if leadership.leader != Some(self.me()) || term.is_some_and(|term| term != leadership.term) {
+        if leadership.leader != Some(self.me()) || term.is_some_and(|term| term != leadership.term)
+        {
             return Err(ProposeError::NotLeader {
                 leader: leadership.leader.filter(|leader| *leader != self.me()),
             });
@@ -66,7 +67,9 @@ impl GroupCore {
         let permit = Arc::clone(&self.proposals)
             .try_acquire_owned()
             .map_err(|_| ProposeError::Busy)?;
-        let raft = self.raft().ok_or(ProposeError::NotLeader { leader: None })?;
+        let raft = self
+            .raft()
+            .ok_or(ProposeError::NotLeader { leader: None })?;
         let (responder, result) = QuietResponder::pair();
         // The core's queue takes it at once or is full; waiting would lose the order of calls. A
         // future that has not finished has not queued anything.

@@ -15,7 +15,11 @@ impl GroupCore {
     pub(crate) async fn leader_read_index(&self) -> Result<u64, ReadError> {
         let raft = self.raft().ok_or(ReadError::Stopped)?;
         // Not by lease: a follower may be elected during it when this process is taken for dead.
-        let asked = timeout(self.environment().timing.call, raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+        let asked = timeout(
+            self.environment().timing.call,
+            raft.get_read_log_id(ReadPolicy::ReadIndex),
+        )
+        .await;
         match asked {
             Ok(Ok((read, _))) => Ok(read.index()),
             Ok(Err(_)) | Err(_) => Err(ReadError::NoLeader),
@@ -55,7 +59,8 @@ impl GroupCore {
 
     pub(super) async fn wait_applied(&self, index: u64, within: Duration) -> Result<(), ReadError> {
         let mut progress = self.state().progress();
-        let reached = progress.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index));
+        let reached =
+            progress.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index));
         match timeout(within, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReadError::Stopped),

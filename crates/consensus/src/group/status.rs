@@ -59,7 +59,9 @@ impl GroupCore {
                 status.matched = replication
                     .iter()
                     .filter(|(member, _)| **member != self.me().0)
-                    .map(|(member, matched)| (RaftNode(*member), matched.map(|matched| matched.index)))
+                    .map(|(member, matched)| {
+                        (RaftNode(*member), matched.map(|matched| matched.index))
+                    })
                     .collect();
             }
         }

@@ -75,7 +75,9 @@ fn head(head: &[u8]) -> Result<(u8, u64), EntryError> {
     if version != VERSION {
         return Err(EntryError("unknown version"));
     }
-    let term = term.try_into().map_err(|_| EntryError("head has a wrong length"))?;
+    let term = term
+        .try_into()
+        .map_err(|_| EntryError("head has a wrong length"))?;
     Ok((kind, u64::from_be_bytes(term)))
 }
 
@@ -126,7 +128,13 @@ mod tests {
 
     #[test]
     fn malformed_heads_are_errors() {
-        for head in [&b""[..], b"\x01", b"\x01\x01short", b"\x02\x01\0\0\0\0\0\0\0\x01", b"\x01\x09\0\0\0\0\0\0\0\x01"] {
+        for head in [
+            &b""[..],
+            b"\x01",
+            b"\x01\x01short",
+            b"\x02\x01\0\0\0\0\0\0\0\x01",
+            b"\x01\x09\0\0\0\0\0\0\0\x01",
+        ] {
             let stored = LogEntry::new(Bytes::copy_from_slice(head), Arc::from([]));
             assert!(decode(0, &stored).is_err(), "{head:?}");
         }

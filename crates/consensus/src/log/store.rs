@@ -7,7 +7,10 @@
 
 use super::entry::{decode, encode, term};
 use super::tail::{Tail, TailBudget};
-use crate::raft::{Entry, LogId, Types, Vote, log_id, log_id_from_wire, log_id_to_wire, vote_from_wire, vote_to_wire};
+use crate::raft::{
+    Entry, LogId, Types, Vote, log_id, log_id_from_wire, log_id_to_wire, vote_from_wire,
+    vote_to_wire,
+};
 use crate::types::GroupId;
 use bytes::Bytes;
 use cluster_proto::v1;
@@ -77,9 +80,13 @@ impl GroupLog {
     ) -> Result<Arc<Self>, io::Error> {
         let stored = backend.group(group.0).map_err(io_error)?;
         let purged = match &stored.purged {
-            Some((index, meta)) => Some(decode_log_id(meta).filter(|purged| purged.index == *index).ok_or_else(
-                || corrupt(group, &format!("the purge mark at {index} does not decode")),
-            )?),
+            Some((index, meta)) => Some(
+                decode_log_id(meta)
+                    .filter(|purged| purged.index == *index)
+                    .ok_or_else(|| {
+                        corrupt(group, &format!("the purge mark at {index} does not decode"))
+                    })?,
+            ),
             None => None,
         };
         let last = match stored.last {
@@ -88,7 +95,10 @@ impl GroupLog {
                     .read(group.0, index..index.saturating_add(1), usize::MAX)
                     .map_err(io_error)?;
                 let [(_, entry)] = entries.as_slice() else {
-                    return Err(corrupt(group, &format!("the last entry {index} cannot be read")));
+                    return Err(corrupt(
+                        group,
+                        &format!("the last entry {index} cannot be read"),
+                    ));
                 };
                 let term = term(entry).map_err(|error| corrupt(group, &error.to_string()))?;
                 Some(log_id(term, index))
@@ -173,7 +183,10 @@ impl GroupLog {
     }
 
     /// The position of the entry at `index`, if the log has it (or purged exactly up to it).
-    pub(crate) async fn position_at(self: &Arc<Self>, index: u64) -> Result<Option<LogId>, io::Error> {
+    pub(crate) async fn position_at(
+        self: &Arc<Self>,
+        index: u64,
+    ) -> Result<Option<LogId>, io::Error> {
         {
             let state = self.state.lock();
             if let Some(purged) = state.purged
@@ -202,7 +215,12 @@ impl GroupLog {
 
     /// Reads from the tail, or else from the store: at least one entry, then as many as fit
     /// `max_bytes`; empty only if the log has no entry at `start`.
-    async fn read(self: &Arc<Self>, start: u64, end: u64, max_bytes: usize) -> Result<Vec<Entry>, io::Error> {
+    async fn read(
+        self: &Arc<Self>,
+        start: u64,
+        end: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, io::Error> {
         let end = {
             let state = self.state.lock();
             let Some(last) = state.last else {
@@ -224,7 +242,11 @@ impl GroupLog {
     }
 
     /// Streams the entries of a range, all of which the log must have.
-    fn stream(self: &Arc<Self>, start: u64, end: u64) -> BoxStream<'static, Result<Entry, io::Error>> {
+    fn stream(
+        self: &Arc<Self>,
+        start: u64,
+        end: u64,
+    ) -> BoxStream<'static, Result<Entry, io::Error>> {
         // The usual case without any await: everything is in the tail.
         if let Some(entries) = self.state.lock().tail.read(start, end, usize::MAX)
             && entries.len() as u64 == end.saturating_sub(start)
@@ -306,7 +328,12 @@ impl GroupLog {
     }
 }
 
-fn note_flushed(flushed: &watch::Sender<Flushed>, epoch: u64, index: u64, result: &Result<(), StorageError>) {
+fn note_flushed(
+    flushed: &watch::Sender<Flushed>,
+    epoch: u64,
+    index: u64,
+    result: &Result<(), StorageError>,
+) {
     flushed.send_if_modified(|flushed| {
         if result.is_err() {
             flushed.failed = true;
@@ -321,7 +348,10 @@ fn note_flushed(flushed: &watch::Sender<Flushed>, epoch: u64, index: u64, result
 }
 
 /// A completion that can be awaited.
-fn durable() -> (storage::Done, impl Future<Output = Result<(), io::Error>> + Send) {
+fn durable() -> (
+    storage::Done,
+    impl Future<Output = Result<(), io::Error>> + Send,
+) {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let done: storage::Done = Box::new(move |result| {
         let _ = sender.send(result);
@@ -340,7 +370,10 @@ fn io_error(error: StorageError) -> io::Error {
 }
 
 fn corrupt(group: GroupId, what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("log of group {group}: {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("log of group {group}: {what}"),
+    )
 }
 
 fn decode_log_id(bytes: &Bytes) -> Option<LogId> {
@@ -471,7 +504,11 @@ impl RaftLogReader<Types> for RaftLog {
         Ok(self.0.vote())
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         self.0.read(start, end, self.0.append_bytes).await
     }
 
@@ -497,7 +534,8 @@ impl RaftLogReader<Types> for RaftLog {
         let log = Arc::clone(&self.0);
         let changed = move |vote: Option<Vote>| {
             let holds = vote.is_some_and(|vote| vote.committed && vote.leader_id == leader);
-            (!holds).then(|| LeaderBoundedStreamError::LeaderChanged(LeaderChanged::new(leader, vote)))
+            (!holds)
+                .then(|| LeaderBoundedStreamError::LeaderChanged(LeaderChanged::new(leader, vote)))
         };
         let first = changed(log.vote());
         let entries = if first.is_none() {
@@ -531,7 +569,10 @@ impl RaftLog {
             Bound::Unbounded => 0,
         };
         // What was purged is no hole.
-        let start = start.max(span.purged.map_or(0, |purged| purged.index.saturating_add(1)));
+        let start = start.max(
+            span.purged
+                .map_or(0, |purged| purged.index.saturating_add(1)),
+        );
         let end = match range.end_bound() {
             Bound::Included(end) => end.saturating_add(1),
             Bound::Excluded(end) => *end,

@@ -56,7 +56,10 @@ impl Tail {
     /// Adds the next entry of the log. One that does not follow the last (a log that was
     /// purged beyond its end) starts the run anew.
     pub(crate) fn push(&mut self, entry: Entry) {
-        if self.last().is_some_and(|last| last.index.checked_add(1) != Some(entry.log_id.index)) {
+        if self
+            .last()
+            .is_some_and(|last| last.index.checked_add(1) != Some(entry.log_id.index))
+        {
             self.clear();
         }
         self.add(cost(&entry));
@@ -96,7 +99,10 @@ impl Tail {
 
     /// Drops entries after `after`.
     pub(crate) fn truncate_after(&mut self, after: Option<u64>) {
-        while self.last().is_some_and(|last| after.is_none_or(|after| last.index > after)) {
+        while self
+            .last()
+            .is_some_and(|last| after.is_none_or(|after| last.index > after))
+        {
             if let Some(entry) = self.entries.pop_back() {
                 self.subtract(cost(&entry));
             }
@@ -191,7 +197,11 @@ mod tests {
             two.shrink();
         }
         assert!(one.bytes <= 1000 && budget.used.load(Ordering::Relaxed) <= 1500);
-        assert_eq!(two.last().map(|last| last.index), Some(9), "the newest stays");
+        assert_eq!(
+            two.last().map(|last| last.index),
+            Some(9),
+            "the newest stays"
+        );
         drop(one);
         drop(two);
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
@@ -205,7 +215,10 @@ mod tests {
         }
         tail.purge(2);
         tail.truncate_after(Some(6));
-        assert_eq!(indices(tail.read(3, 100, usize::MAX)), Some(vec![3, 4, 5, 6]));
+        assert_eq!(
+            indices(tail.read(3, 100, usize::MAX)),
+            Some(vec![3, 4, 5, 6])
+        );
         tail.push(entry(20, 1));
         assert_eq!(tail.first(), Some(20), "a gap starts the run anew");
         tail.truncate_after(None);

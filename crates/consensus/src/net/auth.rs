@@ -103,7 +103,11 @@ impl Keys {
             Ok(())
         };
         put(H_PROTOCOL, &PROTOCOL.to_string())?;
-        put(H_CLUSTER, &me.cluster.map_or(String::new(), |cluster| format!("{cluster:016x}")))?;
+        put(
+            H_CLUSTER,
+            &me.cluster
+                .map_or(String::new(), |cluster| format!("{cluster:016x}")),
+        )?;
         put(H_NODE, &me.caller.node.to_string())?;
         put(H_GENERATION, &me.caller.generation.to_string())?;
         put(H_INCARNATION, &me.caller.incarnation.to_string())?;
@@ -143,7 +147,9 @@ impl Keys {
             });
         }
         if claims.caller.node == me.caller.node {
-            return Err(Refusal::DuplicateNode { node: me.caller.node });
+            return Err(Refusal::DuplicateNode {
+                node: me.caller.node,
+            });
         }
         if let (Some(theirs), Some(ours)) = (claims.cluster, me.cluster)
             && theirs != ours
@@ -203,10 +209,12 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
 
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Adds this node's credentials to requests.
@@ -249,9 +257,10 @@ impl Refusal {
     fn status(self) -> Status {
         let code = match self {
             Self::Missing | Self::WrongSecret => Code::Unauthenticated,
-            Self::Version { .. } | Self::ForeignCluster | Self::DuplicateNode { .. } | Self::WrongNode { .. } => {
-                Code::FailedPrecondition
-            }
+            Self::Version { .. }
+            | Self::ForeignCluster
+            | Self::DuplicateNode { .. }
+            | Self::WrongNode { .. } => Code::FailedPrecondition,
         };
         Status::new(code, format!("{REFUSED}{self}"))
     }
@@ -262,9 +271,12 @@ const REFUSED: &str = "refused: ";
 
 /// The reason, if `status` is a refusal of a doorkeeper.
 pub(crate) fn refusal(status: &Status) -> Option<&str> {
-    matches!(status.code(), Code::Unauthenticated | Code::FailedPrecondition)
-        .then(|| status.message().strip_prefix(REFUSED))
-        .flatten()
+    matches!(
+        status.code(),
+        Code::Unauthenticated | Code::FailedPrecondition
+    )
+    .then(|| status.message().strip_prefix(REFUSED))
+    .flatten()
 }
 
 #[cfg(test)]
@@ -289,9 +301,18 @@ mod tests {
     #[test]
     fn hmac_matches_rfc_4231() {
         let digest = hmac_sha256(b"Jefe", b"what do ya want for nothing?");
-        assert_eq!(hex(&digest), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
-        let digest = hmac_sha256(&[0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First");
-        assert_eq!(hex(&digest), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+        assert_eq!(
+            hex(&digest),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+        let digest = hmac_sha256(
+            &[0xaa; 131],
+            b"Test Using Larger Than Block-Size Key - Hash Key First",
+        );
+        assert_eq!(
+            hex(&digest),
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
+        );
     }
 
     #[test]
@@ -299,14 +320,30 @@ mod tests {
         let one = keys("s", 1, Some(7));
         let check = |from: &Keys, to| one.check(&signed(from, to)).map(|caller| caller.node);
         assert_eq!(check(&keys("s", 2, Some(7)), 1), Ok(2));
-        assert_eq!(check(&keys("s", 2, None), 0), Ok(2), "a node without a cluster may ask for one");
+        assert_eq!(
+            check(&keys("s", 2, None), 0),
+            Ok(2),
+            "a node without a cluster may ask for one"
+        );
         assert_eq!(check(&keys("t", 2, Some(7)), 1), Err(Refusal::WrongSecret));
-        assert_eq!(check(&keys("s", 2, Some(8)), 1), Err(Refusal::ForeignCluster));
-        assert_eq!(check(&keys("s", 1, Some(7)), 1), Err(Refusal::DuplicateNode { node: 1 }));
-        assert_eq!(check(&keys("s", 2, Some(7)), 3), Err(Refusal::WrongNode { here: 1, wanted: 3 }));
+        assert_eq!(
+            check(&keys("s", 2, Some(8)), 1),
+            Err(Refusal::ForeignCluster)
+        );
+        assert_eq!(
+            check(&keys("s", 1, Some(7)), 1),
+            Err(Refusal::DuplicateNode { node: 1 })
+        );
+        assert_eq!(
+            check(&keys("s", 2, Some(7)), 3),
+            Err(Refusal::WrongNode { here: 1, wanted: 3 })
+        );
         assert_eq!(one.check(&MetadataMap::new()), Err(Refusal::Missing));
         let nobody = keys("", 1, None);
-        assert_eq!(nobody.check(&signed(&keys("", 2, None), 1)), Err(Refusal::WrongSecret));
+        assert_eq!(
+            nobody.check(&signed(&keys("", 2, None), 1)),
+            Err(Refusal::WrongSecret)
+        );
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub(crate) struct Windows {
 }
 
 /// A channel that connects when it is first used, and again after a failure.
-pub(crate) fn channel(address: &str, windows: Windows, closed: Arc<Closed>) -> Result<Channel, tonic::transport::Error> {
+pub(crate) fn channel(
+    address: &str,
+    windows: Windows,
+    closed: Arc<Closed>,
+) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
@@ -112,7 +116,11 @@ struct Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let room = buffer.remaining() > 0;
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
@@ -129,7 +137,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

@@ -92,8 +92,9 @@ impl PeerLink {
         };
         let closed = Arc::new(Closed::default());
         let open = |closed: &Arc<Closed>| {
-            channel(address, windows, Arc::clone(closed))
-                .map_err(|error| StartError::Config(format!("address '{address}' of node {node}: {error}")))
+            channel(address, windows, Arc::clone(closed)).map_err(|error| {
+                StartError::Config(format!("address '{address}' of node {node}: {error}"))
+            })
         };
         // Only the control connection decides; the others may come and go.
         let others = Arc::new(Closed::default());
@@ -162,7 +163,10 @@ impl PeerLink {
     }
 
     /// A call on the control connection, if the peer is there at all.
-    pub(super) async fn call<T, F>(self: Arc<Self>, call: impl FnOnce(Control) -> F + Send) -> Answer<T>
+    pub(super) async fn call<T, F>(
+        self: Arc<Self>,
+        call: impl FnOnce(Control) -> F + Send,
+    ) -> Answer<T>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>> + Send,
     {
@@ -195,7 +199,8 @@ impl PeerLink {
     /// Starts a session of appends; an earlier one of the group ends.
     pub(super) fn append(&self, group: GroupId) -> Answer<AppendPipe> {
         let requests = self.appends.lock().clone();
-        let requests = requests.ok_or_else(|| WireError::Unreachable("not connected".to_owned()))?;
+        let requests =
+            requests.ok_or_else(|| WireError::Unreachable("not connected".to_owned()))?;
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let (sender, answers) = mpsc::unbounded_channel();
         self.sessions.lock().insert(group.0, (session, sender));
@@ -215,7 +220,8 @@ impl PeerLink {
         self: Arc<Self>,
         parts: mpsc::Receiver<v1::SnapshotPart>,
     ) -> Answer<v1::SnapshotAnswer> {
-        let mut client = RaftSnapshotClient::with_interceptor(self.bulk.clone(), self.credentials.clone());
+        let mut client =
+            RaftSnapshotClient::with_interceptor(self.bulk.clone(), self.credentials.clone());
         match client.install(ReceiverStream::new(parts)).await {
             Ok(answer) => Ok(answer.into_inner()),
             Err(status) => Err(WireError::Unreachable(status.message().to_owned())),
@@ -227,11 +233,18 @@ impl PeerLink {
             if condition.connectivity == connectivity {
                 return false;
             }
-            tracing::info!(peer = self.node, address = self.address, ?connectivity, "peer");
+            tracing::info!(
+                peer = self.node,
+                address = self.address,
+                ?connectivity,
+                "peer"
+            );
             condition.connectivity = connectivity;
             condition.lost_at = match connectivity {
                 Connectivity::Connected => None,
-                Connectivity::Silent | Connectivity::Refused => condition.lost_at.or_else(|| Some(Instant::now())),
+                Connectivity::Silent | Connectivity::Refused => {
+                    condition.lost_at.or_else(|| Some(Instant::now()))
+                }
             };
             true
         });
@@ -247,7 +260,12 @@ impl PeerLink {
         if let Some(reason) = refusal(status)
             && self.refusals.permit()
         {
-            tracing::warn!(peer = self.node, address = self.address, reason, "{what}: the peer refuses this node");
+            tracing::warn!(
+                peer = self.node,
+                address = self.address,
+                reason,
+                "{what}: the peer refuses this node"
+            );
         }
     }
 }
@@ -392,7 +410,11 @@ async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Conditio
     let mut client = RaftLogClient::with_interceptor(link.log.clone(), link.credentials.clone())
         .max_decoding_message_size(link.limits.decode_bytes)
         .max_encoding_message_size(link.limits.decode_bytes);
-    let opened = timeout(link.timing.call, client.append(UnboundedReceiverStream::new(receiver))).await;
+    let opened = timeout(
+        link.timing.call,
+        client.append(UnboundedReceiverStream::new(receiver)),
+    )
+    .await;
     let mut answers = match opened {
         Ok(Ok(answers)) => answers.into_inner(),
         Ok(Err(status)) => return link.note_failure("log connection", &status),

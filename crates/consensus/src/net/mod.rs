@@ -16,7 +16,7 @@ pub(crate) use self::auth::{Keys, Me, refusal};
 pub(crate) use self::limit::RateLimit;
 pub(crate) use self::link::PeerLink;
 pub(crate) use self::server::{Listening, Serving, listen, serve};
-pub(crate) use self::service::{LogService, ControlService, SnapshotService};
+pub(crate) use self::service::{ControlService, LogService, SnapshotService};
 
 use crate::config::{Limits, Timing};
 use crate::error::StartError;
@@ -47,7 +47,8 @@ pub enum Connectivity {
 
 /// A peer's bulk connection, for the node's own services: adds the cluster's credentials to
 /// every request.
-pub type PeerChannel = tonic::service::interceptor::InterceptedService<tonic::transport::Channel, Credentials>;
+pub type PeerChannel =
+    tonic::service::interceptor::InterceptedService<tonic::transport::Channel, Credentials>;
 
 /// The other nodes of the cluster; clones share it.
 #[derive(Clone)]
@@ -100,18 +101,22 @@ impl PeerNet {
     #[must_use]
     pub fn addresses(&self) -> BTreeMap<u64, String> {
         let links = self.inner.links.read();
-        links.iter().map(|(node, known)| (*node, known.link.address().to_owned())).collect()
+        links
+            .iter()
+            .map(|(node, known)| (*node, known.link.address().to_owned()))
+            .collect()
     }
 
     pub(crate) fn link(&self, node: u64) -> Option<Arc<PeerLink>> {
-        self.inner.links.read().get(&node).map(|known| Arc::clone(&known.link))
+        self.inner
+            .links
+            .read()
+            .get(&node)
+            .map(|known| Arc::clone(&known.link))
     }
 
     /// A client for an address of which only the node there knows the id.
-    pub(crate) fn stranger(
-        &self,
-        address: &str,
-    ) -> Result<ClusterClient<PeerChannel>, StartError> {
+    pub(crate) fn stranger(&self, address: &str) -> Result<ClusterClient<PeerChannel>, StartError> {
         let windows = dial::Windows {
             stream: self.inner.limits.stream_window,
             connection: self.inner.limits.connection_window,
@@ -135,21 +140,32 @@ impl PeerNet {
         if node == self.inner.keys.me().caller.node {
             return Ok(());
         }
-        if self.link(node).is_some_and(|link| link.address() == address) {
+        if self
+            .link(node)
+            .is_some_and(|link| link.address() == address)
+        {
             return Ok(());
         }
         let credentials = Credentials {
             keys: Arc::clone(&self.inner.keys),
             to: node,
         };
-        let link = PeerLink::start(node, address, credentials, &self.inner.timing, &self.inner.limits)?;
+        let link = PeerLink::start(
+            node,
+            address,
+            credentials,
+            &self.inner.timing,
+            &self.inner.limits,
+        )?;
         let mut condition = link.condition();
         let inner = Arc::downgrade(&self.inner);
         let follower = tokio::spawn(async move {
             loop {
                 let connectivity = condition.borrow_and_update().connectivity;
                 let Some(inner) = inner.upgrade() else { return };
-                inner.connectivity.send_if_modified(|all| all.insert(node, connectivity) != Some(connectivity));
+                inner
+                    .connectivity
+                    .send_if_modified(|all| all.insert(node, connectivity) != Some(connectivity));
                 drop(inner);
                 if condition.changed().await.is_err() {
                     return;
@@ -172,7 +188,9 @@ impl PeerNet {
             known.follower.abort();
             known.link.stop();
         }
-        self.inner.connectivity.send_if_modified(|all| all.remove(&node).is_some());
+        self.inner
+            .connectivity
+            .send_if_modified(|all| all.remove(&node).is_some());
     }
 
     /// Ends all connections.
@@ -201,32 +219,72 @@ impl Wire for PeerNet {
 
     fn vote(&self, to: RaftNode, request: v1::VoteRequest) -> AnswerFuture<v1::VoteAnswer> {
         let link = self.member(to);
-        async move { link?.call(|mut control| async move { control.request_vote(request).await }).await }.boxed()
+        async move {
+            link?
+                .call(|mut control| async move { control.request_vote(request).await })
+                .await
+        }
+        .boxed()
     }
 
-    fn transfer(&self, to: RaftNode, request: v1::TransferRequest) -> AnswerFuture<v1::TransferAnswer> {
+    fn transfer(
+        &self,
+        to: RaftNode,
+        request: v1::TransferRequest,
+    ) -> AnswerFuture<v1::TransferAnswer> {
         let link = self.member(to);
-        async move { link?.call(|mut control| async move { control.transfer_leader(request).await }).await }.boxed()
+        async move {
+            link?
+                .call(|mut control| async move { control.transfer_leader(request).await })
+                .await
+        }
+        .boxed()
     }
 
-    fn read_index(&self, to: RaftNode, request: v1::ReadIndexRequest) -> AnswerFuture<v1::ReadIndexAnswer> {
+    fn read_index(
+        &self,
+        to: RaftNode,
+        request: v1::ReadIndexRequest,
+    ) -> AnswerFuture<v1::ReadIndexAnswer> {
         let link = self.member(to);
-        async move { link?.call(|mut control| async move { control.read_index(request).await }).await }.boxed()
+        async move {
+            link?
+                .call(|mut control| async move { control.read_index(request).await })
+                .await
+        }
+        .boxed()
     }
 
-    fn last_log(&self, to: RaftNode, request: v1::LastLogRequest) -> AnswerFuture<v1::LastLogAnswer> {
+    fn last_log(
+        &self,
+        to: RaftNode,
+        request: v1::LastLogRequest,
+    ) -> AnswerFuture<v1::LastLogAnswer> {
         let link = self.member(to);
-        async move { link?.call(|mut control| async move { control.last_log(request).await }).await }.boxed()
+        async move {
+            link?
+                .call(|mut control| async move { control.last_log(request).await })
+                .await
+        }
+        .boxed()
     }
 
-    fn snapshot(&self, to: RaftNode, parts: mpsc::Receiver<v1::SnapshotPart>) -> AnswerFuture<v1::SnapshotAnswer> {
+    fn snapshot(
+        &self,
+        to: RaftNode,
+        parts: mpsc::Receiver<v1::SnapshotPart>,
+    ) -> AnswerFuture<v1::SnapshotAnswer> {
         let link = self.member(to);
         async move { link?.snapshot(parts).await }.boxed()
     }
 
     fn unreachable_for(&self, to: RaftNode) -> Duration {
         match self.link(to.node()) {
-            Some(link) => link.condition().borrow().lost_at.map_or(Duration::ZERO, |lost| lost.elapsed()),
+            Some(link) => link
+                .condition()
+                .borrow()
+                .lost_at
+                .map_or(Duration::ZERO, |lost| lost.elapsed()),
             None => Duration::MAX,
         }
     }

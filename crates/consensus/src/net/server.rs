@@ -57,7 +57,12 @@ impl Drop for Serving {
 }
 
 /// Serves `routes` to callers with good credentials.
-pub(crate) fn serve(listening: Listening, keys: Arc<Keys>, limits: &Limits, routes: Routes) -> Serving {
+pub(crate) fn serve(
+    listening: Listening,
+    keys: Arc<Keys>,
+    limits: &Limits,
+    routes: Routes,
+) -> Serving {
     let (stop, stopped) = oneshot::channel::<()>();
     let router = Server::builder()
         .initial_stream_window_size(limits.stream_window)

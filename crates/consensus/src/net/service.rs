@@ -53,7 +53,10 @@ pub(crate) struct ControlService(pub(crate) Arc<Inbound>);
 impl RaftControl for ControlService {
     type BeatStream = BoxStream<'static, Result<v1::HeartbeatAnswers, Status>>;
 
-    async fn beat(&self, request: Request<Streaming<v1::Heartbeats>>) -> Result<Response<Self::BeatStream>, Status> {
+    async fn beat(
+        &self,
+        request: Request<Streaming<v1::Heartbeats>>,
+    ) -> Result<Response<Self::BeatStream>, Status> {
         let mut requests = request.into_inner();
         let inbound = Arc::clone(&self.0);
         let (sender, receiver) = mpsc::channel(ANSWERS);
@@ -69,7 +72,8 @@ impl RaftControl for ControlService {
                 // A group that is busy must not keep the others' answers back for long.
                 let (inbound, sender) = (Arc::clone(&inbound), sender.clone());
                 tokio::spawn(async move {
-                    let answers = join_all(message.beats.into_iter().map(|beat| inbound.beat(beat))).await;
+                    let answers =
+                        join_all(message.beats.into_iter().map(|beat| inbound.beat(beat))).await;
                     let _ = sender.send(v1::HeartbeatAnswers { answers }).await;
                 });
             }
@@ -77,7 +81,10 @@ impl RaftControl for ControlService {
         Ok(Response::new(ReceiverStream::new(receiver).map(Ok).boxed()))
     }
 
-    async fn request_vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteAnswer>, Status> {
+    async fn request_vote(
+        &self,
+        request: Request<v1::VoteRequest>,
+    ) -> Result<Response<v1::VoteAnswer>, Status> {
         let answer = self.0.vote(request.into_inner()).await;
         answer.map(Response::new).map_err(Status::unavailable)
     }
@@ -97,7 +104,10 @@ impl RaftControl for ControlService {
         Ok(Response::new(self.0.read_index(request.into_inner()).await))
     }
 
-    async fn last_log(&self, request: Request<v1::LastLogRequest>) -> Result<Response<v1::LastLogAnswer>, Status> {
+    async fn last_log(
+        &self,
+        request: Request<v1::LastLogRequest>,
+    ) -> Result<Response<v1::LastLogAnswer>, Status> {
         let answer = self.0.last_log(request.into_inner());
         answer.map(Response::new).map_err(Status::unavailable)
     }
@@ -124,7 +134,9 @@ impl RaftSnapshot for SnapshotService {
             .group(GroupId(head.group))
             .ok_or_else(|| Status::unavailable("the group does not run here"))?;
         if group.me().0 != head.target {
-            return Err(Status::unavailable("another generation of this node is meant"));
+            return Err(Status::unavailable(
+                "another generation of this node is meant",
+            ));
         }
         let parts = parts.map(|part| part.map_err(|status| status.message().to_owned()));
         let answer = group.receive_snapshot(head, parts).await;

@@ -26,7 +26,12 @@ fn nodes_form_one_cluster_in_any_order_and_survive_restarts() {
         node.formed();
     }
     let identity = nodes.node(1).consensus().identity();
-    assert!(nodes.nodes.values().all(|node| node.consensus().identity().cluster == identity.cluster));
+    assert!(
+        nodes
+            .nodes
+            .values()
+            .all(|node| node.consensus().identity().cluster == identity.cluster)
+    );
     assert_eq!(identity.shards, 2);
     for number in 0..20 {
         for group in 0..=2 {
@@ -39,7 +44,10 @@ fn nodes_form_one_cluster_in_any_order_and_survive_restarts() {
     for id in [2, 3, 1] {
         nodes.node(id).start();
     }
-    assert_eq!(nodes.node(2).consensus().identity().cluster, identity.cluster);
+    assert_eq!(
+        nodes.node(2).consensus().identity().cluster,
+        identity.cluster
+    );
     assert!(nodes.node(1).consensus().identity().incarnation > identity.incarnation);
     for group in 0..=2 {
         nodes.put(group, 20);
@@ -55,13 +63,17 @@ fn a_node_alone_is_a_cluster_at_once() {
     node.start();
     node.formed();
     let group = node.group(1);
-    wait_for("a leader", Duration::from_secs(5), || group.leadership().borrow().ready);
+    wait_for("a leader", Duration::from_secs(5), || {
+        group.leadership().borrow().ready
+    });
     node.block_on(group.propose(payload(1))).unwrap();
     node.kill();
     node.start();
     node.formed();
     let group = node.group(1);
-    wait_for("a leader", Duration::from_secs(5), || group.leadership().borrow().ready);
+    wait_for("a leader", Duration::from_secs(5), || {
+        group.leadership().borrow().ready
+    });
     assert_eq!(node.machine(1).numbers(), [1]);
 }
 
@@ -78,7 +90,10 @@ fn a_dead_leader_is_replaced_at_once() {
             nodes.nodes.values().all(|node| {
                 let connected = node.consensus().peers().connectivity();
                 let connected = connected.borrow();
-                connected.len() == 2 && connected.values().all(|peer| *peer == Connectivity::Connected)
+                connected.len() == 2
+                    && connected
+                        .values()
+                        .all(|peer| *peer == Connectivity::Connected)
             })
         });
         let started = Instant::now();
@@ -90,7 +105,13 @@ fn a_dead_leader_is_replaced_at_once() {
         nodes.node(leader).start();
     }
     println!("kill, then new leader: {took:?}");
-    assert!(took.iter().filter(|(_, took)| *took < Duration::from_millis(400)).count() >= 3, "{took:?}");
+    assert!(
+        took.iter()
+            .filter(|(_, took)| *took < Duration::from_millis(400))
+            .count()
+            >= 3,
+        "{took:?}"
+    );
     nodes.no_aborts();
 }
 
@@ -110,8 +131,11 @@ fn a_lost_disk_comes_back_as_another_member() {
     wait_for("its votes", Duration::from_secs(20), || {
         (0..=2).all(|group| {
             let status = nodes.node(2).group(group).status();
-            let voters: Vec<(u64, u64)> =
-                status.voters.iter().map(|voter| (voter.node(), voter.generation())).collect();
+            let voters: Vec<(u64, u64)> = status
+                .voters
+                .iter()
+                .map(|voter| (voter.node(), voter.generation()))
+                .collect();
             voters == [(1, 0), (3, 0), (2, 1)] && status.learners.is_empty()
         })
     });
@@ -171,7 +195,11 @@ fn leaderships_are_handed_over_before_a_stop() {
     for group in 0..=2 {
         nodes.put(group, 1);
     }
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        started.elapsed()
+    );
     nodes.no_aborts();
 }
 
@@ -194,6 +222,9 @@ fn strangers_stay_outside() {
     let formed = double.block_on(async {
         tokio::time::timeout(Duration::from_secs(5), double.consensus().formed()).await
     });
-    assert!(matches!(formed, Ok(Err(StartError::Refused(_)))), "{formed:?}");
+    assert!(
+        matches!(formed, Ok(Err(StartError::Refused(_)))),
+        "{formed:?}"
+    );
     nodes.no_aborts();
 }

@@ -1,6 +1,8 @@
 //! A machine that remembers the numbers it was given, in order.
 
-use crate::machine::{CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter};
+use crate::machine::{
+    CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
+};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -25,7 +27,11 @@ pub(crate) struct SimMachine {
 
 impl SimMachine {
     pub(crate) fn new(disk: Arc<SimDisk>) -> Arc<Self> {
-        let numbers = disk.stored.lock().as_ref().map(|(_, numbers)| numbers.clone());
+        let numbers = disk
+            .stored
+            .lock()
+            .as_ref()
+            .map(|(_, numbers)| numbers.clone());
         Arc::new(Self {
             disk,
             numbers: Arc::new(Mutex::new(numbers.unwrap_or_default())),
@@ -44,7 +50,11 @@ impl SimMachine {
 
 impl Machine for SimMachine {
     fn restored(&self) -> Option<Bytes> {
-        self.disk.stored.lock().as_ref().map(|(applied, _)| applied.clone())
+        self.disk
+            .stored
+            .lock()
+            .as_ref()
+            .map(|(applied, _)| applied.clone())
     }
 
     fn apply(&self, entries: &[Committed]) -> Result<Vec<Bytes>, MachineError> {
@@ -55,10 +65,19 @@ impl Machine for SimMachine {
         let mut numbers = self.numbers.lock();
         let mut replies = Vec::with_capacity(entries.len());
         for entry in entries {
-            let mut first = entry.payload.segments().first().cloned().unwrap_or_default();
-            let number = first.try_get_u64().map_err(|_| MachineError::new("not a number"))?;
+            let mut first = entry
+                .payload
+                .segments()
+                .first()
+                .cloned()
+                .unwrap_or_default();
+            let number = first
+                .try_get_u64()
+                .map_err(|_| MachineError::new("not a number"))?;
             numbers.push(number);
-            replies.push(Bytes::copy_from_slice(&(numbers.len() as u64).to_be_bytes()));
+            replies.push(Bytes::copy_from_slice(
+                &(numbers.len() as u64).to_be_bytes(),
+            ));
         }
         Ok(replies)
     }
@@ -75,7 +94,11 @@ impl Machine for SimMachine {
     fn snapshot_view(&self) -> Result<Box<dyn SnapshotReader>, MachineError> {
         let stored = self.disk.stored.lock().clone();
         let (applied, numbers) = stored.ok_or_else(|| MachineError::new("no checkpoint"))?;
-        Ok(Box::new(View { applied, numbers, next: 0 }))
+        Ok(Box::new(View {
+            applied,
+            numbers,
+            next: 0,
+        }))
     }
 
     fn snapshot_sink(&self) -> Result<Box<dyn SnapshotWriter>, MachineError> {
@@ -117,7 +140,9 @@ struct Sink {
 impl SnapshotWriter for Sink {
     fn write(&mut self, mut chunk: Bytes) -> Result<(), MachineError> {
         while chunk.has_remaining() {
-            let number = chunk.try_get_u64().map_err(|_| MachineError::new("torn chunk"))?;
+            let number = chunk
+                .try_get_u64()
+                .map_err(|_| MachineError::new("torn chunk"))?;
             self.received.push(number);
         }
         Ok(())

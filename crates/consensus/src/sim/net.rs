@@ -5,6 +5,7 @@ use crate::types::{GroupId, RaftNode};
 use crate::wire::{Answer, AnswerFuture, AppendPipe, Wire, WireError};
 use cluster_proto::v1;
 use futures::FutureExt;
+use futures::StreamExt;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -15,7 +16,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
-use futures::StreamExt;
 
 /// What the network does to messages.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +97,9 @@ impl SimNet {
             return Fate::Vanishes;
         }
         let (shortest, longest) = weather.delay_us;
-        Fate::Arrives(Duration::from_micros(random.random_range(shortest..=longest)))
+        Fate::Arrives(Duration::from_micros(
+            random.random_range(shortest..=longest),
+        ))
     }
 
     fn inbound(&self, node: u64) -> Answer<Arc<Inbound>> {
@@ -127,7 +129,11 @@ pub(crate) struct SimWire {
 }
 
 impl SimWire {
-    fn call<T: Send + 'static, F>(&self, to: RaftNode, handle: impl FnOnce(Arc<Inbound>) -> F + Send + 'static) -> AnswerFuture<T>
+    fn call<T: Send + 'static, F>(
+        &self,
+        to: RaftNode,
+        handle: impl FnOnce(Arc<Inbound>) -> F + Send + 'static,
+    ) -> AnswerFuture<T>
     where
         F: Future<Output = Result<T, String>> + Send,
     {
@@ -183,26 +189,53 @@ impl Wire for SimWire {
     }
 
     fn beat(&self, to: RaftNode, beat: v1::Heartbeat) -> AnswerFuture<v1::AppendAnswer> {
-        self.call(to, move |inbound| async move { Ok(inbound.beat(beat).await) })
+        self.call(
+            to,
+            move |inbound| async move { Ok(inbound.beat(beat).await) },
+        )
     }
 
     fn vote(&self, to: RaftNode, request: v1::VoteRequest) -> AnswerFuture<v1::VoteAnswer> {
-        self.call(to, move |inbound| async move { inbound.vote(request).await })
+        self.call(
+            to,
+            move |inbound| async move { inbound.vote(request).await },
+        )
     }
 
-    fn transfer(&self, to: RaftNode, request: v1::TransferRequest) -> AnswerFuture<v1::TransferAnswer> {
-        self.call(to, move |inbound| async move { inbound.transfer(request).await })
+    fn transfer(
+        &self,
+        to: RaftNode,
+        request: v1::TransferRequest,
+    ) -> AnswerFuture<v1::TransferAnswer> {
+        self.call(
+            to,
+            move |inbound| async move { inbound.transfer(request).await },
+        )
     }
 
-    fn read_index(&self, to: RaftNode, request: v1::ReadIndexRequest) -> AnswerFuture<v1::ReadIndexAnswer> {
-        self.call(to, move |inbound| async move { Ok(inbound.read_index(request).await) })
+    fn read_index(
+        &self,
+        to: RaftNode,
+        request: v1::ReadIndexRequest,
+    ) -> AnswerFuture<v1::ReadIndexAnswer> {
+        self.call(to, move |inbound| async move {
+            Ok(inbound.read_index(request).await)
+        })
     }
 
-    fn last_log(&self, to: RaftNode, request: v1::LastLogRequest) -> AnswerFuture<v1::LastLogAnswer> {
+    fn last_log(
+        &self,
+        to: RaftNode,
+        request: v1::LastLogRequest,
+    ) -> AnswerFuture<v1::LastLogAnswer> {
         self.call(to, move |inbound| async move { inbound.last_log(request) })
     }
 
-    fn snapshot(&self, to: RaftNode, mut parts: mpsc::Receiver<v1::SnapshotPart>) -> AnswerFuture<v1::SnapshotAnswer> {
+    fn snapshot(
+        &self,
+        to: RaftNode,
+        mut parts: mpsc::Receiver<v1::SnapshotPart>,
+    ) -> AnswerFuture<v1::SnapshotAnswer> {
         let (net, me, to) = (Arc::clone(&self.net), self.me, to.node());
         async move {
             let (forward, arriving) = mpsc::channel(4);
@@ -220,7 +253,11 @@ impl Wire for SimWire {
             let net_forward = Arc::clone(&net);
             tokio::spawn(async move {
                 while let Some(part) = parts.recv().await {
-                    let part = net_forward.travel(me, to).await.map(|()| part).map_err(|error| error.to_string());
+                    let part = net_forward
+                        .travel(me, to)
+                        .await
+                        .map(|()| part)
+                        .map_err(|error| error.to_string());
                     let broken = part.is_err();
                     if forward.send(part).await.is_err() || broken {
                         return;
@@ -228,7 +265,10 @@ impl Wire for SimWire {
                 }
             });
             let arriving = ReceiverStream::new(arriving).boxed();
-            let answer = group.receive_snapshot(head, arriving).await.map_err(WireError::Unreachable)?;
+            let answer = group
+                .receive_snapshot(head, arriving)
+                .await
+                .map_err(WireError::Unreachable)?;
             net.travel(to, me).await?;
             Ok(answer)
         }
@@ -236,6 +276,10 @@ impl Wire for SimWire {
     }
 
     fn unreachable_for(&self, to: RaftNode) -> Duration {
-        if self.net.inbound(to.node()).is_ok() { Duration::ZERO } else { Duration::from_secs(1) }
+        if self.net.inbound(to.node()).is_ok() {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(1)
+        }
     }
 }

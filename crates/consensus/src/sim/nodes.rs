@@ -40,7 +40,10 @@ struct Running {
 
 /// A port that nobody uses, most likely.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 impl Node {
@@ -48,16 +51,30 @@ impl Node {
     pub(crate) fn new(id: u64, peers: &BTreeMap<u64, String>, disk_log: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ConsensusConfig::new(id, dir.path());
-        config.listen = peers.get(&id).map_or_else(free_address, |address| address.parse().unwrap());
-        config.peers = if peers.contains_key(&id) { peers.clone() } else { BTreeMap::new() };
-        config.join = if peers.contains_key(&id) { Vec::new() } else { peers.values().cloned().collect() };
+        config.listen = peers
+            .get(&id)
+            .map_or_else(free_address, |address| address.parse().unwrap());
+        config.peers = if peers.contains_key(&id) {
+            peers.clone()
+        } else {
+            BTreeMap::new()
+        };
+        config.join = if peers.contains_key(&id) {
+            Vec::new()
+        } else {
+            peers.values().cloned().collect()
+        };
         config.secret = Secret::new("a secret");
         config.shards = 2;
         Self {
             id,
             config,
             dir,
-            log: if disk_log { NodeLog::Disk } else { NodeLog::Memory(MemoryLog::new()) },
+            log: if disk_log {
+                NodeLog::Disk
+            } else {
+                NodeLog::Memory(MemoryLog::new())
+            },
             disks: Arc::default(),
             running: None,
             aborts: Arc::default(),
@@ -73,7 +90,9 @@ impl Node {
             .unwrap();
         let log: Arc<dyn LogBackend> = match &self.log {
             NodeLog::Memory(log) => Arc::new(log.clone()),
-            NodeLog::Disk => Arc::new(LogStore::open(&self.dir.path().join("log"), LogOptions::default()).unwrap()),
+            NodeLog::Disk => Arc::new(
+                LogStore::open(&self.dir.path().join("log"), LogOptions::default()).unwrap(),
+            ),
         };
         let machines: Arc<Mutex<BTreeMap<GroupId, Arc<SimMachine>>>> = Arc::default();
         let (made, disks) = (Arc::clone(&machines), Arc::clone(&self.disks));
@@ -87,7 +106,9 @@ impl Node {
                 Ok(machine)
             }),
             services: None,
-            abort: Arc::new(move |group, reason: &str| aborts.lock().push(format!("group {group}: {reason}"))),
+            abort: Arc::new(move |group, reason: &str| {
+                aborts.lock().push(format!("group {group}: {reason}"))
+            }),
         };
         let consensus = runtime.block_on(Consensus::start(self.config.clone(), parts))?;
         self.running = Some(Running {
@@ -162,7 +183,9 @@ impl Node {
 
     pub(crate) fn formed(&self) {
         let formed = self.consensus().formed();
-        self.block_on(async { tokio::time::timeout(Duration::from_secs(30), formed).await }).unwrap().unwrap();
+        self.block_on(async { tokio::time::timeout(Duration::from_secs(30), formed).await })
+            .unwrap()
+            .unwrap();
     }
 }
 
@@ -179,8 +202,12 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// `count` nodes that know each other, none started.
     pub(crate) fn new(count: u64, disk_log: bool) -> Self {
-        let peers: BTreeMap<u64, String> = (1..=count).map(|id| (id, free_address().to_string())).collect();
-        let nodes = (1..=count).map(|id| (id, Node::new(id, &peers, disk_log))).collect();
+        let peers: BTreeMap<u64, String> = (1..=count)
+            .map(|id| (id, free_address().to_string()))
+            .collect();
+        let nodes = (1..=count)
+            .map(|id| (id, Node::new(id, &peers, disk_log)))
+            .collect();
         Self { nodes }
     }
 
@@ -247,7 +274,10 @@ impl Nodes {
                 .filter(|node| node.is_running())
                 .map(|node| node.machine(group).numbers())
                 .collect();
-            if all.iter().all(|numbers| numbers.len() >= len && *numbers == all[0]) {
+            if all
+                .iter()
+                .all(|numbers| numbers.len() >= len && *numbers == all[0])
+            {
                 return all[0].clone();
             }
             assert!(
@@ -261,7 +291,12 @@ impl Nodes {
 
     pub(crate) fn no_aborts(&self) {
         for node in self.nodes.values() {
-            assert!(node.aborts.lock().is_empty(), "node {}: {:?}", node.id, node.aborts.lock());
+            assert!(
+                node.aborts.lock().is_empty(),
+                "node {}: {:?}",
+                node.id,
+                node.aborts.lock()
+            );
         }
     }
 }

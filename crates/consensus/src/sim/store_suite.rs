@@ -39,20 +39,40 @@ impl StoreBuilder<Types, RaftLog, MachineAdapter, TempDir> for Builder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_in_memory() {
-    Suite::test_all(Builder { disk: false, tail: 1 << 20 }).await.unwrap();
+    Suite::test_all(Builder {
+        disk: false,
+        tail: 1 << 20,
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_in_memory_read_from_the_store() {
-    Suite::test_all(Builder { disk: false, tail: 1 }).await.unwrap();
+    Suite::test_all(Builder {
+        disk: false,
+        tail: 1,
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_on_disk() {
-    Suite::test_all(Builder { disk: true, tail: 1 << 20 }).await.unwrap();
+    Suite::test_all(Builder {
+        disk: true,
+        tail: 1 << 20,
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_on_disk_read_from_the_store() {
-    Suite::test_all(Builder { disk: true, tail: 1 }).await.unwrap();
+    Suite::test_all(Builder {
+        disk: true,
+        tail: 1,
+    })
+    .await
+    .unwrap();
 }

@@ -7,8 +7,8 @@ use consensus::{
     CheckpointJob, Committed, GroupId, Machine, MachineError, SnapshotReader, SnapshotWriter,
 };
 use parking_lot::{RwLock, RwLockReadGuard};
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use storage::StateStore;
 use tokio::sync::mpsc;
 
@@ -87,9 +87,17 @@ impl Machine for CatalogMachine {
         {
             let mut catalog = self.catalog.write();
             for entry in entries {
-                let bytes = entry.payload.segments().first().cloned().unwrap_or_default();
+                let bytes = entry
+                    .payload
+                    .segments()
+                    .first()
+                    .cloned()
+                    .unwrap_or_default();
                 let decoded = CatalogEntry::decode(bytes).map_err(|error| {
-                    MachineError::new(format!("catalog entry {} cannot be read: {error}", entry.index))
+                    MachineError::new(format!(
+                        "catalog entry {} cannot be read: {error}",
+                        entry.index
+                    ))
                 })?;
                 let answers = catalog.apply(entry.index, &decoded, &mut events);
                 replies.push(broker_model::catalog::encode_replies(&answers));
@@ -124,15 +132,26 @@ impl Machine for CatalogMachine {
             .map_err(|error| MachineError::new(error.to_string()))?
             .unwrap_or_default();
         if chunks.is_empty() {
-            return Err(MachineError::new("there is no checkpoint of the catalog yet"));
+            return Err(MachineError::new(
+                "there is no checkpoint of the catalog yet",
+            ));
         }
         let applied = chunks.remove(0);
-        Ok(Box::new(View { applied, chunks: chunks.into_iter() }))
+        Ok(Box::new(View {
+            applied,
+            chunks: chunks.into_iter(),
+        }))
     }
 
     fn snapshot_sink(&self) -> Result<Box<dyn SnapshotWriter>, MachineError> {
-        let machine = self.me.upgrade().ok_or_else(|| MachineError::new("the node is stopping"))?;
-        Ok(Box::new(Sink { machine, chunks: Vec::new() }))
+        let machine = self
+            .me
+            .upgrade()
+            .ok_or_else(|| MachineError::new("the node is stopping"))?;
+        Ok(Box::new(Sink {
+            machine,
+            chunks: Vec::new(),
+        }))
     }
 }
 

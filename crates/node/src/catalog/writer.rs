@@ -5,7 +5,8 @@
 
 use super::machine::CatalogMachine;
 use broker_model::catalog::{
-    CatalogCommand, CatalogEntry, CatalogError, CatalogReply, CatalogRequest, RequestKey, decode_replies,
+    CatalogCommand, CatalogEntry, CatalogError, CatalogReply, CatalogRequest, RequestKey,
+    decode_replies,
 };
 use broker_model::ids::{NodeId, Origin};
 use bytes::Bytes;
@@ -89,7 +90,12 @@ impl CatalogWriter {
             shown: Mutex::new(BTreeMap::new()),
         });
         tokio::spawn(worker.run(receiver));
-        Arc::new(Self { origin, next: AtomicU64::new(1), timeout, queue })
+        Arc::new(Self {
+            origin,
+            next: AtomicU64::new(1),
+            timeout,
+            queue,
+        })
     }
 
     /// Applies a command: returns when it is committed and visible on every live node.
@@ -101,10 +107,17 @@ impl CatalogWriter {
         command: CatalogCommand,
     ) -> Result<broker_model::catalog::CatalogAnswer, WriteError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let key = Some(RequestKey { origin: self.origin, number });
+        let key = Some(RequestKey {
+            origin: self.origin,
+            number,
+        });
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.timeout;
-        let waiting = Waiting { request: CatalogRequest { key, command }, deadline, reply };
+        let waiting = Waiting {
+            request: CatalogRequest { key, command },
+            deadline,
+            reply,
+        };
         self.queue.send(waiting).map_err(|_| WriteError::Stopping)?;
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(result)) => Ok(result??),
@@ -116,7 +129,10 @@ impl CatalogWriter {
 
 /// What one attempt came to.
 enum Attempt {
-    Committed { index: u64, replies: Vec<CatalogReply> },
+    Committed {
+        index: u64,
+        replies: Vec<CatalogReply>,
+    },
     Again,
     Stopped,
 }
@@ -127,7 +143,9 @@ impl Worker {
         let mut batch = Vec::new();
         loop {
             // While no entry may start, more requests gather for the next.
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                return;
+            };
             if queue.recv_many(&mut batch, ENTRY_REQUESTS).await == 0 {
                 return;
             }
@@ -145,7 +163,9 @@ impl Worker {
         loop {
             let now = Instant::now();
             waiting.retain(|w| w.deadline > now && !w.reply.is_closed());
-            let Some(deadline) = waiting.iter().map(|w| w.deadline).max() else { return };
+            let Some(deadline) = waiting.iter().map(|w| w.deadline).max() else {
+                return;
+            };
             let requests = waiting.iter().map(|w| w.request.clone()).collect();
             let entry = CatalogEntry { requests }.encode();
             let attempt = now + ATTEMPT;
@@ -173,27 +193,42 @@ impl Worker {
     }
 
     async fn attempt(&self, entry: Bytes, until: Instant) -> Attempt {
-        let leader = self.group.leadership().borrow().leader.map(|leader| NodeId(leader.node()));
+        let leader = self
+            .group
+            .leadership()
+            .borrow()
+            .leader
+            .map(|leader| NodeId(leader.node()));
         match leader {
             None => Attempt::Again,
             Some(leader) if leader == self.me => {
-                match tokio::time::timeout_at(until, self.group.propose(Payload::one(entry))).await {
+                match tokio::time::timeout_at(until, self.group.propose(Payload::one(entry))).await
+                {
                     Ok(Ok(done)) => match decode_replies(done.reply) {
-                        Ok(replies) => Attempt::Committed { index: done.index, replies },
+                        Ok(replies) => Attempt::Committed {
+                            index: done.index,
+                            replies,
+                        },
                         Err(_) => Attempt::Again,
                     },
                     Ok(Err(ProposeError::Stopped)) => Attempt::Stopped,
                     Ok(Err(_)) | Err(_) => Attempt::Again,
                 }
             }
-            Some(leader) => self.attempt_at(leader, entry, until).await.unwrap_or(Attempt::Again),
+            Some(leader) => self
+                .attempt_at(leader, entry, until)
+                .await
+                .unwrap_or(Attempt::Again),
         }
     }
 
     async fn attempt_at(&self, leader: NodeId, entry: Bytes, until: Instant) -> Option<Attempt> {
         let channel = self.peers.channel(leader.0)?;
         let left = until.saturating_duration_since(Instant::now());
-        let request = ProposeRequest { entry, timeout_ms: left.as_millis() as u32 };
+        let request = ProposeRequest {
+            entry,
+            timeout_ms: left.as_millis() as u32,
+        };
         let call = async { PeerClient::new(channel).propose(request).await };
         let reply = tokio::time::timeout_at(until, call).await.ok()?;
         match reply {
@@ -202,7 +237,10 @@ impl Worker {
                     let replies: Result<Vec<_>, _> =
                         done.replies.into_iter().map(decode_replies).collect();
                     let replies = replies.ok()?.into_iter().flatten().collect();
-                    Some(Attempt::Committed { index: done.index, replies })
+                    Some(Attempt::Committed {
+                        index: done.index,
+                        replies,
+                    })
                 }
                 propose_reply::Result::NotLeader(_) | propose_reply::Result::Unknown(_) => None,
             },
@@ -231,11 +269,21 @@ impl Worker {
     }
 
     async fn shown_on(&self, node: u64, index: u64) {
-        if self.shown.lock().get(&node).is_some_and(|shown| *shown >= index) {
+        if self
+            .shown
+            .lock()
+            .get(&node)
+            .is_some_and(|shown| *shown >= index)
+        {
             return;
         }
-        let Some(channel) = self.peers.channel(node) else { return };
-        let request = BarrierRequest { index, timeout_ms: BARRIER.as_millis() as u32 };
+        let Some(channel) = self.peers.channel(node) else {
+            return;
+        };
+        let request = BarrierRequest {
+            index,
+            timeout_ms: BARRIER.as_millis() as u32,
+        };
         let call = async { PeerClient::new(channel).barrier(request).await };
         match tokio::time::timeout(BARRIER, call).await {
             Ok(Ok(reply)) => {
@@ -245,15 +293,24 @@ impl Worker {
                 *entry = applied.max(*entry);
             }
             Ok(Err(status)) => {
-                debug!(node, error = status.message(), "a node did not confirm a change of the catalog");
+                debug!(
+                    node,
+                    error = status.message(),
+                    "a node did not confirm a change of the catalog"
+                );
             }
-            Err(_) => debug!(node, "a node did not confirm a change of the catalog in time"),
+            Err(_) => debug!(
+                node,
+                "a node did not confirm a change of the catalog in time"
+            ),
         }
     }
 }
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("version", &self.machine.version()).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("version", &self.machine.version())
+            .finish_non_exhaustive()
     }
 }

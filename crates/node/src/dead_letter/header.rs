@@ -51,8 +51,16 @@ impl DeadMessage {
     /// before, and was not rejected by a client since.
     #[must_use]
     pub fn is_cycle(&self, queue: &str) -> bool {
-        match self.history.iter().position(|entry| entry.queue == queue.as_bytes()) {
-            Some(at) => self.history.iter().take(at + 1).all(|entry| entry.reason != "rejected"),
+        match self
+            .history
+            .iter()
+            .position(|entry| entry.queue == queue.as_bytes())
+        {
+            Some(at) => self
+                .history
+                .iter()
+                .take(at + 1)
+                .all(|entry| entry.reason != "rejected"),
             None => false,
         }
     }
@@ -69,16 +77,23 @@ pub fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
 
     let mut history = history_of(&headers);
     let reason = death.reason.as_str();
-    let known = history
-        .iter()
-        .position(|entry| entry.queue == death.queue.as_bytes() && entry.reason == reason.as_bytes());
+    let known = history.iter().position(|entry| {
+        entry.queue == death.queue.as_bytes() && entry.reason == reason.as_bytes()
+    });
     let entry = match known {
         Some(at) => {
             let before = history.remove(at);
-            let count = before.table.get("count").and_then(|value| value.as_integer()).unwrap_or(0);
+            let count = before
+                .table
+                .get("count")
+                .and_then(|value| value.as_integer())
+                .unwrap_or(0);
             let mut table = TableBuilder::from_table(&before.table);
             table.set("count", &FieldValue::I64(count.saturating_add(1)));
-            Entry { table: table.finish(), ..before }
+            Entry {
+                table: table.finish(),
+                ..before
+            }
         }
         None => {
             let mut table = TableBuilder::new();
@@ -93,7 +108,10 @@ pub fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
                     &FieldValue::Array(own_keys.iter().map(|key| FieldValue::text(key)).collect()),
                 );
             if let Some(expiration) = &expiration {
-                table.push("original-expiration", &FieldValue::LongStr(expiration.clone()));
+                table.push(
+                    "original-expiration",
+                    &FieldValue::LongStr(expiration.clone()),
+                );
             }
             Entry {
                 queue: Bytes::copy_from_slice(death.queue.as_bytes()),
@@ -105,12 +123,20 @@ pub fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     history.insert(0, entry);
     history.truncate(HISTORY_MAX);
 
-    let mut removed = vec!["x-death", "x-last-death-reason", "x-last-death-queue", "x-last-death-exchange"];
+    let mut removed = vec![
+        "x-death",
+        "x-last-death-reason",
+        "x-last-death-queue",
+        "x-last-death-exchange",
+    ];
     if death.routing_key.is_some() {
         removed.push("CC");
     }
     let mut table = TableBuilder::from_table_without(&headers, &removed);
-    let deaths: FieldArray = history.iter().map(|entry| FieldValue::Table(entry.table.clone())).collect();
+    let deaths: FieldArray = history
+        .iter()
+        .map(|entry| FieldValue::Table(entry.table.clone()))
+        .collect();
     table.push("x-death", &FieldValue::Array(deaths));
     let exchange = FieldValue::LongStr(message.exchange.clone());
     if !headers.contains_key("x-first-death-reason") {
@@ -124,7 +150,10 @@ pub fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
         .push("x-last-death-queue", &FieldValue::text(death.queue))
         .push("x-last-death-exchange", &exchange);
     if death.delivery_count > 0 {
-        table.set("x-delivery-count", &FieldValue::I64(i64::from(death.delivery_count)));
+        table.set(
+            "x-delivery-count",
+            &FieldValue::I64(i64::from(death.delivery_count)),
+        );
     }
 
     let properties = Rewrite::new(&message.properties)
@@ -152,19 +181,30 @@ pub fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
 }
 
 fn carbon_copies(headers: &FieldTable) -> Vec<String> {
-    let Some(FieldValue::Array(copies)) = headers.get("CC") else { return Vec::new() };
-    copies.iter().filter_map(|copy| copy.as_text().map(str::to_owned)).collect()
+    let Some(FieldValue::Array(copies)) = headers.get("CC") else {
+        return Vec::new();
+    };
+    copies
+        .iter()
+        .filter_map(|copy| copy.as_text().map(str::to_owned))
+        .collect()
 }
 
 fn history_of(headers: &FieldTable) -> Vec<Entry> {
-    let Some(FieldValue::Array(deaths)) = headers.get("x-death") else { return Vec::new() };
+    let Some(FieldValue::Array(deaths)) = headers.get("x-death") else {
+        return Vec::new();
+    };
     deaths
         .iter()
         .filter_map(|death| {
             let table = death.as_table()?.clone();
             let queue = table.get("queue")?.as_long_str()?.clone();
             let reason = table.get("reason")?.as_long_str()?.clone();
-            Some(Entry { queue, reason, table })
+            Some(Entry {
+                queue,
+                reason,
+                table,
+            })
         })
         .take(HISTORY_MAX)
         .collect()
@@ -190,28 +230,66 @@ mod tests {
     }
 
     fn death(queue: &str, reason: DeathReason) -> Death<'_> {
-        Death { queue, reason, now_s: 7, exchange: "dlx", routing_key: None, delivery_count: 0 }
+        Death {
+            queue,
+            reason,
+            now_s: 7,
+            exchange: "dlx",
+            routing_key: None,
+            delivery_count: 0,
+        }
     }
 
     fn headers(message: &Message) -> FieldTable {
-        PropertiesView::new(&message.properties).headers().unwrap_or_else(FieldTable::empty)
+        PropertiesView::new(&message.properties)
+            .headers()
+            .unwrap_or_else(FieldTable::empty)
     }
 
     #[test]
     fn first_death() {
-        let dead = dead_letter(&message(FieldTable::empty(), Some("100")), &death("q", DeathReason::Expired));
+        let dead = dead_letter(
+            &message(FieldTable::empty(), Some("100")),
+            &death("q", DeathReason::Expired),
+        );
         let headers = headers(&dead.message);
-        let Some(FieldValue::Array(deaths)) = headers.get("x-death") else { panic!("no x-death") };
-        let first = deaths.iter().next().and_then(|d| d.as_table().cloned()).expect("one death");
-        let names: Vec<String> = first.iter().map(|entry| entry.key().as_str().to_owned()).collect();
+        let Some(FieldValue::Array(deaths)) = headers.get("x-death") else {
+            panic!("no x-death")
+        };
+        let first = deaths
+            .iter()
+            .next()
+            .and_then(|d| d.as_table().cloned())
+            .expect("one death");
+        let names: Vec<String> = first
+            .iter()
+            .map(|entry| entry.key().as_str().to_owned())
+            .collect();
         assert_eq!(
             names,
-            ["count", "reason", "queue", "time", "exchange", "routing-keys", "original-expiration"]
+            [
+                "count",
+                "reason",
+                "queue",
+                "time",
+                "exchange",
+                "routing-keys",
+                "original-expiration"
+            ]
         );
         assert_eq!(first.get("count"), Some(FieldValue::I64(1)));
-        assert_eq!(headers.get("x-first-death-queue"), Some(FieldValue::text("q")));
-        assert_eq!(headers.get("x-last-death-reason"), Some(FieldValue::text("expired")));
-        assert_eq!(PropertiesView::new(&dead.message.properties).expiration(), None);
+        assert_eq!(
+            headers.get("x-first-death-queue"),
+            Some(FieldValue::text("q"))
+        );
+        assert_eq!(
+            headers.get("x-last-death-reason"),
+            Some(FieldValue::text("expired"))
+        );
+        assert_eq!(
+            PropertiesView::new(&dead.message.properties).expiration(),
+            None
+        );
         assert_eq!(dead.message.exchange, "dlx");
         assert_eq!(dead.routing_keys, ["key"]);
         assert!(Properties::decode(&dead.message.properties).is_ok());
@@ -219,21 +297,36 @@ mod tests {
 
     #[test]
     fn repeated_death_counts_and_moves_to_the_front() {
-        let once = dead_letter(&message(FieldTable::empty(), None), &death("a", DeathReason::Rejected));
+        let once = dead_letter(
+            &message(FieldTable::empty(), None),
+            &death("a", DeathReason::Rejected),
+        );
         let twice = dead_letter(&once.message, &death("b", DeathReason::Expired));
         let thrice = dead_letter(&twice.message, &death("a", DeathReason::Rejected));
         let queues: Vec<&[u8]> = thrice.history.iter().map(|entry| &*entry.queue).collect();
         assert_eq!(queues, [b"a".as_slice(), b"b".as_slice()]);
-        let count = thrice.history.first().and_then(|entry| entry.table.get("count"));
+        let count = thrice
+            .history
+            .first()
+            .and_then(|entry| entry.table.get("count"));
         assert_eq!(count, Some(FieldValue::I64(2)));
         let headers = headers(&thrice.message);
-        assert_eq!(headers.get("x-first-death-queue"), Some(FieldValue::text("a")));
-        assert_eq!(headers.get("x-first-death-reason"), Some(FieldValue::text("rejected")));
+        assert_eq!(
+            headers.get("x-first-death-queue"),
+            Some(FieldValue::text("a"))
+        );
+        assert_eq!(
+            headers.get("x-first-death-reason"),
+            Some(FieldValue::text("rejected"))
+        );
     }
 
     #[test]
     fn only_cycles_without_a_rejection_are_cycles() {
-        let expired = dead_letter(&message(FieldTable::empty(), None), &death("a", DeathReason::Expired));
+        let expired = dead_letter(
+            &message(FieldTable::empty(), None),
+            &death("a", DeathReason::Expired),
+        );
         assert!(expired.is_cycle("a"));
         assert!(!expired.is_cycle("b"));
         let rejected = dead_letter(&expired.message, &death("b", DeathReason::Rejected));
@@ -244,11 +337,17 @@ mod tests {
     #[test]
     fn an_explicit_key_drops_the_copies() {
         let mut table = TableBuilder::new();
-        table.push("CC", &FieldValue::Array([FieldValue::text("other")].into_iter().collect()));
+        table.push(
+            "CC",
+            &FieldValue::Array([FieldValue::text("other")].into_iter().collect()),
+        );
         let original = message(table.finish(), None);
         let own = dead_letter(&original, &death("a", DeathReason::Expired));
         assert_eq!(own.routing_keys, ["key", "other"]);
-        let given = Death { routing_key: Some("dead"), ..death("a", DeathReason::Expired) };
+        let given = Death {
+            routing_key: Some("dead"),
+            ..death("a", DeathReason::Expired)
+        };
         let explicit = dead_letter(&original, &given);
         assert_eq!(explicit.routing_keys, ["dead"]);
         assert_eq!(explicit.message.routing_key, "dead");

@@ -10,8 +10,8 @@ mod header;
 
 use crate::broker::Broker;
 use crate::host::{HostInput, wall_clock_ms};
-use crate::hub::api::{SessionEvent, SessionEvents, SubBatch};
 use crate::hub::SessionHandle;
+use crate::hub::api::{SessionEvent, SessionEvents, SubBatch};
 use crate::target::target_for;
 use amqp_codec::PropertiesView;
 use broker_model::catalog::record::QueueRecord;
@@ -124,22 +124,33 @@ impl Publisher {
         }
         let number = self.next_letter;
         self.next_letter += 1;
-        let open = Open { placement, letter, outstanding: 0, refused: false };
+        let open = Open {
+            placement,
+            letter,
+            outstanding: 0,
+            refused: false,
+        };
         self.open.insert(number, open);
         self.publish(number, batches);
     }
 
     /// Routes a letter anew and adds it to the batches.
     fn publish(&mut self, number: u64, batches: &mut Batches) {
-        let Some(open) = self.open.get_mut(&number) else { return };
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
         let (dead, targets) = route(&self.broker, &open.letter);
         open.refused = false;
-        let mut by_placement: BTreeMap<Placement, SmallVec<[broker_model::op::Target; 2]>> = BTreeMap::new();
+        let mut by_placement: BTreeMap<Placement, SmallVec<[broker_model::op::Target; 2]>> =
+            BTreeMap::new();
         if let Some(dead) = &dead {
             let properties = PropertiesView::new(&dead.message.properties);
             for record in &targets {
                 let target = target_for(record, properties.priority(), None);
-                by_placement.entry(record.placement).or_default().push(target);
+                by_placement
+                    .entry(record.placement)
+                    .or_default()
+                    .push(target);
             }
         }
         open.outstanding = by_placement.len();
@@ -150,7 +161,10 @@ impl Publisher {
         }
         let Some(dead) = dead else { return };
         for (placement, targets) in by_placement {
-            let op = Op::Publish { targets, message: dead.message.clone() };
+            let op = Op::Publish {
+                targets,
+                message: dead.message.clone(),
+            };
             let (ops, letters) = batches.by_placement.entry(placement).or_default();
             ops.push(op);
             letters.push(number);
@@ -168,8 +182,14 @@ impl Publisher {
 
     fn hear(&mut self, event: SessionEvent) {
         match event {
-            SessionEvent::Outcome { token, refused_ops, given_up } => {
-                let Some(letters) = self.waiting.remove(&token) else { return };
+            SessionEvent::Outcome {
+                token,
+                refused_ops,
+                given_up,
+            } => {
+                let Some(letters) = self.waiting.remove(&token) else {
+                    return;
+                };
                 for (at, number) in letters.into_iter().enumerate() {
                     let refused = given_up || refused_ops.contains(&(at as u32));
                     self.answered(number, refused);
@@ -183,7 +203,9 @@ impl Publisher {
     }
 
     fn answered(&mut self, number: u64, refused: bool) {
-        let Some(open) = self.open.get_mut(&number) else { return };
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
         open.outstanding = open.outstanding.saturating_sub(1);
         open.refused |= refused;
         if open.outstanding > 0 {
@@ -210,9 +232,13 @@ impl Publisher {
     }
 
     fn finish(&mut self, number: u64) {
-        let Some(open) = self.open.remove(&number) else { return };
+        let Some(open) = self.open.remove(&number) else {
+            return;
+        };
         self.broker.metrics().counts.dead_lettered.add(1);
-        let Some(sequence) = open.letter.sequence else { return };
+        let Some(sequence) = open.letter.sequence else {
+            return;
+        };
         let queue = open.letter.queue;
         self.known.remove(&(queue, sequence));
         // If this node no longer leads the queue, the next leader offers the letter to its own
@@ -239,9 +265,13 @@ impl RouteProperties for Headers<'_> {
 /// The dead letter and the queues that it goes to; `None` without a dead letter exchange.
 fn route(broker: &Broker, letter: &DeadLetter) -> (Option<DeadMessage>, Vec<Arc<QueueRecord>>) {
     let catalog = broker.catalog();
-    let Some(record) = catalog.queue_by_id(letter.queue) else { return (None, Vec::new()) };
+    let Some(record) = catalog.queue_by_id(letter.queue) else {
+        return (None, Vec::new());
+    };
     let settings = record.settings();
-    let Some(exchange) = &settings.dead_letter_exchange else { return (None, Vec::new()) };
+    let Some(exchange) = &settings.dead_letter_exchange else {
+        return (None, Vec::new());
+    };
     let death = Death {
         queue: &record.name,
         reason: letter.reason,
@@ -254,7 +284,11 @@ fn route(broker: &Broker, letter: &DeadLetter) -> (Option<DeadMessage>, Vec<Arc<
     let mut queues = Vec::new();
     for key in &dead.routing_keys {
         let properties = Headers(PropertiesView::new(&dead.message.properties));
-        let input = RouteInput { routing_key: key, properties: &properties, random: rand::random() };
+        let input = RouteInput {
+            routing_key: key,
+            properties: &properties,
+            random: rand::random(),
+        };
         if let Err(error) = catalog.route(&record.vhost, exchange, &input, &mut queues) {
             debug!(queue = %record.name, %error, "dead letter dropped");
             break;

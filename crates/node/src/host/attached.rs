@@ -36,8 +36,17 @@ impl AttachedLinks {
         origin: Origin,
         replies: mpsc::UnboundedSender<Vec<FromHost>>,
     ) -> Option<Origin> {
-        let attached = Attached { id, origin, replies, last_batch: 0, resume_after: None };
-        let before = self.by_node.insert(origin.node, attached).map(|old| old.origin);
+        let attached = Attached {
+            id,
+            origin,
+            replies,
+            last_batch: 0,
+            resume_after: None,
+        };
+        let before = self
+            .by_node
+            .insert(origin.node, attached)
+            .map(|old| old.origin);
         let before = before.or(self.lost.remove(&origin.node).map(|(origin, _)| origin));
         self.lost.remove(&origin.node);
         before.filter(|before| before.incarnation != origin.incarnation)
@@ -45,7 +54,11 @@ impl AttachedLinks {
 
     /// The link is over, unless another has taken its place.
     pub fn detach(&mut self, id: AttachmentId) {
-        let node = self.by_node.iter().find(|(_, a)| a.id == id).map(|(node, _)| *node);
+        let node = self
+            .by_node
+            .iter()
+            .find(|(_, a)| a.id == id)
+            .map(|(node, _)| *node);
         if let Some(node) = node
             && let Some(gone) = self.by_node.remove(&node)
         {
@@ -69,7 +82,9 @@ impl AttachedLinks {
     /// Whether `Resumed` may be passed on now; else it is kept until the batches before it are
     /// applied.
     pub fn resume_now(&mut self, id: AttachmentId, answered: impl Fn(Origin) -> u64) -> bool {
-        let Some(attached) = self.by_node.values_mut().find(|a| a.id == id) else { return false };
+        let Some(attached) = self.by_node.values_mut().find(|a| a.id == id) else {
+            return false;
+        };
         if attached.last_batch > answered(attached.origin) {
             attached.resume_after = Some(attached.last_batch);
             return false;
@@ -79,11 +94,15 @@ impl AttachedLinks {
 
     /// Passes an outcome on; true if a kept `Resumed` of that node is due now.
     pub fn outcome(&mut self, outcome: BatchOutcome, out: &mut Replies) -> bool {
-        let Some(attached) = self.by_node.get_mut(&outcome.origin.node) else { return false };
+        let Some(attached) = self.by_node.get_mut(&outcome.origin.node) else {
+            return false;
+        };
         if attached.origin != outcome.origin {
             return false;
         }
-        let due = attached.resume_after.is_some_and(|number| number <= outcome.number);
+        let due = attached
+            .resume_after
+            .is_some_and(|number| number <= outcome.number);
         if due {
             attached.resume_after = None;
         }
@@ -118,9 +137,16 @@ impl AttachedLinks {
 
     /// Starts whose links have been gone since before `before`.
     pub fn lost_before(&mut self, before: Instant) -> Vec<Origin> {
-        let late: Vec<NodeId> =
-            self.lost.iter().filter(|(_, (_, since))| *since <= before).map(|(node, _)| *node).collect();
-        late.into_iter().filter_map(|node| self.lost.remove(&node)).map(|(origin, _)| origin).collect()
+        let late: Vec<NodeId> = self
+            .lost
+            .iter()
+            .filter(|(_, (_, since))| *since <= before)
+            .map(|(node, _)| *node)
+            .collect();
+        late.into_iter()
+            .filter_map(|node| self.lost.remove(&node))
+            .map(|(origin, _)| origin)
+            .collect()
     }
 }
 
@@ -141,7 +167,9 @@ impl Replies {
                 return;
             }
         };
-        if let (Some(FromHost::Deliver(before)), FromHost::Deliver(more)) = (list.last_mut(), &message) {
+        if let (Some(FromHost::Deliver(before)), FromHost::Deliver(more)) =
+            (list.last_mut(), &message)
+        {
             before.extend(more.iter().cloned());
             return;
         }

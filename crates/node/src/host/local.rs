@@ -85,8 +85,9 @@ impl LocalHost {
 
     /// Hands out, and applies what the dispatcher decides, until nothing is left to decide.
     fn turn(&mut self) {
-        self.pump_again =
-            self.dispatcher.pump(wall_clock_ms(), &self.machine, &mut self.outbox);
+        self.pump_again = self
+            .dispatcher
+            .pump(wall_clock_ms(), &self.machine, &mut self.outbox);
         while !self.outbox.leader_ops.is_empty() {
             let ops = std::mem::take(&mut self.outbox.leader_ops);
             self.apply_own(ops);
@@ -97,7 +98,10 @@ impl LocalHost {
         }
         for letter in outbox.dead_letters {
             let placement = self.placement;
-            let _ = self.context.events.send(HostEvent::DeadLetter { placement, letter: Box::new(letter) });
+            let _ = self.context.events.send(HostEvent::DeadLetter {
+                placement,
+                letter: Box::new(letter),
+            });
         }
         for queue in outbox.unused {
             let _ = self.context.events.send(HostEvent::Unused { queue });
@@ -117,16 +121,22 @@ impl LocalHost {
     }
 
     fn tell_effects(&mut self, now_ms: u64) {
-        self.dispatcher.effects(now_ms, &self.effects, &self.machine, &mut self.outbox);
+        self.dispatcher
+            .effects(now_ms, &self.effects, &self.machine, &mut self.outbox);
         self.effects.clear();
     }
 
     fn handle(&mut self, input: HostInput) {
         match input {
-            HostInput::Attach { attachment, origin, replies } => {
+            HostInput::Attach {
+                attachment,
+                origin,
+                replies,
+            } => {
                 if let Some(former) = self.links.attach(attachment, origin, replies) {
                     let now_ms = wall_clock_ms();
-                    self.dispatcher.node_lost(now_ms, former, &self.machine, &mut self.outbox);
+                    self.dispatcher
+                        .node_lost(now_ms, former, &self.machine, &mut self.outbox);
                 }
                 self.dispatcher.attached(origin);
             }
@@ -139,12 +149,21 @@ impl LocalHost {
                     self.node_lost(node);
                 }
             }
-            HostInput::Batch { attachment, head, ops } => self.batch(attachment, head, ops),
-            HostInput::Message { attachment, message } => self.message(attachment, message),
-            HostInput::Applied { .. } | HostInput::Loaded { .. } | HostInput::LoadFailed { .. } => {}
+            HostInput::Batch {
+                attachment,
+                head,
+                ops,
+            } => self.batch(attachment, head, ops),
+            HostInput::Message {
+                attachment,
+                message,
+            } => self.message(attachment, message),
+            HostInput::Applied { .. } | HostInput::Loaded { .. } | HostInput::LoadFailed { .. } => {
+            }
             HostInput::Settings { queue, settings } => {
                 let now_ms = wall_clock_ms();
-                self.dispatcher.settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
+                self.dispatcher
+                    .settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
             }
             HostInput::DeadLettered { queue, sequence } => {
                 self.apply_own(vec![Op::settle_one(queue, sequence)]);
@@ -157,22 +176,28 @@ impl LocalHost {
     }
 
     fn batch(&mut self, attachment: AttachmentId, head: BatchHead, ops: BatchOps) {
-        let Some(origin) = self.links.origin(attachment) else { return };
+        let Some(origin) = self.links.origin(attachment) else {
+            return;
+        };
         if head.origin != origin {
             return;
         }
         let now_ms = wall_clock_ms();
         let outcome = match ops {
             BatchOps::Plain(ops) => {
-                let refusals = self.dispatcher.admit_ops(&ops, &self.machine, &mut self.outbox);
-                self.machine.apply_plain(now_ms, &head, ops, &refusals, &mut self.effects)
+                let refusals = self
+                    .dispatcher
+                    .admit_ops(&ops, &self.machine, &mut self.outbox);
+                self.machine
+                    .apply_plain(now_ms, &head, ops, &refusals, &mut self.effects)
             }
             BatchOps::Encoded(ops) => {
                 let admitted = self.dispatcher.admit(&[(head, ops.clone())], &self.machine);
                 let applied = admitted.and_then(|admission| {
                     let refusals = &admission.refusals;
                     let outcome =
-                        self.machine.apply_batch(now_ms, &head, &ops, refusals, &mut self.effects);
+                        self.machine
+                            .apply_batch(now_ms, &head, &ops, refusals, &mut self.effects);
                     self.dispatcher.admission_done(admission.ticket);
                     self.outbox.dead_letters.extend(admission.dead_letters);
                     outcome
@@ -192,7 +217,9 @@ impl LocalHost {
     }
 
     fn message(&mut self, attachment: AttachmentId, message: ToHost) {
-        let Some(origin) = self.links.origin(attachment) else { return };
+        let Some(origin) = self.links.origin(attachment) else {
+            return;
+        };
         let now_ms = wall_clock_ms();
         if let Some(queue) = message.queue()
             && !self.dispatcher.knows(queue)
@@ -205,10 +232,12 @@ impl LocalHost {
                     .map(|record| catalog.queue_settings(record))
             };
             if settings.is_some() {
-                self.dispatcher.settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
+                self.dispatcher
+                    .settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
             }
         }
-        self.dispatcher.handle(now_ms, origin, message, &self.machine, &mut self.outbox);
+        self.dispatcher
+            .handle(now_ms, origin, message, &self.machine, &mut self.outbox);
     }
 
     fn process_is_dead(&self, node: NodeId) -> bool {
@@ -217,15 +246,19 @@ impl LocalHost {
 
     fn node_lost(&mut self, node: NodeId) {
         if let Some(origin) = self.links.lost_now(node) {
-            self.dispatcher.node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
+            self.dispatcher
+                .node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
         }
     }
 
     fn return_from_silent(&mut self) {
-        let Some(before) = Instant::now().checked_sub(self.context.silence) else { return };
+        let Some(before) = Instant::now().checked_sub(self.context.silence) else {
+            return;
+        };
         for origin in self.links.lost_before(before) {
             info!(node = %origin.node, "taking back what the consumers of a lost node hold of local queues");
-            self.dispatcher.node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
+            self.dispatcher
+                .node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
         }
     }
 
@@ -237,11 +270,19 @@ impl LocalHost {
             let applied = catalog.applied_index();
             gone.retain(|queue| {
                 queue.declared_at() <= applied
-                    && catalog.queue_by_id(*queue).is_none_or(|r| r.placement != self.placement)
+                    && catalog
+                        .queue_by_id(*queue)
+                        .is_none_or(|r| r.placement != self.placement)
             });
         }
         for queue in gone {
-            self.dispatcher.settings(wall_clock_ms(), queue, None, &self.machine, &mut self.outbox);
+            self.dispatcher.settings(
+                wall_clock_ms(),
+                queue,
+                None,
+                &self.machine,
+                &mut self.outbox,
+            );
         }
     }
 }

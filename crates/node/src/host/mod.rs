@@ -174,7 +174,12 @@ impl HostDirectory {
     /// A directory that knows the host of local queues.
     #[must_use]
     pub fn new(node: NodeId, local: mpsc::UnboundedSender<HostInput>) -> Self {
-        Self { node, next_attachment: AtomicU64::new(1), local, shards: RwLock::new(HashMap::new()) }
+        Self {
+            node,
+            next_attachment: AtomicU64::new(1),
+            local,
+            shards: RwLock::new(HashMap::new()),
+        }
     }
 
     /// This node.

@@ -35,7 +35,10 @@ pub(super) fn load(
 }
 
 fn restore(stored: ShardState) -> Result<ShardMachine, MachineError> {
-    let records = stored.queue_records.into_iter().map(|(queue, record)| (QueueId(queue), record));
+    let records = stored
+        .queue_records
+        .into_iter()
+        .map(|(queue, record)| (QueueId(queue), record));
     ShardMachine::restore(records, Some(&stored.origins)).map_err(failed)
 }
 
@@ -50,14 +53,22 @@ pub(super) fn write(
     let puts = delta.puts.iter().map(|(key, message)| {
         buffer.clear();
         encode_stored_message(message, &mut buffer);
-        let key = MessageKey { queue: key.queue.0, level: key.level, sequence: key.sequence.0 };
+        let key = MessageKey {
+            queue: key.queue.0,
+            level: key.level,
+            sequence: key.sequence.0,
+        };
         (key, buffer.split().freeze())
     });
     let checkpoint = Checkpoint {
         puts,
         origins: delta.origins,
         dropped_queues: delta.dropped_queues.iter().map(|queue| queue.0).collect(),
-        queue_records: delta.queue_records.into_iter().map(|(queue, record)| (queue.0, record)).collect(),
+        queue_records: delta
+            .queue_records
+            .into_iter()
+            .map(|(queue, record)| (queue.0, record))
+            .collect(),
         deletes: delta
             .deletes
             .iter()
@@ -69,7 +80,9 @@ pub(super) fn write(
             })
             .collect(),
     };
-    state.write_checkpoint(shard.0, checkpoint, &applied).map_err(failed)
+    state
+        .write_checkpoint(shard.0, checkpoint, &applied)
+        .map_err(failed)
 }
 
 /// Reads stored messages in the background and tells the host.
@@ -145,7 +158,10 @@ pub(super) struct InstallSink {
 
 impl InstallSink {
     pub(super) fn begin(replica: Arc<ShardReplica>) -> Result<Self, MachineError> {
-        let install = replica.state_store().install(replica.shard().0).map_err(failed)?;
+        let install = replica
+            .state_store()
+            .install(replica.shard().0)
+            .map_err(failed)?;
         Ok(Self { replica, install })
     }
 }

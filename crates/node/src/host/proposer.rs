@@ -77,7 +77,9 @@ impl Proposer {
         while self.in_flight.len() < ENTRIES_IN_FLIGHT
             && !(self.waiting.is_empty() && self.leader_ops.is_empty())
         {
-            let Some(dispatcher) = &mut state.dispatcher else { return refused };
+            let Some(dispatcher) = &mut state.dispatcher else {
+                return refused;
+            };
             let batches = self.take_batches();
             let admission = match dispatcher.admit(&batches, &state.machine) {
                 Ok(admission) => admission,
@@ -102,7 +104,13 @@ impl Proposer {
             let ticket = admission.ticket;
             let proposed = group.propose_in_term(Payload::from(segments), self.term);
             self.in_flight.push(
-                async move { EntryDone { ticket, result: proposed.await.map(|done| done.index) } }.boxed(),
+                async move {
+                    EntryDone {
+                        ticket,
+                        result: proposed.await.map(|done| done.index),
+                    }
+                }
+                .boxed(),
             );
         }
         refused

@@ -11,9 +11,7 @@ use broker_model::ids::ShardId;
 use broker_model::op::BatchOutcome;
 use broker_model::shard::{Effect, ShardMachine};
 use bytes::Bytes;
-use consensus::{
-    CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
-};
+use consensus::{CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::{Arc, Weak};
 use storage::StateStore;
@@ -88,7 +86,9 @@ impl ShardReplica {
     }
 
     fn me(&self) -> Result<Arc<Self>, MachineError> {
-        self.me.upgrade().ok_or_else(|| MachineError::new("the node is stopping"))
+        self.me
+            .upgrade()
+            .ok_or_else(|| MachineError::new("the node is stopping"))
     }
 
     pub(super) fn replace(&self, machine: ShardMachine) {
@@ -112,7 +112,12 @@ impl Machine for ShardReplica {
             let segments = entry.payload.segments();
             inner
                 .machine
-                .apply_entry(entry.index, segments, &mut inner.effects, &mut inner.outcomes)
+                .apply_entry(
+                    entry.index,
+                    segments,
+                    &mut inner.effects,
+                    &mut inner.outcomes,
+                )
                 .map_err(|error| {
                     MachineError::new(format!(
                         "entry {} of shard {} cannot be applied: {error}; the log is damaged",
@@ -122,7 +127,12 @@ impl Machine for ShardReplica {
         }
         let outcomes = std::mem::take(&mut inner.outcomes);
         if let Some(dispatcher) = &mut inner.dispatcher {
-            dispatcher.effects(wall_clock_ms(), &inner.effects, &inner.machine, &mut inner.outbox);
+            dispatcher.effects(
+                wall_clock_ms(),
+                &inner.effects,
+                &inner.machine,
+                &mut inner.outbox,
+            );
             inner.effects.clear();
             drop(guard);
             let _ = self.inbox.send(HostInput::Applied { outcomes });

@@ -128,12 +128,16 @@ impl ShardHost {
 
     /// After anything happened: hand out, propose, answer.
     fn turn(&mut self) {
-        let Some(proposer) = &mut self.proposer else { return };
+        let Some(proposer) = &mut self.proposer else {
+            return;
+        };
         let mut replies = Replies::default();
         let outbox = {
             let mut guard = self.replica.lock();
             let state = &mut *guard;
-            let Some(dispatcher) = &mut state.dispatcher else { return };
+            let Some(dispatcher) = &mut state.dispatcher else {
+                return;
+            };
             self.pump_again = dispatcher.pump(wall_clock_ms(), &state.machine, &mut state.outbox);
             proposer.push_ops(state.outbox.leader_ops.drain(..));
             let refused = proposer.propose(&self.group, state);
@@ -153,7 +157,10 @@ impl ShardHost {
         }
         for letter in outbox.dead_letters {
             let placement = self.placement;
-            let _ = self.context.events.send(HostEvent::DeadLetter { placement, letter: Box::new(letter) });
+            let _ = self.context.events.send(HostEvent::DeadLetter {
+                placement,
+                letter: Box::new(letter),
+            });
         }
         for queue in outbox.unused {
             let _ = self.context.events.send(HostEvent::Unused { queue });
@@ -201,8 +208,10 @@ impl ShardHost {
             .map(|(node, _)| NodeId(*node))
             .collect();
         nodes.push(self.context.node);
-        let hand_over =
-            HandOver { deadline_ms: now_ms + self.context.hand_over.as_millis() as u64, nodes };
+        let hand_over = HandOver {
+            deadline_ms: now_ms + self.context.hand_over.as_millis() as u64,
+            nodes,
+        };
         let queues = self.queues_of_catalog();
         {
             let mut guard = self.replica.lock();
@@ -210,7 +219,13 @@ impl ShardHost {
             let mut dispatcher = Dispatcher::new(now_ms, &state.machine, Some(hand_over));
             state.outbox = Outbox::default();
             for (queue, settings) in queues {
-                dispatcher.settings(now_ms, queue, Some(settings), &state.machine, &mut state.outbox);
+                dispatcher.settings(
+                    now_ms,
+                    queue,
+                    Some(settings),
+                    &state.machine,
+                    &mut state.outbox,
+                );
             }
             state.dispatcher = Some(dispatcher);
         }
@@ -255,7 +270,11 @@ impl ShardHost {
 
     fn handle(&mut self, input: HostInput) {
         match input {
-            HostInput::Attach { attachment, origin, replies } => self.attach(attachment, origin, replies),
+            HostInput::Attach {
+                attachment,
+                origin,
+                replies,
+            } => self.attach(attachment, origin, replies),
             HostInput::Detach { attachment } => {
                 let node = self.links.origin(attachment).map(|origin| origin.node);
                 self.links.detach(attachment);
@@ -265,8 +284,15 @@ impl ShardHost {
                     self.node_lost(node);
                 }
             }
-            HostInput::Batch { attachment, head, ops } => self.batch(attachment, head, ops),
-            HostInput::Message { attachment, message } => self.message(attachment, message),
+            HostInput::Batch {
+                attachment,
+                head,
+                ops,
+            } => self.batch(attachment, head, ops),
+            HostInput::Message {
+                attachment,
+                message,
+            } => self.message(attachment, message),
             HostInput::Applied { outcomes } => {
                 let mut replies = Replies::default();
                 let mut resumed = Vec::new();
@@ -321,7 +347,11 @@ impl ShardHost {
         replies: mpsc::UnboundedSender<Vec<FromHost>>,
     ) {
         if self.proposer.is_none() {
-            let leader = self.leadership.borrow().leader.map(|leader| NodeId(leader.node()));
+            let leader = self
+                .leadership
+                .borrow()
+                .leader
+                .map(|leader| NodeId(leader.node()));
             let _ = replies.send(vec![FromHost::NotLeader { leader }]);
             return;
         }
@@ -338,7 +368,9 @@ impl ShardHost {
     }
 
     fn batch(&mut self, attachment: AttachmentId, head: BatchHead, ops: BatchOps) {
-        let Some(origin) = self.links.origin(attachment) else { return };
+        let Some(origin) = self.links.origin(attachment) else {
+            return;
+        };
         let ops = match ops {
             BatchOps::Encoded(ops) => ops,
             BatchOps::Plain(ops) => encode_ops(&ops),
@@ -355,12 +387,15 @@ impl ShardHost {
     }
 
     fn message(&mut self, attachment: AttachmentId, message: ToHost) {
-        let Some(origin) = self.links.origin(attachment) else { return };
+        let Some(origin) = self.links.origin(attachment) else {
+            return;
+        };
         if message == ToHost::Resumed {
             let replica = Arc::clone(&self.replica);
             let answered = |origin: Origin| {
                 let last = replica.lock().machine.last_batch(origin.node);
-                last.filter(|(incarnation, _)| *incarnation == origin.incarnation).map_or(0, |(_, n)| n)
+                last.filter(|(incarnation, _)| *incarnation == origin.incarnation)
+                    .map_or(0, |(_, n)| n)
             };
             if !self.links.resume_now(attachment, answered) {
                 return;
@@ -370,13 +405,23 @@ impl ShardHost {
     }
 
     fn dispatch(&mut self, origin: Origin, message: ToHost) {
-        let unknown = message.queue().and_then(|queue| self.settings_if_unknown(queue));
+        let unknown = message
+            .queue()
+            .and_then(|queue| self.settings_if_unknown(queue));
         let mut guard = self.replica.lock();
         let state = &mut *guard;
-        let Some(dispatcher) = &mut state.dispatcher else { return };
+        let Some(dispatcher) = &mut state.dispatcher else {
+            return;
+        };
         let now_ms = wall_clock_ms();
         if let Some((queue, settings)) = unknown {
-            dispatcher.settings(now_ms, queue, Some(settings), &state.machine, &mut state.outbox);
+            dispatcher.settings(
+                now_ms,
+                queue,
+                Some(settings),
+                &state.machine,
+                &mut state.outbox,
+            );
         }
         dispatcher.handle(now_ms, origin, message, &state.machine, &mut state.outbox);
     }
@@ -397,7 +442,9 @@ impl ShardHost {
         if self.proposer.is_none() {
             return;
         }
-        let Some(before) = Instant::now().checked_sub(self.context.silence) else { return };
+        let Some(before) = Instant::now().checked_sub(self.context.silence) else {
+            return;
+        };
         for origin in self.links.lost_before(before) {
             self.return_from(origin);
         }
@@ -429,11 +476,19 @@ impl ShardHost {
         &self,
         queue: QueueId,
     ) -> Option<(QueueId, Arc<broker_model::catalog::settings::QueueSettings>)> {
-        if self.replica.lock().dispatcher.as_ref().is_none_or(|dispatcher| dispatcher.knows(queue)) {
+        if self
+            .replica
+            .lock()
+            .dispatcher
+            .as_ref()
+            .is_none_or(|dispatcher| dispatcher.knows(queue))
+        {
             return None;
         }
         let catalog = self.context.catalog.read();
-        let record = catalog.queue_by_id(queue).filter(|record| record.placement == self.placement)?;
+        let record = catalog
+            .queue_by_id(queue)
+            .filter(|record| record.placement == self.placement)?;
         Some((queue, catalog.queue_settings(record)))
     }
 
@@ -442,12 +497,19 @@ impl ShardHost {
         if self.proposer.is_none() {
             return;
         }
-        let mut known: Vec<QueueId> =
-            self.replica.lock().machine.queues().map(|(queue, _)| queue).collect();
+        let mut known: Vec<QueueId> = self
+            .replica
+            .lock()
+            .machine
+            .queues()
+            .map(|(queue, _)| queue)
+            .collect();
         {
             let catalog = self.context.catalog.read();
             let applied = catalog.applied_index();
-            known.retain(|queue| queue.declared_at() <= applied && catalog.queue_by_id(*queue).is_none());
+            known.retain(|queue| {
+                queue.declared_at() <= applied && catalog.queue_by_id(*queue).is_none()
+            });
         }
         if known.is_empty() {
             return;
@@ -457,7 +519,13 @@ impl ShardHost {
         let state = &mut *guard;
         if let Some(dispatcher) = &mut state.dispatcher {
             for queue in known {
-                dispatcher.settings(wall_clock_ms(), queue, None, &state.machine, &mut state.outbox);
+                dispatcher.settings(
+                    wall_clock_ms(),
+                    queue,
+                    None,
+                    &state.machine,
+                    &mut state.outbox,
+                );
             }
         }
     }
@@ -466,13 +534,19 @@ impl ShardHost {
 
     fn report(&self, queues: &[QueueId]) -> Vec<QueueReport> {
         let guard = self.replica.lock();
-        let Some(dispatcher) = &guard.dispatcher else { return Vec::new() };
+        let Some(dispatcher) = &guard.dispatcher else {
+            return Vec::new();
+        };
         reports(dispatcher, &guard.machine, queues)
     }
 
     fn next_timeout(&self) -> Option<u64> {
         self.proposer.as_ref()?;
-        self.replica.lock().dispatcher.as_ref().and_then(Dispatcher::next_timeout)
+        self.replica
+            .lock()
+            .dispatcher
+            .as_ref()
+            .and_then(Dispatcher::next_timeout)
     }
 }
 

@@ -39,7 +39,11 @@ impl HostSender {
     pub fn batch(&self, head: BatchHead, ops: BatchOps) {
         match (self, ops) {
             (Self::Local { attachment, inbox }, ops) => {
-                let _ = inbox.send(HostInput::Batch { attachment: *attachment, head, ops });
+                let _ = inbox.send(HostInput::Batch {
+                    attachment: *attachment,
+                    head,
+                    ops,
+                });
             }
             (Self::Remote(sender), BatchOps::Encoded(ops)) => {
                 let _ = sender.send(ToHost::Batch { head, ops });
@@ -55,7 +59,10 @@ impl HostSender {
     pub fn message(&self, message: ToHost) {
         match self {
             Self::Local { attachment, inbox } => {
-                let _ = inbox.send(HostInput::Message { attachment: *attachment, message });
+                let _ = inbox.send(HostInput::Message {
+                    attachment: *attachment,
+                    message,
+                });
             }
             Self::Remote(sender) => {
                 let _ = sender.send(message);
@@ -67,7 +74,9 @@ impl HostSender {
 impl Drop for HostSender {
     fn drop(&mut self) {
         if let Self::Local { attachment, inbox } = self {
-            let _ = inbox.send(HostInput::Detach { attachment: *attachment });
+            let _ = inbox.send(HostInput::Detach {
+                attachment: *attachment,
+            });
         }
     }
 }

@@ -38,7 +38,10 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum LinkInput {
     /// A session begins to use this placement.
-    Session { session: SessionId, events: mpsc::UnboundedSender<SessionEvent> },
+    Session {
+        session: SessionId,
+        events: mpsc::UnboundedSender<SessionEvent>,
+    },
     /// Operations.
     Submit { session: SessionId, batch: SubBatch },
     /// Anything else.
@@ -46,9 +49,16 @@ pub enum LinkInput {
     /// The session is over; it has returned what it held.
     SessionGone { session: SessionId },
     /// Consumers of `old` that move to `new` on another placement leave with their sessions.
-    TakeConsumers { queue: QueueId, reply: oneshot::Sender<Vec<MovedConsumer>> },
+    TakeConsumers {
+        queue: QueueId,
+        reply: oneshot::Sender<Vec<MovedConsumer>>,
+    },
     /// Consumers that come from another placement.
-    AdoptConsumers { old: QueueId, new: QueueId, consumers: Vec<MovedConsumer> },
+    AdoptConsumers {
+        old: QueueId,
+        new: QueueId,
+        consumers: Vec<MovedConsumer>,
+    },
     /// End the link: publishes are given up, requests fail.
     Close,
 }
@@ -259,17 +269,21 @@ impl Link {
     fn has_work(&self) -> bool {
         matches!(self.placement, Placement::Shard(_))
             || !(self.waiting.is_empty()
-            && self.unanswered.is_empty()
-            && self.consumers.is_empty()
-            && self.requests.is_empty())
+                && self.unanswered.is_empty()
+                && self.consumers.is_empty()
+                && self.requests.is_empty())
     }
 
     fn detach(&mut self, why: &'static str) {
         debug!(placement = ?self.placement, why, unanswered = self.unanswered.len(), "link detached");
         self.state = State::Detached;
         // A cancellation under way is answered here: the new leader never hears of the consumer.
-        let cancelling: Vec<ConsumerId> =
-            self.consumers.iter().filter(|(_, c)| c.cancelling).map(|(id, _)| *id).collect();
+        let cancelling: Vec<ConsumerId> = self
+            .consumers
+            .iter()
+            .filter(|(_, c)| c.cancelling)
+            .map(|(id, _)| *id)
+            .collect();
         for consumer in cancelling {
             self.forget_consumer(consumer, false);
         }
@@ -313,7 +327,11 @@ impl Link {
                 let moved = self.take_consumers(queue);
                 let _ = reply.send(moved);
             }
-            LinkInput::AdoptConsumers { old, new, consumers } => {
+            LinkInput::AdoptConsumers {
+                old,
+                new,
+                consumers,
+            } => {
                 for consumer in consumers {
                     self.adopt(old, new, consumer);
                 }
@@ -325,7 +343,12 @@ impl Link {
     fn asked(&mut self, session: SessionId, ask: Ask) {
         let deadline = Instant::now() + self.publish_timeout;
         match ask {
-            Ask::Consume { consumer, queue, spec, credit } => {
+            Ask::Consume {
+                consumer,
+                queue,
+                spec,
+                credit,
+            } => {
                 self.holders.insert(session);
                 if let Some(attachment) = self.attached() {
                     attachment.sender.message(ToHost::Consume {
@@ -338,12 +361,22 @@ impl Link {
                 }
                 self.consumers.insert(
                     consumer,
-                    Consumer { session, queue, spec, credit, confirmed: false, cancelling: false, deadline },
+                    Consumer {
+                        session,
+                        queue,
+                        spec,
+                        credit,
+                        confirmed: false,
+                        cancelling: false,
+                        deadline,
+                    },
                 );
             }
             Ask::Cancel { consumer, queue } => {
                 if let Some(attachment) = self.attached() {
-                    attachment.sender.message(ToHost::Cancel { consumer, queue });
+                    attachment
+                        .sender
+                        .message(ToHost::Cancel { consumer, queue });
                     if let Some(known) = self.consumers.get_mut(&consumer) {
                         known.cancelling = true;
                     }
@@ -351,48 +384,104 @@ impl Link {
                     self.forget_consumer(consumer, false);
                 }
             }
-            Ask::Credit { consumer, queue, more } => {
+            Ask::Credit {
+                consumer,
+                queue,
+                more,
+            } => {
                 if let Some(known) = self.consumers.get_mut(&consumer) {
                     known.credit = known.credit.saturating_add(more);
                     if let Some(attachment) = self.attached() {
-                        attachment.sender.message(ToHost::Credit { consumer, queue, more });
+                        attachment.sender.message(ToHost::Credit {
+                            consumer,
+                            queue,
+                            more,
+                        });
                     }
                 }
             }
             Ask::Revoke { consumer, queue } => {
                 if let Some(attachment) = self.attached() {
-                    attachment.sender.message(ToHost::Revoke { consumer, queue });
+                    attachment
+                        .sender
+                        .message(ToHost::Revoke { consumer, queue });
                 } else if let Some(known) = self.consumers.get_mut(&consumer) {
                     let unused = std::mem::take(&mut known.credit);
                     let session = known.session;
                     self.tell(session, SessionEvent::Revoked { consumer, unused });
                 }
             }
-            Ask::Get { request, queue, no_ack } => {
+            Ask::Get {
+                request,
+                queue,
+                no_ack,
+            } => {
                 self.holders.insert(session);
-                self.request(session, request, ToHost::Get { request, queue, no_ack }, deadline);
+                self.request(
+                    session,
+                    request,
+                    ToHost::Get {
+                        request,
+                        queue,
+                        no_ack,
+                    },
+                    deadline,
+                );
             }
             Ask::Count { request, queue } => {
-                self.request(session, request, ToHost::Count { request, queue, used: true }, deadline);
+                self.request(
+                    session,
+                    request,
+                    ToHost::Count {
+                        request,
+                        queue,
+                        used: true,
+                    },
+                    deadline,
+                );
             }
             Ask::Purge { request, queue } => {
                 self.request(session, request, ToHost::Purge { request, queue }, deadline);
             }
-            Ask::CheckDelete { request, queue, if_unused, if_empty } => {
-                let message = ToHost::CheckDelete { request, queue, if_unused, if_empty };
+            Ask::CheckDelete {
+                request,
+                queue,
+                if_unused,
+                if_empty,
+            } => {
+                let message = ToHost::CheckDelete {
+                    request,
+                    queue,
+                    if_unused,
+                    if_empty,
+                };
                 self.request(session, request, message, deadline);
             }
         }
     }
 
-    fn request(&mut self, session: SessionId, request: RequestId, message: ToHost, deadline: Instant) {
+    fn request(
+        &mut self,
+        session: SessionId,
+        request: RequestId,
+        message: ToHost,
+        deadline: Instant,
+    ) {
         let after = self.submitted;
         if after > self.done {
             self.deferred.push_back(request);
         } else if let Some(attachment) = self.attached() {
             attachment.sender.message(message.clone());
         }
-        self.requests.insert(request, Request { session, message, deadline, after });
+        self.requests.insert(
+            request,
+            Request {
+                session,
+                message,
+                deadline,
+                after,
+            },
+        );
     }
 
     /// Sends requests whose time has come.
@@ -419,10 +508,13 @@ impl Link {
         for (consumer, queue) in gone {
             self.consumers.remove(&consumer);
             if let Some(attachment) = self.attached() {
-                attachment.sender.message(ToHost::Cancel { consumer, queue });
+                attachment
+                    .sender
+                    .message(ToHost::Cancel { consumer, queue });
             }
         }
-        self.requests.retain(|_, request| request.session != session);
+        self.requests
+            .retain(|_, request| request.session != session);
         self.holders.remove(&session);
         self.sessions.remove(&session);
     }
@@ -453,11 +545,14 @@ impl Link {
         let mut ops: Vec<Op> = Vec::new();
         let mut bytes = 0;
         while let Some(next) = self.waiting.front() {
-            let full = ops.len() + next.batch.ops.len() > BATCH_OPS || bytes + next.bytes > BATCH_BYTES;
+            let full =
+                ops.len() + next.batch.ops.len() > BATCH_OPS || bytes + next.bytes > BATCH_BYTES;
             if full && !ops.is_empty() {
                 break;
             }
-            let Some(next) = self.waiting.pop_front() else { break };
+            let Some(next) = self.waiting.pop_front() else {
+                break;
+            };
             bytes += next.bytes;
             parts.push(Part {
                 session: next.session,
@@ -475,9 +570,23 @@ impl Link {
         }
         let number = self.next_number;
         self.next_number += 1;
-        let head = BatchHead { origin: self.origin, previous: number - 1, number, answered: self.answered };
-        let ops = if self.encode { BatchOps::Encoded(encode_ops(&ops)) } else { BatchOps::Plain(ops) };
-        SentBatch { head, ops, bytes, parts }
+        let head = BatchHead {
+            origin: self.origin,
+            previous: number - 1,
+            number,
+            answered: self.answered,
+        };
+        let ops = if self.encode {
+            BatchOps::Encoded(encode_ops(&ops))
+        } else {
+            BatchOps::Plain(ops)
+        };
+        SentBatch {
+            head,
+            ops,
+            bytes,
+            parts,
+        }
     }
 
     // ---- a new leader ----
@@ -486,20 +595,35 @@ impl Link {
         let mut asks = Vec::with_capacity(self.holders.len());
         for session in &self.holders {
             let (reply, answer) = oneshot::channel();
-            self.tell(*session, SessionEvent::Resume { placement: self.placement, reply });
+            self.tell(
+                *session,
+                SessionEvent::Resume {
+                    placement: self.placement,
+                    reply,
+                },
+            );
             asks.push(answer);
         }
         asks
     }
 
     fn resume(&mut self, held: Vec<Held>) {
-        let State::Resuming(attachment) = std::mem::replace(&mut self.state, State::Detached) else {
+        let State::Resuming(attachment) = std::mem::replace(&mut self.state, State::Detached)
+        else {
             return;
         };
         let sender = &attachment.sender;
         let mut by_consumer: HashMap<ConsumerId, SequenceRanges> = HashMap::new();
-        for Held { consumer, queue, sequences } in held {
-            let known = self.consumers.get(&consumer).is_some_and(|c| c.confirmed && c.queue == queue);
+        for Held {
+            consumer,
+            queue,
+            sequences,
+        } in held
+        {
+            let known = self
+                .consumers
+                .get(&consumer)
+                .is_some_and(|c| c.confirmed && c.queue == queue);
             if known {
                 by_consumer.entry(consumer).or_default().extend(sequences);
             } else {
@@ -523,7 +647,11 @@ impl Link {
             sender.batch(batch.head, batch.ops.clone());
         }
         sender.message(ToHost::Resumed);
-        for request in self.requests.values().filter(|request| request.after <= self.done) {
+        for request in self
+            .requests
+            .values()
+            .filter(|request| request.after <= self.done)
+        {
             sender.message(request.message.clone());
         }
         debug!(
@@ -572,7 +700,10 @@ impl Link {
                     if let Some(known) = self.consumers.remove(&consumer) {
                         // A confirmed consumer that a new leader refuses has lost its queue.
                         let event = if known.confirmed {
-                            SessionEvent::Cancelled { consumer, by_host: true }
+                            SessionEvent::Cancelled {
+                                consumer,
+                                by_host: true,
+                            }
                         } else {
                             SessionEvent::Refused { subject, why }
                         };
@@ -607,9 +738,23 @@ impl Link {
                     self.return_unclaimed(&delivery);
                 }
             }
-            FromHost::Counts { request, ready, unacked, consumers, .. } => {
+            FromHost::Counts {
+                request,
+                ready,
+                unacked,
+                consumers,
+                ..
+            } => {
                 if let Some(known) = self.requests.remove(&request) {
-                    self.tell(known.session, SessionEvent::Counts { request, ready, unacked, consumers });
+                    self.tell(
+                        known.session,
+                        SessionEvent::Counts {
+                            request,
+                            ready,
+                            unacked,
+                            consumers,
+                        },
+                    );
                 }
             }
             FromHost::NotLeader { leader } => {
@@ -625,7 +770,9 @@ impl Link {
                 break;
             }
             let exact = front.head.number == number;
-            let Some(done) = self.unanswered.pop_front() else { break };
+            let Some(done) = self.unanswered.pop_front() else {
+                break;
+            };
             self.unanswered_bytes -= done.bytes;
             self.answered = done.head.number;
             self.done += done.parts.len() as u64;
@@ -640,8 +787,11 @@ impl Link {
                 } else {
                     Vec::new()
                 };
-                let event =
-                    SessionEvent::Outcome { token: part.token, refused_ops: refused, given_up: false };
+                let event = SessionEvent::Outcome {
+                    token: part.token,
+                    refused_ops: refused,
+                    given_up: false,
+                };
                 self.tell(part.session, event);
             }
         }
@@ -673,7 +823,10 @@ impl Link {
         let mut by_session: Vec<(SessionId, Vec<broker_model::protocol::Delivery>)> = Vec::new();
         for delivery in deliveries {
             match self.consumers.get(&delivery.consumer) {
-                Some(known) => match by_session.iter_mut().find(|(session, _)| *session == known.session) {
+                Some(known) => match by_session
+                    .iter_mut()
+                    .find(|(session, _)| *session == known.session)
+                {
                     Some((_, list)) => list.push(delivery),
                     None => by_session.push((known.session, vec![delivery])),
                 },
@@ -688,12 +841,19 @@ impl Link {
     /// A message for a consumer or request that is gone goes back uncounted.
     fn return_unclaimed(&mut self, delivery: &broker_model::protocol::Delivery) {
         let sequences = SequenceRanges::from_slice(&[(delivery.sequence, delivery.sequence)]);
-        let op = Op::Return { queue: delivery.queue, sequences, counted: false };
+        let op = Op::Return {
+            queue: delivery.queue,
+            sequences,
+            counted: false,
+        };
         self.submitted += 1;
         self.waiting.push_back(WaitingBatch {
             session: SessionId(0),
             bytes: op_bytes(&op),
-            batch: SubBatch { token: 0, ops: vec![op] },
+            batch: SubBatch {
+                token: 0,
+                ops: vec![op],
+            },
             created: Instant::now(),
             given_up: false,
         });
@@ -717,7 +877,10 @@ impl Link {
             }
             if !waiting.given_up {
                 waiting.given_up = true;
-                waiting.batch.ops.retain(|op| !matches!(op, Op::Publish { .. }));
+                waiting
+                    .batch
+                    .ops
+                    .retain(|op| !matches!(op, Op::Publish { .. }));
                 given_up.push((waiting.session, waiting.batch.token));
             }
         }
@@ -729,7 +892,11 @@ impl Link {
                 break;
             }
             let mut gone = Vec::new();
-            for part in batch.parts.iter_mut().filter(|part| late(part.created) && !part.given_up) {
+            for part in batch
+                .parts
+                .iter_mut()
+                .filter(|part| late(part.created) && !part.given_up)
+            {
                 part.given_up = true;
                 gone.push(part.first_op..part.first_op + part.ops);
                 given_up.push((part.session, part.token));
@@ -742,10 +909,21 @@ impl Link {
             warn!(placement = ?self.placement, sub_batches = given_up.len(), "no majority within the publish timeout; publishes given up");
         }
         for (session, token) in given_up {
-            self.tell(session, SessionEvent::Outcome { token, refused_ops: Vec::new(), given_up: true });
+            self.tell(
+                session,
+                SessionEvent::Outcome {
+                    token,
+                    refused_ops: Vec::new(),
+                    given_up: true,
+                },
+            );
         }
-        let failed: Vec<RequestId> =
-            self.requests.iter().filter(|(_, r)| r.deadline <= now).map(|(id, _)| *id).collect();
+        let failed: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.deadline <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for request in failed {
             if let Some(known) = self.requests.remove(&request) {
                 let subject = Subject::Request(request);
@@ -760,7 +938,9 @@ impl Link {
             .collect();
         for (consumer, queue) in failed {
             if let Some(attachment) = self.attached() {
-                attachment.sender.message(ToHost::Cancel { consumer, queue });
+                attachment
+                    .sender
+                    .message(ToHost::Cancel { consumer, queue });
             }
             if let Some(known) = self.consumers.remove(&consumer) {
                 let subject = Subject::Consumer(consumer);
@@ -782,8 +962,11 @@ impl Link {
         }
         for batch in std::mem::take(&mut self.unanswered) {
             for part in batch.parts.iter().filter(|part| !part.given_up) {
-                let event =
-                    SessionEvent::Outcome { token: part.token, refused_ops: Vec::new(), given_up: true };
+                let event = SessionEvent::Outcome {
+                    token: part.token,
+                    refused_ops: Vec::new(),
+                    given_up: true,
+                };
                 self.tell(part.session, event);
             }
         }
@@ -792,15 +975,25 @@ impl Link {
             self.tell(known.session, SessionEvent::RequestFailed { subject });
         }
         for (consumer, known) in std::mem::take(&mut self.consumers) {
-            self.tell(known.session, SessionEvent::Cancelled { consumer, by_host: true });
+            self.tell(
+                known.session,
+                SessionEvent::Cancelled {
+                    consumer,
+                    by_host: true,
+                },
+            );
         }
     }
 
     // ---- queues that move ----
 
     fn take_consumers(&mut self, queue: QueueId) -> Vec<MovedConsumer> {
-        let ids: Vec<ConsumerId> =
-            self.consumers.iter().filter(|(_, c)| c.queue == queue).map(|(id, _)| *id).collect();
+        let ids: Vec<ConsumerId> = self
+            .consumers
+            .iter()
+            .filter(|(_, c)| c.queue == queue)
+            .map(|(id, _)| *id)
+            .collect();
         let mut moved = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(known) = self.consumers.remove(&id)
@@ -819,8 +1012,18 @@ impl Link {
     }
 
     fn adopt(&mut self, old: QueueId, new: QueueId, moved: MovedConsumer) {
-        let MovedConsumer { consumer, session, spec, credit, events } = moved;
-        let _ = events.send(SessionEvent::Moved { old, new, placement: self.placement });
+        let MovedConsumer {
+            consumer,
+            session,
+            spec,
+            credit,
+            events,
+        } = moved;
+        let _ = events.send(SessionEvent::Moved {
+            old,
+            new,
+            placement: self.placement,
+        });
         self.sessions.insert(session, events);
         self.holders.insert(session);
         if let Some(attachment) = self.attached() {
@@ -835,7 +1038,15 @@ impl Link {
         let deadline = Instant::now() + self.publish_timeout;
         self.consumers.insert(
             consumer,
-            Consumer { session, queue: new, spec, credit, confirmed: true, cancelling: false, deadline },
+            Consumer {
+                session,
+                queue: new,
+                spec,
+                credit,
+                confirmed: true,
+                cancelling: false,
+                deadline,
+            },
         );
     }
 }
@@ -873,18 +1084,23 @@ fn op_bytes(op: &Op) -> usize {
 fn strip_publishes(batch: &mut SentBatch, ranges: &[std::ops::Range<u32>]) {
     let ops: Vec<Op> = match &batch.ops {
         BatchOps::Plain(ops) => ops.clone(),
-        BatchOps::Encoded(bytes) => {
-            broker_model::wire::OpsReader::new(bytes.clone()).filter_map(Result::ok).collect()
-        }
+        BatchOps::Encoded(bytes) => broker_model::wire::OpsReader::new(bytes.clone())
+            .filter_map(Result::ok)
+            .collect(),
     };
     let mut kept = Vec::with_capacity(ops.len());
     let mut moved = vec![0u32; batch.parts.len()];
     let mut lengths = vec![0u32; batch.parts.len()];
     for (index, op) in ops.into_iter().enumerate() {
         let index = index as u32;
-        let stripped = matches!(op, Op::Publish { .. }) && ranges.iter().any(|r| r.contains(&index));
+        let stripped =
+            matches!(op, Op::Publish { .. }) && ranges.iter().any(|r| r.contains(&index));
         if !stripped {
-            let part = batch.parts.iter().rposition(|part| part.first_op <= index).unwrap_or(0);
+            let part = batch
+                .parts
+                .iter()
+                .rposition(|part| part.first_op <= index)
+                .unwrap_or(0);
             if let (Some(length), Some(first)) = (lengths.get_mut(part), moved.get_mut(part)) {
                 if *length == 0 {
                     *first = kept.len() as u32;

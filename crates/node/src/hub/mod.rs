@@ -40,7 +40,11 @@ pub struct Hub {
 impl Hub {
     /// A hub for one start of a node. Publishes that find no majority within `publish_timeout` are
     /// given up.
-    pub fn new(origin: Origin, publish_timeout: Duration, connectors: ConnectorFactory) -> Arc<Self> {
+    pub fn new(
+        origin: Origin,
+        publish_timeout: Duration,
+        connectors: ConnectorFactory,
+    ) -> Arc<Self> {
         Arc::new(Self {
             origin,
             publish_timeout,
@@ -64,7 +68,15 @@ impl Hub {
         let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let (events, receiver) = mpsc::unbounded_channel();
         self.sessions.lock().insert(id, events.clone());
-        (SessionHandle { id, hub: Arc::clone(self), events, links: Vec::new() }, receiver)
+        (
+            SessionHandle {
+                id,
+                hub: Arc::clone(self),
+                events,
+                links: Vec::new(),
+            },
+            receiver,
+        )
     }
 
     /// A number for a new consumer; never given twice in one start of a node.
@@ -79,16 +91,21 @@ impl Hub {
 
     /// Asks a session to close its connection with `CONNECTION_FORCED`; false if it is not here.
     pub fn close_session(&self, session: SessionId, reason: &str) -> bool {
-        self.sessions
-            .lock()
-            .get(&session)
-            .is_some_and(|events| events.send(SessionEvent::Close { reason: reason.to_owned() }).is_ok())
+        self.sessions.lock().get(&session).is_some_and(|events| {
+            events
+                .send(SessionEvent::Close {
+                    reason: reason.to_owned(),
+                })
+                .is_ok()
+        })
     }
 
     /// Asks all sessions to close their connections.
     pub fn close_all_sessions(&self, reason: &str) {
         for events in self.sessions.lock().values() {
-            let _ = events.send(SessionEvent::Close { reason: reason.to_owned() });
+            let _ = events.send(SessionEvent::Close {
+                reason: reason.to_owned(),
+            });
         }
     }
 
@@ -109,13 +126,20 @@ impl Hub {
         let existing = self.links.lock().get(&Placement::Host(from)).cloned();
         let Some(source) = existing else { return };
         let (reply, taken) = oneshot::channel();
-        if source.send(LinkInput::TakeConsumers { queue: old, reply }).is_err() {
+        if source
+            .send(LinkInput::TakeConsumers { queue: old, reply })
+            .is_err()
+        {
             return;
         }
         if let Ok(consumers) = taken.await
             && !consumers.is_empty()
         {
-            let _ = self.link(to).send(LinkInput::AdoptConsumers { old, new, consumers });
+            let _ = self.link(to).send(LinkInput::AdoptConsumers {
+                old,
+                new,
+                consumers,
+            });
         }
     }
 
@@ -133,8 +157,13 @@ impl Hub {
             return link.clone();
         }
         let (sender, input) = mpsc::unbounded_channel();
-        let link =
-            Link::new(placement, self.origin, (self.connectors)(placement), self.publish_timeout, input);
+        let link = Link::new(
+            placement,
+            self.origin,
+            (self.connectors)(placement),
+            self.publish_timeout,
+            input,
+        );
         tokio::spawn(link.run());
         links.insert(placement, sender.clone());
         sender
@@ -177,7 +206,9 @@ impl SessionHandle {
 
     fn send(&mut self, placement: Placement, mut input: LinkInput) {
         if let Some(at) = self.links.iter().position(|(known, _)| *known == placement) {
-            let Some((_, link)) = self.links.get(at) else { return };
+            let Some((_, link)) = self.links.get(at) else {
+                return;
+            };
             match link.send(input) {
                 Ok(()) => return,
                 // The link was closed because its host had gone: a new one takes its place.
@@ -186,7 +217,10 @@ impl SessionHandle {
             self.links.swap_remove(at);
         }
         let link = self.hub.link(placement);
-        let _ = link.send(LinkInput::Session { session: self.id, events: self.events.clone() });
+        let _ = link.send(LinkInput::Session {
+            session: self.id,
+            events: self.events.clone(),
+        });
         let _ = link.send(input);
         self.links.push((placement, link));
     }

@@ -33,7 +33,8 @@ impl Watermarks {
     pub fn look(&self) -> Alarms {
         Alarms {
             memory: process::resident_bytes() > self.memory_bytes,
-            disk: process::disk_free(&self.data_dir).is_some_and(|free| free < self.disk_free_bytes),
+            disk: process::disk_free(&self.data_dir)
+                .is_some_and(|free| free < self.disk_free_bytes),
         }
     }
 }
@@ -51,21 +52,32 @@ pub async fn watch(marks: Watermarks, queries: Arc<NodeQueries>, alarms: watch::
             others = Alarms::default();
             for (node, report) in queries.nodes().await {
                 if node != queries.node {
-                    let NodeReport { memory_alarm, disk_alarm, .. } = report.unwrap_or_default();
+                    let NodeReport {
+                        memory_alarm,
+                        disk_alarm,
+                        ..
+                    } = report.unwrap_or_default();
                     others.memory |= memory_alarm;
                     others.disk |= disk_alarm;
                 }
             }
         }
         looks = looks.wrapping_add(1);
-        let now = Alarms { memory: own.memory || others.memory, disk: own.disk || others.disk };
+        let now = Alarms {
+            memory: own.memory || others.memory,
+            disk: own.disk || others.disk,
+        };
         let changed = alarms.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;
             changed
         });
         if changed {
-            warn!(memory = now.memory, disk = now.disk, "alarms changed; publishers are blocked while any is raised");
+            warn!(
+                memory = now.memory,
+                disk = now.disk,
+                "alarms changed; publishers are blocked while any is raised"
+            );
         }
     }
 }

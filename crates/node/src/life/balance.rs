@@ -51,7 +51,8 @@ fn live_members(broker: &Broker) -> Vec<NodeId> {
         .members()
         .keys()
         .filter(|node| {
-            **node == broker.origin.node.0 || connectivity.get(node) == Some(&Connectivity::Connected)
+            **node == broker.origin.node.0
+                || connectivity.get(node) == Some(&Connectivity::Connected)
         })
         .map(|node| NodeId(*node))
         .collect()
@@ -64,13 +65,17 @@ async fn move_one(broker: &Broker, live: &[NodeId]) {
         if id == GroupId::CATALOG || !group.leadership().borrow().ready {
             continue;
         }
-        let Some(wanted) = wanted_leader(id.0, live).filter(|wanted| *wanted != me) else { continue };
+        let Some(wanted) = wanted_leader(id.0, live).filter(|wanted| *wanted != me) else {
+            continue;
+        };
         let status = group.status();
         let caught_up = status.voters.iter().any(|voter| voter.node() == wanted.0)
             && status.matched.iter().any(|(member, matched)| {
                 let last = status.last_log.map(|position| position.index);
                 member.node() == wanted.0
-                    && matched.zip(last).is_some_and(|(matched, last)| matched + 1000 >= last)
+                    && matched
+                        .zip(last)
+                        .is_some_and(|(matched, last)| matched + 1000 >= last)
             });
         if !caught_up {
             continue;
@@ -90,7 +95,10 @@ mod tests {
     #[test]
     fn leaders_are_spread() {
         let live = [NodeId(1), NodeId(2), NodeId(3)];
-        let leaders: Vec<u64> = (1..=8).filter_map(|shard| wanted_leader(shard, &live)).map(|n| n.0).collect();
+        let leaders: Vec<u64> = (1..=8)
+            .filter_map(|shard| wanted_leader(shard, &live))
+            .map(|n| n.0)
+            .collect();
         assert_eq!(leaders, [1, 2, 3, 1, 2, 3, 1, 2]);
         assert_eq!(wanted_leader(5, &[NodeId(7)]), Some(NodeId(7)));
         assert_eq!(wanted_leader(5, &[]), None);

@@ -30,7 +30,10 @@ async fn on_catalog_event(broker: &Arc<Broker>, event: CatalogEvent) {
             tell_settings(broker, &record);
         }
         CatalogEvent::QueueDeleted(record) => {
-            let gone = HostInput::Settings { queue: record.id, settings: None };
+            let gone = HostInput::Settings {
+                queue: record.id,
+                settings: None,
+            };
             if let Some(inbox) = broker.hosts.inbox(record.placement) {
                 let _ = inbox.send(gone);
             }
@@ -38,11 +41,17 @@ async fn on_catalog_event(broker: &Arc<Broker>, event: CatalogEvent) {
         CatalogEvent::QueueRehosted { old, new } => {
             info!(queue = %new.name, from = ?old.placement, to = ?new.placement, "local queue moved");
             if let Some(inbox) = broker.hosts.inbox(old.placement) {
-                let _ = inbox.send(HostInput::Settings { queue: old.id, settings: None });
+                let _ = inbox.send(HostInput::Settings {
+                    queue: old.id,
+                    settings: None,
+                });
             }
             tell_settings(broker, &new);
             if let Placement::Host(from) = old.placement {
-                broker.hub.queue_moved(old.id, from, new.id, new.placement).await;
+                broker
+                    .hub
+                    .queue_moved(old.id, from, new.id, new.placement)
+                    .await;
             }
         }
         CatalogEvent::VhostDeleted { name } => {
@@ -69,13 +78,20 @@ async fn on_catalog_event(broker: &Arc<Broker>, event: CatalogEvent) {
 }
 
 fn tell_settings(broker: &Broker, record: &QueueRecord) {
-    let Some(inbox) = broker.hosts.inbox(record.placement) else { return };
+    let Some(inbox) = broker.hosts.inbox(record.placement) else {
+        return;
+    };
     let settings = {
         let catalog = broker.catalog();
         // The event may be older than the catalog: what is there now counts.
-        catalog.queue_by_id(record.id).map(|record| catalog.queue_settings(record))
+        catalog
+            .queue_by_id(record.id)
+            .map(|record| catalog.queue_settings(record))
     };
-    let _ = inbox.send(HostInput::Settings { queue: record.id, settings });
+    let _ = inbox.send(HostInput::Settings {
+        queue: record.id,
+        settings,
+    });
 }
 
 /// Follows the hosts of this node until it stops.

@@ -38,10 +38,18 @@ async fn try_introduce(broker: &Arc<Broker>) -> Result<(), WriteError> {
     // The catalog here may be behind: what is decided below is decided by its leader again.
     broker.catalog_sync().await;
     if !broker.catalog().is_bootstrapped() {
-        broker.catalog_write(CatalogCommand::Bootstrap(first_content(broker).await)).await?;
+        broker
+            .catalog_write(CatalogCommand::Bootstrap(first_content(broker).await))
+            .await?;
     }
-    broker.catalog_write(CatalogCommand::NodeStarted { origin: broker.origin }).await?;
-    broker.catalog_write(CatalogCommand::PutNode(record_of_this_node(broker))).await?;
+    broker
+        .catalog_write(CatalogCommand::NodeStarted {
+            origin: broker.origin,
+        })
+        .await?;
+    broker
+        .catalog_write(CatalogCommand::PutNode(record_of_this_node(broker)))
+        .await?;
     Ok(())
 }
 
@@ -49,12 +57,16 @@ async fn first_content(broker: &Broker) -> Bootstrap {
     let config = &broker.config;
     let default = config.default_user.clone();
     let password = default.password.clone();
-    let hash = tokio::task::spawn_blocking(move || hash_password(&password)).await.ok();
-    let user = hash.filter(|_| !default.name.is_empty()).map(|password| UserSpec {
-        name: default.name.as_str().into(),
-        password,
-        tags: vec!["administrator".into()],
-    });
+    let hash = tokio::task::spawn_blocking(move || hash_password(&password))
+        .await
+        .ok();
+    let user = hash
+        .filter(|_| !default.name.is_empty())
+        .map(|password| UserSpec {
+            name: default.name.as_str().into(),
+            password,
+            tags: vec!["administrator".into()],
+        });
     let identity = broker.consensus.identity();
     Bootstrap {
         cluster_id: format!("{:016x}", identity.cluster.unwrap_or_default()).into(),
@@ -114,13 +126,18 @@ pub async fn watch_nodes(broker: Arc<Broker>) {
 
 async fn strike_off(broker: &Arc<Broker>, node: NodeId, struck: &mut BTreeMap<u64, u64>) {
     let incarnation = broker.catalog().node(node).map(|record| record.incarnation);
-    let Some(incarnation) = incarnation else { return };
+    let Some(incarnation) = incarnation else {
+        return;
+    };
     if struck.get(&node.0) == Some(&incarnation) {
         return;
     }
     info!(%node, "node is gone: its exclusive queues are deleted, its other local queues move");
     let origin = Origin { node, incarnation };
-    let command = CatalogCommand::NodeDead { origin, new_host: broker.origin.node };
+    let command = CatalogCommand::NodeDead {
+        origin,
+        new_host: broker.origin.node,
+    };
     match broker.catalog_write(command).await {
         Ok(_) => {
             struck.insert(node.0, incarnation);
@@ -139,10 +156,14 @@ pub async fn tell_hosts(broker: Arc<Broker>) {
             if *state == Connectivity::Refused && before.get(node) != Some(state) {
                 info!(node, "node's process is gone");
                 let node = NodeId(*node);
-                broker.hosts.broadcast(|| crate::host::HostInput::NodeLost { node });
+                broker
+                    .hosts
+                    .broadcast(|| crate::host::HostInput::NodeLost { node });
             } else if *state == Connectivity::Connected && before.get(node) != Some(state) {
                 info!(node, "node connected");
-            } else if *state == Connectivity::Silent && before.get(node) == Some(&Connectivity::Connected) {
+            } else if *state == Connectivity::Silent
+                && before.get(node) == Some(&Connectivity::Connected)
+            {
                 warn!(node, "node is silent: frozen or cut off");
             }
         }

@@ -7,7 +7,11 @@ use std::path::Path;
 pub fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()
-        .and_then(|text| text.split_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok()));
+        .and_then(|text| {
+            text.split_whitespace()
+                .nth(1)
+                .and_then(|field| field.parse::<u64>().ok())
+        });
     pages.unwrap_or(0) * 4096
 }
 
@@ -17,7 +21,10 @@ pub fn memory_limit() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo")
         .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("MemTotal:"))?
+                .to_owned();
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         })
         .unwrap_or(u64::MAX / 1024)
@@ -35,7 +42,10 @@ pub fn open_files() -> (u64, u64) {
     let limit = std::fs::read_to_string("/proc/self/limits")
         .ok()
         .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("Max open files"))?.to_owned();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("Max open files"))?
+                .to_owned();
             line.split_whitespace().nth(3)?.parse().ok()
         })
         .unwrap_or(0);
@@ -45,5 +55,7 @@ pub fn open_files() -> (u64, u64) {
 /// Free bytes of the file system that holds `path`, as far as this process may use them.
 #[must_use]
 pub fn disk_free(path: &Path) -> Option<u64> {
-    rustix::fs::statvfs(path).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    rustix::fs::statvfs(path)
+        .ok()
+        .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }

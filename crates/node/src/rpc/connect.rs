@@ -34,17 +34,30 @@ impl Reach {
         let inbox = self.hosts.inbox(placement)?;
         let attachment = self.hosts.next_attachment();
         let (replies, receiver) = mpsc::unbounded_channel();
-        inbox.send(HostInput::Attach { attachment, origin: self.origin, replies }).ok()?;
-        Some(Attachment { sender: HostSender::Local { attachment, inbox }, receiver })
+        inbox
+            .send(HostInput::Attach {
+                attachment,
+                origin: self.origin,
+                replies,
+            })
+            .ok()?;
+        Some(Attachment {
+            sender: HostSender::Local { attachment, inbox },
+            receiver,
+        })
     }
 
     async fn attach(&self, node: NodeId, placement: Placement) -> Result<Attachment, ConnectError> {
         let unreachable = |reason: String| ConnectError::Unreachable { node, reason };
         if node == self.origin.node {
-            return self.attach_here(placement).ok_or_else(|| unreachable("not hosted here".into()));
+            return self
+                .attach_here(placement)
+                .ok_or_else(|| unreachable("not hosted here".into()));
         }
-        let channel =
-            self.peers.channel(node.0).ok_or_else(|| unreachable("not a member of the cluster".into()))?;
+        let channel = self
+            .peers
+            .channel(node.0)
+            .ok_or_else(|| unreachable("not a member of the cluster".into()))?;
         let shard = match placement {
             Placement::Shard(shard) => shard.0,
             Placement::Host(_) => 0,
@@ -73,8 +86,17 @@ struct Last {
 
 impl ShardConnector {
     /// A connector to the leader that `leadership` tells of.
-    pub fn new(reach: Reach, placement: Placement, leadership: watch::Receiver<Leadership>) -> Self {
-        Self { reach, placement, leadership, last: Mutex::new(Last::default()) }
+    pub fn new(
+        reach: Reach,
+        placement: Placement,
+        leadership: watch::Receiver<Leadership>,
+    ) -> Self {
+        Self {
+            reach,
+            placement,
+            leadership,
+            last: Mutex::new(Last::default()),
+        }
     }
 
     async fn try_connect(&self) -> Result<Attachment, ConnectError> {
@@ -85,9 +107,16 @@ impl ShardConnector {
         }
         let mine = self.reach.origin.node;
         // Waits for a leader; for this node to be ready, if it is the leader itself.
-        let usable = |l: &Leadership| l.leader.is_some_and(|leader| leader.node() != mine.0 || l.ready);
+        let usable = |l: &Leadership| {
+            l.leader
+                .is_some_and(|leader| leader.node() != mine.0 || l.ready)
+        };
         let found = tokio::time::timeout(ATTEMPT, async {
-            leadership.wait_for(usable).await.map(|found| found.leader).unwrap_or_default()
+            leadership
+                .wait_for(usable)
+                .await
+                .map(|found| found.leader)
+                .unwrap_or_default()
         });
         let found = match found.await {
             Ok(None) => {
@@ -99,7 +128,10 @@ impl ShardConnector {
         };
         let node = NodeId(found.ok_or(ConnectError::NoLeader)?.node());
         let result = self.reach.attach(node, self.placement).await;
-        *self.last.lock() = Last { node: Some(node), refused: result.is_err() };
+        *self.last.lock() = Last {
+            node: Some(node),
+            refused: result.is_err(),
+        };
         result
     }
 }
@@ -110,7 +142,9 @@ impl Connector for ShardConnector {
     }
 
     fn moved(&self) -> BoxFuture<'_, ()> {
-        let Some(node) = self.last.lock().node else { return std::future::pending().boxed() };
+        let Some(node) = self.last.lock().node else {
+            return std::future::pending().boxed();
+        };
         let mut leadership = self.leadership.clone();
         async move {
             let other = |l: &Leadership| l.leader.is_some_and(|leader| leader.node() != node.0);
@@ -137,7 +171,11 @@ pub struct HostConnector {
 impl HostConnector {
     /// A connector to the local queues of `node`.
     pub fn new(reach: Reach, node: NodeId) -> Self {
-        Self { reach, node, refused: Mutex::new(false) }
+        Self {
+            reach,
+            node,
+            refused: Mutex::new(false),
+        }
     }
 }
 
@@ -148,7 +186,10 @@ impl Connector for HostConnector {
             if refused {
                 tokio::time::sleep(PAUSE).await;
             }
-            let result = self.reach.attach(self.node, Placement::Host(self.node)).await;
+            let result = self
+                .reach
+                .attach(self.node, Placement::Host(self.node))
+                .await;
             *self.refused.lock() = result.is_err();
             result
         }

@@ -32,10 +32,15 @@ pub async fn attach(
         .max_decoding_message_size(DECODE_BYTES)
         .max_encoding_message_size(DECODE_BYTES);
     let (sender, outgoing) = mpsc::unbounded_channel::<ToHost>();
-    let hello = LinkHello { shard, node: origin.node.0, incarnation: origin.incarnation };
+    let hello = LinkHello {
+        shard,
+        node: origin.node.0,
+        incarnation: origin.incarnation,
+    };
     let call = client.attach(frames_of(hello, outgoing));
-    let response =
-        tokio::time::timeout(timeout, call).await.map_err(|_| Status::deadline_exceeded("no answer"))??;
+    let response = tokio::time::timeout(timeout, call)
+        .await
+        .map_err(|_| Status::deadline_exceeded("no answer"))??;
     let mut frames = response.into_inner();
     let (replies, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -63,7 +68,10 @@ pub async fn attach(
             }
         }
     });
-    Ok(Attachment { sender: HostSender::Remote(sender), receiver })
+    Ok(Attachment {
+        sender: HostSender::Remote(sender),
+        receiver,
+    })
 }
 
 /// The hello, then frames of what waits.
@@ -71,19 +79,31 @@ fn frames_of(
     hello: LinkHello,
     receiver: mpsc::UnboundedReceiver<ToHost>,
 ) -> impl Stream<Item = LinkFrame> + Send + 'static {
-    let first = futures::stream::iter([LinkFrame { hello: Some(hello), messages: Vec::new() }]);
-    let rest = futures::stream::unfold((receiver, Vec::new()), |(mut receiver, mut waiting)| async move {
-        let count = receiver.recv_many(&mut waiting, FRAME_MESSAGES).await;
-        if count == 0 {
-            return None;
-        }
-        let mut messages = Vec::with_capacity(count);
-        for message in waiting.drain(..) {
-            let mut buffer = BytesMut::new();
-            wire::encode_to_host(&message, &mut buffer);
-            messages.push(buffer.freeze());
-        }
-        Some((LinkFrame { hello: None, messages }, (receiver, waiting)))
-    });
+    let first = futures::stream::iter([LinkFrame {
+        hello: Some(hello),
+        messages: Vec::new(),
+    }]);
+    let rest = futures::stream::unfold(
+        (receiver, Vec::new()),
+        |(mut receiver, mut waiting)| async move {
+            let count = receiver.recv_many(&mut waiting, FRAME_MESSAGES).await;
+            if count == 0 {
+                return None;
+            }
+            let mut messages = Vec::with_capacity(count);
+            for message in waiting.drain(..) {
+                let mut buffer = BytesMut::new();
+                wire::encode_to_host(&message, &mut buffer);
+                messages.push(buffer.freeze());
+            }
+            Some((
+                LinkFrame {
+                    hello: None,
+                    messages,
+                },
+                (receiver, waiting),
+            ))
+        },
+    );
     futures::StreamExt::chain(first, rest)
 }

@@ -38,22 +38,42 @@ impl link_server::Link for LinkService {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let caller = request.extensions().get::<Caller>().copied();
         let mut frames = request.into_inner();
-        let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("no hello"))?;
-        let hello = first.hello.ok_or_else(|| Status::invalid_argument("the first frame has no hello"))?;
+        let first = frames
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("no hello"))?;
+        let hello = first
+            .hello
+            .ok_or_else(|| Status::invalid_argument("the first frame has no hello"))?;
         if caller.is_some_and(|caller| caller.node != hello.node) {
             return Err(Status::permission_denied("a link for another node"));
         }
-        let origin = Origin { node: NodeId(hello.node), incarnation: hello.incarnation };
+        let origin = Origin {
+            node: NodeId(hello.node),
+            incarnation: hello.incarnation,
+        };
         let placement = match hello.shard {
             0 => Placement::Host(self.hosts.node()),
             shard => Placement::Shard(ShardId(shard)),
         };
-        let inbox = self.hosts.inbox(placement).ok_or_else(|| Status::not_found("no such shard here"))?;
+        let inbox = self
+            .hosts
+            .inbox(placement)
+            .ok_or_else(|| Status::not_found("no such shard here"))?;
         let attachment = self.hosts.next_attachment();
         let (replies, outgoing) = mpsc::unbounded_channel();
-        let attach = HostInput::Attach { attachment, origin, replies };
-        inbox.send(attach).map_err(|_| Status::unavailable("the host has ended"))?;
-        let _guard = Detach { attachment, inbox: inbox.clone() };
+        let attach = HostInput::Attach {
+            attachment,
+            origin,
+            replies,
+        };
+        inbox
+            .send(attach)
+            .map_err(|_| Status::unavailable("the host has ended"))?;
+        let _guard = Detach {
+            attachment,
+            inbox: inbox.clone(),
+        };
         tokio::spawn(async move {
             let guard = _guard;
             loop {
@@ -81,7 +101,9 @@ struct Detach {
 
 impl Drop for Detach {
     fn drop(&mut self) {
-        let _ = self.inbox.send(HostInput::Detach { attachment: self.attachment });
+        let _ = self.inbox.send(HostInput::Detach {
+            attachment: self.attachment,
+        });
     }
 }
 
@@ -91,15 +113,22 @@ fn pass_on(
     inbox: &mpsc::UnboundedSender<HostInput>,
 ) -> Result<(), Status> {
     for message in frame.messages {
-        let message =
-            wire::decode_to_host(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let message = wire::decode_to_host(message)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let input = match message {
-            ToHost::Batch { head, ops } => {
-                HostInput::Batch { attachment, head, ops: BatchOps::Encoded(ops) }
-            }
-            message => HostInput::Message { attachment, message },
+            ToHost::Batch { head, ops } => HostInput::Batch {
+                attachment,
+                head,
+                ops: BatchOps::Encoded(ops),
+            },
+            message => HostInput::Message {
+                attachment,
+                message,
+            },
         };
-        inbox.send(input).map_err(|_| Status::unavailable("the host has ended"))?;
+        inbox
+            .send(input)
+            .map_err(|_| Status::unavailable("the host has ended"))?;
     }
     Ok(())
 }
@@ -114,7 +143,11 @@ fn frames_of(
         /// Encoded and not sent, because a frame was full.
         left: std::collections::VecDeque<Bytes>,
     }
-    let out = Out { receiver, lists: Vec::new(), left: std::collections::VecDeque::new() };
+    let out = Out {
+        receiver,
+        lists: Vec::new(),
+        left: std::collections::VecDeque::new(),
+    };
     futures::stream::unfold(out, |mut out| async move {
         if out.left.is_empty() {
             let count = out.receiver.recv_many(&mut out.lists, FRAME_LISTS).await;
@@ -134,7 +167,13 @@ fn frames_of(
             bytes += next.len();
             messages.extend(out.left.pop_front());
         }
-        Some((Ok(LinkFrame { hello: None, messages }), out))
+        Some((
+            Ok(LinkFrame {
+                hello: None,
+                messages,
+            }),
+            out,
+        ))
     })
 }
 

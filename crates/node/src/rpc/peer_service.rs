@@ -4,8 +4,8 @@ use crate::catalog::machine::CatalogMachine;
 use crate::queries::Queries;
 use bytes::Bytes;
 use cluster_proto::node::v1::{
-    BarrierReply, BarrierRequest, Committed, ProposeReply, ProposeRequest, QueryReply, QueryRequest,
-    peer_server, propose_reply,
+    BarrierReply, BarrierRequest, Committed, ProposeReply, ProposeRequest, QueryReply,
+    QueryRequest, peer_server, propose_reply,
 };
 use consensus::{Group, Payload, ProposeError};
 use parking_lot::RwLock;
@@ -32,11 +32,18 @@ struct Inner {
 impl PeerService {
     /// Begins to serve.
     pub fn open(&self, group: Group, machine: Arc<CatalogMachine>, queries: Arc<dyn Queries>) {
-        *self.inner.write() = Some(Inner { group, machine, queries });
+        *self.inner.write() = Some(Inner {
+            group,
+            machine,
+            queries,
+        });
     }
 
     fn inner(&self) -> Result<Inner, Status> {
-        self.inner.read().clone().ok_or_else(|| Status::unavailable("starting"))
+        self.inner
+            .read()
+            .clone()
+            .ok_or_else(|| Status::unavailable("starting"))
     }
 }
 
@@ -50,7 +57,10 @@ pub struct PeerHandle(pub Arc<PeerService>);
 
 #[tonic::async_trait]
 impl peer_server::Peer for PeerHandle {
-    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeReply>, Status> {
+    async fn propose(
+        &self,
+        request: Request<ProposeRequest>,
+    ) -> Result<Response<ProposeReply>, Status> {
         let inner = self.0.inner()?;
         let ProposeRequest { entry, timeout_ms } = request.into_inner();
         if broker_model::catalog::CatalogEntry::decode(entry.clone()).is_err() {
@@ -68,10 +78,15 @@ impl peer_server::Peer for PeerHandle {
             Ok(Err(error)) => propose_reply::Result::Unknown(error.to_string()),
             Err(_) => propose_reply::Result::Unknown("no majority in time".into()),
         };
-        Ok(Response::new(ProposeReply { result: Some(result) }))
+        Ok(Response::new(ProposeReply {
+            result: Some(result),
+        }))
     }
 
-    async fn barrier(&self, request: Request<BarrierRequest>) -> Result<Response<BarrierReply>, Status> {
+    async fn barrier(
+        &self,
+        request: Request<BarrierRequest>,
+    ) -> Result<Response<BarrierReply>, Status> {
         let inner = self.0.inner()?;
         let BarrierRequest { index, timeout_ms } = request.into_inner();
         // Not applied in time: the caller sees it by the index.
@@ -82,9 +97,14 @@ impl peer_server::Peer for PeerHandle {
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryReply>, Status> {
         let inner = self.0.inner()?;
-        let QueryRequest { question, arguments } = request.into_inner();
+        let QueryRequest {
+            question,
+            arguments,
+        } = request.into_inner();
         match inner.queries.answer(&question, &arguments).await {
-            Some(answer) => Ok(Response::new(QueryReply { answer: Bytes::from(answer) })),
+            Some(answer) => Ok(Response::new(QueryReply {
+                answer: Bytes::from(answer),
+            })),
             None => Err(Status::unimplemented("unknown question")),
         }
     }

@@ -127,7 +127,9 @@ impl Session {
             }
             match exists {
                 Ok(exists) if exists == make => Ok(()),
-                Ok(true) => write(&*broker, CatalogCommand::Unbind(spec)).await.map(drop),
+                Ok(true) => write(&*broker, CatalogCommand::Unbind(spec))
+                    .await
+                    .map(drop),
                 Ok(false) => write(&*broker, CatalogCommand::Bind(spec)).await.map(drop),
                 Err(CatalogError::NotFound(_)) if !make => Ok(()),
                 Err(error) => Err(catalog_error(&error)),

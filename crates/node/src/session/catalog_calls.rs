@@ -1,8 +1,8 @@
 //! What sessions ask of the catalog: look-ups that are sure, writes, permissions.
 
 use super::channel::ChannelKey;
-use super::state::{Session, internal};
 use super::services::Services;
+use super::state::{Session, internal};
 use crate::catalog::writer::WriteError;
 use amqp_codec::{ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;

@@ -1,7 +1,7 @@
 //! The loop of a connection: read, let the session work, write, wait.
 
-use super::{Ends, Session};
 use super::services::Services;
+use super::{Ends, Session};
 use crate::hub::api::{SessionEvent, SessionEvents};
 use bytes::BytesMut;
 use std::future::poll_fn;

@@ -1,8 +1,8 @@
 //! Logging in, opening a virtual host, and the limits on both.
 
+use super::services::Services;
 use super::state::Session;
 use crate::auth::Login;
-use super::services::Services;
 use crate::registry::ConnectionEntry;
 use amqp_codec::ShortStr;
 use amqp_connection::{Connection, Credentials, Mechanism, ProtocolError};

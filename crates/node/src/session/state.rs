@@ -9,8 +9,8 @@ use super::channel::{Channel, ChannelKey, Input, Unacked};
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
 use super::outbox::Outbox;
-use super::tally::Tally;
 use super::services::Services;
+use super::tally::Tally;
 use crate::broker::Alarms;
 use crate::hub::SessionHandle;
 use crate::hub::api::{Ask, SessionEvent, SessionEvents};
@@ -800,7 +800,9 @@ impl Session {
             broker,
             ..
         } = self;
-        outbox.flush(placement, handle, |queue| has_dead_letters(&**broker, queue));
+        outbox.flush(placement, handle, |queue| {
+            has_dead_letters(&**broker, queue)
+        });
     }
 
     pub(super) fn output_limit(&self) -> usize {

@@ -27,7 +27,13 @@ pub fn say(line: &str) {
 /// and returns everything that it has said.
 pub fn run_and_kill(name: &str, dir: &Path, round: u64, time: Duration) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", name, "--nocapture", "--test-threads=1"])
+        .args([
+            "--ignored",
+            "--exact",
+            name,
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(DIR, dir)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
@@ -43,7 +49,11 @@ pub fn run_and_kill(name: &str, dir: &Path, round: u64, time: Duration) -> Vec<S
             }
         }
     });
-    let mut said = vec![lines.recv_timeout(Duration::from_secs(60)).expect("the child works")];
+    let mut said = vec![
+        lines
+            .recv_timeout(Duration::from_secs(60))
+            .expect("the child works"),
+    ];
     std::thread::sleep(time);
     child.kill().unwrap();
     child.wait().unwrap();

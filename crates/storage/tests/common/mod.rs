@@ -9,17 +9,26 @@ use storage::{Done, LogBackend, LogEntry, LogOptions, StorageError};
 
 /// A log store small enough that flushes and compactions happen in tests.
 pub fn small_log() -> LogOptions {
-    LogOptions { write_buffer_bytes: 1 << 20, cache_bytes: 1 << 20, ..LogOptions::default() }
+    LogOptions {
+        write_buffer_bytes: 1 << 20,
+        cache_bytes: 1 << 20,
+        ..LogOptions::default()
+    }
 }
 
 pub fn entry(group: u32, index: u64, size: usize) -> LogEntry {
     let body = vec![(index % 251) as u8; size];
     let text = format!("{group}/{index}");
-    LogEntry::new(Bytes::from(text.clone()), Arc::from([Bytes::from(text), Bytes::from(body)]))
+    LogEntry::new(
+        Bytes::from(text.clone()),
+        Arc::from([Bytes::from(text), Bytes::from(body)]),
+    )
 }
 
 pub fn entries(group: u32, first: u64, count: u64, size: usize) -> Vec<LogEntry> {
-    (first..first + count).map(|index| entry(group, index, size)).collect()
+    (first..first + count)
+        .map(|index| entry(group, index, size))
+        .collect()
 }
 
 /// A completion and the place where its result arrives.
@@ -49,7 +58,11 @@ pub fn read_all(log: &dyn LogBackend, group: u32) -> Vec<u64> {
     };
     let read = log.read(group, first..last + 1, usize::MAX).unwrap();
     for (index, found) in &read {
-        assert_eq!(found.head, format!("{group}/{index}").as_bytes(), "entry {index}");
+        assert_eq!(
+            found.head,
+            format!("{group}/{index}").as_bytes(),
+            "entry {index}"
+        );
     }
     let indices: Vec<u64> = read.into_iter().map(|(index, _)| index).collect();
     assert_eq!(indices, (first..=last).collect::<Vec<_>>(), "no holes");

@@ -15,7 +15,10 @@ use std::sync::Arc;
 pub(super) const QUEUE: QueueId = QueueId(7 << 16);
 
 pub(super) fn node(number: u64) -> Origin {
-    Origin { node: NodeId(number), incarnation: 1 }
+    Origin {
+        node: NodeId(number),
+        incarnation: 1,
+    }
 }
 
 /// What a state store keeps of a shard.
@@ -34,7 +37,10 @@ impl Store {
         }
         for dead in &delta.deletes {
             self.messages.retain(|key, _| {
-                key.queue != dead.queue || key.level != dead.level || key.sequence < dead.from || key.sequence > dead.to
+                key.queue != dead.queue
+                    || key.level != dead.level
+                    || key.sequence < dead.from
+                    || key.sequence > dead.to
             });
         }
         self.messages.extend(delta.puts);
@@ -43,7 +49,10 @@ impl Store {
     }
 
     pub(super) fn restore(&self) -> ShardMachine {
-        let records = self.records.iter().map(|(queue, record)| (*queue, record.clone()));
+        let records = self
+            .records
+            .iter()
+            .map(|(queue, record)| (*queue, record.clone()));
         ShardMachine::restore(records, self.shard.as_ref()).unwrap()
     }
 }
@@ -98,20 +107,29 @@ impl Leader {
     pub(super) fn declare(&mut self, queue: QueueId, settings: QueueSettings) {
         let settings = Arc::new(settings);
         self.settings.insert(queue, Arc::clone(&settings));
-        self.dispatcher.settings(self.now_ms, queue, Some(settings), &self.machine, &mut self.out);
+        self.dispatcher.settings(
+            self.now_ms,
+            queue,
+            Some(settings),
+            &self.machine,
+            &mut self.out,
+        );
         self.run();
     }
 
     pub(super) fn delete(&mut self, queue: QueueId) {
         self.settings.remove(&queue);
-        self.dispatcher.settings(self.now_ms, queue, None, &self.machine, &mut self.out);
+        self.dispatcher
+            .settings(self.now_ms, queue, None, &self.machine, &mut self.out);
         self.run();
     }
 
     /// Everything that can happen without anybody's doing.
     pub(super) fn run(&mut self) {
         for _ in 0..10_000 {
-            let more = self.dispatcher.pump(self.now_ms, &self.machine, &mut self.out);
+            let more = self
+                .dispatcher
+                .pump(self.now_ms, &self.machine, &mut self.out);
             let acted = self.act();
             if !more && !acted && !self.dispatcher.has_work() {
                 return;
@@ -132,15 +150,37 @@ impl Leader {
         for load in out.loads {
             self.loads += 1;
             assert!(load.max_bytes > 0 && load.max_count > 0);
-            let from = MessageKey { queue: load.queue, level: load.level, sequence: load.from };
-            let to = MessageKey { queue: load.queue, level: load.level, sequence: load.to };
+            let from = MessageKey {
+                queue: load.queue,
+                level: load.level,
+                sequence: load.from,
+            };
+            let to = MessageKey {
+                queue: load.queue,
+                level: load.level,
+                sequence: load.to,
+            };
             let found = self.store.messages.range(from..=to).take(load.max_count);
-            let found = found.map(|(key, stored)| (key.sequence, stored.clone())).collect();
-            self.dispatcher.loaded(self.now_ms, &load, found, &self.machine, &mut self.out);
+            let found = found
+                .map(|(key, stored)| (key.sequence, stored.clone()))
+                .collect();
+            self.dispatcher
+                .loaded(self.now_ms, &load, found, &self.machine, &mut self.out);
         }
         if !out.leader_ops.is_empty() {
-            self.marks += out.leader_ops.iter().filter(|op| matches!(op, Op::Mark { .. })).count();
-            self.apply(EntryHead { now_ms: self.now_ms, leader_ops: out.leader_ops, ..EntryHead::default() }, vec![]);
+            self.marks += out
+                .leader_ops
+                .iter()
+                .filter(|op| matches!(op, Op::Mark { .. }))
+                .count();
+            self.apply(
+                EntryHead {
+                    now_ms: self.now_ms,
+                    leader_ops: out.leader_ops,
+                    ..EntryHead::default()
+                },
+                vec![],
+            );
         }
         acted
     }
@@ -150,8 +190,16 @@ impl Leader {
         segments.extend(batches);
         self.log.push(segments.clone());
         let (mut effects, mut outcomes) = (Vec::new(), Vec::new());
-        self.machine.apply_entry(self.log.len() as u64, &segments, &mut effects, &mut outcomes).unwrap();
-        self.dispatcher.effects(self.now_ms, &effects, &self.machine, &mut self.out);
+        self.machine
+            .apply_entry(
+                self.log.len() as u64,
+                &segments,
+                &mut effects,
+                &mut outcomes,
+            )
+            .unwrap();
+        self.dispatcher
+            .effects(self.now_ms, &effects, &self.machine, &mut self.out);
         outcomes
     }
 
@@ -166,11 +214,19 @@ impl Leader {
     pub(super) fn batch_only(&mut self, origin: Origin, ops: &[Op]) -> BatchOutcome {
         let previous = self.batches.get(&origin).copied().unwrap_or(0);
         self.batches.insert(origin, previous + 1);
-        let head = BatchHead { origin, previous, number: previous + 1, answered: previous };
+        let head = BatchHead {
+            origin,
+            previous,
+            number: previous + 1,
+            answered: previous,
+        };
         let mut writer = OpsWriter::new();
         ops.iter().for_each(|op| writer.push(op));
         let ops = writer.finish();
-        let admission = self.dispatcher.admit(&[(head, ops.clone())], &self.machine).unwrap();
+        let admission = self
+            .dispatcher
+            .admit(&[(head, ops.clone())], &self.machine)
+            .unwrap();
         self.dead_letters.extend(admission.dead_letters);
         let entry = EntryHead {
             now_ms: self.now_ms,
@@ -184,12 +240,16 @@ impl Leader {
     }
 
     pub(super) fn publish(&mut self, bodies: &[&str]) -> BatchOutcome {
-        let ops: Vec<_> = bodies.iter().map(|body| publish(QUEUE, 0, None, body)).collect();
+        let ops: Vec<_> = bodies
+            .iter()
+            .map(|body| publish(QUEUE, 0, None, body))
+            .collect();
         self.batch(node(9), &ops)
     }
 
     pub(super) fn hear(&mut self, from: Origin, message: ToHost) {
-        self.dispatcher.handle(self.now_ms, from, message, &self.machine, &mut self.out);
+        self.dispatcher
+            .handle(self.now_ms, from, message, &self.machine, &mut self.out);
         self.run();
     }
 
@@ -197,7 +257,13 @@ impl Leader {
         self.consume_as(from, consumer, credit, ConsumerSpec::default());
     }
 
-    pub(super) fn consume_as(&mut self, from: Origin, consumer: u64, credit: u32, spec: ConsumerSpec) {
+    pub(super) fn consume_as(
+        &mut self,
+        from: Origin,
+        consumer: u64,
+        credit: u32,
+        spec: ConsumerSpec,
+    ) {
         self.resume(from, QUEUE, consumer, credit, spec, None);
     }
 
@@ -211,23 +277,52 @@ impl Leader {
         resume: Option<SequenceRanges>,
     ) {
         let consumer = ConsumerId(consumer);
-        self.hear(from, ToHost::Consume { consumer, queue, spec, credit, resume });
+        self.hear(
+            from,
+            ToHost::Consume {
+                consumer,
+                queue,
+                spec,
+                credit,
+                resume,
+            },
+        );
     }
 
     pub(super) fn credit(&mut self, from: Origin, consumer: u64, more: u32) {
-        self.hear(from, ToHost::Credit { consumer: ConsumerId(consumer), queue: QUEUE, more });
+        self.hear(
+            from,
+            ToHost::Credit {
+                consumer: ConsumerId(consumer),
+                queue: QUEUE,
+                more,
+            },
+        );
     }
 
     pub(super) fn get(&mut self, from: Origin, no_ack: bool) -> Option<(Delivery, u64)> {
-        self.hear(from, ToHost::Get { request: RequestId(1), queue: QUEUE, no_ack });
-        self.told.iter().rev().find_map(|(_, message)| match message {
-            FromHost::Got { delivery, .. } => Some(delivery.clone().map(|(delivery, left)| (*delivery, left))),
-            _ => None,
-        })?
+        self.hear(
+            from,
+            ToHost::Get {
+                request: RequestId(1),
+                queue: QUEUE,
+                no_ack,
+            },
+        );
+        self.told
+            .iter()
+            .rev()
+            .find_map(|(_, message)| match message {
+                FromHost::Got { delivery, .. } => {
+                    Some(delivery.clone().map(|(delivery, left)| (*delivery, left)))
+                }
+                _ => None,
+            })?
     }
 
     pub(super) fn node_lost(&mut self, origin: Origin) {
-        self.dispatcher.node_lost(self.now_ms, origin, &self.machine, &mut self.out);
+        self.dispatcher
+            .node_lost(self.now_ms, origin, &self.machine, &mut self.out);
         self.run();
     }
 
@@ -249,15 +344,21 @@ impl Leader {
         self.machine = self.store.restore();
         for (index, segments) in self.log.iter().enumerate() {
             let (mut effects, mut outcomes) = (Vec::new(), Vec::new());
-            self.machine.apply_entry(index as u64 + 1, segments, &mut effects, &mut outcomes).unwrap();
+            self.machine
+                .apply_entry(index as u64 + 1, segments, &mut effects, &mut outcomes)
+                .unwrap();
         }
         let nodes = nodes.iter().map(|origin| origin.node).collect();
-        let hand_over = HandOver { deadline_ms: self.now_ms + 500, nodes };
+        let hand_over = HandOver {
+            deadline_ms: self.now_ms + 500,
+            nodes,
+        };
         self.dispatcher = Dispatcher::new(self.now_ms, &self.machine, Some(hand_over));
         self.out = Outbox::default();
         for (queue, settings) in &self.settings {
             let settings = Some(Arc::clone(settings));
-            self.dispatcher.settings(self.now_ms, *queue, settings, &self.machine, &mut self.out);
+            self.dispatcher
+                .settings(self.now_ms, *queue, settings, &self.machine, &mut self.out);
         }
         self.run();
     }
@@ -275,19 +376,31 @@ impl Leader {
         });
         deliveries
             .flatten()
-            .map(|delivery| (delivery.consumer.0, text(&delivery.message.body), delivery.redelivered))
+            .map(|delivery| {
+                (
+                    delivery.consumer.0,
+                    text(&delivery.message.body),
+                    delivery.redelivered,
+                )
+            })
             .collect()
     }
 
     /// Takes the bodies delivered so far.
     pub(super) fn bodies(&mut self) -> Vec<String> {
-        self.deliveries().into_iter().map(|(_, body, _)| body).collect()
+        self.deliveries()
+            .into_iter()
+            .map(|(_, body, _)| body)
+            .collect()
     }
 
     /// Takes everything that was told, but deliveries.
     pub(super) fn answers(&mut self) -> Vec<FromHost> {
         let told = std::mem::take(&mut self.told);
-        told.into_iter().map(|(_, message)| message).filter(|message| !matches!(message, FromHost::Deliver(_))).collect()
+        told.into_iter()
+            .map(|(_, message)| message)
+            .filter(|message| !matches!(message, FromHost::Deliver(_)))
+            .collect()
     }
 }
 
@@ -296,8 +409,18 @@ pub(super) fn text(body: &Bytes) -> String {
 }
 
 pub(super) fn publish(queue: QueueId, level: u8, ttl_ms: Option<u64>, body: &str) -> Op {
-    let message = Message { body: Bytes::from(body.to_owned()), ..Message::default() };
-    Op::Publish { targets: smallvec::smallvec![Target { queue, level, ttl_ms }], message }
+    let message = Message {
+        body: Bytes::from(body.to_owned()),
+        ..Message::default()
+    };
+    Op::Publish {
+        targets: smallvec::smallvec![Target {
+            queue,
+            level,
+            ttl_ms
+        }],
+        message,
+    }
 }
 
 pub(super) fn range(from: u64, to: u64) -> SequenceRanges {
@@ -305,14 +428,24 @@ pub(super) fn range(from: u64, to: u64) -> SequenceRanges {
 }
 
 pub(super) fn settle(from: u64, to: u64) -> Op {
-    Op::Settle { queue: QUEUE, sequences: range(from, to) }
+    Op::Settle {
+        queue: QUEUE,
+        sequences: range(from, to),
+    }
 }
 
 pub(super) fn give_back(from: u64, to: u64) -> Op {
-    Op::Return { queue: QUEUE, sequences: range(from, to), counted: true }
+    Op::Return {
+        queue: QUEUE,
+        sequences: range(from, to),
+        counted: true,
+    }
 }
 
 /// Expected deliveries.
 pub(super) fn delivered(expected: &[(u64, &str, bool)]) -> Vec<(u64, String, bool)> {
-    expected.iter().map(|(consumer, body, redelivered)| (*consumer, (*body).to_owned(), *redelivered)).collect()
+    expected
+        .iter()
+        .map(|(consumer, body, redelivered)| (*consumer, (*body).to_owned(), *redelivered))
+        .collect()
 }

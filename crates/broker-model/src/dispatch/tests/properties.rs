@@ -20,19 +20,59 @@ const NODES: u64 = 3;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Publish { queue: usize, level: u8, count: usize },
-    Consume { node: u64, queue: usize, credit: u32, no_ack: bool, priority: i32 },
-    Credit { consumer: usize, more: u32 },
-    Cancel { consumer: usize },
-    Settle { node: u64, mask: u64 },
-    Return { node: u64, mask: u64, counted: bool },
-    Kill { node: u64, mask: u64, dead_letter: bool },
+    Publish {
+        queue: usize,
+        level: u8,
+        count: usize,
+    },
+    Consume {
+        node: u64,
+        queue: usize,
+        credit: u32,
+        no_ack: bool,
+        priority: i32,
+    },
+    Credit {
+        consumer: usize,
+        more: u32,
+    },
+    Cancel {
+        consumer: usize,
+    },
+    Settle {
+        node: u64,
+        mask: u64,
+    },
+    Return {
+        node: u64,
+        mask: u64,
+        counted: bool,
+    },
+    Kill {
+        node: u64,
+        mask: u64,
+        dead_letter: bool,
+    },
     SettleDead,
-    Get { node: u64, queue: usize, no_ack: bool },
-    Purge { queue: usize },
-    NodeLost { node: u64 },
-    Flap { node: u64, lost: u64 },
-    FailOver { lost: u64, written: bool },
+    Get {
+        node: u64,
+        queue: usize,
+        no_ack: bool,
+    },
+    Purge {
+        queue: usize,
+    },
+    NodeLost {
+        node: u64,
+    },
+    Flap {
+        node: u64,
+        lost: u64,
+    },
+    FailOver {
+        lost: u64,
+        written: bool,
+    },
     BeginCheckpoint,
     EndCheckpoint,
 }
@@ -113,13 +153,19 @@ impl World {
     }
 
     fn origin(&self, node: u64) -> Origin {
-        Origin { node: NodeId(node), incarnation: self.incarnations.get(&node).copied().unwrap_or(1) }
+        Origin {
+            node: NodeId(node),
+            incarnation: self.incarnations.get(&node).copied().unwrap_or(1),
+        }
     }
 
     /// The messages that a node holds and that `mask` picks, by queue.
     fn pick(&self, origin: Origin, mask: u64) -> BTreeMap<QueueId, Vec<Sequence>> {
         let mut picked: BTreeMap<QueueId, Vec<Sequence>> = BTreeMap::new();
-        let held = self.held.iter().filter(|(_, (holder, _))| *holder == origin);
+        let held = self
+            .held
+            .iter()
+            .filter(|(_, (holder, _))| *holder == origin);
         for (at, ((queue, sequence), _)) in held.enumerate() {
             if mask >> (at % 64) & 1 == 1 {
                 picked.entry(*queue).or_default().push(*sequence);
@@ -130,25 +176,47 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Publish { queue, level, count } => {
+            Step::Publish {
+                queue,
+                level,
+                count,
+            } => {
                 let queue = QUEUES[queue];
                 let mut ops = Vec::new();
                 for _ in 0..count {
                     let number = self.published.entry((queue, level)).or_default();
                     *number += 1;
                     let place = (queue, Sequence::new(level, *number));
-                    let body = format!("{:>20}", place.0.0 * 1_000_000 + u64::from(level) * 100_000 + *number);
+                    let body = format!(
+                        "{:>20}",
+                        place.0.0 * 1_000_000 + u64::from(level) * 100_000 + *number
+                    );
                     ops.push(publish(queue, level, None, &body));
                     self.alive.insert(place);
                     self.bodies.insert(place, body);
                 }
                 self.leader.batch(node(9), &ops);
             }
-            Step::Consume { node, queue, credit, no_ack, priority } => {
+            Step::Consume {
+                node,
+                queue,
+                credit,
+                no_ack,
+                priority,
+            } => {
                 self.next_consumer += 1;
                 let (id, origin, queue) = (self.next_consumer, self.origin(node), QUEUES[queue]);
-                let spec = ConsumerSpec { no_ack, priority, ..ConsumerSpec::default() };
-                let client = Client { origin, queue, spec: spec.clone(), credit };
+                let spec = ConsumerSpec {
+                    no_ack,
+                    priority,
+                    ..ConsumerSpec::default()
+                };
+                let client = Client {
+                    origin,
+                    queue,
+                    spec: spec.clone(),
+                    credit,
+                };
                 self.consumers.insert(ConsumerId(id), client);
                 self.leader.resume(origin, queue, id, credit, spec, None);
             }
@@ -156,13 +224,26 @@ impl World {
                 if let Some((id, client)) = nth(&mut self.consumers, consumer) {
                     client.credit += more;
                     let (origin, queue) = (client.origin, client.queue);
-                    self.leader.hear(origin, ToHost::Credit { consumer: id, queue, more });
+                    self.leader.hear(
+                        origin,
+                        ToHost::Credit {
+                            consumer: id,
+                            queue,
+                            more,
+                        },
+                    );
                 }
             }
             Step::Cancel { consumer } => {
                 if let Some((id, client)) = nth(&mut self.consumers, consumer) {
                     let (origin, queue) = (client.origin, client.queue);
-                    self.leader.hear(origin, ToHost::Cancel { consumer: id, queue });
+                    self.leader.hear(
+                        origin,
+                        ToHost::Cancel {
+                            consumer: id,
+                            queue,
+                        },
+                    );
                     self.hear_all();
                     self.consumers.remove(&id);
                 }
@@ -172,17 +253,34 @@ impl World {
                 let ops = self.take(origin, mask, |this, place| {
                     this.alive.remove(&place);
                 });
-                let ops: Vec<_> = ops.into_iter().map(|(queue, sequences)| Op::Settle { queue, sequences }).collect();
+                let ops: Vec<_> = ops
+                    .into_iter()
+                    .map(|(queue, sequences)| Op::Settle { queue, sequences })
+                    .collect();
                 self.leader.batch(origin, &ops);
             }
-            Step::Return { node, mask, counted } => {
+            Step::Return {
+                node,
+                mask,
+                counted,
+            } => {
                 let origin = self.origin(node);
                 let ops = self.take(origin, mask, |_, _| {});
-                let ops: Vec<_> =
-                    ops.into_iter().map(|(queue, sequences)| Op::Return { queue, sequences, counted }).collect();
+                let ops: Vec<_> = ops
+                    .into_iter()
+                    .map(|(queue, sequences)| Op::Return {
+                        queue,
+                        sequences,
+                        counted,
+                    })
+                    .collect();
                 self.leader.batch(origin, &ops);
             }
-            Step::Kill { node, mask, dead_letter } => {
+            Step::Kill {
+                node,
+                mask,
+                dead_letter,
+            } => {
                 let origin = self.origin(node);
                 let ops = self.take(origin, mask, |this, place| {
                     this.alive.remove(&place);
@@ -193,7 +291,12 @@ impl World {
                 let reason = DeathReason::Rejected;
                 let ops: Vec<_> = ops
                     .into_iter()
-                    .map(|(queue, sequences)| Op::Kill { queue, sequences, reason, dead_letter })
+                    .map(|(queue, sequences)| Op::Kill {
+                        queue,
+                        sequences,
+                        reason,
+                        dead_letter,
+                    })
                     .collect();
                 self.leader.batch(origin, &ops);
             }
@@ -209,18 +312,37 @@ impl World {
                 }
                 self.leader.batch(node(8), &ops);
             }
-            Step::Get { node, queue, no_ack } => {
+            Step::Get {
+                node,
+                queue,
+                no_ack,
+            } => {
                 let origin = self.origin(node);
-                let get = ToHost::Get { request: RequestId(u64::from(no_ack)), queue: QUEUES[queue], no_ack };
+                let get = ToHost::Get {
+                    request: RequestId(u64::from(no_ack)),
+                    queue: QUEUES[queue],
+                    no_ack,
+                };
                 self.leader.hear(origin, get);
             }
             Step::Purge { queue } => {
                 let queue = QUEUES[queue];
-                let ready = self.leader.dispatcher.queue_counts(&self.leader.machine, queue).ready;
+                let ready = self
+                    .leader
+                    .dispatcher
+                    .queue_counts(&self.leader.machine, queue)
+                    .ready;
                 let origin = self.origin(1);
-                self.leader.hear(origin, ToHost::Purge { request: RequestId(9), queue });
+                self.leader.hear(
+                    origin,
+                    ToHost::Purge {
+                        request: RequestId(9),
+                        queue,
+                    },
+                );
                 let held = &self.held;
-                self.alive.retain(|place| place.0 != queue || held.contains_key(place));
+                self.alive
+                    .retain(|place| place.0 != queue || held.contains_key(place));
                 assert!(self.leader.told.iter().any(|(_, told)| {
                     matches!(told, FromHost::Counts { request: RequestId(9), ready: removed, .. } if *removed == ready)
                 }));
@@ -308,7 +430,8 @@ impl World {
             let held = this.held.iter().filter(|((of_queue, _), (holder, id))| {
                 *of_queue == queue && *holder == origin && of(id)
             });
-            held.map(|((_, sequence), _)| (*sequence, *sequence)).collect()
+            held.map(|((_, sequence), _)| (*sequence, *sequence))
+                .collect()
         };
         let told: Vec<_> = self
             .consumers
@@ -318,7 +441,8 @@ impl World {
             .collect();
         for (id, queue, credit, spec) in told {
             let resume = Some(holds(Some(id), queue, self));
-            self.leader.resume(origin, queue, id.0, credit, spec, resume);
+            self.leader
+                .resume(origin, queue, id.0, credit, spec, resume);
             self.hear_all();
         }
         for queue in QUEUES {
@@ -344,7 +468,10 @@ impl World {
             match message {
                 FromHost::Deliver(deliveries) => {
                     for delivery in deliveries {
-                        let client = self.consumers.get_mut(&delivery.consumer).expect("a consumer that is there");
+                        let client = self
+                            .consumers
+                            .get_mut(&delivery.consumer)
+                            .expect("a consumer that is there");
                         assert_eq!(client.origin, origin);
                         assert_eq!(client.queue, delivery.queue);
                         assert!(client.credit > 0, "more than its credit");
@@ -353,7 +480,10 @@ impl World {
                         self.receive(origin, delivery, no_ack);
                     }
                 }
-                FromHost::Got { request, delivery: Some((delivery, _)) } => {
+                FromHost::Got {
+                    request,
+                    delivery: Some((delivery, _)),
+                } => {
                     self.receive(origin, *delivery, request == RequestId(1));
                 }
                 _ => {}
@@ -371,7 +501,10 @@ impl World {
             assert!(last < place.1.number(), "{place:?} goes out after {last}");
             // Each consumer hears in order; between nodes there is no order within a call.
             let heard = self.heard.entry((delivery.consumer, level)).or_default();
-            assert!(*heard < place.1.number(), "{place:?} goes to one consumer after {heard}");
+            assert!(
+                *heard < place.1.number(),
+                "{place:?} goes to one consumer after {heard}"
+            );
             *heard = place.1.number();
         } else {
             assert!(delivery.redelivered, "{place:?} was out before");
@@ -386,11 +519,23 @@ impl World {
 
     fn check(&self) {
         for queue in QUEUES {
-            let counts = self.leader.dispatcher.queue_counts(&self.leader.machine, queue);
-            let alive: BTreeSet<Place> = self.alive.iter().filter(|place| place.0 == queue).copied().collect();
+            let counts = self
+                .leader
+                .dispatcher
+                .queue_counts(&self.leader.machine, queue);
+            let alive: BTreeSet<Place> = self
+                .alive
+                .iter()
+                .filter(|place| place.0 == queue)
+                .copied()
+                .collect();
             let held = self.held.keys().filter(|place| place.0 == queue).count() as u64;
             assert_eq!(counts.unacked, held, "held of {queue:?}");
-            assert_eq!(counts.ready, alive.len() as u64 - held, "ready of {queue:?}");
+            assert_eq!(
+                counts.ready,
+                alive.len() as u64 - held,
+                "ready of {queue:?}"
+            );
             assert_eq!(counts.ready_bytes, counts.ready * 20);
             assert_eq!(alive_of(&self.leader.machine, queue), alive);
         }
@@ -407,10 +552,17 @@ impl World {
         replay(&mut restored, &self.leader.log);
         assert_eq!(records(&restored), live, "replay from the checkpoint");
         for place in self.alive.iter().chain(&self.dying) {
-            let key = MessageKey { queue: place.0, level: place.1.level(), sequence: place.1 };
+            let key = MessageKey {
+                queue: place.0,
+                level: place.1.level(),
+                sequence: place.1,
+            };
             let in_memory = restored.queue(place.0).unwrap().in_memory(place.1);
             let stored = self.leader.store.messages.get(&key);
-            assert!(in_memory.is_some() != stored.is_some(), "{place:?} is in one place");
+            assert!(
+                in_memory.is_some() != stored.is_some(),
+                "{place:?} is in one place"
+            );
             let found = in_memory.or(stored).unwrap();
             assert_eq!(text(&found.message.body), self.bodies[place]);
         }
@@ -419,29 +571,54 @@ impl World {
             self.step(Step::NodeLost { node });
         }
         for queue in 0..QUEUES.len() {
-            self.step(Step::Consume { node: 1, queue, credit: 10_000, no_ack: false, priority: 0 });
+            self.step(Step::Consume {
+                node: 1,
+                queue,
+                credit: 10_000,
+                no_ack: false,
+                priority: 0,
+            });
         }
         let held: BTreeSet<Place> = self.held.keys().copied().collect();
         assert_eq!(held, self.alive, "what exists is delivered");
-        self.step(Step::Settle { node: 1, mask: u64::MAX });
+        self.step(Step::Settle {
+            node: 1,
+            mask: u64::MAX,
+        });
         while !self.leader.dead_letters.is_empty() {
             self.step(Step::SettleDead);
         }
         assert_eq!(self.dying, BTreeSet::new(), "what died is dead-lettered");
-        assert!(self.leader.machine.queues().all(|(_, state)| state.alive() + state.dying() == 0));
+        assert!(
+            self.leader
+                .machine
+                .queues()
+                .all(|(_, state)| state.alive() + state.dying() == 0)
+        );
         self.leader.checkpoint();
-        assert!(self.leader.store.messages.is_empty(), "nothing dead stays in the store");
+        assert!(
+            self.leader.store.messages.is_empty(),
+            "nothing dead stays in the store"
+        );
         assert_eq!(self.leader.machine.tail_bytes(), 0);
     }
 }
 
-fn nth(consumers: &mut BTreeMap<ConsumerId, Client>, at: usize) -> Option<(ConsumerId, &mut Client)> {
+fn nth(
+    consumers: &mut BTreeMap<ConsumerId, Client>,
+    at: usize,
+) -> Option<(ConsumerId, &mut Client)> {
     let at = at.checked_rem(consumers.len())?;
-    consumers.iter_mut().nth(at).map(|(id, client)| (*id, client))
+    consumers
+        .iter_mut()
+        .nth(at)
+        .map(|(id, client)| (*id, client))
 }
 
 fn alive_of(machine: &ShardMachine, queue: QueueId) -> BTreeSet<Place> {
-    let Some(state) = machine.queue(queue) else { return BTreeSet::new() };
+    let Some(state) = machine.queue(queue) else {
+        return BTreeSet::new();
+    };
     let mut alive = BTreeSet::new();
     for level in state.levels() {
         let mut at = 0;
@@ -454,12 +631,17 @@ fn alive_of(machine: &ShardMachine, queue: QueueId) -> BTreeSet<Place> {
 }
 
 fn records(machine: &ShardMachine) -> BTreeMap<QueueId, bytes::Bytes> {
-    machine.queues().map(|(queue, state)| (queue, state.encode_record())).collect()
+    machine
+        .queues()
+        .map(|(queue, state)| (queue, state.encode_record()))
+        .collect()
 }
 
 fn replay(machine: &mut ShardMachine, log: &[Vec<bytes::Bytes>]) {
     for (index, segments) in log.iter().enumerate() {
-        machine.apply_entry(index as u64 + 1, segments, &mut Vec::new(), &mut Vec::new()).unwrap();
+        machine
+            .apply_entry(index as u64 + 1, segments, &mut Vec::new(), &mut Vec::new())
+            .unwrap();
     }
 }
 

@@ -12,7 +12,14 @@ fn plain() -> Leader {
 
 fn resume(leader: &mut Leader, from: Origin, consumer: u64, credit: u32, held: &[(u64, u64)]) {
     let held = held.iter().map(|(from, to)| range(*from, *to)[0]).collect();
-    leader.resume(from, QUEUE, consumer, credit, ConsumerSpec::default(), Some(held));
+    leader.resume(
+        from,
+        QUEUE,
+        consumer,
+        credit,
+        ConsumerSpec::default(),
+        Some(held),
+    );
 }
 
 #[test]
@@ -24,8 +31,18 @@ fn what_a_lost_node_held_goes_to_others() {
     assert_eq!(leader.deliveries().len(), 3);
     leader.node_lost(node(1));
     leader.credit(node(2), 2, 10);
-    assert_eq!(leader.deliveries(), delivered(&[(2, "a", true), (2, "c", true), (2, "d", false)]));
-    assert_eq!(leader.machine.queue(QUEUE).unwrap().delivery_count(crate::ids::Sequence(1)), 1);
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(2, "a", true), (2, "c", true), (2, "d", false)])
+    );
+    assert_eq!(
+        leader
+            .machine
+            .queue(QUEUE)
+            .unwrap()
+            .delivery_count(crate::ids::Sequence(1)),
+        1
+    );
     assert_eq!(leader.counts().consumers, 1);
 }
 
@@ -52,7 +69,15 @@ fn after_a_leader_change_holders_keep_what_they_hold() {
     leader.consume(node(1), 1, 2);
     leader.consume(node(2), 2, 2);
     leader.publish(&["a", "b", "c", "d", "e"]);
-    assert_eq!(leader.deliveries(), delivered(&[(1, "a", false), (1, "c", false), (2, "b", false), (2, "d", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[
+            (1, "a", false),
+            (1, "c", false),
+            (2, "b", false),
+            (2, "d", false)
+        ])
+    );
     leader.fail_over(&[node(1), node(2)]);
     leader.publish(&["f"]);
     resume(&mut leader, node(1), 1, 5, &[(1, 1), (3, 3)]);
@@ -62,7 +87,10 @@ fn after_a_leader_change_holders_keep_what_they_hold() {
     resume(&mut leader, node(2), 2, 0, &[(2, 2)]);
     leader.hear(node(2), ToHost::Resumed);
     // "e" did not go out, but the mark was ahead: it may have, for all the new leader knows.
-    assert_eq!(leader.deliveries(), delivered(&[(1, "d", true), (1, "e", true), (1, "f", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(1, "d", true), (1, "e", true), (1, "f", false)])
+    );
     assert_eq!((leader.counts().ready, leader.counts().unacked), (0, 6));
     leader.batch(node(2), &[give_back(2, 2)]);
     assert_eq!(leader.deliveries(), delivered(&[(1, "b", true)]));
@@ -127,13 +155,19 @@ fn a_broken_stream_gives_back_what_did_not_arrive() {
     leader.hear(node(1), ToHost::Resumed);
     leader.credit(node(1), 1, 5);
     // "c" went out before "b" was known to be lost.
-    assert_eq!(leader.deliveries(), delivered(&[(1, "c", false), (1, "b", true), (1, "d", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(1, "c", false), (1, "b", true), (1, "d", false)])
+    );
     assert_eq!(leader.counts().unacked, 4);
 }
 
 #[test]
 fn a_consumer_that_is_not_told_again_is_gone() {
-    let mut leader = Leader::of(QueueSettings { auto_delete: true, ..QueueSettings::default() });
+    let mut leader = Leader::of(QueueSettings {
+        auto_delete: true,
+        ..QueueSettings::default()
+    });
     leader.consume(node(1), 1, 2);
     leader.dispatcher.attached(node(1));
     leader.hear(node(1), ToHost::Resumed);
@@ -147,10 +181,19 @@ fn gets_are_held_across_a_leader_change() {
     leader.publish(&["a", "b"]);
     leader.get(node(1), false);
     leader.fail_over(&[node(1)]);
-    leader.hear(node(1), ToHost::Hold { queue: QUEUE, sequences: range(1, 1) });
+    leader.hear(
+        node(1),
+        ToHost::Hold {
+            queue: QUEUE,
+            sequences: range(1, 1),
+        },
+    );
     leader.hear(node(1), ToHost::Resumed);
     assert_eq!((leader.counts().ready, leader.counts().unacked), (1, 1));
-    assert_eq!(text(&leader.get(node(2), false).unwrap().0.message.body), "b");
+    assert_eq!(
+        text(&leader.get(node(2), false).unwrap().0.message.body),
+        "b"
+    );
 }
 
 #[test]
@@ -159,14 +202,23 @@ fn claims_of_what_is_not_there_are_void() {
     leader.publish(&["a"]);
     leader.fail_over(&[node(1)]);
     let everything: SmallVec<_> = range(0, u64::MAX);
-    leader.hear(node(1), ToHost::Hold { queue: QUEUE, sequences: everything });
+    leader.hear(
+        node(1),
+        ToHost::Hold {
+            queue: QUEUE,
+            sequences: everything,
+        },
+    );
     leader.hear(node(1), ToHost::Resumed);
     assert_eq!((leader.counts().ready, leader.counts().unacked), (0, 1));
 }
 
 #[test]
 fn an_auto_delete_queue_whose_consumers_all_died_with_the_leader_is_found() {
-    let mut leader = Leader::of(QueueSettings { auto_delete: true, ..QueueSettings::default() });
+    let mut leader = Leader::of(QueueSettings {
+        auto_delete: true,
+        ..QueueSettings::default()
+    });
     leader.consume(node(1), 1, 2);
     leader.fail_over(&[node(2)]);
     assert_eq!(leader.unused, []);

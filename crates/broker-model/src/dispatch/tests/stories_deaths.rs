@@ -8,13 +8,19 @@ use crate::protocol::FromHost;
 use std::sync::Arc;
 
 fn dying(settings: QueueSettings) -> Leader {
-    Leader::of(QueueSettings { dead_letter_exchange: Some(Arc::from("dlx")), ..settings })
+    Leader::of(QueueSettings {
+        dead_letter_exchange: Some(Arc::from("dlx")),
+        ..settings
+    })
 }
 
 /// Takes the dead letters so far: body and reason.
 fn letters(leader: &mut Leader) -> Vec<(String, DeathReason)> {
     let letters = std::mem::take(&mut leader.dead_letters);
-    letters.into_iter().map(|letter| (text(&letter.message.body), letter.reason)).collect()
+    letters
+        .into_iter()
+        .map(|letter| (text(&letter.message.body), letter.reason))
+        .collect()
 }
 
 fn letter(body: &str, reason: DeathReason) -> (String, DeathReason) {
@@ -35,18 +41,27 @@ fn messages_expire_at_the_head() {
     assert_eq!(leader.counts().ready, 3);
     leader.at(1_050);
     assert_eq!(leader.counts().ready, 2);
-    assert_eq!(letters(&mut leader), [letter("short", DeathReason::Expired)]);
+    assert_eq!(
+        letters(&mut leader),
+        [letter("short", DeathReason::Expired)]
+    );
     // What is behind is counted, but never handed out late.
     leader.at(2_000);
     leader.consume(node(1), 1, 10);
     assert_eq!(leader.bodies(), ["for ever"]);
-    assert_eq!(letters(&mut leader), [letter("behind", DeathReason::Expired)]);
+    assert_eq!(
+        letters(&mut leader),
+        [letter("behind", DeathReason::Expired)]
+    );
 }
 
 #[test]
 fn heads_of_all_levels_expire() {
     let mut leader = Leader::of(QueueSettings::default());
-    let ops = [publish(QUEUE, 5, None, "high"), publish(QUEUE, 0, Some(10), "low")];
+    let ops = [
+        publish(QUEUE, 5, None, "high"),
+        publish(QUEUE, 0, Some(10), "low"),
+    ];
     leader.batch(node(9), &ops);
     leader.at(1_010);
     assert_eq!(leader.counts().ready, 1);
@@ -66,7 +81,9 @@ fn no_time_to_live_means_now_or_never() {
 #[test]
 fn a_head_in_the_store_expires_without_anybody_looking() {
     let mut leader = dying(QueueSettings::default());
-    let ops: Vec<_> = (0..600).map(|number| publish(QUEUE, 0, Some(100), &number.to_string())).collect();
+    let ops: Vec<_> = (0..600)
+        .map(|number| publish(QUEUE, 0, Some(100), &number.to_string()))
+        .collect();
     leader.batch(node(9), &ops);
     leader.checkpoint();
     leader.fail_over(&[]);
@@ -81,7 +98,9 @@ fn a_head_in_the_store_expires_without_anybody_looking() {
         leader.batch(node(1), &[settle(1, before)]);
         all.extend(letters(&mut leader));
     }
-    let expected: Vec<_> = (0..600).map(|number| letter(&number.to_string(), DeathReason::Expired)).collect();
+    let expected: Vec<_> = (0..600)
+        .map(|number| letter(&number.to_string(), DeathReason::Expired))
+        .collect();
     assert_eq!(all, expected);
     leader.batch(node(1), &[settle(1, 600)]);
     assert_eq!(leader.machine.queue(QUEUE).unwrap().dying(), 0);
@@ -89,10 +108,16 @@ fn a_head_in_the_store_expires_without_anybody_looking() {
 
 #[test]
 fn over_the_length_limit_the_oldest_make_room() {
-    let mut leader = dying(QueueSettings { max_length: Some(2), ..QueueSettings::default() });
+    let mut leader = dying(QueueSettings {
+        max_length: Some(2),
+        ..QueueSettings::default()
+    });
     leader.publish(&["a", "b", "c", "d"]);
     assert_eq!(leader.counts().ready, 2);
-    let expected = [letter("a", DeathReason::MaxLength), letter("b", DeathReason::MaxLength)];
+    let expected = [
+        letter("a", DeathReason::MaxLength),
+        letter("b", DeathReason::MaxLength),
+    ];
     assert_eq!(letters(&mut leader), expected);
     // Only ready messages count.
     leader.consume(node(1), 1, 2);
@@ -104,25 +129,46 @@ fn over_the_length_limit_the_oldest_make_room() {
 
 #[test]
 fn over_the_byte_limit_too() {
-    let mut leader = dying(QueueSettings { max_length_bytes: Some(10), ..QueueSettings::default() });
+    let mut leader = dying(QueueSettings {
+        max_length_bytes: Some(10),
+        ..QueueSettings::default()
+    });
     leader.publish(&["1234", "5678", "90"]);
     assert_eq!(leader.counts().ready_bytes, 10);
     leader.publish(&["x"]);
-    assert_eq!(letters(&mut leader), [letter("1234", DeathReason::MaxLength)]);
+    assert_eq!(
+        letters(&mut leader),
+        [letter("1234", DeathReason::MaxLength)]
+    );
     leader.publish(&["much too much"]);
     assert_eq!(leader.counts().ready, 0);
 }
 
 #[test]
 fn what_matters_least_makes_room_first() {
-    let mut leader = dying(QueueSettings { max_length: Some(1), ..QueueSettings::default() });
-    leader.batch(node(9), &[publish(QUEUE, 3, None, "high"), publish(QUEUE, 0, None, "low")]);
-    assert_eq!(letters(&mut leader), [letter("low", DeathReason::MaxLength)]);
+    let mut leader = dying(QueueSettings {
+        max_length: Some(1),
+        ..QueueSettings::default()
+    });
+    leader.batch(
+        node(9),
+        &[
+            publish(QUEUE, 3, None, "high"),
+            publish(QUEUE, 0, None, "low"),
+        ],
+    );
+    assert_eq!(
+        letters(&mut leader),
+        [letter("low", DeathReason::MaxLength)]
+    );
 }
 
 #[test]
 fn a_queue_of_length_none_serves_those_who_wait() {
-    let mut leader = dying(QueueSettings { max_length: Some(0), ..QueueSettings::default() });
+    let mut leader = dying(QueueSettings {
+        max_length: Some(0),
+        ..QueueSettings::default()
+    });
     leader.consume(node(1), 1, 1);
     leader.publish(&["a", "b"]);
     assert_eq!(leader.bodies(), ["a"]);
@@ -131,8 +177,11 @@ fn a_queue_of_length_none_serves_those_who_wait() {
 
 #[test]
 fn a_full_queue_refuses_publishes() {
-    let settings =
-        QueueSettings { max_length: Some(2), overflow: Overflow::RejectPublish, ..QueueSettings::default() };
+    let settings = QueueSettings {
+        max_length: Some(2),
+        overflow: Overflow::RejectPublish,
+        ..QueueSettings::default()
+    };
     let mut leader = Leader::of(settings.clone());
     let other = QueueId(8 << 16);
     leader.declare(other, QueueSettings::default());
@@ -140,7 +189,11 @@ fn a_full_queue_refuses_publishes() {
     // Of several targets only the full one refuses.
     let mut both = publish(QUEUE, 0, None, "d");
     if let crate::op::Op::Publish { targets, .. } = &mut both {
-        targets.push(crate::op::Target { queue: other, level: 0, ttl_ms: None });
+        targets.push(crate::op::Target {
+            queue: other,
+            level: 0,
+            ttl_ms: None,
+        });
     }
     assert_eq!(leader.batch(node(9), &[both]).refused_ops, [0]);
     assert_eq!(leader.machine.queue(other).unwrap().alive(), 1);
@@ -149,21 +202,33 @@ fn a_full_queue_refuses_publishes() {
     leader.consume(node(1), 1, 2);
     assert_eq!(leader.publish(&["e", "f"]).refused_ops, [] as [u32; 0]);
     // What became of refused messages is up to the settings.
-    leader.declare(QUEUE, QueueSettings { overflow: Overflow::RejectPublishDlx, ..settings });
+    leader.declare(
+        QUEUE,
+        QueueSettings {
+            overflow: Overflow::RejectPublishDlx,
+            ..settings
+        },
+    );
     leader.publish(&["g"]);
     assert_eq!(letters(&mut leader), [letter("g", DeathReason::MaxLength)]);
 }
 
 #[test]
 fn a_message_that_fails_too_often_dies() {
-    let mut leader = dying(QueueSettings { delivery_limit: Some(1), ..QueueSettings::default() });
+    let mut leader = dying(QueueSettings {
+        delivery_limit: Some(1),
+        ..QueueSettings::default()
+    });
     leader.publish(&["poison", "good"]);
     leader.consume(node(1), 1, 1);
     leader.batch(node(1), &[give_back(1, 1)]);
     leader.credit(node(1), 1, 1);
     assert_eq!(leader.bodies(), ["poison", "poison"]);
     leader.batch(node(1), &[give_back(1, 1)]);
-    assert_eq!(letters(&mut leader), [letter("poison", DeathReason::DeliveryLimit)]);
+    assert_eq!(
+        letters(&mut leader),
+        [letter("poison", DeathReason::DeliveryLimit)]
+    );
     leader.credit(node(1), 1, 1);
     assert_eq!(leader.bodies(), ["good"]);
 }
@@ -188,8 +253,16 @@ fn dead_letters_wait_for_the_publisher() {
     assert_eq!(letters(&mut leader).len(), 10);
     leader.checkpoint();
     leader.fail_over(&[]);
-    assert_eq!(letters(&mut leader).first(), Some(&letter("10", DeathReason::Rejected)));
+    assert_eq!(
+        letters(&mut leader).first(),
+        Some(&letter("10", DeathReason::Rejected))
+    );
     leader.batch(node(1), &[settle(1, 100)]);
     assert_eq!(leader.machine.queue(QUEUE).unwrap().dying(), 0);
-    assert!(leader.told.iter().all(|(_, told)| !matches!(told, FromHost::Starved { .. })));
+    assert!(
+        leader
+            .told
+            .iter()
+            .all(|(_, told)| !matches!(told, FromHost::Starved { .. }))
+    );
 }
