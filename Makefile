@@ -49,7 +49,7 @@ build: setup-build ## Build the programs warren and warren-bench.
 	$(CARGO) build --release --locked -p cli -p bench
 
 .PHONY: test
-test: test-rust e2e compose ## All tests: Rust, end to end with real processes, and containers.
+test: test-rust e2e compose bench-smoke ## All tests: Rust, end to end with real processes, containers, speed.
 
 .PHONY: test-rust
 test-rust: setup-build ## The tests of all crates.
