@@ -61,7 +61,8 @@ if [ "$mode" = full ]; then
     exit
 fi
 
-bench "${durable[@]}" --duration 4 --warmup 1 --json "$@" >"$dir/result.json"
+[ "$#" -gt 0 ] || set -- --duration 4 --warmup 1
+bench "${durable[@]}" --json "$@" >"$dir/result.json"
 python3 - "$dir/result.json" "$rate_min" "$cpu_us_max" <<'PYTHON'
 import json, sys
 
