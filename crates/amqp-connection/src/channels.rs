@@ -7,6 +7,9 @@
 //!      └──────── Closing ◄── (driver gives back what it holds)        Open ◄──────┘
 //! ```
 //!
+//! A closing channel may still be sent to: methods that the client sent before its close are answered.
+//! An error that one of them led to crosses the close: both are answered (Closing to Failing).
+//!
 //! A channel that failed is remembered after its end: an acknowledgement that the client sent
 //! before it knew must not cost it the connection.
 
@@ -45,8 +48,9 @@ impl Channels {
         self.slots.get_mut(&channel)
     }
 
-    pub(crate) fn is_open(&self, channel: u16) -> bool {
-        matches!(self.slots.get(&channel), Some(Slot::Open(_)))
+    /// Whether the client still looks at what it is sent.
+    pub(crate) fn is_heard(&self, channel: u16) -> bool {
+        matches!(self.slots.get(&channel), Some(Slot::Open(_) | Slot::Closing))
     }
 
     /// Opens a free number; false if it is in use.
@@ -69,6 +73,17 @@ impl Channels {
                 Slot::Failing | Slot::Closing | Slot::Failed => None,
             },
             _ => None,
+        }
+    }
+
+    /// An error crosses the client's close; false if the channel was not closing.
+    pub(crate) fn fail_closing(&mut self, channel: u16) -> bool {
+        match self.slots.get_mut(&channel) {
+            Some(slot @ Slot::Closing) => {
+                *slot = Slot::Failing;
+                true
+            }
+            _ => false,
         }
     }
 

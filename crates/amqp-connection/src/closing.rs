@@ -18,14 +18,15 @@ const CLOSE_OK_FRAME: [u8; 12] = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, 0xCE];
 
 impl Connection {
     /// Closes a channel with a soft error. What else the client sends on it is discarded until it
-    /// has seen this. Returns false, and does nothing, if the channel is not open.
+    /// has seen this. Returns false, and does nothing, if the channel is neither
+    /// open nor being closed by the client.
     ///
     /// A hard code closes the connection instead, as [`Self::connection_error`] does.
     pub fn channel_error(&mut self, channel: u16, error: &ProtocolError, now: Instant) -> bool {
         if error.code.is_hard() {
             return self.connection_error(error, now);
         }
-        self.is_channel_open(channel) && self.close_channel(channel, error)
+        self.is_channel_heard(channel) && self.close_channel(channel, error)
     }
 
     /// Closes the connection with an error; [`Event::Ended`] follows when the client has seen it.
@@ -91,17 +92,21 @@ impl Connection {
     }
 
     pub(crate) fn close_channel(&mut self, channel: u16, error: &ProtocolError) -> bool {
-        let open = self.leave_channel(channel, Slot::Failing);
-        if open {
-            let close = Method::ChannelClose {
-                reply_code: error.code.0,
-                reply_text: reply_text(error.code, &error.text),
-                class_id: error.class_id,
-                method_id: error.method_id,
-            };
-            self.write_method(channel, &close);
+        let crossing = self.channels.fail_closing(channel);
+        if !crossing && !self.leave_channel(channel, Slot::Failing) {
+            return false;
         }
-        open
+        let close = Method::ChannelClose {
+            reply_code: error.code.0,
+            reply_text: reply_text(error.code, &error.text),
+            class_id: error.class_id,
+            method_id: error.method_id,
+        };
+        self.write_method(channel, &close);
+        if crossing {
+            self.write_method(channel, &Method::ChannelCloseOk {});
+        }
+        true
     }
 
     pub(crate) fn write_close(&mut self, error: &ProtocolError) {

@@ -497,10 +497,11 @@ impl Connection {
         self.state == State::Open
     }
 
-    /// Whether a channel is open: it may be sent to, and its methods are acted on.
+    /// Whether a channel may be sent to: it is open, or the client has closed it and waits for the
+    /// answers to what it sent before.
     #[must_use]
-    pub fn is_channel_open(&self, channel: u16) -> bool {
-        self.state == State::Open && self.channels.is_open(channel)
+    pub fn is_channel_heard(&self, channel: u16) -> bool {
+        self.state == State::Open && self.channels.is_heard(channel)
     }
 
     pub(crate) fn state_name(&self) -> &'static str {

@@ -10,16 +10,16 @@ use crate::confirms::Confirm;
 use crate::connection::Connection;
 
 impl Connection {
-    /// Sends a method without content on an open channel.
+    /// Sends a method without content.
     pub fn send_method(&mut self, channel: u16, method: &Method) {
-        if self.is_channel_open(channel) {
+        if self.is_channel_heard(channel) {
             self.write_method(channel, method);
         }
     }
 
     /// Sends `basic.deliver`; returns the number of bytes that were queued.
     pub fn send_delivery(&mut self, channel: u16, delivery: &Delivery<'_>) -> usize {
-        if !self.is_channel_open(channel) {
+        if !self.is_channel_heard(channel) {
             return 0;
         }
         let before = self.output.len();
@@ -64,7 +64,7 @@ impl Connection {
             multiple,
             accepted,
         } = confirm;
-        if !self.is_channel_open(channel) {
+        if !self.is_channel_heard(channel) {
             return;
         }
         if accepted {
@@ -91,7 +91,7 @@ impl Connection {
     }
 
     fn send_with_content(&mut self, channel: u16, method: &Method, content: Content<'_>) {
-        if self.is_channel_open(channel) {
+        if self.is_channel_heard(channel) {
             self.write_method(channel, method);
             write_content(&mut self.output, channel, self.frame_max, content);
         }

@@ -161,10 +161,11 @@ fn a_client_closes_a_channel_and_uses_its_number_again() {
         peer.send(1, &close()),
         [Event::ChannelClosed { channel: 1, reason }]
     );
-    // Not answered before the driver has given back what the channel holds; late frames are lost.
+    // Not answered before the driver has given back what the channel holds. What the client sent
+    // before is answered, what it sends now is lost.
     assert_eq!(peer.send(1, &ack(1)), []);
     peer.server.send_method(1, &Method::TxSelectOk {});
-    assert_eq!(peer.replies(), []);
+    assert_eq!(peer.methods(), [(1, Method::TxSelectOk {})]);
     peer.server.channel_closed(1);
     peer.server.channel_closed(1);
     assert_eq!(peer.methods(), [(1, Method::ChannelCloseOk {})]);
@@ -227,6 +228,22 @@ fn both_sides_close_a_channel_at_once() {
     peer.replies();
     assert_eq!(peer.send(1, &close()), []);
     assert_eq!(peer.methods(), [(1, Method::ChannelCloseOk {})]);
+    assert_eq!(peer.send(1, &Method::ChannelCloseOk {}), []);
+    peer.open_channel(1);
+}
+
+#[test]
+fn an_error_crosses_the_clients_close() {
+    let mut peer = Peer::open();
+    peer.open_channel(1);
+    peer.send(1, &close());
+    assert!(peer.server.channel_error(1, &not_found(), peer.now));
+    peer.server.channel_closed(1);
+    let methods = peer.methods();
+    assert!(matches!(
+        methods[..],
+        [(1, Method::ChannelClose { reply_code: 404, .. }), (1, Method::ChannelCloseOk {})]
+    ));
     assert_eq!(peer.send(1, &Method::ChannelCloseOk {}), []);
     peer.open_channel(1);
 }

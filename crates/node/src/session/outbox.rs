@@ -42,6 +42,16 @@ struct Gathered {
     bytes: usize,
     settled: Vec<(Settlement, QueueId, Vec<Sequence>)>,
     barriers: SmallVec<[u64; 1]>,
+    freed: Vec<Freed>,
+}
+
+/// Room in a consumer's prefetch that messages leave when they are back in their queue. Not before:
+/// credit that overtakes them would fetch younger ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Freed {
+    pub(super) channel: ChannelKey,
+    pub(super) consumer: ConsumerId,
+    pub(super) count: u32,
 }
 
 impl Gathered {
@@ -59,6 +69,7 @@ struct InFlight {
     /// Messages that the batch settles or returns: a new leader must not hand them out before.
     held: Vec<(QueueId, SequenceRanges)>,
     barriers: SmallVec<[u64; 1]>,
+    freed: Vec<Freed>,
 }
 
 /// What the answer to a batch means.
@@ -68,6 +79,8 @@ pub(super) struct Answered {
     pub(super) publishes: Vec<(ChannelKey, u64, bool)>,
     /// Barriers that waited for it.
     pub(super) barriers: SmallVec<[u64; 1]>,
+    /// Returned messages are back in their queues.
+    pub(super) freed: Vec<Freed>,
 }
 
 /// All operations of a session that are not answered.
@@ -123,6 +136,17 @@ impl Outbox {
         self.settle_one(how, delivery.placement, delivery.queue, delivery.sequence);
     }
 
+    /// Adds the return of a delivery whose channel goes on.
+    pub(super) fn give_back(&mut self, how: Settlement, delivery: &Unacked, channel: ChannelKey) {
+        self.settle(how, delivery);
+        let consumer = delivery.consumer;
+        let freed = &mut self.of(delivery.placement).freed;
+        match freed.last_mut() {
+            Some(last) if last.channel == channel && last.consumer == consumer => last.count += 1,
+            _ => freed.push(Freed { channel, consumer, count: 1 }),
+        }
+    }
+
     /// Adds the end of a message handed out.
     pub(super) fn settle_one(
         &mut self,
@@ -168,13 +192,7 @@ impl Outbox {
         if gathered.is_empty() {
             return;
         }
-        let Gathered {
-            publishes: mut ops,
-            runs,
-            bytes,
-            settled,
-            barriers,
-        } = std::mem::take(gathered);
+        let Gathered { publishes: mut ops, runs, bytes, settled, barriers, freed } = std::mem::take(gathered);
         let mut held = Vec::with_capacity(settled.len());
         for (how, queue, sequences) in settled {
             let sequences = ranges(sequences);
@@ -198,13 +216,7 @@ impl Outbox {
         let token = self.last_token;
         self.in_flight.insert(
             token,
-            InFlight {
-                placement,
-                bytes,
-                runs,
-                held,
-                barriers,
-            },
+            InFlight { placement, bytes, runs, held, barriers, freed },
         );
         handle.submit(placement, SubBatch { token, ops });
     }
@@ -242,10 +254,7 @@ impl Outbox {
                 publishes.push((run.channel, run.first_publish + u64::from(nth), accepted));
             }
         }
-        Answered {
-            publishes,
-            barriers: batch.barriers,
-        }
+        Answered { publishes, barriers: batch.barriers, freed: batch.freed }
     }
 
     /// Messages of `placement` whose settling or return is not answered.

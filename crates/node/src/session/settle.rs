@@ -1,10 +1,11 @@
 //! Acknowledging, rejecting, recovering; and deliveries that nobody acknowledges.
 
 use super::channel::{ChannelKey, Mode, Unacked};
-use super::outbox::Settlement;
+use super::outbox::{Freed, Settlement};
 use super::state::Session;
 use amqp_codec::ReplyCode;
 use amqp_connection::ProtocolError;
+use broker_model::ids::ConsumerId;
 use std::time::Duration;
 
 /// An acknowledgement of more than this gives its memory back.
@@ -54,35 +55,40 @@ impl Session {
         how: Settlement,
         deliveries: impl Iterator<Item = &'a Unacked>,
     ) {
-        let mut count = 0;
-        let mut last = None;
+        // Room is made when they are back in their queue.
+        let later = matches!(how, Settlement::Returned { .. });
+        let mut run = Freed { channel: key, consumer: ConsumerId(0), count: 0 };
         for delivery in deliveries {
-            count += 1;
-            if !self.gone_queues.contains(&delivery.queue) {
+            let gone = self.gone_queues.contains(&delivery.queue);
+            if later && !gone {
+                self.outbox.give_back(how, delivery, key);
+                continue;
+            }
+            if !gone {
                 self.outbox.settle(how, delivery);
             }
             // Deliveries of one consumer come in runs.
-            match &mut last {
-                Some((consumer, run)) if *consumer == delivery.consumer => *run += 1,
-                _ => {
-                    if let Some((consumer, run)) = last.replace((delivery.consumer, 1)) {
-                        self.freed(consumer, run);
-                    }
-                }
+            if run.consumer != delivery.consumer {
+                self.freed(run);
+                run = Freed { consumer: delivery.consumer, count: 0, ..run };
             }
+            run.count += 1;
         }
-        if let Some((consumer, run)) = last {
-            self.freed(consumer, run);
+        self.freed(run);
+    }
+
+    /// Deliveries no longer take room in their consumer's prefetch and the channel's window.
+    pub(super) fn freed(&mut self, freed: Freed) {
+        let Freed { channel: key, consumer, count } = freed;
+        if count == 0 {
+            return;
+        }
+        if let Some(consumer) = self.consumers.get_mut(&consumer) {
+            consumer.unacked = consumer.unacked.saturating_sub(count);
         }
         if let Some(channel) = self.channel(key) {
             channel.window.unacked = channel.window.unacked.saturating_sub(count);
-        }
-        self.touch(key);
-    }
-
-    fn freed(&mut self, consumer: broker_model::ids::ConsumerId, count: u32) {
-        if let Some(consumer) = self.consumers.get_mut(&consumer) {
-            consumer.unacked = consumer.unacked.saturating_sub(count);
+            self.touch(key);
         }
     }
 

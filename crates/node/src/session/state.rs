@@ -457,6 +457,9 @@ impl Session {
                 for (key, publish, accepted) in answered.publishes {
                     self.publish_answered(key, publish, accepted);
                 }
+                for freed in answered.freed {
+                    self.freed(freed);
+                }
                 for barrier in answered.barriers {
                     self.step(barrier);
                 }
