@@ -6,6 +6,7 @@ use crate::catalog::writer::{CatalogWriter, WriteError};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::queries::{ConnectionReport, NodeQueries};
 use crate::registry::Registry;
 use broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
 use broker_model::ids::{NodeId, Origin, Placement, ShardId};
@@ -49,6 +50,7 @@ pub struct Broker {
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) queries: Arc<NodeQueries>,
     pub(crate) authenticator: Authenticator,
     pub(crate) alarms: watch::Receiver<Alarms>,
     pub(crate) hosts: Arc<crate::host::HostDirectory>,
@@ -89,6 +91,11 @@ impl Broker {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// Open connections of all nodes that answer.
+    pub async fn connections(&self) -> Vec<ConnectionReport> {
+        self.queries.connections().await
     }
 
     /// The Raft groups.

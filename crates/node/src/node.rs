@@ -264,6 +264,7 @@ impl Node {
             hub,
             metrics,
             registry,
+            queries: Arc::clone(&queries),
             alarms: alarms_rx,
             hosts,
             log,

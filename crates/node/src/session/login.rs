@@ -58,11 +58,11 @@ impl Session {
         let (broker, user) = (Arc::clone(&self.broker), Arc::clone(&self.user));
         let name = Arc::clone(&vhost);
         let check = async move {
-            let refusal = check_vhost(&*broker, &user, &name);
-            match refusal {
-                Err(_) if broker.catalog_sync().await => check_vhost(&*broker, &user, &name),
-                refusal => refusal,
+            let mut access = check_access(&*broker, &user, &name);
+            if access.is_err() && broker.catalog_sync().await {
+                access = check_access(&*broker, &user, &name);
             }
+            check_limits(&*broker, &user, &name, access?).await
         };
         self.run(check, move |session, result| match result {
             Ok(()) => session.opened(vhost),
@@ -133,8 +133,18 @@ impl Session {
     }
 }
 
-/// Whether a user may open a vhost now.
-fn check_vhost(broker: &dyn Services, user: &str, vhost: &str) -> Result<(), ProtocolError> {
+/// How many connections a vhost and a user may have.
+struct ConnectionLimits {
+    vhost: Option<u64>,
+    user: Option<u64>,
+}
+
+/// Whether a user may open a vhost at all.
+fn check_access(
+    broker: &dyn Services,
+    user: &str,
+    vhost: &str,
+) -> Result<ConnectionLimits, ProtocolError> {
     let catalog = broker.catalog();
     let Some(record) = catalog.vhost(vhost) else {
         return Err(Connection::vhost_error(format!("vhost {vhost} not found")));
@@ -144,29 +154,41 @@ fn check_vhost(broker: &dyn Services, user: &str, vhost: &str) -> Result<(), Pro
             "access to vhost '{vhost}' refused for user '{user}'"
         )));
     }
-    let registry = broker.registry();
-    let reached = |limit: Option<u64>, count: &dyn Fn() -> usize| {
-        limit.filter(|limit| count() as u64 >= *limit)
-    };
-    let in_vhost = || registry.matching(|entry| &*entry.vhost == vhost).len();
-    if let Some(limit) = reached(record.limits.max_connections, &in_vhost) {
+    let user = catalog.user(user).and_then(|user| user.limits.max_connections);
+    Ok(ConnectionLimits { vhost: record.limits.max_connections, user })
+}
+
+/// Whether there is room for one more connection. Other nodes are asked only where a limit is set.
+async fn check_limits(
+    broker: &dyn Services,
+    user: &str,
+    vhost: &str,
+    limits: ConnectionLimits,
+) -> Result<(), ProtocolError> {
+    if let Some(limit) = broker.config().limits.connections
+        && broker.registry().connections().len() >= limit as usize
+    {
+        return Err(Connection::vhost_error(format!(
+            "connection refused: node connection limit ({limit}) is reached"
+        )));
+    }
+    if limits.vhost.is_none() && limits.user.is_none() {
+        return Ok(());
+    }
+    let open = broker.connections().await;
+    let is_reached = |limit: u64, count: usize| count as u64 >= limit;
+    if let Some(limit) = limits.vhost
+        && is_reached(limit, open.iter().filter(|(_, of)| of == vhost).count())
+    {
         return Err(Connection::vhost_error(format!(
             "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
         )));
     }
-    let of_user = || registry.matching(|entry| &*entry.user == user).len();
-    let user_limit = catalog
-        .user(user)
-        .and_then(|user| user.limits.max_connections);
-    if let Some(limit) = reached(user_limit, &of_user) {
+    if let Some(limit) = limits.user
+        && is_reached(limit, open.iter().filter(|(of, _)| of == user).count())
+    {
         return Err(Connection::vhost_error(format!(
             "connection refused for user '{user}': user connection limit ({limit}) is reached"
-        )));
-    }
-    let on_node = || registry.connections().len();
-    if let Some(limit) = reached(broker.config().limits.connections.map(u64::from), &on_node) {
-        return Err(Connection::vhost_error(format!(
-            "connection refused: node connection limit ({limit}) is reached"
         )));
     }
     Ok(())

@@ -42,6 +42,8 @@ pub trait Services: Send + Sync + 'static {
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Arc<str>, AuthError>>;
     /// Where a queue declared here would live.
     fn place_queue(&self, replicated: bool) -> Placement;
+    /// User and vhost of the open connections of all nodes.
+    fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>>;
     /// Alarms of all nodes.
     fn alarms(&self) -> watch::Receiver<Alarms>;
 }
@@ -92,6 +94,14 @@ impl Services for Broker {
 
     fn place_queue(&self, replicated: bool) -> Placement {
         Self::place_queue(self, replicated)
+    }
+
+    fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {
+        async {
+            let connections = Self::connections(self).await;
+            connections.into_iter().map(|entry| (entry.user, entry.vhost)).collect()
+        }
+        .boxed()
     }
 
     fn alarms(&self) -> watch::Receiver<Alarms> {

@@ -281,6 +281,12 @@ impl Services for TestNode {
         if replicated { SHARD } else { HERE }
     }
 
+    fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {
+        let open = self.registry.connections();
+        let open = open.iter().map(|entry| (entry.user.to_string(), entry.vhost.to_string()));
+        std::future::ready(open.collect()).boxed()
+    }
+
     fn alarms(&self) -> watch::Receiver<Alarms> {
         self.alarms.subscribe()
     }
