@@ -344,7 +344,9 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
     let mut heard = Instant::now();
     let quiet = link.timing.silence / 2;
     let mut sent = Instant::now();
-    let mut ticks = interval(quiet.max(Duration::from_millis(10)));
+    // Twice as often: a tick that comes a moment before `quiet` is over must not leave the next
+    // heartbeat until the other side has been judged silent.
+    let mut ticks = interval((quiet / 2).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
