@@ -15,11 +15,20 @@ use storage::{LogBackend, LogEntry, LogOptions, LogStore};
 
 const GROUPS: u32 = 4;
 
-fn options() -> LogOptions {
-    // Large enough for one write-ahead log per round: its length tells what had been synced.
+/// Reused files, which are also allocated ahead, and are full of old records.
+fn reusing() -> LogOptions {
+    LogOptions {
+        write_buffer_bytes: 256 << 10,
+        recycled_files: 2,
+        ..LogOptions::default()
+    }
+}
+
+/// One write-ahead log per round, not allocated ahead: its length tells what had been synced.
+fn growing() -> LogOptions {
     LogOptions {
         write_buffer_bytes: 64 << 20,
-        recycled_files: 2,
+        recycled_files: 0,
         ..LogOptions::default()
     }
 }
@@ -32,12 +41,23 @@ fn entry(group: u32, index: u64, term: u64) -> LogEntry {
 
 #[test]
 #[ignore = "run by the tests below, in a process that they kill"]
-fn child_writes() {
-    let Some((dir, round)) = child::task() else {
-        return;
-    };
+fn child_reuses_files() {
+    if let Some((dir, round)) = child::task() {
+        write_for_ever(dir, round, reusing());
+    }
+}
+
+#[test]
+#[ignore = "run by the tests below, in a process that they kill"]
+fn child_grows_a_file() {
+    if let Some((dir, round)) = child::task() {
+        write_for_ever(dir, round, growing());
+    }
+}
+
+fn write_for_ever(dir: String, round: u64, options: LogOptions) {
     let wal_dir = dir.clone();
-    let log = LogStore::open(&dir, options()).unwrap();
+    let log = LogStore::open(&dir, options).unwrap();
     for step in 0.. {
         for group in 0..GROUPS {
             let state = log.group(group).unwrap();
@@ -165,10 +185,15 @@ impl Promised {
 /// take.
 fn kill_and_check(drop_unsynced: bool) {
     let dir = tempfile::tempdir().unwrap();
+    let (child, options) = if drop_unsynced {
+        ("child_grows_a_file", growing())
+    } else {
+        ("child_reuses_files", reusing())
+    };
     let mut promised = Promised::default();
     for round in 1..=6 {
         let time = Duration::from_millis(60 + 70 * round);
-        for line in child::run_and_kill("child_writes", dir.path(), round, time) {
+        for line in child::run_and_kill(child, dir.path(), round, time) {
             promised.note(&line);
         }
         if drop_unsynced {
@@ -185,7 +210,7 @@ fn kill_and_check(drop_unsynced: bool) {
             // The note of what was synced is written without a sync of its own: it is lost as well.
             std::fs::remove_file(dir.path().join("synced")).unwrap();
         }
-        let log = LogStore::open(dir.path(), options()).unwrap();
+        let log = LogStore::open(dir.path(), options.clone()).unwrap();
         promised.check(&log);
     }
     assert!(promised.entries.len() > 100, "the test did something");
