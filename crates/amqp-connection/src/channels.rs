@@ -50,7 +50,10 @@ impl Channels {
 
     /// Whether the client still looks at what it is sent.
     pub(crate) fn is_heard(&self, channel: u16) -> bool {
-        matches!(self.slots.get(&channel), Some(Slot::Open(_) | Slot::Closing))
+        matches!(
+            self.slots.get(&channel),
+            Some(Slot::Open(_) | Slot::Closing)
+        )
     }
 
     /// Opens a free number; false if it is in use.

@@ -242,7 +242,16 @@ fn an_error_crosses_the_clients_close() {
     let methods = peer.methods();
     assert!(matches!(
         methods[..],
-        [(1, Method::ChannelClose { reply_code: 404, .. }), (1, Method::ChannelCloseOk {})]
+        [
+            (
+                1,
+                Method::ChannelClose {
+                    reply_code: 404,
+                    ..
+                }
+            ),
+            (1, Method::ChannelCloseOk {})
+        ]
     ));
     assert_eq!(peer.send(1, &Method::ChannelCloseOk {}), []);
     peer.open_channel(1);

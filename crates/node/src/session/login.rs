@@ -154,8 +154,13 @@ fn check_access(
             "access to vhost '{vhost}' refused for user '{user}'"
         )));
     }
-    let user = catalog.user(user).and_then(|user| user.limits.max_connections);
-    Ok(ConnectionLimits { vhost: record.limits.max_connections, user })
+    let user = catalog
+        .user(user)
+        .and_then(|user| user.limits.max_connections);
+    Ok(ConnectionLimits {
+        vhost: record.limits.max_connections,
+        user,
+    })
 }
 
 /// Whether there is room for one more connection. Other nodes are asked only where a limit is set.

@@ -143,7 +143,11 @@ impl Outbox {
         let freed = &mut self.of(delivery.placement).freed;
         match freed.last_mut() {
             Some(last) if last.channel == channel && last.consumer == consumer => last.count += 1,
-            _ => freed.push(Freed { channel, consumer, count: 1 }),
+            _ => freed.push(Freed {
+                channel,
+                consumer,
+                count: 1,
+            }),
         }
     }
 
@@ -192,7 +196,14 @@ impl Outbox {
         if gathered.is_empty() {
             return;
         }
-        let Gathered { publishes: mut ops, runs, bytes, settled, barriers, freed } = std::mem::take(gathered);
+        let Gathered {
+            publishes: mut ops,
+            runs,
+            bytes,
+            settled,
+            barriers,
+            freed,
+        } = std::mem::take(gathered);
         let mut held = Vec::with_capacity(settled.len());
         for (how, queue, sequences) in settled {
             let sequences = ranges(sequences);
@@ -216,7 +227,14 @@ impl Outbox {
         let token = self.last_token;
         self.in_flight.insert(
             token,
-            InFlight { placement, bytes, runs, held, barriers, freed },
+            InFlight {
+                placement,
+                bytes,
+                runs,
+                held,
+                barriers,
+                freed,
+            },
         );
         handle.submit(placement, SubBatch { token, ops });
     }
@@ -254,7 +272,11 @@ impl Outbox {
                 publishes.push((run.channel, run.first_publish + u64::from(nth), accepted));
             }
         }
-        Answered { publishes, barriers: batch.barriers, freed: batch.freed }
+        Answered {
+            publishes,
+            barriers: batch.barriers,
+            freed: batch.freed,
+        }
     }
 
     /// Messages of `placement` whose settling or return is not answered.

@@ -99,7 +99,10 @@ impl Services for Broker {
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {
         async {
             let connections = Self::connections(self).await;
-            connections.into_iter().map(|entry| (entry.user, entry.vhost)).collect()
+            connections
+                .into_iter()
+                .map(|entry| (entry.user, entry.vhost))
+                .collect()
         }
         .boxed()
     }

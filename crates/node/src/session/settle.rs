@@ -57,7 +57,11 @@ impl Session {
     ) {
         // Room is made when they are back in their queue.
         let later = matches!(how, Settlement::Returned { .. });
-        let mut run = Freed { channel: key, consumer: ConsumerId(0), count: 0 };
+        let mut run = Freed {
+            channel: key,
+            consumer: ConsumerId(0),
+            count: 0,
+        };
         for delivery in deliveries {
             let gone = self.gone_queues.contains(&delivery.queue);
             if later && !gone {
@@ -70,7 +74,11 @@ impl Session {
             // Deliveries of one consumer come in runs.
             if run.consumer != delivery.consumer {
                 self.freed(run);
-                run = Freed { consumer: delivery.consumer, count: 0, ..run };
+                run = Freed {
+                    consumer: delivery.consumer,
+                    count: 0,
+                    ..run
+                };
             }
             run.count += 1;
         }
@@ -79,7 +87,11 @@ impl Session {
 
     /// Deliveries no longer take room in their consumer's prefetch and the channel's window.
     pub(super) fn freed(&mut self, freed: Freed) {
-        let Freed { channel: key, consumer, count } = freed;
+        let Freed {
+            channel: key,
+            consumer,
+            count,
+        } = freed;
         if count == 0 {
             return;
         }

@@ -2,7 +2,8 @@
 
 use super::both;
 use super::client::{consume, text};
-use amqp_codec::{FieldValue, Method};
+use amqp_codec::{FieldValue, Method, Properties};
+use bytes::Bytes;
 
 both!(publish_consume_acknowledge, durable, node, {
     let mut client = node.channel().await;
@@ -319,3 +320,21 @@ impl super::Client {
         self.deliveries(count).await;
     }
 }
+
+both!(
+    a_time_to_live_of_zero_reaches_a_waiting_consumer,
+    durable,
+    node,
+    {
+        let mut client = node.channel().await;
+        client.declare(1, "q", durable).await;
+        client.consume(1, "q", "t", false).await;
+        let properties = Properties {
+            expiration: Some(Bytes::from_static(b"0")),
+            ..Properties::default()
+        };
+        client.queue_content(1, "", "q", &properties, b"direct", false);
+        client.flush().await;
+        assert_eq!(client.delivery().await.text(), "direct");
+    }
+);

@@ -164,20 +164,36 @@ async fn a_client_that_does_not_read_is_sent_a_bounded_amount() {
     assert_eq!(other.ready(1, "q").await, 0);
 }
 
-both!(a_returned_message_comes_before_younger_ones, durable, node, {
-    let mut client = node.channel().await;
-    client.declare(1, "q", durable).await;
-    client.publish(1, "q", "boomerang").await;
-    client.publish(1, "q", "behind").await;
-    client.qos(1, 1, false).await;
-    client.consume(1, "q", "t", false).await;
-    for attempt in 0..20 {
+both!(
+    a_returned_message_comes_before_younger_ones,
+    durable,
+    node,
+    {
+        let mut client = node.channel().await;
+        client.declare(1, "q", durable).await;
+        client.publish(1, "q", "boomerang").await;
+        client.publish(1, "q", "behind").await;
+        client.qos(1, 1, false).await;
+        client.consume(1, "q", "t", false).await;
+        for attempt in 0..20 {
+            let heard = client.delivery().await;
+            assert_eq!(
+                (heard.text(), heard.redelivered()),
+                ("boomerang".to_owned(), attempt > 0)
+            );
+            let tag = heard.delivery_tag();
+            client
+                .send(
+                    1,
+                    &Method::BasicReject {
+                        delivery_tag: tag,
+                        requeue: true,
+                    },
+                )
+                .await;
+        }
         let heard = client.delivery().await;
-        assert_eq!((heard.text(), heard.redelivered()), ("boomerang".to_owned(), attempt > 0));
-        let tag = heard.delivery_tag();
-        client.send(1, &Method::BasicReject { delivery_tag: tag, requeue: true }).await;
+        client.ack(1, heard.delivery_tag()).await;
+        assert_eq!(client.delivery().await.text(), "behind");
     }
-    let heard = client.delivery().await;
-    client.ack(1, heard.delivery_tag()).await;
-    assert_eq!(client.delivery().await.text(), "behind");
-});
+);

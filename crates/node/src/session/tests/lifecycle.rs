@@ -179,18 +179,37 @@ async fn counters() {
 #[tokio::test]
 async fn connection_limits() {
     let node = TestNode::start();
-    let limits = Limits { max_connections: Some(1), ..Limits::default() };
-    node.apply(CatalogCommand::SetVhostLimits { vhost: "/".into(), limits }).unwrap();
+    let limits = Limits {
+        max_connections: Some(1),
+        ..Limits::default()
+    };
+    node.apply(CatalogCommand::SetVhostLimits {
+        vhost: "/".into(),
+        limits,
+    })
+    .unwrap();
     let mut first = node.connect().await;
     let mut second = node.connect_raw();
     second.handshake_as("guest", "guest").await;
-    second.expect(|method| matches!(method, Method::ConnectionTune { .. })).await;
-    let tune_ok = Method::ConnectionTuneOk { channel_max: 9, frame_max: 8192, heartbeat: 0 };
+    second
+        .expect(|method| matches!(method, Method::ConnectionTune { .. }))
+        .await;
+    let tune_ok = Method::ConnectionTuneOk {
+        channel_max: 9,
+        frame_max: 8192,
+        heartbeat: 0,
+    };
     second.send(0, &tune_ok).await;
-    second.send(0, &Method::ConnectionOpen { virtual_host: text("/") }).await;
+    second
+        .send(
+            0,
+            &Method::ConnectionOpen {
+                virtual_host: text("/"),
+            },
+        )
+        .await;
     let (code, error, ids) = second.connection_error().await;
-    let expected =
-        "NOT_ALLOWED - access to vhost '/' refused for user 'guest': connection limit (1) is reached";
+    let expected = "NOT_ALLOWED - access to vhost '/' refused for user 'guest': connection limit (1) is reached";
     assert_eq!((code, &error[..], ids), (530, expected, (10, 40)));
     first.close().await;
     eventually("the first is gone", || node.sessions() == 0).await;

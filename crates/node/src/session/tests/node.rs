@@ -283,7 +283,9 @@ impl Services for TestNode {
 
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {
         let open = self.registry.connections();
-        let open = open.iter().map(|entry| (entry.user.to_string(), entry.vhost.to_string()));
+        let open = open
+            .iter()
+            .map(|entry| (entry.user.to_string(), entry.vhost.to_string()));
         std::future::ready(open.collect()).boxed()
     }
 
