@@ -146,7 +146,6 @@ def test_held_messages_stay_with_their_holder(whole, name, open_at) -> None:
     other = Consumer(open_at(a).channel(), name)
     other.wait(9)
     assert other.bodies == [b"%d" % i for i in range(11, 20)]
-    assert not any(m.redelivered for m in other.messages)
     publisher.basic_ack(by_get.tag)
     for message in holder.messages[:5]:
         holder.ack(message)

@@ -148,7 +148,7 @@ def test_clean_stop_and_start_of_all(fresh, load, name) -> None:
     for node in cluster.nodes:
         node.signal(signal.SIGTERM)
     for node in cluster.nodes:
-        assert node.terminate() == 0, f"{node} did not end well"
+        assert node.wait_stopped() == 0, f"{node} did not end well"
     cluster.start()
     load.consume(cluster.nodes[1], name)
     settle([producer], load.consumers)

@@ -29,7 +29,7 @@ def test_clients_are_told(whole, name) -> None:
         while True:
             connection.process_data_events(time_limit=1)
     assert (caught.value.reply_code, caught.value.reply_text) == (320, SHUTDOWN)
-    assert node.terminate() == 0
+    assert node.wait_stopped() == 0
 
 
 def test_a_client_that_does_not_answer_delays_nothing(whole) -> None:
@@ -80,7 +80,7 @@ def test_sigint_is_the_same(fresh) -> None:
     cluster = fresh(1).start()
     node = cluster.nodes[0]
     node.signal(signal.SIGINT)
-    assert node.terminate() == 0
+    assert node.wait_stopped() == 0
 
 
 def test_during_the_start(fresh) -> None:

@@ -15,12 +15,12 @@ def mentions(node, *words: str) -> bool:
 
 
 def test_wrong_secret(fresh, name) -> None:
-    cluster = fresh(3)
+    cluster = fresh(3).start()
     first, second, stranger = cluster.nodes
     right = stranger.secret
+    stranger.kill()
     stranger.secret = "not the secret"
     cluster.start([stranger], wait=False)
-    cluster.start([first, second])
     channel = amqp.confirmed(cluster.connect(first))
     channel.queue_declare(name, durable=True)
     amqp.fill(channel, name, [b"x"])
@@ -39,15 +39,26 @@ def test_wrong_secret(fresh, name) -> None:
     assert amqp.get_all(cluster.connect(stranger).channel(), name, 1) == [b"x"]
 
 
+def test_never_formed_with_a_stranger(fresh) -> None:
+    """A first start in which one node has another secret: no cluster, and the log says why."""
+    cluster = fresh(3)
+    first, _, stranger = cluster.nodes
+    stranger.secret = "not the secret"
+    cluster.start(wait=False)
+    eventually(lambda: mentions(stranger, "secret"), what="the stranger's log names the secret")
+    eventually(lambda: mentions(first, "secret"), what="a member's log names the secret")
+    assert not any(node.running and node.is_ready() for node in cluster.nodes)
+
+
 def test_node_of_another_cluster(fresh, name) -> None:
     """A data directory that belongs to another cluster does not mix in."""
-    ours, theirs = fresh(3), fresh(3)
-    theirs.start()
+    ours, theirs = fresh(3).start(), fresh(3).start()
     theirs.connect(1).channel().queue_declare(name + "-foreign", durable=True)
     for node in theirs.nodes:
         node.kill()
     stranger = ours.nodes[2]
-    ours.start(ours.nodes[:2])
+    stranger.kill()
+    shutil.rmtree(stranger.data_dir)
     shutil.copytree(theirs.nodes[2].data_dir, stranger.data_dir)
     ours.start([stranger], wait=False)
     eventually(

@@ -7,17 +7,20 @@ any ordered pair of nodes.
 
 A cut freezes: bytes wait in the sender's socket as they do when packets are lost, closes do not get
 through either, and everything goes on after the heal. New connections are accepted by the kernel
-but nothing comes back, which to a client of HTTP/2 is what a lost SYN is: silence.
+but nothing comes back, which to a client of HTTP/2 is what a lost SYN is: silence. A node that does not
+listen is not listened for: who connects to it is refused, as without the proxy.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import select
 import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -92,82 +95,207 @@ class Network:
 
 
 # --- the proxy process ------------------------------------------------------------------------
+#
+# One thread and epoll by hand: the data path of the cluster under test goes through here, so each
+# chunk has to cost microseconds.
+
+
+class _Way:
+    """One direction of one connection: bytes from `source` to `target`."""
+
+    def __init__(self, a: socket.socket, b: socket.socket, source: int, target: int) -> None:
+        self.a, self.b, self.source, self.target = a, b, source, target
+        self.rest = memoryview(b"")  # Read from `a`, not yet taken by `b`.
+        self.ended = False
+
+
+class _Door:
+    """The proxy's port for one node; closed while the node does not listen, as its own would be."""
+
+    def __init__(self, node: int, port: int, target: int) -> None:
+        self.node, self.port, self.target = node, port, target
+        self.listener: socket.socket | None = None
+
+    def open(self) -> socket.socket:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(256)
+        listener.setblocking(False)
+        self.listener = listener
+        return listener
 
 
 class _Proxy:
-    def __init__(self) -> None:
+    def __init__(self, plan: dict[str, list[int]]) -> None:
+        self.poll = select.epoll()
         self.pids: dict[int, int] = {}
         self.blocked: set[tuple[int, int]] = set()
-        self.changed = asyncio.Condition()
+        self.doors = [_Door(int(node), port, target) for node, (port, target) in plan.items()]
+        self.by_listener: dict[int, _Door] = {}
+        # By file descriptor: the way that is read from it, and the way that is written to it.
+        self.reads: dict[int, _Way] = {}
+        self.writes: dict[int, _Way] = {}
+        self.interest: dict[int, int] = {}
+        self.held: list[tuple[socket.socket, int, _Door]] = []
+        for door in self.doors:
+            self.listen(door)
+        self.poll.register(sys.stdin.fileno(), select.EPOLLIN)
 
-    async def serve(self, node: int, listen: int, target: int) -> None:
-        loop = asyncio.get_running_loop()
-        server = socket.socket()
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind(("127.0.0.1", listen))
-        server.listen(256)
-        server.setblocking(False)
+    def run(self) -> None:
+        while True:
+            closed = any(door.listener is None for door in self.doors)
+            for fd, events in self.poll.poll(0.01 if closed else -1):
+                if fd == sys.stdin.fileno():
+                    self.obey()
+                elif fd in self.by_listener:
+                    self.accept(self.by_listener[fd])
+                else:
+                    self.move(fd, events)
+            if closed:
+                self.look_for_returned_nodes()
 
-        async def accept_all() -> None:
-            while True:
-                client, address = await loop.sock_accept(server)
-                loop.create_task(self.relay(client, address[1], node, target))
+    # --- connections ----------------------------------------------------------------------
 
-        loop.create_task(accept_all())
+    def listen(self, door: _Door) -> None:
+        listener = door.open()
+        self.by_listener[listener.fileno()] = door
+        self.poll.register(listener.fileno(), select.EPOLLIN)
 
-    async def relay(self, client: socket.socket, port: int, node: int, target: int) -> None:
-        loop = asyncio.get_running_loop()
+    def accept(self, door: _Door) -> None:
+        assert door.listener is not None
+        try:
+            client, address = door.listener.accept()
+        except OSError:
+            return
+        source = self.owner(address[1])
+        if self.is_cut(source, door.node):
+            # Neither side's packets pass: the connection is not set up before the heal.
+            self.held.append((client, source, door))
+        else:
+            self.connect(client, source, door)
+
+    def is_cut(self, one: int, other: int) -> bool:
+        return (one, other) in self.blocked or (other, one) in self.blocked
+
+    def connect(self, client: socket.socket, source: int, door: _Door) -> None:
         upstream = socket.socket()
         try:
-            for end in (client, upstream):
-                end.setblocking(False)
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            source = await self.owner(port)
-            # A connection cannot be set up while either direction is cut.
-            await self.open_for(source, node)
-            await self.open_for(node, source)
-            await loop.sock_connect(upstream, ("127.0.0.1", target))
-            ways = [
-                loop.create_task(self.pump(client, upstream, source, node)),
-                loop.create_task(self.pump(upstream, client, node, source)),
-            ]
-            # A reset on one way ends both; an orderly end of one way lets the other finish.
-            done, pending = await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
-            for way in pending:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for way in done:
-                way.exception()
+            upstream.connect(("127.0.0.1", door.target))
         except OSError:
-            pass
-        finally:
-            client.close()
             upstream.close()
+            _reset(client)
+            self.shut(door)
+            return
+        for end in (client, upstream):
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for way in (
+            _Way(client, upstream, source, door.node),
+            _Way(upstream, client, door.node, source),
+        ):
+            self.reads[way.a.fileno()] = way
+            self.writes[way.b.fileno()] = way
+        for end in (client, upstream):
+            self.poll.register(end.fileno(), 0)
+            self.interest[end.fileno()] = 0
+            self.watch(end.fileno())
 
-    async def pump(self, a: socket.socket, b: socket.socket, source: int, target: int) -> None:
-        """Moves bytes from `a` to `b` as long as `source` may speak to `target`."""
-        loop = asyncio.get_running_loop()
-        while True:
-            chunk = await loop.sock_recv(a, _CHUNK)
-            await self.open_for(source, target)
-            if not chunk:
-                b.shutdown(socket.SHUT_WR)
-                return
-            await loop.sock_sendall(b, chunk)
+    def shut(self, door: _Door) -> None:
+        """The node does not listen: neither do we, so that who connects is refused."""
+        if door.listener is not None:
+            del self.by_listener[door.listener.fileno()]
+            self.poll.unregister(door.listener.fileno())
+            door.listener.close()
+            door.listener = None
 
-    async def open_for(self, source: int, target: int) -> None:
-        if (source, target) in self.blocked:
-            async with self.changed:
-                await self.changed.wait_for(lambda: (source, target) not in self.blocked)
+    def look_for_returned_nodes(self) -> None:
+        for door in self.doors:
+            if door.listener is None:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", door.target)) == 0:
+                        self.listen(door)
 
-    async def owner(self, port: int) -> int:
+    def watch(self, fd: int) -> None:
+        """Tells epoll what there is to wait for at this socket."""
+        read, write = self.reads[fd], self.writes[fd]
+        wanted = 0
+        if not read.ended and not read.rest and (read.source, read.target) not in self.blocked:
+            wanted |= select.EPOLLIN
+        if write.rest:
+            wanted |= select.EPOLLOUT
+        if self.interest[fd] >= 0 and wanted != self.interest[fd]:
+            self.interest[fd] = wanted
+            self.poll.modify(fd, wanted)
+
+    def move(self, fd: int, events: int) -> None:
+        way = self.reads.get(fd)
+        if way is None:
+            return  # Closed by an earlier event of the same round.
+        try:
+            if events & select.EPOLLOUT:
+                self.flush(self.writes[fd])
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                if (way.source, way.target) in self.blocked:
+                    # A hang-up, which epoll tells whether wanted or not. The other side cannot
+                    # hear of it yet.
+                    self.poll.unregister(fd)
+                    self.interest[fd] = -1
+                elif not way.rest and not way.ended:
+                    self.read(way)
+                elif events & (select.EPOLLHUP | select.EPOLLERR):
+                    self.end(way)  # Gone in both directions.
+        except OSError:
+            self.end(way)
+
+    def read(self, way: _Way) -> None:
+        try:
+            chunk = way.a.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        if chunk:
+            way.rest = memoryview(chunk)
+            self.flush(way)
+            return
+        way.ended = True
+        if self.writes[way.a.fileno()].ended:
+            self.end(way)
+        else:
+            way.b.shutdown(socket.SHUT_WR)
+            self.watch(way.a.fileno())
+
+    def flush(self, way: _Way) -> None:
+        try:
+            sent = way.b.send(way.rest)
+        except BlockingIOError:
+            sent = 0
+        way.rest = way.rest[sent:]
+        self.watch(way.a.fileno())
+        self.watch(way.b.fileno())
+
+    def end(self, way: _Way) -> None:
+        """Both directions are over."""
+        for end in (way.a, way.b):
+            fd = end.fileno()
+            if self.interest.pop(fd, -1) >= 0:
+                self.poll.unregister(fd)
+            self.reads.pop(fd, None)
+            self.writes.pop(fd, None)
+        for end in (way.a, way.b):
+            _reset(end)
+
+    # --- who, and what the test wants -------------------------------------------------------
+
+    def owner(self, port: int) -> int:
         """The node whose process has the local port `port`; 0 when it is none of ours."""
         # A node that has just been started may connect before its pid has been told.
-        for _ in range(100):
+        for _ in range(50):
             node = self.owner_now(port)
             if node:
                 return node
-            await asyncio.sleep(0.01)
+            time.sleep(0.002)
+            if select.select([sys.stdin], [], [], 0)[0]:
+                self.obey()
         return 0
 
     def owner_now(self, port: int) -> int:
@@ -190,30 +318,46 @@ class _Proxy:
                 continue
         return 0
 
-    async def obey(self, line: str) -> None:
+    def obey(self) -> None:
+        line = os.read(sys.stdin.fileno(), 65536).decode()
+        if not line:
+            os._exit(0)  # The test run has ended or died.
         command = json.loads(line)
         if "pid" in command:
             node, pid = command["pid"]
             self.pids[node] = pid
         if "blocked" in command:
-            async with self.changed:
-                self.blocked = {(a, b) for a, b in command["blocked"]}
-                self.changed.notify_all()
-
-
-async def _main(plan: dict[str, list[int]]) -> None:
-    proxy = _Proxy()
-    for node, (listen, target) in plan.items():
-        await proxy.serve(int(node), listen, target)
-    print("listening", flush=True)
-    loop = asyncio.get_running_loop()
-    while True:
-        line = await loop.run_in_executor(None, sys.stdin.readline)
-        if not line:
-            os._exit(0)  # The test run has ended or died.
-        await proxy.obey(line)
+            self.blocked = {(a, b) for a, b in command["blocked"]}
+            for fd in list(self.reads):
+                if fd not in self.reads:
+                    continue
+                if self.interest[fd] == -1:
+                    # Hung up during a cut: now the other side may hear of it.
+                    if (self.reads[fd].source, self.reads[fd].target) not in self.blocked:
+                        self.interest[fd] = 0
+                        self.poll.register(fd, 0)
+                    else:
+                        continue
+                self.watch(fd)
+            held, self.held = self.held, []
+            for client, source, door in held:
+                if self.is_cut(source, door.node):
+                    self.held.append((client, source, door))
+                else:
+                    self.connect(client, source, door)
         print("ok", flush=True)
 
 
+def _reset(end: socket.socket) -> None:
+    """Closes with a reset, as the kernel does for a process that is gone."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        pass
+    end.close()
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(json.loads(sys.argv[1])))
+    running = _Proxy(json.loads(sys.argv[1]))
+    print("listening", flush=True)
+    running.run()

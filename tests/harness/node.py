@@ -152,13 +152,17 @@ class Node:
 
     def terminate(self, timeout: float = STOP_SECONDS) -> int:
         """SIGTERM; returns the exit status. Longer than `timeout` fails the test."""
-        assert self.process is not None
         self.signal(signal.SIGTERM)
+        return self.wait_stopped(timeout)
+
+    def wait_stopped(self, timeout: float = STOP_SECONDS) -> int:
+        """The exit status of a node that has been told to stop."""
+        assert self.process is not None
         try:
             return self.process.wait(timeout=bound(timeout))
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self} did not stop within {timeout:.0f} s of SIGTERM") from None
+            raise AssertionError(f"{self} did not stop within {timeout:.0f} s") from None
 
     # --- questions ------------------------------------------------------------------------
 
