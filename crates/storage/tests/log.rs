@@ -1,4 +1,5 @@
 //! The log store on disk: order, recovery, refusals.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

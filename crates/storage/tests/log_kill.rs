@@ -1,4 +1,5 @@
 //! A process that writes the log is killed: everything it reported as done is found again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/child.rs"]
 mod child;

@@ -1,4 +1,5 @@
 //! The state store: checkpoints, reads, views, installs, named values, space.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -19,7 +19,7 @@ pub struct StateOptions {
     pub file_bytes: u64,
     /// Most bytes per second that background work writes; 0 for no limit.
     pub background_bytes_per_second: u64,
-    /// Threads for compaction, with low priority.
+    /// Background threads, at most 7.
     pub background_jobs: i32,
 }
 
@@ -68,7 +68,9 @@ impl StateOptions {
         // are flushed together, so it is everything up to one moment.
         options.set_atomic_flush(true);
         options.set_db_write_buffer_size(self.write_buffer_bytes);
-        options.set_max_background_jobs(self.background_jobs);
+        // Below 8 there is one thread for flushes, so flush requests are done in their order: the
+        // waiting in `Inner::flush` relies on that.
+        options.set_max_background_jobs(self.background_jobs.clamp(1, 7));
         options.set_bytes_per_sync(1 << 20);
         options.set_max_open_files(1024);
         if let Ok(rate @ 1..) = i64::try_from(self.background_bytes_per_second) {

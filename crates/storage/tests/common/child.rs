@@ -1,10 +1,12 @@
 //! Runs a test of this program in a process of its own and kills it, as `kill -9` does.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)] // Each test program uses some of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 const DIR: &str = "STORAGE_TEST_DIR";
 const ROUND: &str = "STORAGE_TEST_ROUND";
@@ -26,6 +28,38 @@ pub fn say(line: &str) {
 /// Starts the ignored test `name`, lets it run for `time` after it first says something, kills it,
 /// and returns everything that it has said.
 pub fn run_and_kill(name: &str, dir: &Path, round: u64, time: Duration) -> Vec<String> {
+    run(name, dir, round, |child, lines| {
+        let first = lines
+            .recv_timeout(Duration::from_secs(60))
+            .expect("the child works");
+        std::thread::sleep(time);
+        child.kill().unwrap();
+        vec![first]
+    })
+}
+
+/// Starts the ignored test `name` and returns everything that it says until it ends by itself,
+/// which must be within `limit`.
+pub fn run_to_end(name: &str, dir: &Path, round: u64, limit: Duration) -> Vec<String> {
+    let deadline = Instant::now() + limit;
+    run(name, dir, round, |child, _| {
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("the child does not end");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Vec::new()
+    })
+}
+
+fn run(
+    name: &str,
+    dir: &Path,
+    round: u64,
+    end: impl FnOnce(&mut Child, &Receiver<String>) -> Vec<String>,
+) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--ignored",
@@ -40,7 +74,7 @@ pub fn run_and_kill(name: &str, dir: &Path, round: u64, time: Duration) -> Vec<S
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    let (sender, lines) = std::sync::mpsc::channel();
+    let (sender, lines) = channel();
     let reader = std::thread::spawn(move || {
         for line in output.lines().map_while(Result::ok) {
             // The test runner writes the test's name in front of the first line.
@@ -49,13 +83,7 @@ pub fn run_and_kill(name: &str, dir: &Path, round: u64, time: Duration) -> Vec<S
             }
         }
     });
-    let mut said = vec![
-        lines
-            .recv_timeout(Duration::from_secs(60))
-            .expect("the child works"),
-    ];
-    std::thread::sleep(time);
-    child.kill().unwrap();
+    let mut said = end(&mut child, &lines);
     child.wait().unwrap();
     reader.join().unwrap();
     said.extend(lines.try_iter());

@@ -1,5 +1,6 @@
 //! Helpers of the store tests.
-#![allow(dead_code)] // Each test program uses some of them.
+#![allow(dead_code, unreachable_pub)] // Each test program uses some of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
