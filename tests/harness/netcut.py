@@ -20,7 +20,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -138,6 +137,7 @@ class _Proxy:
         self.writes: dict[int, _Way] = {}
         self.interest: dict[int, int] = {}
         self.held: list[tuple[socket.socket, int, _Door]] = []
+        self.strangers: list[tuple[socket.socket, int, _Door]] = []
         for door in self.doors:
             self.listen(door)
         self.poll.register(sys.stdin.fileno(), select.EPOLLIN)
@@ -145,7 +145,11 @@ class _Proxy:
     def run(self) -> None:
         while True:
             closed = any(door.listener is None for door in self.doors)
-            for fd, events in self.poll.poll(0.01 if closed else -1):
+            strangers, self.strangers = self.strangers, []
+            for client, port, door in strangers:
+                self.admit(client, port, door)
+            wait = 0.01 if closed or self.strangers else -1
+            for fd, events in self.poll.poll(wait):
                 if fd == sys.stdin.fileno():
                     self.obey()
                 elif fd in self.by_listener:
@@ -168,8 +172,16 @@ class _Proxy:
             client, address = door.listener.accept()
         except OSError:
             return
-        source = self.owner(address[1])
-        if self.is_cut(source, door.node):
+        self.admit(client, address[1], door)
+
+    def admit(self, client: socket.socket, port: int, door: _Door) -> None:
+        source = self.owner(port)
+        if source is None:
+            client.close()  # It only looked whether the port is open.
+        elif source == 0:
+            # A node that has just been started, whose pid is about to be told.
+            self.strangers.append((client, port, door))
+        elif self.is_cut(source, door.node):
             # Neither side's packets pass: the connection is not set up before the heal.
             self.held.append((client, source, door))
         else:
@@ -286,19 +298,9 @@ class _Proxy:
 
     # --- who, and what the test wants -------------------------------------------------------
 
-    def owner(self, port: int) -> int:
-        """The node whose process has the local port `port`; 0 when it is none of ours."""
-        # A node that has just been started may connect before its pid has been told.
-        for _ in range(50):
-            node = self.owner_now(port)
-            if node:
-                return node
-            time.sleep(0.002)
-            if select.select([sys.stdin], [], [], 0)[0]:
-                self.obey()
-        return 0
-
-    def owner_now(self, port: int) -> int:
+    def owner(self, port: int) -> int | None:
+        """The node whose process has the local port `port`, 0 if it is not known (yet), None if
+        nobody has it any more."""
         inode = None
         wanted = f"0100007F:{port:04X}"
         with open("/proc/net/tcp") as table:
@@ -307,8 +309,8 @@ class _Proxy:
                 if fields[1] == wanted:
                     inode = fields[9]
                     break
-        if inode is None:
-            return 0
+        if inode is None or inode == "0":
+            return None
         for node, pid in self.pids.items():
             try:
                 for fd in os.listdir(f"/proc/{pid}/fd"):
