@@ -69,6 +69,11 @@ impl Bench {
         }
     }
 
+    /// Whether nobody wants anything.
+    pub(super) fn is_unused(&self) -> bool {
+        self.consumers.is_empty() && self.gets.is_empty() && self.purges.is_empty()
+    }
+
     /// Whether a consumer may get messages when it has credit.
     pub(super) fn is_eligible(&self, consumer: ConsumerSlot, single_active: bool) -> bool {
         !single_active || self.active == Some(consumer)

@@ -15,6 +15,8 @@ pub(super) struct Desk {
     pub(super) settings: Option<Arc<QueueSettings>>,
     /// Ascending by level; none before the first message or consumer.
     pub(super) stocks: Vec<Stock>,
+    /// The queue was empty and unused at some time of this dispatcher, and its stocks were dropped.
+    met_empty: bool,
     bench: Option<Box<Bench>>,
     /// Dead letters that the publisher has and that are not settled.
     pub(super) at_publisher: Option<Box<RangeSet>>,
@@ -35,6 +37,7 @@ impl Desk {
             queue,
             settings: None,
             stocks: Vec::new(),
+            met_empty: false,
             bench: None,
             at_publisher: None,
             listed: false,
@@ -66,11 +69,15 @@ impl Desk {
     }
 
     pub(super) fn single_active(&self) -> bool {
-        self.settings.as_ref().is_some_and(|settings| settings.single_active_consumer)
+        self.settings
+            .as_ref()
+            .is_some_and(|settings| settings.single_active_consumer)
     }
 
     pub(super) fn dead_letters(&self) -> bool {
-        self.settings.as_ref().is_some_and(|settings| settings.dead_letter_exchange.is_some())
+        self.settings
+            .as_ref()
+            .is_some_and(|settings| settings.dead_letter_exchange.is_some())
     }
 
     /// When the queue has been unused for too long, if nobody uses it until then.
@@ -94,12 +101,21 @@ impl Desk {
 
     /// Whether publishes are refused at a limit.
     pub(super) fn rejects(&self) -> bool {
-        self.limits().is_some_and(|limits| limits.overflow != Overflow::DropHead)
+        self.limits()
+            .is_some_and(|limits| limits.overflow != Overflow::DropHead)
     }
 
-    /// Makes a stock for every level that the queue has.
+    /// Takes note that the queue is empty: what comes from now on is new, however soon it expires.
+    pub(super) fn note_empty(&mut self, state: &QueueState) {
+        self.met_empty |= self.stocks.is_empty() && state.alive() + state.dying() == 0;
+    }
+
+    /// Makes a stock for every level that the queue has, if there is anything to do with it.
     pub(super) fn meet_levels(&mut self, state: &QueueState) {
         if state.level_count() == self.stocks.len() {
+            return;
+        }
+        if self.met_empty && self.bench.is_none() && state.alive() + state.dying() == 0 {
             return;
         }
         for level in state.levels() {
@@ -111,9 +127,20 @@ impl Desk {
         let at = self.stocks.partition_point(|stock| stock.level < level);
         if self.stocks.get(at).is_none_or(|stock| stock.level != level) {
             self.stocks.reserve_exact(1);
-            self.stocks.insert(at, Stock::new(level, state));
+            self.stocks
+                .insert(at, Stock::new(level, state, self.met_empty));
         }
         &mut self.stocks[at]
+    }
+
+    /// An empty queue that nobody uses needs no stocks.
+    pub(super) fn drop_idle_stocks(&mut self, state: &QueueState) {
+        let unused =
+            self.bench.is_none() && !self.stocks.is_empty() && state.alive() + state.dying() == 0;
+        if unused && self.stocks.iter().all(Stock::is_idle) {
+            self.stocks = Vec::new();
+            self.met_empty = true;
+        }
     }
 
     pub(super) fn stock_mut(&mut self, level: u8) -> Option<&mut Stock> {
@@ -131,8 +158,19 @@ impl Desk {
         }
         // The machine may be ahead of the effects that we have seen.
         let ready = state.map_or(0, QueueState::alive).saturating_sub(busy);
-        let ready_bytes = if ready == 0 { 0 } else { state.map_or(0, QueueState::alive_bytes).saturating_sub(busy_bytes) };
-        QueueCounts { ready, unacked: held, consumers: self.consumer_count() as u64, ready_bytes }
+        let ready_bytes = if ready == 0 {
+            0
+        } else {
+            state
+                .map_or(0, QueueState::alive_bytes)
+                .saturating_sub(busy_bytes)
+        };
+        QueueCounts {
+            ready,
+            unacked: held,
+            consumers: self.consumer_count() as u64,
+            ready_bytes,
+        }
     }
 }
 

@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use std::collections::btree_map::Entry;
 
     proptest! {
         #[test]
@@ -207,9 +208,9 @@ mod tests {
                 match kind {
                     0..2 => {
                         for _ in 0..width {
-                            if !plain.contains_key(&next) {
+                            if let Entry::Vacant(free) = plain.entry(next) {
                                 held.insert(next, hold);
-                                plain.insert(next, hold);
+                                free.insert(hold);
                             }
                             next += 1;
                         }

@@ -130,7 +130,9 @@ impl Dispatcher {
             return;
         };
         let slot = self.desk_or_new(now_ms, queue, machine);
-        let Some(desk) = self.desks.get_mut(slot) else { return };
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return;
+        };
         let before = usize::from(desk.rejects());
         desk.settings = Some(settings);
         self.admissions.rejecting += usize::from(desk.rejects());
@@ -154,19 +156,31 @@ impl Dispatcher {
     ) {
         let mut tell = |desk: &Desk| {
             let slots = desk.bench().map_or(&[][..], |bench| &bench.consumers);
-            let consumers: Vec<_> = slots.iter().filter_map(|slot| self.consumer_info(desk, *slot)).collect();
-            each(desk.queue, desk.counts(machine.queue(desk.queue)), &consumers);
+            let consumers: Vec<_> = slots
+                .iter()
+                .filter_map(|slot| self.consumer_info(desk, *slot))
+                .collect();
+            each(
+                desk.queue,
+                desk.counts(machine.queue(desk.queue)),
+                &consumers,
+            );
         };
         if queues.is_empty() {
             self.desks.iter().for_each(|(_, desk)| tell(desk));
         }
-        queues.iter().filter_map(|queue| self.desk(*queue)).for_each(tell);
+        queues
+            .iter()
+            .filter_map(|queue| self.desk(*queue))
+            .for_each(tell);
     }
 
     /// Counts of one queue.
     #[must_use]
     pub fn queue_counts(&self, machine: &ShardMachine, queue: QueueId) -> QueueCounts {
-        self.desk(queue).map_or_else(QueueCounts::default, |desk| desk.counts(machine.queue(queue)))
+        self.desk(queue).map_or_else(QueueCounts::default, |desk| {
+            desk.counts(machine.queue(queue))
+        })
     }
 
     /// Whether a call of [`Self::pump`] has something to do now.
@@ -182,8 +196,14 @@ impl Dispatcher {
             consumer: consumer.id,
             spec: consumer.spec.clone(),
             credit: consumer.credit,
-            unacked: self.roster.holders.get(consumer.holder).map_or(0, |holder| holder.held),
-            active: desk.bench().is_some_and(|bench| bench.is_eligible(slot, desk.single_active())),
+            unacked: self
+                .roster
+                .holders
+                .get(consumer.holder)
+                .map_or(0, |holder| holder.held),
+            active: desk
+                .bench()
+                .is_some_and(|bench| bench.is_eligible(slot, desk.single_active())),
         })
     }
 
@@ -197,7 +217,9 @@ impl Dispatcher {
         out: &mut Outbox,
     ) {
         self.loads_in_flight = self.loads_in_flight.saturating_sub(1);
-        let Some(slot) = self.index.get(&load.queue).copied() else { return };
+        let Some(slot) = self.index.get(&load.queue).copied() else {
+            return;
+        };
         if let (Some(desk), Some(state)) = (self.desks.get_mut(slot), machine.queue(load.queue)) {
             desk.take_in(load, messages, state, now_ms, &mut out.missing);
         }
@@ -207,8 +229,14 @@ impl Dispatcher {
     /// A [`Load`] could not be done now (no room for it, say): it is asked for again when needed.
     pub fn load_failed(&mut self, load: &Load) {
         self.loads_in_flight = self.loads_in_flight.saturating_sub(1);
-        let Some(slot) = self.index.get(&load.queue).copied() else { return };
-        if let Some(stock) = self.desks.get_mut(slot).and_then(|desk| desk.stock_mut(load.level)) {
+        let Some(slot) = self.index.get(&load.queue).copied() else {
+            return;
+        };
+        if let Some(stock) = self
+            .desks
+            .get_mut(slot)
+            .and_then(|desk| desk.stock_mut(load.level))
+        {
             stock.loading = None;
         }
         self.list(slot);
@@ -217,7 +245,9 @@ impl Dispatcher {
     /// The dead letter publisher gave up on the queue's dead letters that it has not settled: they
     /// are handed to it again.
     pub fn dead_letters_failed(&mut self, queue: QueueId) {
-        let Some(slot) = self.index.get(&queue).copied() else { return };
+        let Some(slot) = self.index.get(&queue).copied() else {
+            return;
+        };
         if let Some(desk) = self.desks.get_mut(slot) {
             desk.dead_letters_again();
         }
@@ -231,7 +261,10 @@ impl Dispatcher {
         while let Some(slot) = self.timers.pop_due(now_ms) {
             if let Some(desk) = self.desks.get_mut(slot) {
                 desk.timer_ms = 0;
-                if desk.unused_until_ms().is_some_and(|until_ms| until_ms <= now_ms) {
+                if desk
+                    .unused_until_ms()
+                    .is_some_and(|until_ms| until_ms <= now_ms)
+                {
                     // Told again after another such time, should it still be there.
                     desk.last_used_ms = now_ms;
                     out.expired.push(desk.queue);
@@ -243,7 +276,9 @@ impl Dispatcher {
             return false;
         }
         for _ in 0..PUMP_TURNS.min(self.work.len()) {
-            let Some(slot) = self.work.pop_front() else { break };
+            let Some(slot) = self.work.pop_front() else {
+                break;
+            };
             if self.turn(slot, now_ms, machine, out) {
                 self.list(slot);
             }
@@ -255,12 +290,24 @@ impl Dispatcher {
     /// When [`Self::pump`] must be called at the latest.
     #[must_use]
     pub fn next_timeout(&self) -> Option<u64> {
-        self.resuming.deadline_ms().into_iter().chain(self.timers.first()).min()
+        self.resuming
+            .deadline_ms()
+            .into_iter()
+            .chain(self.timers.first())
+            .min()
     }
 
     /// Serves one desk. Returns whether it has more to do at once.
-    fn turn(&mut self, slot: DeskSlot, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) -> bool {
-        let Some(desk) = self.desks.get_mut(slot) else { return false };
+    fn turn(
+        &mut self,
+        slot: DeskSlot,
+        now_ms: u64,
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(desk) = self.desks.get_mut(slot) else {
+            return false;
+        };
         desk.listed = false;
         let nothing = QueueState::default();
         let mut turn = Turn {
@@ -289,6 +336,11 @@ impl Dispatcher {
             desk.listed = true;
             self.work.push_back(slot);
         }
+    }
+
+    #[cfg(test)]
+    fn stocks(&self, queue: QueueId) -> usize {
+        self.desk(queue).map_or(0, |desk| desk.stocks.len())
     }
 
     fn desk(&self, queue: QueueId) -> Option<&Desk> {
@@ -320,14 +372,19 @@ impl Dispatcher {
 
     /// Cancels everything of a desk and forgets it.
     fn discard(&mut self, slot: DeskSlot, out: &mut Outbox) {
-        let Some(mut desk) = self.desks.remove(slot) else { return };
+        let Some(mut desk) = self.desks.remove(slot) else {
+            return;
+        };
         self.timers.clear(&mut desk, slot);
         // It may still be listed: another desk in its slot is then served once for nothing.
         self.admissions.rejecting -= usize::from(desk.rejects());
         if let Some(bench) = desk.bench_mut() {
             for consumer in std::mem::take(&mut bench.consumers) {
                 if let Some(consumer) = self.roster.remove(consumer) {
-                    let message = FromHost::Cancelled { consumer: consumer.id, by_host: true };
+                    let message = FromHost::Cancelled {
+                        consumer: consumer.id,
+                        by_host: true,
+                    };
                     self.post.send(&self.roster, consumer.origin, message, out);
                 }
             }
@@ -340,7 +397,9 @@ impl Dispatcher {
         }
         desk.drop_bench();
         for stock in &mut desk.stocks {
-            stock.gone(0, Sequence::MAX_NUMBER, |hold| self.roster.released(hold.holder));
+            stock.gone(0, Sequence::MAX_NUMBER, |hold| {
+                self.roster.released(hold.holder)
+            });
         }
         self.roster.forget_desk(slot);
     }

@@ -428,7 +428,7 @@ impl Dispatcher {
         if let Some(bench) = desk.bench_mut() {
             bench.remove(slot);
             let last = bench.consumers.is_empty();
-            if last && bench.gets.is_empty() && bench.purges.is_empty() {
+            if bench.is_unused() {
                 desk.drop_bench();
             }
             if last {

@@ -65,6 +65,7 @@ impl Desk {
     /// Hands out what can be handed out; decides about deaths; sees to it that what comes next will
     /// be there. Returns whether there is more to do at once.
     pub(super) fn serve(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.note_empty(turn.state);
         self.meet_levels(turn.state);
         if self.single_active()
             && let Some(bench) = self.bench_mut()
@@ -85,29 +86,56 @@ impl Desk {
                 Next::Empty => None,
                 Next::Ready(at, head) => {
                     let holder = turn.roster.loose_holder(turn.slot, get.origin);
-                    self.hand_out(turn, at, head, (!get.no_ack).then_some(holder), ConsumerId(0))
+                    self.hand_out(
+                        turn,
+                        at,
+                        head,
+                        (!get.no_ack).then_some(holder),
+                        ConsumerId(0),
+                    )
                 }
             };
             if let Some(bench) = self.bench_mut() {
                 bench.gets.pop_front();
             }
             let delivery = delivery.map(|delivery| {
-                let left = self.counts(Some(turn.state)).ready.saturating_sub(ranges_len(&turn.settles));
+                let left = self
+                    .counts(Some(turn.state))
+                    .ready
+                    .saturating_sub(ranges_len(&turn.settles));
                 (Box::new(delivery), left)
             });
-            turn.post.send(turn.roster, get.origin, FromHost::Got { request: get.request, delivery }, turn.out);
+            turn.post.send(
+                turn.roster,
+                get.origin,
+                FromHost::Got {
+                    request: get.request,
+                    delivery,
+                },
+                turn.out,
+            );
         }
     }
 
     fn serve_consumers(&mut self, turn: &mut Turn<'_>) -> bool {
         for _ in 0..QUANTUM {
-            let Some(bench) = self.bench_mut() else { return false };
-            let Some((ring, slot)) = bench.turn(turn.roster) else { return false };
-            let Next::Ready(at, head) = self.next(turn, false) else { return false };
-            let Some(consumer) = turn.roster.consumers.get(slot) else { return false };
+            let Some(bench) = self.bench_mut() else {
+                return false;
+            };
+            let Some((ring, slot)) = bench.turn(turn.roster) else {
+                return false;
+            };
+            let Next::Ready(at, head) = self.next(turn, false) else {
+                return false;
+            };
+            let Some(consumer) = turn.roster.consumers.get(slot) else {
+                return false;
+            };
             let (origin, id, holder) = (consumer.origin, consumer.id, consumer.holder);
             let holder = (!consumer.spec.no_ack).then_some(holder);
-            let Some(delivery) = self.hand_out(turn, at, head, holder, id) else { return false };
+            let Some(delivery) = self.hand_out(turn, at, head, holder, id) else {
+                return false;
+            };
             if let Some(bench) = self.bench_mut() {
                 bench.served(ring, slot, turn.roster);
             }
@@ -127,7 +155,8 @@ impl Desk {
                     return Next::Wait;
                 };
                 // A message that just arrived may be handed out even if its time to live is none.
-                let expired = head.number <= stock.seen && message.expires_at_ms.is_some_and(|at| at <= turn.now_ms);
+                let expired = head.number <= stock.seen
+                    && message.expires_at_ms.is_some_and(|at| at <= turn.now_ms);
                 if expired {
                     self.doom_head(turn, at, head, DeathReason::Expired);
                     continue;
@@ -142,9 +171,16 @@ impl Desk {
                 {
                     if head.number > stock.mark_asked {
                         // A get needs no more; consumers have a mark ahead of them anyway.
-                        stock.mark_asked = if for_get { head.number } else { head.number + MARK_AHEAD };
+                        stock.mark_asked = if for_get {
+                            head.number
+                        } else {
+                            head.number + MARK_AHEAD
+                        };
                         let upto = stock.sequence(stock.mark_asked);
-                        turn.out.leader_ops.push(Op::Mark { queue: self.queue, upto });
+                        turn.out.leader_ops.push(Op::Mark {
+                            queue: self.queue,
+                            upto,
+                        });
                     }
                     turn.waits_for_mark = true;
                     return Next::Wait;
@@ -156,9 +192,14 @@ impl Desk {
     }
 
     fn is_over_delivery_limit(&self, turn: &Turn<'_>, at: usize, head: Head) -> bool {
-        let limit = self.settings.as_ref().and_then(|settings| settings.delivery_limit);
+        let limit = self
+            .settings
+            .as_ref()
+            .and_then(|settings| settings.delivery_limit);
         match (limit, self.stocks.get(at)) {
-            (Some(limit), Some(stock)) => u64::from(turn.state.delivery_count(stock.sequence(head.number))) > limit,
+            (Some(limit), Some(stock)) => {
+                u64::from(turn.state.delivery_count(stock.sequence(head.number))) > limit
+            }
             _ => false,
         }
     }
@@ -200,9 +241,19 @@ impl Desk {
     }
 
     /// A head dies.
-    pub(super) fn doom_head(&mut self, turn: &mut Turn<'_>, at: usize, head: Head, reason: DeathReason) {
-        let Some(stock) = self.stocks.get_mut(at) else { return };
-        let bytes = stock.message(turn.state, head.number).map_or(0, |stored| stored.message.body.len());
+    pub(super) fn doom_head(
+        &mut self,
+        turn: &mut Turn<'_>,
+        at: usize,
+        head: Head,
+        reason: DeathReason,
+    ) {
+        let Some(stock) = self.stocks.get_mut(at) else {
+            return;
+        };
+        let bytes = stock
+            .message(turn.state, head.number)
+            .map_or(0, |stored| stored.message.body.len());
         stock.expiring |= reason == DeathReason::Expired;
         stock.take(head);
         stock.doom(head.number, head.number, bytes as u64);
@@ -213,7 +264,9 @@ impl Desk {
     /// Asks for the messages from `head` on, unless a load is under way.
     pub(super) fn read(&mut self, turn: &mut Turn<'_>, at: usize, head: Head, why: Loading) {
         let credit = self.bench().map_or(0, |bench| bench.credit(turn.roster));
-        let Some(stock) = self.stocks.get_mut(at) else { return };
+        let Some(stock) = self.stocks.get_mut(at) else {
+            return;
+        };
         if stock.loading.is_some() {
             return;
         }
@@ -224,14 +277,21 @@ impl Desk {
         };
         stock.loading = Some(why);
         *turn.loads_in_flight += 1;
-        let to = stock.stretch(head).min(turn.state.stored_upto(stock.level)).max(head.number);
+        let to = stock
+            .stretch(head)
+            .min(turn.state.stored_upto(stock.level))
+            .max(head.number);
         turn.out.loads.push(Load {
             queue: self.queue,
             level: stock.level,
             from: stock.sequence(head.number),
             to: stock.sequence(to),
             max_count: count as usize,
-            max_bytes: if *turn.loads_in_flight > LOADS_FULL { READ_BYTES_LEAST } else { READ_BYTES },
+            max_bytes: if *turn.loads_in_flight > LOADS_FULL {
+                READ_BYTES_LEAST
+            } else {
+                READ_BYTES
+            },
         });
     }
 
@@ -248,7 +308,10 @@ impl Desk {
         for stock in &mut self.stocks {
             if stock.mark_asked < stock.cursor() + MARK_LOW {
                 stock.mark_asked = stock.cursor() + MARK_AHEAD;
-                turn.out.leader_ops.push(Op::Mark { queue, upto: stock.sequence(stock.mark_asked) });
+                turn.out.leader_ops.push(Op::Mark {
+                    queue,
+                    upto: stock.sequence(stock.mark_asked),
+                });
             }
         }
         self.read_ahead(turn);
@@ -258,14 +321,28 @@ impl Desk {
     fn read_ahead(&mut self, turn: &mut Turn<'_>) {
         let credit = self.bench().map_or(0, |bench| bench.credit(turn.roster));
         for at in (0..self.stocks.len()).rev() {
-            let Some(stock) = self.stocks.get_mut(at) else { return };
-            let Some(read_upto) = stock.read_upto() else { continue };
+            let Some(stock) = self.stocks.get_mut(at) else {
+                return;
+            };
+            let Some(read_upto) = stock.read_upto() else {
+                continue;
+            };
             if stock.loading.is_some() || stock.read_count() as u64 >= credit.min(READ_MAX / 2) {
                 continue;
             }
-            let Some((from, _)) = turn.state.alive_from(stock.level, read_upto + 1) else { continue };
+            let Some((from, _)) = turn.state.alive_from(stock.level, read_upto + 1) else {
+                continue;
+            };
             if from >= stock.cursor() && from <= turn.state.stored_upto(stock.level) {
-                self.read(turn, at, Head { number: from, returned: false }, Loading::Read);
+                self.read(
+                    turn,
+                    at,
+                    Head {
+                        number: from,
+                        returned: false,
+                    },
+                    Loading::Read,
+                );
             }
             return;
         }
@@ -280,12 +357,18 @@ impl Desk {
         self.tell_starving(turn);
         let dead_letter = self.dead_letters();
         for (reason, sequences) in turn.kills.drain(..) {
-            turn.out.leader_ops.push(Op::Kill { queue: self.queue, sequences, reason, dead_letter });
+            turn.out.leader_ops.push(Op::Kill {
+                queue: self.queue,
+                sequences,
+                reason,
+                dead_letter,
+            });
         }
         for stock in &mut self.stocks {
             stock.seen = turn.state.next_number(stock.level) - 1;
         }
         self.set_timer(turn, head_expires_ms);
+        self.drop_idle_stocks(turn.state);
     }
 
     fn settle_unheld(&mut self, turn: &mut Turn<'_>) {
@@ -300,7 +383,10 @@ impl Desk {
                 stock.doom(from.number(), to.number(), bytes.take().unwrap_or(0));
             }
         }
-        turn.out.leader_ops.push(Op::Settle { queue: self.queue, sequences });
+        turn.out.leader_ops.push(Op::Settle {
+            queue: self.queue,
+            sequences,
+        });
     }
 
     /// Wakes the queue when its head expires, or when it was unused for too long.
@@ -313,16 +399,25 @@ impl Desk {
 
     fn tell_starving(&mut self, turn: &mut Turn<'_>) {
         let single_active = self.single_active();
-        if !self.bench().is_some_and(super::bench::Bench::has_starving) || self.counts(Some(turn.state)).ready == 0 {
+        if !self.bench().is_some_and(super::bench::Bench::has_starving)
+            || self.counts(Some(turn.state)).ready == 0
+        {
             return;
         }
-        let Some(bench) = self.bench_mut() else { return };
+        let Some(bench) = self.bench_mut() else {
+            return;
+        };
         for slot in bench.starving(turn.roster) {
             if bench.is_eligible(slot, single_active)
                 && let Some(consumer) = turn.roster.consumers.get(slot)
             {
                 let (origin, consumer) = (consumer.origin, consumer.id);
-                turn.post.send(turn.roster, origin, FromHost::Starved { consumer }, turn.out);
+                turn.post.send(
+                    turn.roster,
+                    origin,
+                    FromHost::Starved { consumer },
+                    turn.out,
+                );
             }
         }
     }
@@ -337,9 +432,15 @@ impl Desk {
         missing: &mut Vec<(QueueId, Sequence)>,
     ) {
         let queue = self.queue;
-        let Some(stock) = self.stock_mut(load.level) else { return };
-        let Some(why) = stock.loading.take() else { return };
-        let found = messages.first().is_some_and(|(first, _)| *first == load.from);
+        let Some(stock) = self.stock_mut(load.level) else {
+            return;
+        };
+        let Some(why) = stock.loading.take() else {
+            return;
+        };
+        let found = messages
+            .first()
+            .is_some_and(|(first, _)| *first == load.from);
         if !found && state.exists(load.from) && state.in_memory(load.from).is_none() {
             missing.push((queue, load.from));
             return;

@@ -60,8 +60,12 @@ pub(super) struct Head {
 }
 
 impl Stock {
-    pub(super) fn new(level: u8, state: Option<&QueueState>) -> Self {
-        let (mark, last) = state.map_or((0, 0), |state| (state.mark(level), state.next_number(level) - 1));
+    /// `met_empty`: this dispatcher has seen the queue empty, so no message there is from before.
+    pub(super) fn new(level: u8, state: Option<&QueueState>, met_empty: bool) -> Self {
+        let (mark, last) = state.map_or((0, 0), |state| {
+            (state.mark(level), state.next_number(level) - 1)
+        });
+        let last = if met_empty { 0 } else { last };
         Self {
             level,
             cursor: 0,
@@ -100,11 +104,17 @@ impl Stock {
     pub(super) fn head(&mut self, state: &QueueState) -> Option<Head> {
         while let Some((number, _, ())) = self.returned.first() {
             if state.is_alive(self.sequence(number)) {
-                return Some(Head { number, returned: true });
+                return Some(Head {
+                    number,
+                    returned: true,
+                });
             }
             self.returned.pop_first();
         }
-        self.cursor_head(state).map(|number| Head { number, returned: false })
+        self.cursor_head(state).map(|number| Head {
+            number,
+            returned: false,
+        })
     }
 
     /// The next message at or above the cursor that is not claimed; the cursor moves up to it.
@@ -123,7 +133,8 @@ impl Stock {
     /// A head is ready no longer: it is handed out or doomed next.
     pub(super) fn take(&mut self, head: Head) {
         if head.returned {
-            self.returned.remove(head.number, head.number, |_, _, ()| {});
+            self.returned
+                .remove(head.number, head.number, |_, _, ()| {});
         } else {
             self.cursor = head.number + 1;
         }
@@ -175,8 +186,10 @@ impl Stock {
         if !self.doomed.is_empty() {
             let before = self.doomed.len();
             let mut removed = 0;
-            self.doomed.remove(from, to, |a, b, ()| removed += b - a + 1);
-            let share = u128::from(self.doomed_bytes) * u128::from(removed) / u128::from(before.max(1));
+            self.doomed
+                .remove(from, to, |a, b, ()| removed += b - a + 1);
+            let share =
+                u128::from(self.doomed_bytes) * u128::from(removed) / u128::from(before.max(1));
             self.doomed_bytes -= share as u64;
         }
         if !self.returned.is_empty() {
@@ -193,7 +206,13 @@ impl Stock {
         wanted: impl Fn(Hold) -> bool,
         mut back: impl FnMut(u64, Hold),
     ) {
-        let Self { held, cursor, claims, returned, .. } = self;
+        let Self {
+            held,
+            cursor,
+            claims,
+            returned,
+            ..
+        } = self;
         held.take(from, to, wanted, |number, hold| {
             if number >= *cursor {
                 *claims -= 1;
@@ -235,13 +254,29 @@ impl Stock {
         Ok(None)
     }
 
+    /// Whether it knows nothing that a new one would not.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.len() == 0
+            && self.doomed.is_empty()
+            && self.loading.is_none()
+            && self.mark_asked <= self.marked
+    }
+
     /// Messages handed out or doomed, and their bytes: what is alive and not ready.
     pub(super) fn busy(&self) -> (u64, u64) {
-        (self.held.len() + self.doomed.len(), self.held.bytes() + self.doomed_bytes)
+        (
+            self.held.len() + self.doomed.len(),
+            self.held.bytes() + self.doomed_bytes,
+        )
     }
 
     /// Takes up to `limit` ready messages from the head, as ranges.
-    pub(super) fn take_ready(&mut self, state: &QueueState, limit: u64, mut taken: impl FnMut(u64, u64)) -> u64 {
+    pub(super) fn take_ready(
+        &mut self,
+        state: &QueueState,
+        limit: u64,
+        mut taken: impl FnMut(u64, u64),
+    ) -> u64 {
         let mut count = 0;
         while count < limit
             && let Some((from, to, ())) = self.returned.first()
@@ -259,7 +294,11 @@ impl Stock {
         {
             let mut end = end.min(from.saturating_add(limit - count - 1));
             if self.claims > 0 {
-                end = self.held.beside_within(from, end).next().map_or(end, |claimed| claimed - 1);
+                end = self
+                    .held
+                    .beside_within(from, end)
+                    .next()
+                    .map_or(end, |claimed| claimed - 1);
             }
             self.cursor = end + 1;
             count += end - from + 1;
@@ -269,8 +308,14 @@ impl Stock {
     }
 
     /// A message that is in memory.
-    pub(super) fn message<'a>(&'a self, state: &'a QueueState, number: u64) -> Option<&'a StoredMessage> {
-        state.in_memory(self.sequence(number)).or_else(|| self.ahead.get(&number))
+    pub(super) fn message<'a>(
+        &'a self,
+        state: &'a QueueState,
+        number: u64,
+    ) -> Option<&'a StoredMessage> {
+        state
+            .in_memory(self.sequence(number))
+            .or_else(|| self.ahead.get(&number))
     }
 
     /// Messages that were read and not yet handed out.
@@ -294,7 +339,8 @@ impl Stock {
         if from == to {
             self.ahead.remove(&from);
         } else {
-            self.ahead.retain(|number, _| *number < from || *number > to);
+            self.ahead
+                .retain(|number, _| *number < from || *number > to);
         }
     }
 
@@ -306,7 +352,10 @@ impl Stock {
     /// The highest number of a stretch of ready messages that starts at `head`, for a load.
     pub(super) fn stretch(&self, head: Head) -> u64 {
         if head.returned {
-            self.returned.within(head.number, u64::MAX).next().map_or(head.number, |(_, to, ())| to)
+            self.returned
+                .within(head.number, u64::MAX)
+                .next()
+                .map_or(head.number, |(_, to, ())| to)
         } else {
             Sequence::MAX_NUMBER
         }

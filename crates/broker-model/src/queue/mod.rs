@@ -88,13 +88,17 @@ impl QueueState {
     /// Whether the message is alive.
     #[must_use]
     pub fn is_alive(&self, sequence: Sequence) -> bool {
-        self.level(sequence.level()).is_some_and(|level| level.alive.contains(sequence.number()))
+        self.level(sequence.level())
+            .is_some_and(|level| level.alive.contains(sequence.number()))
     }
 
     /// Failed deliveries of a message.
     #[must_use]
     pub fn delivery_count(&self, sequence: Sequence) -> u32 {
-        self.rare.as_ref().and_then(|rare| rare.counts.get(sequence.0)).unwrap_or(0)
+        self.rare
+            .as_ref()
+            .and_then(|rare| rare.counts.get(sequence.0))
+            .unwrap_or(0)
     }
 
     /// Why a dying message dies.
@@ -105,7 +109,10 @@ impl QueueState {
 
     /// Ranges of dying messages, in order.
     pub fn dying_ranges(&self) -> impl Iterator<Item = (Sequence, Sequence, DeathReason)> {
-        self.rare.iter().flat_map(|rare| rare.dying.iter()).map(|(a, b, reason)| (Sequence(a), Sequence(b), reason))
+        self.rare
+            .iter()
+            .flat_map(|rare| rare.dying.iter())
+            .map(|(a, b, reason)| (Sequence(a), Sequence(b), reason))
     }
 
     /// Levels that ever had a message, ascending.
@@ -165,7 +172,11 @@ impl QueueState {
 
     fn level_mut(&mut self, wanted: u8) -> &mut Level {
         let at = self.levels.partition_point(|level| level.level < wanted);
-        if self.levels.get(at).is_none_or(|level| level.level != wanted) {
+        if self
+            .levels
+            .get(at)
+            .is_none_or(|level| level.level != wanted)
+        {
             // Most queues have one level: no room for more.
             self.levels.reserve_exact(1);
             self.levels.insert(at, Level::new(wanted));
@@ -181,11 +192,24 @@ impl QueueState {
 
     /// These messages cease to exist, alive or dying. `gone` collects those that did exist.
     /// Returns the bytes of memory that became free.
-    pub(crate) fn settle(&mut self, from: Sequence, to: Sequence, gone: &mut SequenceRanges) -> usize {
+    pub(crate) fn settle(
+        &mut self,
+        from: Sequence,
+        to: Sequence,
+        gone: &mut SequenceRanges,
+    ) -> usize {
+        if from == to && self.rare.is_none() {
+            return self.settle_one(from, gone);
+        }
         let mut freed = self.each_level(from, to, |level, rare, counters, a, b| {
             let name = level.level;
             let mut freed = 0;
-            let Level { alive, tail, stored, .. } = level;
+            let Level {
+                alive,
+                tail,
+                stored,
+                ..
+            } = level;
             let mut removed: SequenceRanges = SequenceRanges::new();
             alive.remove(a, b, |a, b| {
                 freed += counters.take(tail, *stored, a, b);
@@ -208,10 +232,45 @@ impl QueueState {
         freed
     }
 
+    /// [`Self::settle`] for what happens a million times a second: one alive message, nothing rare.
+    fn settle_one(&mut self, sequence: Sequence, gone: &mut SequenceRanges) -> usize {
+        let (name, number) = (sequence.level(), sequence.number());
+        let Some(level) = self.levels.iter_mut().find(|level| level.level == name) else {
+            return 0;
+        };
+        let mut counters = Counters {
+            memory_bytes: &mut self.memory_bytes,
+            stored: &mut self.stored,
+            stored_bytes: &mut self.stored_bytes,
+        };
+        let Level {
+            alive,
+            tail,
+            stored,
+            ..
+        } = level;
+        let mut freed = 0;
+        let mut found = false;
+        alive.remove(number, number, |_, _| {
+            freed = counters.take(tail, *stored, number, number);
+            found = true;
+        });
+        if found {
+            if alive.is_empty() {
+                level.expires_until_ms = 0;
+            }
+            level.bury(number, number);
+            push_range(gone, sequence, sequence);
+        }
+        freed
+    }
+
     fn settle_dying(&mut self, from: Sequence, to: Sequence, gone: &mut SequenceRanges) -> usize {
         let Some(rare) = &mut self.rare else { return 0 };
         let mut removed: SequenceRanges = SequenceRanges::new();
-        rare.dying.remove(from.0, to.0, |a, b, _| push_range(&mut removed, Sequence(a), Sequence(b)));
+        rare.dying.remove(from.0, to.0, |a, b, _| {
+            push_range(&mut removed, Sequence(a), Sequence(b))
+        });
         for (a, b) in &removed {
             rare.counts.remove(a.0, b.0, |_, _, _| {});
         }
@@ -220,7 +279,10 @@ impl QueueState {
             let level = self.level_mut(a.level());
             level.bury(a.number(), b.number());
             for number in a.number().max(level.stored + 1)..=b.number() {
-                freed += level.tail.remove(number).map_or(0, |stored| stored.message.weight());
+                freed += level
+                    .tail
+                    .remove(number)
+                    .map_or(0, |stored| stored.message.weight());
             }
             push_range(gone, a, b);
         }
@@ -238,7 +300,12 @@ impl QueueState {
         let mut dying: SequenceRanges = SequenceRanges::new();
         self.each_level(from, to, |level, _, counters, a, b| {
             let name = level.level;
-            let Level { alive, tail, stored, .. } = level;
+            let Level {
+                alive,
+                tail,
+                stored,
+                ..
+            } = level;
             alive.remove(a, b, |a, b| {
                 counters.discount(tail, *stored, a, b);
                 push_range(&mut dying, Sequence::new(name, a), Sequence::new(name, b));
@@ -249,18 +316,31 @@ impl QueueState {
             0
         });
         for (a, b) in dying {
-            self.rare.get_or_insert_default().dying.insert(a.0, b.0, reason);
+            self.rare
+                .get_or_insert_default()
+                .dying
+                .insert(a.0, b.0, reason);
             push_range(killed, a, b);
         }
     }
 
     /// These messages come back; counted ones get another failed delivery. `returned` collects those
     /// that are alive.
-    pub(crate) fn give_back(&mut self, from: Sequence, to: Sequence, counted: bool, returned: &mut SequenceRanges) {
+    pub(crate) fn give_back(
+        &mut self,
+        from: Sequence,
+        to: Sequence,
+        counted: bool,
+        returned: &mut SequenceRanges,
+    ) {
         let mut alive: SequenceRanges = SequenceRanges::new();
         self.each_level(from, to, |level, _, _, a, b| {
             for (a, b) in level.alive.ranges_within(a, b) {
-                push_range(&mut alive, Sequence::new(level.level, a), Sequence::new(level.level, b));
+                push_range(
+                    &mut alive,
+                    Sequence::new(level.level, a),
+                    Sequence::new(level.level, b),
+                );
             }
             0
         });
@@ -314,8 +394,16 @@ impl QueueState {
             if level.level < from.level() || level.level > to.level() {
                 continue;
             }
-            let a = if level.level == from.level() { from.number() } else { 0 };
-            let b = if level.level == to.level() { to.number() } else { Sequence::MAX_NUMBER };
+            let a = if level.level == from.level() {
+                from.number()
+            } else {
+                0
+            };
+            let b = if level.level == to.level() {
+                to.number()
+            } else {
+                Sequence::MAX_NUMBER
+            };
             let b = b.min(level.next - 1);
             if a <= b {
                 sum += work(level, &mut self.rare, &mut counters, a, b);
@@ -325,14 +413,22 @@ impl QueueState {
     }
 
     fn drop_rare(&mut self) {
-        if self.rare.as_ref().is_some_and(|rare| rare.counts.is_empty() && rare.dying.is_empty()) {
+        if self
+            .rare
+            .as_ref()
+            .is_some_and(|rare| rare.counts.is_empty() && rare.dying.is_empty())
+        {
             self.rare = None;
         }
     }
 
     /// Bytes of memory that its messages take.
     pub(crate) fn tail_bytes(&self) -> usize {
-        self.levels.iter().flat_map(|level| level.tail.iter_from(0)).map(|(_, stored)| stored.message.weight()).sum()
+        self.levels
+            .iter()
+            .flat_map(|level| level.tail.iter_from(0))
+            .map(|(_, stored)| stored.message.weight())
+            .sum()
     }
 
     /// The checkpoint that begins stores every message that is in memory and not in an earlier one.
@@ -366,11 +462,16 @@ impl QueueState {
         for level in &mut self.levels {
             let name = level.level;
             let rare = &self.rare;
-            let (memory_bytes, stored, stored_bytes) =
-                (&mut self.memory_bytes, &mut self.stored, &mut self.stored_bytes);
+            let (memory_bytes, stored, stored_bytes) = (
+                &mut self.memory_bytes,
+                &mut self.stored,
+                &mut self.stored_bytes,
+            );
             level.tail.remove_upto(level.storing, |number, message| {
                 freed += message.message.weight();
-                let dying = rare.as_ref().is_some_and(|rare| rare.dying.contains(Sequence::new(name, number).0));
+                let dying = rare
+                    .as_ref()
+                    .is_some_and(|rare| rare.dying.contains(Sequence::new(name, number).0));
                 if !dying {
                     let bytes = message.message.body.len() as u64;
                     *memory_bytes -= bytes;
@@ -382,6 +483,11 @@ impl QueueState {
         }
         self.trim();
         freed
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn level_size() -> usize {
+        size_of::<Level>()
     }
 
     /// Gives back memory that is not needed now.
@@ -430,7 +536,8 @@ impl Counters<'_> {
         if count == *self.stored {
             *self.stored_bytes = 0;
         } else {
-            let share = u128::from(*self.stored_bytes) * u128::from(count) / u128::from(*self.stored);
+            let share =
+                u128::from(*self.stored_bytes) * u128::from(count) / u128::from(*self.stored);
             *self.stored_bytes -= share as u64;
         }
         *self.stored -= count;

@@ -20,7 +20,7 @@ pub(super) struct Tail {
     slots: VecDeque<Option<StoredMessage>>,
     holes: usize,
     /// Messages below `base`.
-    stragglers: Option<Box<BTreeMap<u64, StoredMessage>>>,
+    stragglers: BTreeMap<u64, StoredMessage>,
 }
 
 impl Tail {
@@ -36,18 +36,13 @@ impl Tail {
     pub(super) fn get(&self, number: u64) -> Option<&StoredMessage> {
         match number.checked_sub(self.base) {
             Some(index) => self.slots.get(usize::try_from(index).ok()?)?.as_ref(),
-            None => self.stragglers.as_ref()?.get(&number),
+            None => self.stragglers.get(&number),
         }
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<StoredMessage> {
         let Some(index) = number.checked_sub(self.base) else {
-            let stragglers = self.stragglers.as_mut()?;
-            let removed = stragglers.remove(&number);
-            if stragglers.is_empty() {
-                self.stragglers = None;
-            }
-            return removed;
+            return self.stragglers.remove(&number);
         };
         let index = usize::try_from(index).ok()?;
         let removed = self.slots.get_mut(index)?.take()?;
@@ -70,15 +65,11 @@ impl Tail {
 
     /// Removes everything up to `number`, calling `removed` in order.
     pub(super) fn remove_upto(&mut self, number: u64, mut removed: impl FnMut(u64, StoredMessage)) {
-        if let Some(stragglers) = self.stragglers.take() {
-            let mut stragglers = *stragglers;
-            let above = stragglers.split_off(&number.saturating_add(1));
-            stragglers
-                .into_iter()
+        if !self.stragglers.is_empty() {
+            let above = self.stragglers.split_off(&number.saturating_add(1));
+            let upto = std::mem::replace(&mut self.stragglers, above);
+            upto.into_iter()
                 .for_each(|(number, stored)| removed(number, stored));
-            if !above.is_empty() {
-                self.stragglers = Some(Box::new(above));
-            }
         }
         while self.base <= number
             && let Some(slot) = self.slots.pop_front()
@@ -100,8 +91,7 @@ impl Tail {
     pub(super) fn iter_from(&self, from: u64) -> impl Iterator<Item = (u64, &StoredMessage)> {
         let stragglers = self
             .stragglers
-            .iter()
-            .flat_map(move |map| map.range(from..))
+            .range(from..)
             .map(|(number, stored)| (*number, stored));
         let skip = usize::try_from(from.saturating_sub(self.base))
             .unwrap_or(usize::MAX)
@@ -126,13 +116,13 @@ impl Tail {
     }
 
     fn set_stragglers_aside(&mut self) {
-        let stragglers = self.stragglers.get_or_insert_default();
         let base = self.base;
         self.base += self.slots.len() as u64;
         self.holes = 0;
         for (index, slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
             if let Some(stored) = slot {
-                stragglers.insert(base + index as u64, unshared(stored));
+                self.stragglers
+                    .insert(base + index as u64, unshared(stored));
             }
         }
     }

@@ -26,7 +26,7 @@ pub use effect::Effect;
 use crate::ids::{NodeId, Origin, QueueId, Sequence};
 use crate::op::{BatchHead, BatchOutcome, BatchStatus, Op, Refusal, Target};
 use crate::queue::QueueState;
-use crate::wire::{OpsReader, StoredMessage, WireError, decode_entry_head, validate_ops};
+use crate::wire::{StoredMessage, WireError, decode_entry_head, each_op, validate_ops};
 use bytes::Bytes;
 use origins::Origins;
 use smallvec::SmallVec;
@@ -65,8 +65,8 @@ impl ShardMachine {
     /// ops of its batches. Entries at or below the last applied index do nothing.
     ///
     /// # Errors
-    /// The bytes are not an entry: the log is corrupt and the caller must stop the node. Nothing of
-    /// the entry was applied.
+    /// The bytes are not an entry: the log is corrupt and the caller must stop the node. Part of the
+    /// entry may have been applied.
     pub fn apply_entry(
         &mut self,
         index: u64,
@@ -83,10 +83,6 @@ impl ShardMachine {
         let head = decode_entry_head(head)?;
         if head.batches.len() != batches.len() {
             return Err(WireError::Malformed("entry: batches and heads"));
-        }
-        // All or nothing: an entry is never half applied.
-        for ops in batches {
-            validate_ops(ops)?;
         }
         self.applied_index = index;
         self.advance(head.now_ms);
@@ -135,11 +131,23 @@ impl ShardMachine {
         if status == BatchStatus::Applied {
             let mut refusals = refusals;
             for (position, op) in ops.into_iter().enumerate() {
-                self.run_unless_refused(head.origin, position, op, &mut refusals, &mut refused_ops, effects);
+                self.run_unless_refused(
+                    head.origin,
+                    position,
+                    op,
+                    &mut refusals,
+                    &mut refused_ops,
+                    effects,
+                );
             }
             self.origins.remember(head, &refused_ops);
         }
-        BatchOutcome { origin: head.origin, number: head.number, status, refused_ops }
+        BatchOutcome {
+            origin: head.origin,
+            number: head.number,
+            status,
+            refused_ops,
+        }
     }
 
     /// Applies one operation without a log (the leader's own, on local queues: `by` is `None`).
@@ -160,7 +168,10 @@ impl ShardMachine {
 
     /// All queues, in no order.
     pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueState)> {
-        self.slots.iter().flatten().map(|(queue, state)| (*queue, state))
+        self.slots
+            .iter()
+            .flatten()
+            .map(|(queue, state)| (*queue, state))
     }
 
     /// Bytes of messages that no checkpoint has stored yet.
@@ -201,12 +212,24 @@ impl ShardMachine {
         let (status, mut refused_ops) = self.origins.admit(head);
         if status == BatchStatus::Applied {
             let mut refusals = refusals;
-            for (position, op) in OpsReader::new(ops.clone()).enumerate() {
-                self.run_unless_refused(head.origin, position, op?, &mut refusals, &mut refused_ops, effects);
-            }
+            each_op(ops, |position, op| {
+                self.run_unless_refused(
+                    head.origin,
+                    position,
+                    op,
+                    &mut refusals,
+                    &mut refused_ops,
+                    effects,
+                );
+            })?;
             self.origins.remember(head, &refused_ops);
         }
-        Ok(BatchOutcome { origin: head.origin, number: head.number, status, refused_ops })
+        Ok(BatchOutcome {
+            origin: head.origin,
+            number: head.number,
+            status,
+            refused_ops,
+        })
     }
 
     /// Runs the operation at `position` of a batch, without the targets that are refused. `refusals`
@@ -220,8 +243,10 @@ impl ShardMachine {
         refused_ops: &mut Vec<u32>,
         effects: &mut Vec<Effect>,
     ) {
-        let own = refusals.iter().take_while(|refusal| refusal.op as usize <= position).count();
-        if own > 0
+        if refusals
+            .first()
+            .is_some_and(|refusal| refusal.op as usize <= position)
+            && let own = refusals.partition_point(|refusal| refusal.op as usize <= position)
             && let Some((own, rest)) = refusals.split_at_checked(own)
         {
             *refusals = rest;
@@ -242,14 +267,26 @@ impl ShardMachine {
                 // The last target takes the message, the others share it.
                 if let Some((last, others)) = targets.split_last() {
                     for target in others {
-                        let stored = StoredMessage { message: message.clone(), expires_at_ms: None };
+                        let stored = StoredMessage {
+                            message: message.clone(),
+                            expires_at_ms: None,
+                        };
                         self.publish(target, stored, effects);
                     }
-                    self.publish(last, StoredMessage { message, expires_at_ms: None }, effects);
+                    self.publish(
+                        last,
+                        StoredMessage {
+                            message,
+                            expires_at_ms: None,
+                        },
+                        effects,
+                    );
                 }
             }
             Op::Settle { queue, sequences } => {
-                let Some(state) = self.existing(queue) else { return };
+                let Some(state) = self.existing(queue) else {
+                    return;
+                };
                 let mut freed = 0;
                 let mut gone = SmallVec::new();
                 for (from, to) in sequences {
@@ -258,8 +295,15 @@ impl ShardMachine {
                 self.changed(queue, freed);
                 effect::settled(effects, queue, gone);
             }
-            Op::Kill { queue, sequences, reason, dead_letter } => {
-                let Some(state) = self.existing(queue) else { return };
+            Op::Kill {
+                queue,
+                sequences,
+                reason,
+                dead_letter,
+            } => {
+                let Some(state) = self.existing(queue) else {
+                    return;
+                };
                 let mut freed = 0;
                 let mut killed = SmallVec::new();
                 for (from, to) in sequences {
@@ -271,11 +315,22 @@ impl ShardMachine {
                 }
                 self.changed(queue, freed);
                 if !killed.is_empty() {
-                    effects.push(Effect::Killed { queue, sequences: killed, reason, dead_letter });
+                    effects.push(Effect::Killed {
+                        queue,
+                        sequences: killed,
+                        reason,
+                        dead_letter,
+                    });
                 }
             }
-            Op::Return { queue, sequences, counted } => {
-                let Some(state) = self.existing(queue) else { return };
+            Op::Return {
+                queue,
+                sequences,
+                counted,
+            } => {
+                let Some(state) = self.existing(queue) else {
+                    return;
+                };
                 let mut returned = SmallVec::new();
                 for (from, to) in sequences {
                     state.give_back(from, to, counted, &mut returned);
@@ -284,7 +339,11 @@ impl ShardMachine {
                     self.changed(queue, 0);
                 }
                 if !returned.is_empty() {
-                    effects.push(Effect::Returned { queue, sequences: returned, by });
+                    effects.push(Effect::Returned {
+                        queue,
+                        sequences: returned,
+                        by,
+                    });
                 }
             }
             Op::Delete { queue } => {
@@ -301,7 +360,9 @@ impl ShardMachine {
     }
 
     fn publish(&mut self, target: &Target, mut stored: StoredMessage, effects: &mut Vec<Effect>) {
-        stored.expires_at_ms = target.ttl_ms.map(|ttl_ms| self.now_ms.saturating_add(ttl_ms));
+        stored.expires_at_ms = target
+            .ttl_ms
+            .map(|ttl_ms| self.now_ms.saturating_add(ttl_ms));
         self.tail_bytes += stored.message.weight();
         let sequence = self.state(target.queue).push(target.level, stored);
         self.changed(target.queue, 0);
@@ -327,8 +388,12 @@ impl ShardMachine {
 
     /// The state of a queue, created if this is the first operation on it.
     fn state(&mut self, queue: QueueId) -> &mut QueueState {
-        let slot = self.slot(queue).unwrap_or_else(|| self.insert(queue, QueueState::default()));
-        &mut self.slots[slot].get_or_insert_with(|| (queue, QueueState::default())).1
+        let slot = self
+            .slot(queue)
+            .unwrap_or_else(|| self.insert(queue, QueueState::default()));
+        &mut self.slots[slot]
+            .get_or_insert_with(|| (queue, QueueState::default()))
+            .1
     }
 
     fn insert(&mut self, queue: QueueId, state: QueueState) -> usize {
@@ -354,7 +419,9 @@ impl ShardMachine {
     }
 
     fn forget(&mut self, queue: QueueId) -> bool {
-        let Some(slot) = self.index.remove(&queue) else { return false };
+        let Some(slot) = self.index.remove(&queue) else {
+            return false;
+        };
         self.recent = None;
         if let Some((_, state)) = self.slots.get_mut(slot).and_then(Option::take) {
             self.tail_bytes = self.tail_bytes.saturating_sub(state.tail_bytes());

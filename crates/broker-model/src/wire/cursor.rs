@@ -17,7 +17,10 @@ pub(crate) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Reads from `at`.
     pub(crate) fn at(whole: &'a Bytes, at: usize) -> Self {
-        Self { whole, at: at.min(whole.len()) }
+        Self {
+            whole,
+            at: at.min(whole.len()),
+        }
     }
 
     /// Reads behind the version byte, which must be ours.
@@ -41,7 +44,11 @@ impl<'a> Cursor<'a> {
 
     /// An error unless everything has been read.
     pub(crate) fn end(&self) -> Result<(), WireError> {
-        if self.remaining() == 0 { Ok(()) } else { Err(WireError::Malformed("end: trailing bytes")) }
+        if self.remaining() == 0 {
+            Ok(())
+        } else {
+            Err(WireError::Malformed("end: trailing bytes"))
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
@@ -51,6 +58,7 @@ impl<'a> Cursor<'a> {
         Ok(*array)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, WireError> {
         let byte = *self.whole.get(self.at).ok_or(WireError::Truncated)?;
         self.at += 1;
@@ -66,11 +74,16 @@ impl<'a> Cursor<'a> {
     }
 
     /// A LEB128 number.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         let first = self.u8()?;
         if first < 0x80 {
             return Ok(u64::from(first));
         }
+        self.long_varint(first)
+    }
+
+    fn long_varint(&mut self, first: u8) -> Result<u64, WireError> {
         let mut value = u64::from(first & 0x7f);
         let mut shift = 7;
         loop {
@@ -94,6 +107,7 @@ impl<'a> Cursor<'a> {
         u32::try_from(self.varint()?).map_err(|_| WireError::Malformed("number"))
     }
 
+    #[inline]
     pub(crate) fn bool(&mut self) -> Result<bool, WireError> {
         match self.u8()? {
             0 => Ok(false),
@@ -103,6 +117,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `len` bytes, as a slice.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Result<Bytes, WireError> {
         if len > self.remaining() {
             return Err(WireError::Truncated);
@@ -110,7 +125,11 @@ impl<'a> Cursor<'a> {
         let from = self.at;
         self.at += len;
         // An empty slice needs no share in the buffer.
-        Ok(if len == 0 { Bytes::new() } else { self.whole.slice(from..self.at) })
+        Ok(if len == 0 {
+            Bytes::new()
+        } else {
+            self.whole.slice(from..self.at)
+        })
     }
 
     /// Everything left.
@@ -121,6 +140,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A length and so many bytes.
+    #[inline]
     pub(crate) fn bytes(&mut self) -> Result<Bytes, WireError> {
         let len = self.length()?;
         self.take(len)
@@ -140,6 +160,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    #[inline]
     fn length(&mut self) -> Result<usize, WireError> {
         usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)
     }
@@ -154,14 +175,19 @@ impl<'a> Cursor<'a> {
         Ok(count)
     }
 
+    #[inline]
     pub(crate) fn queue(&mut self) -> Result<QueueId, WireError> {
         Ok(QueueId(self.u64()?))
     }
 
     pub(crate) fn origin(&mut self) -> Result<Origin, WireError> {
-        Ok(Origin { node: NodeId(self.varint()?), incarnation: self.varint()? })
+        Ok(Origin {
+            node: NodeId(self.varint()?),
+            incarnation: self.varint()?,
+        })
     }
 
+    #[inline]
     pub(crate) fn message(&mut self) -> Result<Message, WireError> {
         Ok(Message {
             exchange: self.bytes()?,
@@ -178,12 +204,16 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn range(&mut self) -> Result<(Sequence, Sequence), WireError> {
         let from = self.varint()?;
-        let to = from.checked_add(self.varint()?).ok_or(WireError::Malformed("range"))?;
+        let to = from
+            .checked_add(self.varint()?)
+            .ok_or(WireError::Malformed("range"))?;
         Ok((Sequence(from), Sequence(to)))
     }
 
+    #[inline]
     pub(crate) fn ranges(&mut self) -> Result<SequenceRanges, WireError> {
         let count = self.count(2)?;
         let mut ranges = SmallVec::with_capacity(count);
@@ -225,7 +255,10 @@ pub(super) fn put_origin(out: &mut BytesMut, origin: Origin) {
 
 pub(super) fn put_message(out: &mut BytesMut, message: &Message) {
     // One growth at most: four lengths of at most ten bytes.
-    let len = message.exchange.len() + message.routing_key.len() + message.properties.len() + message.body.len();
+    let len = message.exchange.len()
+        + message.routing_key.len()
+        + message.properties.len()
+        + message.body.len();
     out.reserve(len + 40);
     put_bytes(out, &message.exchange);
     put_bytes(out, &message.routing_key);

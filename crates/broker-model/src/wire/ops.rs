@@ -62,7 +62,10 @@ impl OpsWriter {
     pub fn append(&mut self, ops: &Bytes) -> Result<u32, WireError> {
         let mut cursor = Cursor::versioned(ops)?;
         let count = cursor.u32()?;
-        let sum = self.count.checked_add(count).ok_or(WireError::Malformed("count"))?;
+        let sum = self
+            .count
+            .checked_add(count)
+            .ok_or(WireError::Malformed("count"))?;
         let encoded = ops.get(HEADER_LEN..).ok_or(WireError::Truncated)?;
         self.out.put_slice(encoded);
         self.count = sum;
@@ -103,43 +106,43 @@ impl OpsWriter {
 pub struct OpsReader {
     ops: Bytes,
     at: usize,
-    state: ReaderState,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum ReaderState {
-    Start,
-    Left(u32),
-    Done,
+    /// Operations to come; `None` before the header is read.
+    left: Option<u32>,
+    done: bool,
 }
 
 impl OpsReader {
     /// Starts to read.
     #[must_use]
     pub fn new(ops: Bytes) -> Self {
-        Self { ops, at: 0, state: ReaderState::Start }
+        Self {
+            ops,
+            at: 0,
+            left: None,
+            done: false,
+        }
     }
 
+    #[inline]
     fn step(&mut self) -> Result<Option<Op>, WireError> {
-        let left = match self.state {
-            ReaderState::Start => {
+        let left = match self.left {
+            Some(left) => left,
+            None => {
                 let mut cursor = Cursor::versioned(&self.ops)?;
                 let count = cursor.u32()?;
                 self.at = cursor.position();
                 count
             }
-            ReaderState::Left(left) => left,
-            ReaderState::Done => return Ok(None),
         };
         let mut cursor = Cursor::at(&self.ops, self.at);
         if left == 0 {
             cursor.end()?;
-            self.state = ReaderState::Done;
+            self.done = true;
             return Ok(None);
         }
         let op = read_op(&mut cursor)?;
         self.at = cursor.position();
-        self.state = ReaderState::Left(left - 1);
+        self.left = Some(left - 1);
         Ok(Some(op))
     }
 }
@@ -147,13 +150,31 @@ impl OpsReader {
 impl Iterator for OpsReader {
     type Item = Result<Op, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step();
-        if step.is_err() {
-            self.state = ReaderState::Done;
+        if self.done {
+            return None;
         }
-        step.transpose()
+        match self.step() {
+            Ok(op) => op.map(Ok),
+            Err(error) => {
+                self.done = true;
+                Some(Err(error))
+            }
+        }
     }
+}
+
+/// Calls `each` with every operation and its position, as [`OpsReader`] does, but without handing
+/// them through an iterator: the hot path of `apply`.
+pub(crate) fn each_op(ops: &Bytes, mut each: impl FnMut(usize, Op)) -> Result<(), WireError> {
+    let mut cursor = Cursor::versioned(ops)?;
+    let count = cursor.u32()?;
+    for position in 0..count {
+        let op = read_op(&mut cursor)?;
+        each(position as usize, op);
+    }
+    cursor.end()
 }
 
 /// Walks through encoded operations without building them: what a leader does before it proposes
@@ -191,14 +212,23 @@ pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
             out.put_u64_le(queue.0);
             put_ranges(out, sequences);
         }
-        Op::Kill { queue, sequences, reason, dead_letter } => {
+        Op::Kill {
+            queue,
+            sequences,
+            reason,
+            dead_letter,
+        } => {
             out.put_u8(KILL);
             out.put_u64_le(queue.0);
             out.put_u8(reason_code(*reason));
             put_bool(out, *dead_letter);
             put_ranges(out, sequences);
         }
-        Op::Return { queue, sequences, counted } => {
+        Op::Return {
+            queue,
+            sequences,
+            counted,
+        } => {
             out.put_u8(RETURN);
             out.put_u64_le(queue.0);
             put_bool(out, *counted);
@@ -216,6 +246,7 @@ pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
     }
 }
 
+#[inline]
 pub(super) fn read_op(cursor: &mut Cursor<'_>) -> Result<Op, WireError> {
     Ok(match cursor.u8()? {
         PUBLISH => {
@@ -224,18 +255,33 @@ pub(super) fn read_op(cursor: &mut Cursor<'_>) -> Result<Op, WireError> {
             for _ in 0..count {
                 targets.push(read_target(cursor)?);
             }
-            Op::Publish { targets, message: cursor.message()? }
+            Op::Publish {
+                targets,
+                message: cursor.message()?,
+            }
         }
-        SETTLE => Op::Settle { queue: cursor.queue()?, sequences: cursor.ranges()? },
+        SETTLE => Op::Settle {
+            queue: cursor.queue()?,
+            sequences: cursor.ranges()?,
+        },
         KILL => Op::Kill {
             queue: cursor.queue()?,
             reason: read_reason(cursor)?,
             dead_letter: cursor.bool()?,
             sequences: cursor.ranges()?,
         },
-        RETURN => Op::Return { queue: cursor.queue()?, counted: cursor.bool()?, sequences: cursor.ranges()? },
-        DELETE => Op::Delete { queue: cursor.queue()? },
-        MARK => Op::Mark { queue: cursor.queue()?, upto: Sequence(cursor.u64()?) },
+        RETURN => Op::Return {
+            queue: cursor.queue()?,
+            counted: cursor.bool()?,
+            sequences: cursor.ranges()?,
+        },
+        DELETE => Op::Delete {
+            queue: cursor.queue()?,
+        },
+        MARK => Op::Mark {
+            queue: cursor.queue()?,
+            upto: Sequence(cursor.u64()?),
+        },
         _ => return Err(WireError::Malformed("operation")),
     })
 }
@@ -276,7 +322,11 @@ fn read_target(cursor: &mut Cursor<'_>) -> Result<Target, WireError> {
     Ok(Target {
         queue: cursor.queue()?,
         level: cursor.u8()?,
-        ttl_ms: if cursor.bool()? { Some(cursor.varint()?) } else { None },
+        ttl_ms: if cursor.bool()? {
+            Some(cursor.varint()?)
+        } else {
+            None
+        },
     })
 }
 

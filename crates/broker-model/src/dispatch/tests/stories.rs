@@ -16,7 +16,15 @@ fn consumers_take_turns() {
     leader.consume(node(1), 1, 10);
     leader.consume(node(2), 2, 10);
     leader.publish(&["a", "b", "c", "d"]);
-    assert_eq!(leader.deliveries(), delivered(&[(1, "a", false), (1, "c", false), (2, "b", false), (2, "d", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[
+            (1, "a", false),
+            (1, "c", false),
+            (2, "b", false),
+            (2, "d", false)
+        ])
+    );
 }
 
 #[test]
@@ -25,12 +33,27 @@ fn nobody_gets_more_than_its_credit_and_the_hungry_are_told_once() {
     leader.consume(node(1), 1, 2);
     leader.publish(&["a", "b"]);
     // Nothing waits: nothing is said.
-    assert!(leader.answers().iter().all(|answer| matches!(answer, FromHost::ConsumeOk { .. })));
+    assert!(
+        leader
+            .answers()
+            .iter()
+            .all(|answer| matches!(answer, FromHost::ConsumeOk { .. }))
+    );
     leader.publish(&["c"]);
     leader.publish(&["d"]);
-    assert_eq!(leader.answers(), [FromHost::Starved { consumer: ConsumerId(1) }]);
+    assert_eq!(
+        leader.answers(),
+        [FromHost::Starved {
+            consumer: ConsumerId(1)
+        }]
+    );
     leader.credit(node(1), 1, 1);
-    assert_eq!(leader.answers(), [FromHost::Starved { consumer: ConsumerId(1) }]);
+    assert_eq!(
+        leader.answers(),
+        [FromHost::Starved {
+            consumer: ConsumerId(1)
+        }]
+    );
     assert_eq!(leader.counts().ready, 1);
     assert_eq!(leader.counts().unacked, 3);
 }
@@ -41,22 +64,45 @@ fn one_busy_consumer_does_not_hold_up_the_other() {
     leader.consume(node(1), 1, 1);
     leader.consume(node(1), 2, 3);
     leader.publish(&["a", "b", "c", "d"]);
-    assert_eq!(leader.deliveries(), delivered(&[(1, "a", false), (2, "b", false), (2, "c", false), (2, "d", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[
+            (1, "a", false),
+            (2, "b", false),
+            (2, "c", false),
+            (2, "d", false)
+        ])
+    );
 }
 
 #[test]
 fn a_higher_consumer_priority_goes_first_while_it_has_credit() {
     let mut leader = plain();
     leader.consume(node(1), 1, 10);
-    leader.consume_as(node(1), 2, 2, ConsumerSpec { priority: 5, ..ConsumerSpec::default() });
+    leader.consume_as(
+        node(1),
+        2,
+        2,
+        ConsumerSpec {
+            priority: 5,
+            ..ConsumerSpec::default()
+        },
+    );
     leader.publish(&["a", "b", "c"]);
-    assert_eq!(leader.deliveries(), delivered(&[(2, "a", false), (2, "b", false), (1, "c", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(2, "a", false), (2, "b", false), (1, "c", false)])
+    );
 }
 
 #[test]
 fn a_higher_message_priority_goes_first() {
     let mut leader = plain();
-    let ops = [publish(QUEUE, 0, None, "low"), publish(QUEUE, 4, None, "high"), publish(QUEUE, 2, None, "middle")];
+    let ops = [
+        publish(QUEUE, 0, None, "low"),
+        publish(QUEUE, 4, None, "high"),
+        publish(QUEUE, 2, None, "middle"),
+    ];
     leader.batch(node(9), &ops);
     leader.consume(node(1), 1, 10);
     assert_eq!(leader.bodies(), ["high", "middle", "low"]);
@@ -71,7 +117,10 @@ fn what_is_returned_goes_back_to_its_place() {
     leader.batch(node(1), &[give_back(2, 2)]);
     leader.batch(node(1), &[give_back(1, 1)]);
     leader.credit(node(1), 1, 5);
-    assert_eq!(leader.deliveries(), delivered(&[(1, "a", true), (1, "b", true), (1, "d", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(1, "a", true), (1, "b", true), (1, "d", false)])
+    );
 }
 
 #[test]
@@ -80,7 +129,10 @@ fn a_delivery_says_how_often_the_message_failed() {
     leader.publish(&["a"]);
     for failed in 0..3 {
         let (delivery, _) = leader.get(node(1), false).unwrap();
-        assert_eq!((delivery.delivery_count, delivery.redelivered), (failed, failed > 0));
+        assert_eq!(
+            (delivery.delivery_count, delivery.redelivered),
+            (failed, failed > 0)
+        );
         leader.batch(node(1), &[give_back(1, 1)]);
     }
 }
@@ -90,7 +142,10 @@ fn a_get_takes_the_head_and_tells_what_is_left() {
     let mut leader = plain();
     leader.publish(&["a", "b", "c"]);
     let (first, left) = leader.get(node(1), false).unwrap();
-    assert_eq!((text(&first.message.body).as_str(), left, first.consumer), ("a", 2, ConsumerId(0)));
+    assert_eq!(
+        (text(&first.message.body).as_str(), left, first.consumer),
+        ("a", 2, ConsumerId(0))
+    );
     let (second, left) = leader.get(node(1), true).unwrap();
     assert_eq!((text(&second.message.body).as_str(), left), ("b", 1));
     assert_eq!((leader.counts().ready, leader.counts().unacked), (1, 1));
@@ -103,7 +158,15 @@ fn a_get_takes_the_head_and_tells_what_is_left() {
 #[test]
 fn without_ack_a_message_is_settled_when_it_is_handed_out() {
     let mut leader = plain();
-    leader.consume_as(node(1), 1, 10, ConsumerSpec { no_ack: true, ..ConsumerSpec::default() });
+    leader.consume_as(
+        node(1),
+        1,
+        10,
+        ConsumerSpec {
+            no_ack: true,
+            ..ConsumerSpec::default()
+        },
+    );
     leader.publish(&["a", "b"]);
     assert_eq!(leader.bodies(), ["a", "b"]);
     assert_eq!(leader.machine.queue(QUEUE).unwrap().alive(), 0);
@@ -118,9 +181,20 @@ fn a_purge_leaves_what_is_handed_out() {
     leader.get(node(1), false);
     leader.batch(node(1), &[give_back(1, 1)]);
     leader.answers();
-    leader.hear(node(2), ToHost::Purge { request: RequestId(5), queue: QUEUE });
-    let purged =
-        FromHost::Counts { request: RequestId(5), ready: 3, unacked: 0, consumers: 0, ready_bytes: 0 };
+    leader.hear(
+        node(2),
+        ToHost::Purge {
+            request: RequestId(5),
+            queue: QUEUE,
+        },
+    );
+    let purged = FromHost::Counts {
+        request: RequestId(5),
+        ready: 3,
+        unacked: 0,
+        consumers: 0,
+        ready_bytes: 0,
+    };
     assert_eq!(leader.answers(), [purged]);
     assert_eq!((leader.counts().ready, leader.counts().unacked), (0, 1));
     leader.batch(node(1), &[give_back(2, 2)]);
@@ -132,10 +206,29 @@ fn a_cancelled_consumer_keeps_what_it_holds() {
     let mut leader = plain();
     leader.consume(node(1), 1, 1);
     leader.publish(&["a", "b"]);
-    leader.hear(node(1), ToHost::Cancel { consumer: ConsumerId(1), queue: QUEUE });
+    leader.hear(
+        node(1),
+        ToHost::Cancel {
+            consumer: ConsumerId(1),
+            queue: QUEUE,
+        },
+    );
     let last = leader.told.last().cloned().unwrap();
-    assert_eq!(last.1, FromHost::Cancelled { consumer: ConsumerId(1), by_host: false });
-    assert_eq!((leader.counts().ready, leader.counts().unacked, leader.counts().consumers), (1, 1, 0));
+    assert_eq!(
+        last.1,
+        FromHost::Cancelled {
+            consumer: ConsumerId(1),
+            by_host: false
+        }
+    );
+    assert_eq!(
+        (
+            leader.counts().ready,
+            leader.counts().unacked,
+            leader.counts().consumers
+        ),
+        (1, 1, 0)
+    );
     leader.batch(node(1), &[settle(1, 1)]);
     assert_eq!(leader.counts().unacked, 0);
 }
@@ -146,17 +239,37 @@ fn credit_can_be_taken_back() {
     leader.consume(node(1), 1, 5);
     leader.publish(&["a"]);
     leader.answers();
-    leader.hear(node(1), ToHost::Revoke { consumer: ConsumerId(1), queue: QUEUE });
-    assert_eq!(leader.answers(), [FromHost::Revoked { consumer: ConsumerId(1), unused: 4 }]);
+    leader.hear(
+        node(1),
+        ToHost::Revoke {
+            consumer: ConsumerId(1),
+            queue: QUEUE,
+        },
+    );
+    assert_eq!(
+        leader.answers(),
+        [FromHost::Revoked {
+            consumer: ConsumerId(1),
+            unused: 4
+        }]
+    );
     leader.publish(&["b"]);
-    assert_eq!(leader.answers(), [FromHost::Starved { consumer: ConsumerId(1) }]);
+    assert_eq!(
+        leader.answers(),
+        [FromHost::Starved {
+            consumer: ConsumerId(1)
+        }]
+    );
     leader.credit(node(1), 1, 1);
     assert_eq!(leader.bodies(), ["b"]);
 }
 
 #[test]
 fn an_exclusive_consumer_is_alone() {
-    let exclusive = || ConsumerSpec { exclusive: true, ..ConsumerSpec::default() };
+    let exclusive = || ConsumerSpec {
+        exclusive: true,
+        ..ConsumerSpec::default()
+    };
     let refused = |consumer| FromHost::Refused {
         subject: Subject::Consumer(ConsumerId(consumer)),
         why: Refused::ExclusiveUse,
@@ -166,7 +279,13 @@ fn an_exclusive_consumer_is_alone() {
     leader.answers();
     leader.consume(node(2), 2, 1);
     assert_eq!(leader.answers(), [refused(2)]);
-    leader.hear(node(1), ToHost::Cancel { consumer: ConsumerId(1), queue: QUEUE });
+    leader.hear(
+        node(1),
+        ToHost::Cancel {
+            consumer: ConsumerId(1),
+            queue: QUEUE,
+        },
+    );
     leader.consume(node(2), 3, 1);
     leader.answers();
     leader.consume_as(node(1), 4, 1, exclusive());
@@ -175,15 +294,32 @@ fn an_exclusive_consumer_is_alone() {
 
 #[test]
 fn a_single_active_consumer_gets_everything_until_it_goes() {
-    let mut leader = Leader::of(QueueSettings { single_active_consumer: true, ..QueueSettings::default() });
+    let mut leader = Leader::of(QueueSettings {
+        single_active_consumer: true,
+        ..QueueSettings::default()
+    });
     leader.consume(node(1), 1, 1);
     leader.consume(node(2), 2, 10);
     leader.publish(&["a", "b"]);
     assert_eq!(leader.deliveries(), delivered(&[(1, "a", false)]));
-    leader.hear(node(1), ToHost::Cancel { consumer: ConsumerId(1), queue: QUEUE });
+    leader.hear(
+        node(1),
+        ToHost::Cancel {
+            consumer: ConsumerId(1),
+            queue: QUEUE,
+        },
+    );
     assert_eq!(leader.deliveries(), delivered(&[(2, "b", false)]));
     // A newcomer of higher priority waits until the active one holds nothing.
-    leader.consume_as(node(1), 3, 10, ConsumerSpec { priority: 1, ..ConsumerSpec::default() });
+    leader.consume_as(
+        node(1),
+        3,
+        10,
+        ConsumerSpec {
+            priority: 1,
+            ..ConsumerSpec::default()
+        },
+    );
     leader.publish(&["c"]);
     assert_eq!(leader.deliveries(), delivered(&[(2, "c", false)]));
     leader.batch(node(2), &[settle(2, 3)]);
@@ -198,10 +334,19 @@ fn a_deleted_queue_cancels_its_consumers() {
     leader.publish(&["a", "b"]);
     leader.answers();
     leader.delete(QUEUE);
-    assert_eq!(leader.answers(), [FromHost::Cancelled { consumer: ConsumerId(1), by_host: true }]);
+    assert_eq!(
+        leader.answers(),
+        [FromHost::Cancelled {
+            consumer: ConsumerId(1),
+            by_host: true
+        }]
+    );
     assert!(leader.machine.queue(QUEUE).is_none());
     leader.consume(node(1), 2, 1);
-    let refused = FromHost::Refused { subject: Subject::Consumer(ConsumerId(2)), why: Refused::NoQueue };
+    let refused = FromHost::Refused {
+        subject: Subject::Consumer(ConsumerId(2)),
+        why: Refused::NoQueue,
+    };
     assert_eq!(leader.answers(), [refused]);
     // What comes late is accepted, and forgotten by the next look for zombies.
     assert_eq!(leader.publish(&["late"]).status, BatchStatus::Applied);
@@ -213,8 +358,16 @@ fn a_deleted_queue_cancels_its_consumers() {
 fn a_delete_is_checked() {
     let mut leader = plain();
     let request = RequestId(3);
-    let check = |if_unused, if_empty| ToHost::CheckDelete { request, queue: QUEUE, if_unused, if_empty };
-    let refused = |why| FromHost::Refused { subject: Subject::Request(request), why };
+    let check = |if_unused, if_empty| ToHost::CheckDelete {
+        request,
+        queue: QUEUE,
+        if_unused,
+        if_empty,
+    };
+    let refused = |why| FromHost::Refused {
+        subject: Subject::Request(request),
+        why,
+    };
     leader.publish(&["a"]);
     leader.hear(node(1), check(true, true));
     assert_eq!(leader.answers(), [refused(Refused::NotEmpty)]);
@@ -223,17 +376,34 @@ fn a_delete_is_checked() {
     leader.hear(node(1), check(true, true));
     assert_eq!(leader.answers(), [refused(Refused::InUse)]);
     leader.hear(node(1), check(false, true));
-    assert!(matches!(leader.answers()[..], [FromHost::Counts { ready: 0, unacked: 1, consumers: 1, .. }]));
+    assert!(matches!(
+        leader.answers()[..],
+        [FromHost::Counts {
+            ready: 0,
+            unacked: 1,
+            consumers: 1,
+            ..
+        }]
+    ));
 }
 
 #[test]
 fn an_auto_delete_queue_is_unused_when_its_last_consumer_goes() {
-    let mut leader = Leader::of(QueueSettings { auto_delete: true, ..QueueSettings::default() });
+    let mut leader = Leader::of(QueueSettings {
+        auto_delete: true,
+        ..QueueSettings::default()
+    });
     leader.get(node(1), true);
     assert_eq!(leader.unused, []);
     leader.consume(node(1), 1, 1);
     leader.consume(node(2), 2, 1);
-    leader.hear(node(1), ToHost::Cancel { consumer: ConsumerId(1), queue: QUEUE });
+    leader.hear(
+        node(1),
+        ToHost::Cancel {
+            consumer: ConsumerId(1),
+            queue: QUEUE,
+        },
+    );
     assert_eq!(leader.unused, []);
     leader.node_lost(node(2));
     assert_eq!(leader.unused, [QUEUE]);
@@ -241,18 +411,34 @@ fn an_auto_delete_queue_is_unused_when_its_last_consumer_goes() {
 
 #[test]
 fn an_unused_queue_expires_unless_it_is_used() {
-    let mut leader = Leader::of(QueueSettings { expires_ms: Some(100), ..QueueSettings::default() });
+    let mut leader = Leader::of(QueueSettings {
+        expires_ms: Some(100),
+        ..QueueSettings::default()
+    });
     assert_eq!(leader.dispatcher.next_timeout(), Some(1_100));
     leader.at(1_090);
     leader.get(node(1), true);
     leader.at(1_100);
     assert_eq!(leader.expired, []);
-    leader.hear(node(1), ToHost::Count { request: RequestId(1), queue: QUEUE, used: false });
+    leader.hear(
+        node(1),
+        ToHost::Count {
+            request: RequestId(1),
+            queue: QUEUE,
+            used: false,
+        },
+    );
     assert_eq!(leader.dispatcher.next_timeout(), Some(1_190));
     leader.consume(node(1), 1, 1);
     leader.at(5_000);
     assert_eq!(leader.expired, []);
-    leader.hear(node(1), ToHost::Cancel { consumer: ConsumerId(1), queue: QUEUE });
+    leader.hear(
+        node(1),
+        ToHost::Cancel {
+            consumer: ConsumerId(1),
+            queue: QUEUE,
+        },
+    );
     leader.at(5_100);
     assert_eq!(leader.expired, [QUEUE]);
 }
@@ -289,7 +475,10 @@ fn a_returned_message_is_read_again_from_the_store() {
     leader.batch(node(1), &[give_back(1, 2)]);
     leader.told.clear();
     leader.credit(node(1), 1, 5);
-    assert_eq!(leader.deliveries(), delivered(&[(1, "a", true), (1, "b", true), (1, "c", false)]));
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(1, "a", true), (1, "b", true), (1, "c", false)])
+    );
 }
 
 #[test]
@@ -317,4 +506,36 @@ fn queues_without_work_cost_nothing() {
     }
     assert!(!leader.dispatcher.has_work());
     assert_eq!(leader.dispatcher.next_timeout(), None);
+}
+
+#[test]
+fn an_idle_queue_costs_little() {
+    use crate::dispatch::desk::Desk;
+    use crate::queue::QueueState;
+    // Slot and index entry of the machine, slot and index entry of the dispatcher.
+    let declared = size_of::<Option<(QueueId, QueueState)>>() + 20 + size_of::<Option<Desk>>() + 16;
+    assert!(declared < 250, "{declared} bytes");
+    // One that had messages once also has a level.
+    assert!(
+        declared + QueueState::level_size() < 450,
+        "{declared} + {} bytes",
+        QueueState::level_size()
+    );
+    let mut leader = plain();
+    leader.publish(&["a"]);
+    leader.consume(node(1), 1, 1);
+    leader.batch(node(1), &[settle(1, 1)]);
+    leader.hear(
+        node(1),
+        ToHost::Cancel {
+            consumer: ConsumerId(1),
+            queue: QUEUE,
+        },
+    );
+    assert_eq!(leader.dispatcher.stocks(QUEUE), 0);
+    // And is what it was when it is used again.
+    leader.told.clear();
+    leader.publish(&["b"]);
+    leader.consume(node(1), 2, 1);
+    assert_eq!(leader.deliveries(), delivered(&[(2, "b", false)]));
 }
