@@ -163,6 +163,8 @@ pub struct CheckpointPolicy {
     pub keep_bytes: u64,
     /// Log bytes kept for a follower that is reachable but behind; beyond it needs a snapshot.
     pub lag_bytes: u64,
+    /// Purging waits until at least this many bytes can go: each step costs a range deletion.
+    pub purge_step: u64,
     /// A follower that was unreachable for this long is no longer waited for.
     pub lag_for: Duration,
 }
@@ -174,6 +176,7 @@ impl Default for CheckpointPolicy {
             dirty_for: Duration::from_secs(30),
             keep_bytes: 16 << 20,
             lag_bytes: 2 << 30,
+            purge_step: 16 << 20,
             lag_for: Duration::from_secs(600),
         }
     }

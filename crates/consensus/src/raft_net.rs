@@ -5,7 +5,7 @@
 //! another.
 
 use crate::log::entry_to_wire;
-use crate::machine::SnapshotReader;
+use crate::machine::{MachineError, SnapshotReader};
 use crate::machine_adapter::MachineSnapshot;
 use crate::raft::{
     AppendRequest, Applied, LogId, StreamAppendResult, Types, Vote, log_id_from_wire,
@@ -155,22 +155,19 @@ impl NetStreamAppend<Types> for RaftPeer {
             let answers = input.then(move |request| this.beat(&request));
             return Box::pin(async move { Ok(answers.boxed()) });
         }
-        let session = self
-            .net
-            .wire
-            .append(self.target, self.net.group)
-            .map(|pipe| AppendSession {
-                input: Some(input),
-                pipe,
-                sent: VecDeque::new(),
-                sent_bytes: 0,
-                next: 0,
-                deadline: Box::pin(sleep_until(Instant::now())),
-                net: Arc::clone(&self.net),
-                target: self.target,
-            });
+        // The connection is used for the first request only: openraft waits after failures, but does so
+        // where it makes requests. An error before one is taken would be retried without end.
+        let session = AppendSession {
+            input: Some(input),
+            pipe: None,
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            next: 0,
+            deadline: Box::pin(sleep_until(Instant::now())),
+            net: Arc::clone(&self.net),
+            target: self.target,
+        };
         Box::pin(async move {
-            let session = session.map_err(|error| rpc_error(&error))?;
             let answers = stream::unfold(Some(session), |session| async move {
                 let mut session = session?;
                 let result = session.next_result().await?;
@@ -191,7 +188,8 @@ struct Sent {
 
 struct AppendSession<S> {
     input: Option<S>,
-    pipe: AppendPipe,
+    /// Opened with the first request.
+    pipe: Option<AppendPipe>,
     sent: VecDeque<Sent>,
     sent_bytes: usize,
     next: u64,
@@ -220,7 +218,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             let input = self.input.as_mut();
             let event = tokio::select! {
                 biased;
-                answer = self.pipe.answers.recv(), if waiting => Event::Answer(answer),
+                answer = next_answer(self.pipe.as_mut()), if waiting => Event::Answer(answer),
                 request = next_request(input), if room => Event::Request(request),
                 () = &mut self.deadline, if waiting => Event::Deadline,
             };
@@ -257,13 +255,21 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             return Err(broken("answer without a request"));
         };
         self.sent_bytes = self.sent_bytes.saturating_sub(sent.bytes);
-        if answer.session != self.pipe.session || Some(answer.sequence) != expected {
+        let session = self.pipe.as_ref().map(|pipe| pipe.session);
+        if Some(answer.session) != session || Some(answer.sequence) != expected {
             return Err(broken("answer out of order"));
         }
         append_result(answer, sent.previous)
     }
 
     fn send(&mut self, request: AppendRequest) -> Result<(), RpcError> {
+        let pipe = match &mut self.pipe {
+            Some(pipe) => pipe,
+            none => {
+                let opened = self.net.wire.append(self.target, self.net.group);
+                none.insert(opened.map_err(|error| rpc_error(&error))?)
+            }
+        };
         let bytes = request.entries.iter().map(crate::log::cost).sum();
         let deadline = Instant::now() + self.net.call;
         if self.sent.is_empty() {
@@ -277,7 +283,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
         self.sent_bytes = self.sent_bytes.saturating_add(bytes);
         let wire = v1::AppendRequest {
             group: self.net.group.0,
-            session: self.pipe.session,
+            session: pipe.session,
             sequence: self.next,
             target: self.target.0,
             vote: Some(vote_to_wire(&request.vote)),
@@ -286,10 +292,16 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             entries: request.entries.iter().map(entry_to_wire).collect(),
         };
         self.next = self.next.wrapping_add(1);
-        self.pipe
-            .requests
+        pipe.requests
             .send(wire)
             .map_err(|_| rpc_error(&WireError::Unreachable("connection closed".to_owned())))
+    }
+}
+
+async fn next_answer(pipe: Option<&mut AppendPipe>) -> Option<Answer<v1::AppendAnswer>> {
+    match pipe {
+        Some(pipe) => pipe.answers.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -413,7 +425,7 @@ impl NetSnapshot<Types> for RaftPeer {
         };
         let (parts, receiver) = mpsc::channel(SNAPSHOT_READ_AHEAD);
         let reader = snapshot.snapshot;
-        let reading = tokio::task::spawn_blocking(move || read_snapshot(head, reader, &parts));
+        let reading = tokio::spawn(read_snapshot(head, reader, parts));
         let answer = self.net.wire.snapshot(self.target, receiver);
         tokio::pin!(cancel);
         let answer = tokio::select! {
@@ -434,27 +446,31 @@ impl NetSnapshot<Types> for RaftPeer {
 }
 
 /// Feeds a view to the connection; stops quietly when the connection is gone.
-fn read_snapshot(
+async fn read_snapshot(
     head: v1::SnapshotHead,
     mut reader: Box<dyn SnapshotReader>,
-    parts: &mpsc::Sender<v1::SnapshotPart>,
-) -> Result<(), crate::machine::MachineError> {
+    parts: mpsc::Sender<v1::SnapshotPart>,
+) -> Result<(), MachineError> {
     use v1::snapshot_part::Part;
-    let send = |part| {
-        let part = v1::SnapshotPart { part: Some(part) };
-        parts.blocking_send(part).is_ok()
-    };
-    if !send(Part::Head(head)) {
+    let send = async |part| parts.send(v1::SnapshotPart { part: Some(part) }).await.is_ok();
+    if !send(Part::Head(head)).await {
         return Ok(());
     }
     let mut chunks = 0;
-    while let Some(data) = reader.next_chunk()? {
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let chunk = reader.next_chunk();
+            (reader, chunk)
+        });
+        let (back, chunk) = read.await.map_err(|_| MachineError::new("a storage task was interrupted"))?;
+        reader = back;
+        let Some(data) = chunk? else { break };
         chunks += 1;
         let crc32c = crc32c::crc32c(&data);
-        if !send(Part::Chunk(v1::SnapshotChunk { data, crc32c })) {
+        if !send(Part::Chunk(v1::SnapshotChunk { data, crc32c })).await {
             return Ok(());
         }
     }
-    send(Part::End(v1::SnapshotEnd { chunks }));
+    send(Part::End(v1::SnapshotEnd { chunks })).await;
     Ok(())
 }

@@ -13,8 +13,6 @@ use tokio::time::Instant;
 
 /// Between two looks at a group.
 const LOOK: Duration = Duration::from_secs(1);
-/// Purging is done in steps of at least this many bytes: each costs a range deletion.
-const PURGE_STEP: u64 = 16 << 20;
 
 /// The task of a group.
 pub(super) async fn run(group: Arc<GroupCore>) {
@@ -58,7 +56,7 @@ fn purge_upto(group: &GroupCore) -> Option<u64> {
     let safe = known_by_all(group);
     let backend = group.log().backend();
     let group_id = group.id().0;
-    if backend.retained_bytes(group_id) < policy.keep_bytes.saturating_add(PURGE_STEP) {
+    if backend.retained_bytes(group_id) < policy.keep_bytes.saturating_add(policy.purge_step) {
         return None;
     }
     let checkpoint = group.state().checkpoint()?.index;
@@ -71,7 +69,9 @@ fn purge_upto(group: &GroupCore) -> Option<u64> {
     };
     let upto = upto.max(cap)?.min(checkpoint);
     let purged = group.log().span().purged;
-    purged.is_none_or(|purged| purged.index < upto).then_some(upto)
+    purged
+        .is_none_or(|purged| purged.index < upto)
+        .then_some(upto)
 }
 
 /// The highest index that every member has that is not given up; told to the followers if this node

@@ -12,7 +12,9 @@ async fn entries_reach_all_members_in_order() {
     let leader = cluster.leader().await;
     let group = cluster.group(leader);
     // Proposed without waiting in between: calls in order are entries in order.
-    let proposed: Vec<_> = (0..500).map(|number| group.propose(cluster.payload(number))).collect();
+    let proposed: Vec<_> = (0..500)
+        .map(|number| group.propose(cluster.payload(number)))
+        .collect();
     let mut last = 0;
     for (count, proposed) in (1..).zip(proposed) {
         let proposed = proposed.await.unwrap();
@@ -37,16 +39,24 @@ async fn followers_refuse_and_know_the_leader() {
         assert_eq!(refused, Err(ProposeError::NotLeader { leader: expected }));
         // But any node can read what was acknowledged.
         let index = follower.read_index(Duration::from_secs(2)).await.unwrap();
-        follower.wait_applied(index, Duration::from_secs(2)).await.unwrap();
+        follower
+            .wait_applied(index, Duration::from_secs(2))
+            .await
+            .unwrap();
         assert_eq!(cluster.machine(node).numbers(), [1]);
     }
     let wrong_term = cluster.group(leader);
     let term = wrong_term.leadership().borrow().term;
     assert!(matches!(
-        wrong_term.propose_in_term(cluster.payload(3), term + 1).await,
+        wrong_term
+            .propose_in_term(cluster.payload(3), term + 1)
+            .await,
         Err(ProposeError::NotLeader { .. })
     ));
-    wrong_term.propose_in_term(cluster.payload(3), term).await.unwrap();
+    wrong_term
+        .propose_in_term(cluster.payload(3), term)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -86,7 +96,9 @@ async fn leadership_is_handed_over_under_load_without_loss() {
         let load = {
             let group = group.clone();
             let first = number;
-            let payloads: Vec<_> = (first..first + 200).map(|number| cluster.payload(number)).collect();
+            let payloads: Vec<_> = (first..first + 200)
+                .map(|number| cluster.payload(number))
+                .collect();
             tokio::spawn(async move {
                 let mut accepted = Vec::new();
                 for (number, payload) in (first..).zip(payloads) {
@@ -99,8 +111,15 @@ async fn leadership_is_handed_over_under_load_without_loss() {
         };
         tokio::time::sleep(Duration::from_millis(20)).await;
         let started = tokio::time::Instant::now();
-        group.transfer_leader(target, Duration::from_secs(3)).await.unwrap();
-        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+        group
+            .transfer_leader(target, Duration::from_secs(3))
+            .await
+            .unwrap();
+        assert!(
+            started.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            started.elapsed()
+        );
         assert_eq!(cluster.leader().await, target);
         let accepted = load.await.unwrap();
         let numbers = cluster.converged(accepted.len()).await;
@@ -108,7 +127,10 @@ async fn leadership_is_handed_over_under_load_without_loss() {
         number += 200;
     }
     let leader = cluster.leader().await;
-    let refused = cluster.group(leader).transfer_leader(9, Duration::from_secs(1)).await;
+    let refused = cluster
+        .group(leader)
+        .transfer_leader(9, Duration::from_secs(1))
+        .await;
     assert!(matches!(refused, Err(AdminError::Refused(_))));
 }
 
@@ -120,7 +142,10 @@ async fn a_hand_over_to_a_dead_node_leaves_the_leader_working() {
     let dead = leader % 3 + 1;
     cluster.crash(dead, 0).await;
     cluster.put(2).await;
-    let failed = cluster.group(leader).transfer_leader(dead, Duration::from_millis(700)).await;
+    let failed = cluster
+        .group(leader)
+        .transfer_leader(dead, Duration::from_millis(700))
+        .await;
     assert!(failed.is_err());
     cluster.put(3).await;
     assert_eq!(cluster.leader().await, leader);
@@ -137,7 +162,10 @@ async fn a_leader_without_a_quorum_stops_being_ready() {
     let group = cluster.group(leader);
     let mut leadership = group.leadership();
     let lost = leadership.wait_for(|now| !now.ready);
-    tokio::time::timeout(Duration::from_secs(2), lost).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(2), lost)
+        .await
+        .unwrap()
+        .unwrap();
     let read = group.read_index(Duration::from_millis(300)).await;
     assert_eq!(read, Err(ReadError::NoLeader));
 }
@@ -153,9 +181,20 @@ async fn one_node_alone_is_a_group() {
         cluster.put(number).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(cluster.group(1).leadership().borrow().ready, "alone it needs to hear nobody");
-    let index = cluster.group(1).read_index(Duration::from_secs(1)).await.unwrap();
-    cluster.group(1).wait_applied(index, Duration::from_secs(1)).await.unwrap();
+    assert!(
+        cluster.group(1).leadership().borrow().ready,
+        "alone it needs to hear nobody"
+    );
+    let index = cluster
+        .group(1)
+        .read_index(Duration::from_secs(1))
+        .await
+        .unwrap();
+    cluster
+        .group(1)
+        .wait_applied(index, Duration::from_secs(1))
+        .await
+        .unwrap();
     cluster.crash(1, 0).await;
     cluster.start_node(1).await;
     cluster.put(20).await;
@@ -169,9 +208,10 @@ async fn a_node_that_was_away_too_long_gets_a_snapshot() {
             log_bytes: 1 << 20,
             keep_bytes: 0,
             lag_bytes: 0,
+            purge_step: 1 << 20,
             ..CheckpointPolicy::default()
         },
-        payload: 100_000,
+        payload: 10_000,
         ..SimOptions::default()
     };
     let mut cluster = SimCluster::start(8, options).await;
@@ -204,5 +244,9 @@ async fn a_node_that_was_away_too_long_gets_a_snapshot() {
     cluster.start_node(away).await;
     cluster.put(420).await;
     assert_eq!(cluster.converged(421).await.len(), 421);
-    assert!(cluster.aborts.lock().is_empty(), "{:?}", cluster.aborts.lock());
+    assert!(
+        cluster.aborts.lock().is_empty(),
+        "{:?}",
+        cluster.aborts.lock()
+    );
 }

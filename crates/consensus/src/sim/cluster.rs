@@ -51,6 +51,8 @@ pub(crate) struct SimCluster {
     pub(crate) nodes: BTreeMap<u64, SimNode>,
     pub(crate) options: SimOptions,
     pub(crate) aborts: Arc<Mutex<Vec<String>>>,
+    /// The groups that run, for clients.
+    pub(crate) groups: Arc<Mutex<BTreeMap<u64, Group>>>,
 }
 
 pub(crate) const GROUP: GroupId = GroupId(1);
@@ -73,12 +75,16 @@ impl SimCluster {
             nodes,
             options,
             aborts: Arc::default(),
+            groups: Arc::default(),
         };
         let all: Vec<u64> = cluster.nodes.keys().copied().collect();
         for node in &all {
             cluster.start_node(*node).await;
         }
-        let members = all.iter().map(|node| (RaftNode::new(*node, 0), format!("node{node}"))).collect();
+        let members = all
+            .iter()
+            .map(|node| (RaftNode::new(*node, 0), format!("node{node}")))
+            .collect();
         cluster.group(1).0.initialize(&members).await.unwrap();
         cluster
     }
@@ -97,17 +103,29 @@ impl SimCluster {
             self.options.timing.clone(),
             self.options.limits.clone(),
             self.options.checkpoint.clone(),
-            Arc::new(move |group, reason: &str| aborts.lock().push(format!("node {node} group {group}: {reason}"))),
+            Arc::new(move |group, reason: &str| {
+                aborts
+                    .lock()
+                    .push(format!("node {node} group {group}: {reason}"))
+            }),
         )
         .unwrap();
         let machine = SimMachine::new(Arc::clone(&state.disk));
-        let core = GroupCore::open(GROUP, RaftNode::new(node, 0), Arc::clone(&machine) as _, environment).unwrap();
+        let core = GroupCore::open(
+            GROUP,
+            RaftNode::new(node, 0),
+            Arc::clone(&machine) as _,
+            environment,
+        )
+        .unwrap();
         core.start().await.unwrap();
         let inbound = Arc::new(Inbound::default());
         inbound.insert(Arc::clone(&core));
         self.net.attach(node, Arc::clone(&inbound));
+        let group = Group(core);
+        self.groups.lock().insert(node, group.clone());
         state.running = Some(SimRunning {
-            group: Group(core),
+            group,
             machine,
             inbound,
         });
@@ -117,6 +135,7 @@ impl SimCluster {
     /// writes are on the disk all the same.
     pub(crate) async fn crash(&mut self, node: u64, survivors: usize) {
         self.net.detach(node);
+        self.groups.lock().remove(&node);
         let state = self.nodes.get_mut(&node).unwrap();
         let after = state.log.crash(survivors);
         if let Some(running) = state.running.take() {
@@ -128,7 +147,9 @@ impl SimCluster {
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = (u64, &SimRunning)> {
-        self.nodes.iter().filter_map(|(node, state)| Some((*node, state.running.as_ref()?)))
+        self.nodes
+            .iter()
+            .filter_map(|(node, state)| Some((*node, state.running.as_ref()?)))
     }
 
     pub(crate) fn group(&self, node: u64) -> Group {
@@ -141,7 +162,9 @@ impl SimCluster {
 
     /// The node that may act as the leader; waits for one.
     pub(crate) async fn leader(&self) -> u64 {
-        self.leader_within(Duration::from_secs(20)).await.expect("a leader in time")
+        self.leader_within(Duration::from_secs(20))
+            .await
+            .expect("a leader in time")
     }
 
     pub(crate) async fn leader_within(&self, within: Duration) -> Option<u64> {
@@ -178,12 +201,21 @@ impl SimCluster {
     pub(crate) async fn converged(&self, len: usize) -> Vec<u64> {
         let until = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
-            let all: Vec<Vec<u64>> = self.running().map(|(_, running)| running.machine.numbers()).collect();
-            if all.iter().all(|numbers| numbers.len() >= len && *numbers == all[0]) {
+            let all: Vec<Vec<u64>> = self
+                .running()
+                .map(|(_, running)| running.machine.numbers())
+                .collect();
+            if all
+                .iter()
+                .all(|numbers| numbers.len() >= len && *numbers == all[0])
+            {
                 return all[0].clone();
             }
             let lens: Vec<usize> = all.iter().map(Vec::len).collect();
-            let status: Vec<_> = self.running().map(|(_, running)| running.group.status()).collect();
+            let status: Vec<_> = self
+                .running()
+                .map(|(_, running)| running.group.status())
+                .collect();
             assert!(
                 tokio::time::Instant::now() < until,
                 "not converged: {lens:?} of {len}, aborts {:?}, {status:#?}",
