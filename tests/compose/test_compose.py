@@ -11,17 +11,19 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import pika
 import pytest
 
 from harness import amqp
 from harness.load import ConsumerLoad, Producer, judge
+from harness.node import binary
 from harness.wait import bound, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 PORTS = [5672, 5673, 5674]
 MANAGEMENT = [15672, 15673, 15674]
+#: Built around the program under test, so that no registry is needed.
+IMAGE = "warren:test"
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(600)]
 
@@ -61,8 +63,9 @@ class Project:
         with self.env_file.open("a") as out:
             out.write("\nWARREN_CLUSTER_SECRET=compose-test-secret\n")
         self.environment = {
-            **os.environ,
+            **{k: v for k, v in os.environ.items() if not k.startswith("WARREN_")},
             "COMPOSE_PROJECT_NAME": self.name,
+            "WARREN_IMAGE": IMAGE,
             "WARREN_CLUSTER_SECRET": "compose-test-secret",
         }
 
@@ -117,7 +120,7 @@ def wait_all_serve() -> None:
         def serves() -> bool:
             try:
                 connection = amqp.connect(port, socket_timeout=3, stack_timeout=5)
-            except (pika.exceptions.AMQPError, OSError):
+            except amqp.CONNECT_ERRORS:
                 return False
             connection.close()
             return True
@@ -130,9 +133,17 @@ def project(tmp_path_factory) -> Iterator[Project]:
     reason = why_not()
     if reason is not None:
         pytest.skip(f"no compose test: {reason}")
+    built = subprocess.run(
+        [DEPLOY / "test-image.sh", IMAGE],
+        env={**os.environ, "WARREN_BIN": str(binary())},
+        capture_output=True,
+        text=True,
+        timeout=bound(600),
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
     made = Project(tmp_path_factory.mktemp("compose"))
     try:
-        made.run("up", "-d", timeout=600)
+        made.run("up", "-d", "--no-build")
         wait_all_serve()
         yield made
     finally:
@@ -148,7 +159,7 @@ def project(tmp_path_factory) -> Iterator[Project]:
 
 @pytest.fixture
 def up(project: Project) -> Project:
-    project.run("up", "-d")
+    project.run("up", "-d", "--no-build")
     wait_all_serve()
     return project
 
@@ -245,7 +256,7 @@ def test_down_and_up_keeps_everything(up, name) -> None:
     assert time.monotonic() - began < bound(40)
     assert [inspect(c)["State"]["ExitCode"] for c in containers] == [0, 0, 0]
     up.run("down")
-    up.run("up", "-d")
+    up.run("up", "-d", "--no-build")
     wait_all_serve()
     connection = amqp.connect(PORTS[2])
     channel = amqp.confirmed(connection)

@@ -13,9 +13,13 @@ from typing import Any
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from harness.wait import SOON, bound, eventually
+
+#: What connecting may raise; pika's time-out is not among its other errors.
+CONNECT_ERRORS = (pika.exceptions.AMQPError, AMQPConnectorException, OSError)
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
