@@ -13,12 +13,18 @@ const GATHER_MIN: usize = 64 * 1024;
 /// More is taken only as it arrives.
 const GATHER_START_MAX: usize = 1024 * 1024;
 
+/// A buffer of its own for names, not one that shares a cache line.
+const NAMES_ROOM: usize = 128;
+
 /// Where a channel stands in a publish, and the names it used last.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     expects: Expects,
     exchange: ShortStr,
     routing_key: ShortStr,
+    /// The text of both once more, to compare with: the others are shared with whoever holds a
+    /// message, and so is the cache line they lie in.
+    names: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -98,11 +104,18 @@ impl Assembly {
         immediate: bool,
     ) {
         // Publishers repeat themselves: the usual case costs two comparisons and no allocation.
-        if self.exchange.as_bytes() != exchange.as_bytes() {
+        let (exchange_len, len) = (self.exchange.len(), exchange.len() + routing_key.len());
+        let known = exchange_len == exchange.len()
+            && self.names.len() == len
+            && self.names.starts_with(exchange.as_bytes())
+            && self.names.ends_with(routing_key.as_bytes());
+        if !known {
             self.exchange = ShortStr::truncated(exchange);
-        }
-        if self.routing_key.as_bytes() != routing_key.as_bytes() {
             self.routing_key = ShortStr::truncated(routing_key);
+            self.names.clear();
+            self.names.reserve(len.max(NAMES_ROOM));
+            self.names.extend_from_slice(exchange.as_bytes());
+            self.names.extend_from_slice(routing_key.as_bytes());
         }
         self.expects = Expects::Header {
             mandatory,
