@@ -72,6 +72,9 @@ pub(super) struct Leader {
     pub(super) expired: Vec<QueueId>,
     pub(super) loads: usize,
     pub(super) marks: usize,
+    /// What the dispatcher decides is on its way for a while.
+    pub(super) lag: bool,
+    pub(super) on_the_way: Vec<Op>,
     out: Outbox,
 }
 
@@ -93,6 +96,8 @@ impl Leader {
             expired: Vec::new(),
             loads: 0,
             marks: 0,
+            lag: false,
+            on_the_way: Vec::new(),
             out: Outbox::default(),
         }
     }
@@ -146,7 +151,7 @@ impl Leader {
         self.unused.extend(out.unused);
         self.expired.extend(out.expired);
         assert_eq!(out.missing, [], "the store has everything");
-        let acted = !out.loads.is_empty() || !out.leader_ops.is_empty();
+        let acted = !out.loads.is_empty() || !self.lag && !out.leader_ops.is_empty();
         for load in out.loads {
             self.loads += 1;
             assert!(load.max_bytes > 0 && load.max_count > 0);
@@ -167,22 +172,29 @@ impl Leader {
             self.dispatcher
                 .loaded(self.now_ms, &load, found, &self.machine, &mut self.out);
         }
-        if !out.leader_ops.is_empty() {
-            self.marks += out
-                .leader_ops
-                .iter()
-                .filter(|op| matches!(op, Op::Mark { .. }))
-                .count();
-            self.apply(
-                EntryHead {
-                    now_ms: self.now_ms,
-                    leader_ops: out.leader_ops,
-                    ..EntryHead::default()
-                },
-                vec![],
-            );
+        self.marks += out
+            .leader_ops
+            .iter()
+            .filter(|op| matches!(op, Op::Mark { .. }))
+            .count();
+        self.on_the_way.extend(out.leader_ops);
+        if !self.lag {
+            self.arrive();
         }
         acted
+    }
+
+    /// What is on its way is applied.
+    pub(super) fn arrive(&mut self) {
+        let leader_ops = std::mem::take(&mut self.on_the_way);
+        if !leader_ops.is_empty() {
+            let head = EntryHead {
+                now_ms: self.now_ms,
+                leader_ops,
+                ..EntryHead::default()
+            };
+            self.apply(head, vec![]);
+        }
     }
 
     fn apply(&mut self, head: EntryHead, batches: Vec<Bytes>) -> Vec<BatchOutcome> {
@@ -341,6 +353,7 @@ impl Leader {
 
     /// Another replica, with the same log and the same store, takes over.
     pub(super) fn fail_over(&mut self, nodes: &[Origin]) {
+        self.on_the_way.clear();
         self.machine = self.store.restore();
         for (index, segments) in self.log.iter().enumerate() {
             let (mut effects, mut outcomes) = (Vec::new(), Vec::new());

@@ -8,7 +8,7 @@
 use super::leader::*;
 use crate::catalog::settings::QueueSettings;
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
-use crate::op::{DeathReason, Op, SequenceRanges};
+use crate::op::{BatchStatus, DeathReason, Op, SequenceRanges};
 use crate::protocol::{ConsumerSpec, Delivery, FromHost, ToHost};
 use crate::shard::{CheckpointDelta, MessageKey, ShardMachine};
 use proptest::collection::vec;
@@ -75,6 +75,13 @@ enum Step {
     },
     BeginCheckpoint,
     EndCheckpoint,
+    /// What the leader decided is applied.
+    Arrive,
+    /// A node that was taken for lost says something of what it held after all.
+    Late {
+        mask: u64,
+        settle: bool,
+    },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -98,6 +105,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (any::<u64>(), any::<bool>()).prop_map(|(lost, written)| Step::FailOver { lost, written }),
         2 => Just(Step::BeginCheckpoint),
         2 => Just(Step::EndCheckpoint),
+        4 => Just(Step::Arrive),
+        2 => (any::<u64>(), any::<bool>()).prop_map(|(mask, settle)| Step::Late { mask, settle }),
     ]
 }
 
@@ -126,12 +135,19 @@ struct World {
     out_before: BTreeSet<Place>,
     last_first: BTreeMap<(QueueId, u8), u64>,
     heard: BTreeMap<(ConsumerId, (QueueId, u8)), u64>,
+    /// The operation that ends them is on its way, and may be lost with the leader.
+    ending: BTreeSet<Place>,
+    /// Those whose end was lost: others may have overtaken them.
+    late: BTreeSet<Place>,
+    /// What lost nodes held.
+    lost: Vec<(Origin, Place)>,
     checkpoint: Option<CheckpointDelta>,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(lag: bool) -> Self {
         let mut leader = Leader::new();
+        leader.lag = lag;
         for queue in QUEUES {
             leader.declare(queue, QueueSettings::default());
         }
@@ -148,6 +164,9 @@ impl World {
             out_before: BTreeSet::new(),
             last_first: BTreeMap::new(),
             heard: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            late: BTreeSet::new(),
+            lost: Vec::new(),
             checkpoint: None,
         }
     }
@@ -333,24 +352,35 @@ impl World {
                     .queue_counts(&self.leader.machine, queue)
                     .ready;
                 let origin = self.origin(1);
-                self.leader.hear(
-                    origin,
-                    ToHost::Purge {
-                        request: RequestId(9),
-                        queue,
-                    },
-                );
-                let held = &self.held;
-                self.alive
-                    .retain(|place| place.0 != queue || held.contains_key(place));
-                assert!(self.leader.told.iter().any(|(_, told)| {
-                    matches!(told, FromHost::Counts { request: RequestId(9), ready: removed, .. } if *removed == ready)
-                }));
+                let (request, decided) = (RequestId(9), self.leader.on_the_way.len());
+                self.leader.hear(origin, ToHost::Purge { request, queue });
+                if self.leader.lag {
+                    // What somebody holds stays, also what a lost node holds until it is returned.
+                    for op in self.leader.on_the_way.split_off(decided) {
+                        if let Op::Settle { queue, sequences } = &op {
+                            for number in sequences.iter().flat_map(|(from, to)| from.0..=to.0) {
+                                self.alive.remove(&(*queue, Sequence(number)));
+                                self.ending.insert((*queue, Sequence(number)));
+                            }
+                        }
+                        self.leader.on_the_way.push(op);
+                    }
+                    assert!(self.held.keys().all(|place| self.alive.contains(place)));
+                } else {
+                    let held = &self.held;
+                    self.alive
+                        .retain(|place| place.0 != queue || held.contains_key(place));
+                    assert!(self.leader.told.iter().any(|(_, told)| {
+                        matches!(told, FromHost::Counts { request: RequestId(9), ready: removed, .. } if *removed == ready)
+                    }));
+                }
             }
             Step::NodeLost { node } => {
                 let origin = self.origin(node);
                 self.consumers.retain(|_, client| client.origin != origin);
-                self.held.retain(|_, (holder, _)| *holder != origin);
+                let lost = self.held.extract_if(.., |_, (holder, _)| *holder == origin);
+                self.lost
+                    .extend(lost.map(|(place, (holder, _))| (holder, place)));
                 self.incarnations.insert(node, origin.incarnation + 1);
                 self.leader.node_lost(origin);
             }
@@ -368,10 +398,51 @@ impl World {
                 }
                 let origins: Vec<Origin> = (1..=NODES).map(|node| self.origin(node)).collect();
                 self.leader.fail_over(&origins);
+                // What the former leader decided and did not get into the log did not happen.
+                for place in std::mem::take(&mut self.ending) {
+                    let state = self.leader.machine.queue(place.0);
+                    if state.is_some_and(|state| state.is_alive(place.1)) {
+                        self.alive.insert(place);
+                        self.late.insert(place);
+                    }
+                }
                 for origin in origins {
                     self.lose(origin, lost);
                     self.tell(origin);
                 }
+            }
+            Step::Late { mask, settle } => {
+                for (at, (origin, (queue, sequence))) in
+                    std::mem::take(&mut self.lost).into_iter().enumerate()
+                {
+                    let sequences = range(sequence.0, sequence.0);
+                    if mask >> (at % 64) & 1 == 0 {
+                        self.lost.push((origin, (queue, sequence)));
+                    } else if settle {
+                        let outcome = self
+                            .leader
+                            .batch_only(origin, &[Op::Settle { queue, sequences }]);
+                        if outcome.status == BatchStatus::Applied {
+                            self.alive.remove(&(queue, sequence));
+                            self.dying.remove(&(queue, sequence));
+                            self.held.remove(&(queue, sequence));
+                        }
+                    } else {
+                        self.leader.batch_only(
+                            origin,
+                            &[Op::Return {
+                                queue,
+                                sequences,
+                                counted: true,
+                            }],
+                        );
+                    }
+                }
+                self.leader.run();
+            }
+            Step::Arrive => {
+                self.leader.arrive();
+                self.leader.run();
             }
             Step::BeginCheckpoint => {
                 if self.checkpoint.is_none() {
@@ -495,7 +566,9 @@ impl World {
         let place = (delivery.queue, delivery.sequence);
         assert!(self.alive.contains(&place), "{place:?} is settled");
         assert_eq!(text(&delivery.message.body), self.bodies[&place]);
-        if self.out_before.insert(place) {
+        if !self.out_before.insert(place) {
+            assert!(delivery.redelivered, "{place:?} was out before");
+        } else if !self.late.contains(&place) {
             let level = (place.0, place.1.level());
             let last = self.last_first.get(&level).copied().unwrap_or(0);
             assert!(last < place.1.number(), "{place:?} goes out after {last}");
@@ -506,11 +579,10 @@ impl World {
                 "{place:?} goes to one consumer after {heard}"
             );
             *heard = place.1.number();
-        } else {
-            assert!(delivery.redelivered, "{place:?} was out before");
         }
         if no_ack {
             self.alive.remove(&place);
+            self.ending.insert(place);
         } else {
             let before = self.held.insert(place, (origin, delivery.consumer));
             assert_eq!(before, None, "{place:?} is with two");
@@ -518,6 +590,9 @@ impl World {
     }
 
     fn check(&self) {
+        if !self.leader.on_the_way.is_empty() {
+            return;
+        }
         for queue in QUEUES {
             let counts = self
                 .leader
@@ -543,6 +618,8 @@ impl World {
 
     /// Whatever is left is delivered, and the replicated state can be had again.
     fn finish(mut self) {
+        self.leader.lag = false;
+        self.step(Step::Arrive);
         self.step(Step::EndCheckpoint);
         let live = records(&self.leader.machine);
         let mut replayed = ShardMachine::new();
@@ -649,8 +726,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn histories_are_right(steps in vec(any_step(), 1..80)) {
-        let mut world = World::new();
+    fn histories_are_right(steps in vec(any_step(), 1..80), lag in any::<bool>()) {
+        let mut world = World::new(lag);
         for step in steps {
             world.step(step);
         }
