@@ -218,7 +218,7 @@ where
     .await
 }
 
-async fn next_task(tasks: &mut super::state::Tasks) -> Option<super::state::Then> {
+async fn next_task(tasks: &mut super::wait::Tasks) -> Option<super::wait::Then> {
     if tasks.is_empty() {
         return None;
     }

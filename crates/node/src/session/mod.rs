@@ -37,7 +37,9 @@ mod services;
 mod settle;
 mod state;
 mod tally;
+mod turn;
 mod tx;
+mod wait;
 
 pub use driver::serve;
 pub use services::Services;

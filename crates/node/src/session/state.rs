@@ -11,69 +11,26 @@ use super::driver::IoWanted;
 use super::outbox::Outbox;
 use super::services::Services;
 use super::tally::Tally;
+use super::wait::{Answer, Tasks, Then, Waits};
 use crate::broker::Alarms;
 use crate::hub::SessionHandle;
-use crate::hub::api::{Ask, SessionEvent, SessionEvents};
+use crate::hub::api::{SessionEvent, SessionEvents};
 use crate::registry::ConnectionEntry;
-use amqp_codec::{Method, ReplyCode};
+use amqp_codec::ReplyCode;
 use amqp_connection::{
     Confirm, Connection, EndReason, Event, Mechanism, ProtocolError, ServerConfig,
 };
-use broker_model::ids::{ConnectionId, ConsumerId, Placement, QueueId, RequestId};
-use broker_model::protocol::{Delivery, Refused, Subject};
+use broker_model::ids::{ConnectionId, ConsumerId, QueueId};
+use broker_model::protocol::Subject;
 use bytes::BytesMut;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// How a wait goes on.
-pub(super) type Then = Box<dyn FnOnce(&mut Session) + Send>;
-/// Waits of a session.
-pub(super) type Tasks = FuturesUnordered<BoxFuture<'static, Then>>;
-
 /// Input that may wait for busy channels before the socket is not read any more.
 const BACKLOG_MAX: usize = 2048;
-/// Answers that a client's close waits for are not waited for longer.
-const BARRIER: Duration = Duration::from_secs(3);
-/// How often held deliveries are compared with the consumer timeout.
-const TIMEOUT_LOOK: Duration = Duration::from_secs(10);
-
-/// The answer to a question to a queue's leader.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// To a get.
-    Got(Option<(Box<Delivery>, u64)>),
-    /// To count, purge and delete checks.
-    Counts {
-        ready: u64,
-        consumers: u64,
-    },
-    Refused(Refused),
-    /// No leader within the bound.
-    Failed,
-}
-
-type AnswerThen =
-    Box<dyn FnOnce(&mut Session, ChannelKey, Answer) -> Result<(), ProtocolError> + Send>;
-
-struct Request {
-    channel: ChannelKey,
-    method: (u16, u16),
-    placement: Placement,
-    then: AnswerThen,
-}
-
-/// Something to be done when several answers are there, or the time is over.
-struct Barrier {
-    left: usize,
-    deadline: Instant,
-    then: Then,
-}
-
 /// One client connection.
 pub(super) struct Session {
     pub(super) broker: Arc<dyn Services>,
@@ -101,27 +58,24 @@ pub(super) struct Session {
     pub(super) now: Instant,
     pub(super) started: Instant,
     /// Channels to be looked at when the turn ends.
-    touched: Vec<ChannelKey>,
+    pub(super) touched: Vec<ChannelKey>,
     /// More output waits than the client reads: no deliveries are granted.
     pub(super) choked: bool,
-    requests: HashMap<RequestId, Request>,
-    tasks: Tasks,
-    barriers: BTreeMap<u64, Barrier>,
-    last_number: u64,
+    pub(super) waits: Waits,
     alarms: watch::Receiver<Alarms>,
     /// The client publishes during an alarm: it is not read.
     blocked: bool,
     /// Too much is unanswered: the socket is not read.
-    paused: bool,
+    pub(super) paused: bool,
     reading: bool,
     backlog_len: usize,
     backlog_bytes: usize,
-    look_at: Option<Instant>,
+    pub(super) look_at: Option<Instant>,
     ended: Option<EndReason>,
     finished: bool,
-    confirms: Vec<Confirm>,
+    pub(super) confirms: Vec<Confirm>,
     /// Written bytes that have been counted.
-    counted_written: u64,
+    pub(super) counted_written: u64,
     pub(super) tally: Tally,
     /// Room for what an acknowledgement settles, used again and again.
     pub(super) settling: Vec<(u64, Unacked)>,
@@ -158,10 +112,7 @@ impl Session {
             started: now,
             touched: Vec::new(),
             choked: false,
-            requests: HashMap::new(),
-            tasks: Tasks::new(),
-            barriers: BTreeMap::new(),
-            last_number: 0,
+            waits: Waits::default(),
             alarms,
             blocked: false,
             paused: false,
@@ -234,7 +185,12 @@ impl Session {
             read: self.reading,
             drained_at,
         };
-        (&mut self.conn, &mut self.tasks, &mut self.alarms, wanted)
+        (
+            &mut self.conn,
+            &mut self.waits.tasks,
+            &mut self.alarms,
+            wanted,
+        )
     }
 
     pub(super) fn continue_with(&mut self, then: Then) {
@@ -255,7 +211,7 @@ impl Session {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let barriers = self.barriers.values().map(|barrier| barrier.deadline).min();
+        let barriers = self.waits.next_timeout();
         [self.conn.next_timeout(), barriers, self.look_at]
             .into_iter()
             .flatten()
@@ -265,17 +221,7 @@ impl Session {
     pub(super) fn timed_out(&mut self, now: Instant) {
         self.now = now;
         self.conn.handle_timeout(now);
-        let due: Vec<u64> = self
-            .barriers
-            .iter()
-            .filter(|(_, barrier)| barrier.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            if let Some(barrier) = self.barriers.remove(&id) {
-                (barrier.then)(self);
-            }
-        }
+        self.pass_barriers(now);
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
             self.check_consumer_timeouts();
@@ -397,7 +343,7 @@ impl Session {
     }
 
     /// Goes on with what waited on a channel.
-    fn go_on(&mut self, key: ChannelKey) {
+    pub(super) fn go_on(&mut self, key: ChannelKey) {
         while let Some(channel) = self.channels.get_mut(&key.number)
             && channel.key == key
             && !channel.busy
@@ -419,7 +365,7 @@ impl Session {
     }
 
     /// The client closed, and all channels are done.
-    fn close_if_idle(&mut self) {
+    pub(super) fn close_if_idle(&mut self) {
         if self.closing && self.channels.values().all(|channel| !channel.busy) {
             self.closing = false;
             self.close_connection();
@@ -517,7 +463,7 @@ impl Session {
         }
     }
 
-    // ---- waiting ----
+    // ---- channels ----
 
     pub(super) fn key_of(&self, channel: u16) -> Option<ChannelKey> {
         self.channels.get(&channel).map(|channel| channel.key)
@@ -528,105 +474,6 @@ impl Session {
         self.channels
             .get_mut(&key.number)
             .filter(|channel| channel.key == key)
-    }
-
-    fn set_busy(&mut self, key: ChannelKey, busy: bool) {
-        if let Some(channel) = self.channel(key) {
-            channel.busy = busy;
-        }
-    }
-
-    /// Waits for a future, then goes on with its result. The channel is busy meanwhile.
-    pub(super) fn later<T: Send + 'static>(
-        &mut self,
-        key: ChannelKey,
-        method: (u16, u16),
-        future: impl Future<Output = Result<T, ProtocolError>> + Send + 'static,
-        then: impl FnOnce(&mut Self, ChannelKey, T) -> Result<(), ProtocolError> + Send + 'static,
-    ) {
-        self.set_busy(key, true);
-        self.run(future, move |session, result| {
-            session.resume_channel(key, method, |session| then(session, key, result?));
-        });
-    }
-
-    /// Waits for a future that is no channel's.
-    pub(super) fn run<T: Send + 'static>(
-        &mut self,
-        future: impl Future<Output = T> + Send + 'static,
-        then: impl FnOnce(&mut Self, T) + Send + 'static,
-    ) {
-        self.tasks.push(Box::pin(async move {
-            let result = future.await;
-            Box::new(move |session: &mut Self| then(session, result)) as Then
-        }));
-    }
-
-    /// Asks a queue's leader; goes on with the answer. The channel is busy meanwhile.
-    pub(super) fn ask(
-        &mut self,
-        key: ChannelKey,
-        method: (u16, u16),
-        placement: Placement,
-        ask: impl FnOnce(RequestId) -> Ask,
-        then: impl FnOnce(&mut Self, ChannelKey, Answer) -> Result<(), ProtocolError> + Send + 'static,
-    ) {
-        self.set_busy(key, true);
-        // What was published before must have arrived when the question does.
-        self.flush_place(placement);
-        let request = self.handle.hub().next_request();
-        self.requests.insert(
-            request,
-            Request {
-                channel: key,
-                method,
-                placement,
-                then: Box::new(then),
-            },
-        );
-        self.handle.ask(placement, ask(request));
-    }
-
-    fn answer(&mut self, request: RequestId, answer: Answer) {
-        let Some(Request {
-            channel,
-            method,
-            placement,
-            then,
-        }) = self.requests.remove(&request)
-        else {
-            return;
-        };
-        if self.channel(channel).is_none() {
-            if let Answer::Got(Some((delivery, _))) = answer {
-                self.return_unseen(placement, &delivery);
-            }
-            return;
-        }
-        self.resume_channel(channel, method, |session| then(session, channel, answer));
-    }
-
-    /// The channel does what it waited for, then what waited on it.
-    pub(super) fn resume_channel(
-        &mut self,
-        key: ChannelKey,
-        method: (u16, u16),
-        act: impl FnOnce(&mut Self) -> Result<(), ProtocolError>,
-    ) {
-        if self.channel(key).is_some() {
-            self.set_busy(key, false);
-            if let Err(error) = act(self) {
-                self.fail(key, error, method);
-            }
-            self.go_on(key);
-        } else {
-            self.close_if_idle();
-        }
-    }
-
-    /// Keeps a channel busy until [`Session::resume_channel`].
-    pub(super) fn hold_channel(&mut self, key: ChannelKey) {
-        self.set_busy(key, true);
     }
 
     /// Closes a channel, or with a hard error the connection.
@@ -652,201 +499,11 @@ impl Session {
         }
     }
 
-    /// A number that was not given before.
-    pub(super) fn next_number(&mut self) -> u64 {
-        self.last_number += 1;
-        self.last_number
-    }
-
-    /// Something to be done after steps that [`Session::await_step`] and others announce. It counts
-    /// one step itself, to be taken when all are announced.
-    pub(super) fn barrier(&mut self, then: impl FnOnce(&mut Self) + Send + 'static) -> u64 {
-        let id = self.next_number();
-        let deadline = self.now + BARRIER;
-        self.barriers.insert(
-            id,
-            Barrier {
-                left: 1,
-                deadline,
-                then: Box::new(then),
-            },
-        );
-        id
-    }
-
-    /// One more step.
-    pub(super) fn await_step(&mut self, barrier: u64) {
-        if let Some(barrier) = self.barriers.get_mut(&barrier) {
-            barrier.left += 1;
-        }
-    }
-
-    /// A step is done.
-    pub(super) fn step(&mut self, id: u64) {
-        let Some(barrier) = self.barriers.get_mut(&id) else {
-            return;
-        };
-        barrier.left -= 1;
-        if barrier.left == 0
-            && let Some(barrier) = self.barriers.remove(&id)
-        {
-            (barrier.then)(self);
-        }
-    }
-
-    // ---- the end of a turn ----
-
-    /// Has a channel looked at when the turn ends.
-    pub(super) fn touch(&mut self, key: ChannelKey) {
-        if let Some(channel) = self.channels.get_mut(&key.number)
-            && channel.key == key
-            && !channel.touched
-        {
-            channel.touched = true;
-            self.touched.push(key);
-        }
-    }
-
-    fn end_turn(&mut self) {
-        self.flush();
-        self.count_written();
-        self.tally.count(&self.broker.metrics().counts);
-        if self.choked && self.conn.output_len() <= self.output_limit() / 2 {
-            self.choked = false;
-            let all: Vec<ChannelKey> = self.channels.values().map(|channel| channel.key).collect();
-            for key in all {
-                self.touch(key);
-            }
-        }
-        let mut rounds = 0;
-        // Looking at one may touch another; what remains waits for the next turn.
-        while !self.touched.is_empty() && rounds < 4 {
-            rounds += 1;
-            for key in std::mem::take(&mut self.touched) {
-                if let Some(channel) = self.channel(key) {
-                    channel.touched = false;
-                    self.finish_channel(key);
-                }
-            }
-        }
-        self.flush();
-        let unanswered = self.outbox.unanswered_bytes();
-        if self.paused {
-            self.paused = unanswered > self.unanswered_limit() / 2;
-        } else if unanswered > self.unanswered_limit() {
-            self.paused = true;
-        }
-    }
-
-    fn count_written(&mut self) {
-        let written = self.conn.bytes_written();
-        let more = written - std::mem::replace(&mut self.counted_written, written);
-        if more > 0 {
-            self.broker.metrics().counts.bytes_sent.add(more);
-            if let Some(entry) = &self.entry {
-                entry.sent.add(more);
-            }
-        }
-    }
-
-    fn finish_channel(&mut self, key: ChannelKey) {
-        self.report_confirms(key);
-        self.finish_commit(key);
-        self.replenish(key);
-        if let Some(channel) = self.channel(key) {
-            channel.show();
-        }
-    }
-
-    fn report_confirms(&mut self, key: ChannelKey) {
-        let Some(channel) = self
-            .channels
-            .get_mut(&key.number)
-            .filter(|channel| channel.key == key)
-        else {
-            return;
-        };
-        if !matches!(channel.mode, super::channel::Mode::Confirm) || !channel.confirms.has_news() {
-            return;
-        }
-        let before = channel.confirms.unconfirmed();
-        channel.confirms.report(&mut self.confirms);
-        let done = before - channel.confirms.unconfirmed();
-        let nacked = self
-            .confirms
-            .iter()
-            .filter(|confirm| !confirm.accepted)
-            .count();
-        for confirm in self.confirms.drain(..) {
-            self.conn.send_confirm(key.number, confirm);
-        }
-        self.tally.confirmed += done.saturating_sub(nacked) as u64;
-        self.tally.nacked += nacked as u64;
-    }
-
-    /// Submits everything that is gathered.
-    pub(super) fn flush(&mut self) {
-        let Self {
-            outbox,
-            handle,
-            broker,
-            ..
-        } = self;
-        outbox.flush_all(handle, |queue| has_dead_letters(&**broker, queue));
-    }
-
-    /// Submits what is gathered for one place.
-    pub(super) fn flush_place(&mut self, placement: Placement) {
-        let Self {
-            outbox,
-            handle,
-            broker,
-            ..
-        } = self;
-        outbox.flush(placement, handle, |queue| {
-            has_dead_letters(&**broker, queue)
-        });
-    }
-
-    pub(super) fn output_limit(&self) -> usize {
-        self.broker.config().limits.connection_output_bytes
-    }
-
-    /// With more output than this a client that only writes is not read any more.
-    fn output_max(&self) -> usize {
-        4 * self.output_limit()
-    }
-
-    fn unanswered_limit(&self) -> usize {
-        self.broker.config().limits.connection_unconfirmed_bytes
-    }
-
-    /// Sends the answer to a method, unless the client wants none.
-    pub(super) fn reply(&mut self, key: ChannelKey, no_wait: bool, method: &Method) {
-        if !no_wait {
-            self.conn.send_method(key.number, method);
-        }
-    }
-
-    /// Has the held deliveries looked at from time to time.
-    pub(super) fn look_at_timeouts(&mut self) {
-        if self.look_at.is_none() {
-            self.look_at = Some(self.now + TIMEOUT_LOOK);
-        }
-    }
-
     /// Seconds since the session began.
     pub(super) fn seconds(&self) -> u32 {
         u32::try_from(self.now.saturating_duration_since(self.started).as_secs())
             .unwrap_or(u32::MAX)
     }
-}
-
-fn has_dead_letters(broker: &dyn Services, queue: QueueId) -> bool {
-    broker
-        .catalog()
-        .queue_by_id(queue)
-        .is_some_and(|record| record.settings().dead_letter_exchange.is_some())
 }
 
 /// What clients of this listener are told and held to.

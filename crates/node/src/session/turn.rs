@@ -1,0 +1,159 @@
+//! The end of a turn: what the turn led to is sent off, once for all of it.
+
+use super::channel::{ChannelKey, Mode};
+use super::services::Services;
+use super::state::Session;
+use amqp_codec::Method;
+use broker_model::ids::{Placement, QueueId};
+use std::time::Duration;
+
+/// How often held deliveries are compared with the consumer timeout.
+const TIMEOUT_LOOK: Duration = Duration::from_secs(10);
+
+impl Session {
+    /// Has a channel looked at when the turn ends.
+    pub(super) fn touch(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get_mut(&key.number)
+            && channel.key == key
+            && !channel.touched
+        {
+            channel.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    pub(super) fn end_turn(&mut self) {
+        self.flush();
+        self.count_written();
+        self.tally.count(&self.broker.metrics().counts);
+        if self.choked && self.conn.output_len() <= self.output_limit() / 2 {
+            self.choked = false;
+            let all: Vec<ChannelKey> = self.channels.values().map(|channel| channel.key).collect();
+            for key in all {
+                self.touch(key);
+            }
+        }
+        let mut rounds = 0;
+        // Looking at one may touch another; what remains waits for the next turn.
+        while !self.touched.is_empty() && rounds < 4 {
+            rounds += 1;
+            for key in std::mem::take(&mut self.touched) {
+                if let Some(channel) = self.channel(key) {
+                    channel.touched = false;
+                    self.finish_channel(key);
+                }
+            }
+        }
+        self.flush();
+        let unanswered = self.outbox.unanswered_bytes();
+        if self.paused {
+            self.paused = unanswered > self.unanswered_limit() / 2;
+        } else if unanswered > self.unanswered_limit() {
+            self.paused = true;
+        }
+    }
+
+    fn count_written(&mut self) {
+        let written = self.conn.bytes_written();
+        let more = written - std::mem::replace(&mut self.counted_written, written);
+        if more > 0 {
+            self.broker.metrics().counts.bytes_sent.add(more);
+            if let Some(entry) = &self.entry {
+                entry.sent.add(more);
+            }
+        }
+    }
+
+    fn finish_channel(&mut self, key: ChannelKey) {
+        self.report_confirms(key);
+        self.finish_commit(key);
+        self.replenish(key);
+        if let Some(channel) = self.channel(key) {
+            channel.show();
+        }
+    }
+
+    fn report_confirms(&mut self, key: ChannelKey) {
+        let Some(channel) = self
+            .channels
+            .get_mut(&key.number)
+            .filter(|channel| channel.key == key)
+        else {
+            return;
+        };
+        if !matches!(channel.mode, Mode::Confirm) || !channel.confirms.has_news() {
+            return;
+        }
+        let before = channel.confirms.unconfirmed();
+        channel.confirms.report(&mut self.confirms);
+        let done = before - channel.confirms.unconfirmed();
+        let nacked = self
+            .confirms
+            .iter()
+            .filter(|confirm| !confirm.accepted)
+            .count();
+        for confirm in self.confirms.drain(..) {
+            self.conn.send_confirm(key.number, confirm);
+        }
+        self.tally.confirmed += done.saturating_sub(nacked) as u64;
+        self.tally.nacked += nacked as u64;
+    }
+
+    /// Submits everything that is gathered.
+    pub(super) fn flush(&mut self) {
+        let Self {
+            outbox,
+            handle,
+            broker,
+            ..
+        } = self;
+        outbox.flush_all(handle, |queue| has_dead_letters(&**broker, queue));
+    }
+
+    /// Submits what is gathered for one place.
+    pub(super) fn flush_place(&mut self, placement: Placement) {
+        let Self {
+            outbox,
+            handle,
+            broker,
+            ..
+        } = self;
+        outbox.flush(placement, handle, |queue| {
+            has_dead_letters(&**broker, queue)
+        });
+    }
+
+    pub(super) fn output_limit(&self) -> usize {
+        self.broker.config().limits.connection_output_bytes
+    }
+
+    /// With more output than this a client that only writes is not read any more.
+    pub(super) fn output_max(&self) -> usize {
+        4 * self.output_limit()
+    }
+
+    pub(super) fn unanswered_limit(&self) -> usize {
+        self.broker.config().limits.connection_unconfirmed_bytes
+    }
+
+    /// Sends the answer to a method, unless the client wants none.
+    pub(super) fn reply(&mut self, key: ChannelKey, no_wait: bool, method: &Method) {
+        if !no_wait {
+            self.conn.send_method(key.number, method);
+        }
+    }
+
+    /// Has the held deliveries looked at from time to time.
+    pub(super) fn look_at_timeouts(&mut self) {
+        if self.look_at.is_none() {
+            self.look_at = Some(self.now + TIMEOUT_LOOK);
+        }
+    }
+}
+
+fn has_dead_letters(broker: &dyn Services, queue: QueueId) -> bool {
+    broker
+        .catalog()
+        .queue_by_id(queue)
+        .is_some_and(|record| record.settings().dead_letter_exchange.is_some())
+}
