@@ -92,6 +92,8 @@ impl LocalHost {
             let ops = std::mem::take(&mut self.outbox.leader_ops);
             self.apply_own(ops);
         }
+        // What was applied now may be for the dead letter publisher, or make way for another.
+        self.pump_again |= self.dispatcher.has_work();
         let outbox = std::mem::take(&mut self.outbox);
         for (origin, message) in outbox.to_nodes {
             self.replies.push(origin, message);
@@ -264,6 +266,7 @@ impl LocalHost {
 
     /// Forgets queues that the catalog has deleted, or has given to another node.
     fn reconcile(&mut self) {
+        self.machine.trim();
         let mut gone: Vec<_> = self.machine.queues().map(|(queue, _)| queue).collect();
         {
             let catalog = self.context.catalog.read();
