@@ -5,7 +5,7 @@
 use crate::cluster::{self, ClusterService};
 use crate::config::ConsensusConfig;
 use crate::error::{AdminError, StartError};
-use crate::group::{Group, GroupCore, GroupEnvironment};
+use crate::group::{Group, GroupCore, GroupEnvironment, send_heartbeats};
 use crate::identity::{Identity, IdentityFile, Standing};
 use crate::inbound::Inbound;
 use crate::machine::{Machine, MachineError};
@@ -155,6 +155,10 @@ impl Consensus {
         let tasks = vec![
             tokio::spawn(cluster::take_part(this.clone())),
             tokio::spawn(replace_dead_leaders(this.clone())),
+            tokio::spawn(send_heartbeats(
+                Arc::downgrade(&this.inner.inbound),
+                this.inner.config.timing.heartbeat,
+            )),
         ];
         *this.inner.tasks.lock() = tasks;
         Ok(this)

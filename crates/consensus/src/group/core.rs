@@ -66,12 +66,17 @@ fn raft_config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, Sta
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     openraft::Config {
         cluster_name: "warren".to_owned(),
-        heartbeat_interval: millis(timing.heartbeat),
-        // An answered append spares a heartbeat.
-        heartbeat_min_interval: Some(millis(timing.heartbeat)),
+        // Heartbeats are ours to start (`heartbeat`). What is set here is how long one may take, and, at a
+        // fifth of it, how often timers are looked at: each look wakes a task of every group.
+        enable_heartbeat: false,
+        heartbeat_interval: millis(timing.election_min).saturating_sub(1).max(1),
+        heartbeat_min_interval: None,
         election_timeout_min: millis(timing.election_min),
         election_timeout_max: millis(timing.election_max),
         enable_pre_vote: Some(true),
+        // A leader that no quorum answers stops its heartbeats for a while, so that followers that hear
+        // it without being heard can elect another.
+        quorum_loss_probe_interval: Some(millis(timing.election_max).saturating_mul(2).saturating_add(200)),
         enable_leader_restore: Some(false),
         // Followers shall get entries before a long pass over queued messages is over.
         broadcast_submitted_on_append: Some(true),

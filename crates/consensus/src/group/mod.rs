@@ -3,6 +3,7 @@
 mod checkpoint;
 mod core;
 mod handover;
+mod heartbeat;
 mod install;
 mod leadership;
 mod members;
@@ -11,6 +12,7 @@ mod read;
 mod status;
 
 pub(crate) use self::core::{GroupCore, GroupEnvironment};
+pub(crate) use self::heartbeat::send_heartbeats;
 pub use self::propose::Proposed;
 pub use self::status::GroupStatus;
 

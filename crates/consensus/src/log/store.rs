@@ -147,12 +147,6 @@ impl GroupLog {
         self.state.lock().vote
     }
 
-    /// True if nothing was ever stored for this group.
-    pub(crate) fn is_pristine(&self) -> bool {
-        let state = self.state.lock();
-        state.vote.is_none() && state.last.is_none()
-    }
-
     /// The store behind.
     pub(crate) fn backend(&self) -> &Arc<dyn LogBackend> {
         &self.backend

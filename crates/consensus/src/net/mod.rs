@@ -15,7 +15,7 @@ pub use self::auth::{Caller, Credentials};
 pub(crate) use self::auth::{Keys, Me, refusal};
 pub(crate) use self::limit::RateLimit;
 pub(crate) use self::link::PeerLink;
-pub(crate) use self::server::{Listening, Serving, listen, serve};
+pub(crate) use self::server::{Serving, listen, serve};
 pub(crate) use self::service::{ControlService, LogService, SnapshotService};
 
 use crate::config::{Limits, Timing};

@@ -170,6 +170,59 @@ async fn a_leader_without_a_quorum_stops_being_ready() {
     assert_eq!(read, Err(ReadError::NoLeader));
 }
 
+/// Another leader than `old`, and how long it took.
+async fn next_leader(cluster: &SimCluster, old: u64) -> (u64, Duration) {
+    let started = tokio::time::Instant::now();
+    loop {
+        let ready = cluster
+            .running()
+            .find(|(node, running)| *node != old && running.group.leadership().borrow().ready)
+            .map(|(node, _)| node);
+        if let Some(new) = ready {
+            return (new, started.elapsed());
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "no other leader than {old}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_is_replaced_in_time() {
+    for seed in 20..25 {
+        let cluster = SimCluster::start(seed, SimOptions::default()).await;
+        cluster.put(1).await;
+        let old = cluster.leader().await;
+        for other in (1..=3).filter(|node| *node != old) {
+            cluster.net.cut(old, other);
+            cluster.net.cut(other, old);
+        }
+        let mut leadership = cluster.group(old).leadership();
+        let (new, took) = next_leader(&cluster, old).await;
+        assert!(took < Duration::from_millis(1500), "{took:?}");
+        // Never two that are ready.
+        assert!(!leadership.borrow_and_update().ready);
+        cluster.group(new).propose(cluster.payload(2)).await.unwrap();
+        cluster.net.heal();
+        assert_eq!(cluster.converged(2).await, [1, 2]);
+        assert_eq!(cluster.leader().await, new, "one that returns does not disturb");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_speaks_but_does_not_hear_is_replaced() {
+    for seed in 30..35 {
+        let cluster = SimCluster::start(seed, SimOptions::default()).await;
+        cluster.put(1).await;
+        let old = cluster.leader().await;
+        for other in (1..=3).filter(|node| *node != old) {
+            cluster.net.cut(other, old);
+        }
+        let (new, took) = next_leader(&cluster, old).await;
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        cluster.group(new).propose(cluster.payload(2)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn one_node_alone_is_a_group() {
     let options = SimOptions {

@@ -121,6 +121,8 @@ impl SimCluster {
         core.start().await.unwrap();
         let inbound = Arc::new(Inbound::default());
         inbound.insert(Arc::clone(&core));
+        let every = self.options.timing.heartbeat;
+        tokio::spawn(crate::group::send_heartbeats(Arc::downgrade(&inbound), every));
         self.net.attach(node, Arc::clone(&inbound));
         let group = Group(core);
         self.groups.lock().insert(node, group.clone());
