@@ -3,10 +3,13 @@
 //!
 //! `cargo run --release -p consensus --example replication [seconds] [batch] [heartbeat ms]`
 
+// A report is what this program is for.
+#![allow(clippy::print_stdout)]
+
 use bytes::Bytes;
 use consensus::{
-    CheckpointJob, Committed, Consensus, ConsensusConfig, Group, GroupId, Machine, MachineError, Parts, Payload,
-    Secret, SnapshotReader, SnapshotWriter,
+    CheckpointJob, Committed, Consensus, ConsensusConfig, Group, GroupId, Machine, MachineError,
+    Parts, Payload, Secret, SnapshotReader, SnapshotWriter,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -37,7 +40,9 @@ impl Machine for Counter {
     }
 
     fn begin_checkpoint(&self) -> Result<CheckpointJob, MachineError> {
-        Err(MachineError::new("this example ends before a checkpoint is due"))
+        Err(MachineError::new(
+            "this example ends before a checkpoint is due",
+        ))
     }
 
     fn snapshot_view(&self) -> Result<Box<dyn SnapshotReader>, MachineError> {
@@ -57,8 +62,14 @@ fn free_address() -> Result<String, Failure> {
 /// Processor time of this process, all threads.
 fn cpu() -> Result<Duration, Failure> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| -> Result<u64, Failure> { Ok(fields.get(at).ok_or("short stat")?.parse()?) };
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks =
+        |at: usize| -> Result<u64, Failure> { Ok(fields.get(at).ok_or("short stat")?.parse()?) };
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
 }
 
@@ -66,7 +77,11 @@ fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let seconds = arguments.next().map_or(Ok(5), |text| text.parse())?;
     let batch = arguments.next().map_or(Ok(64), |text| text.parse())?;
-    let heartbeat = arguments.next().map(|text| text.parse()).transpose()?.map(Duration::from_millis);
+    let heartbeat = arguments
+        .next()
+        .map(|text| text.parse())
+        .transpose()?
+        .map(Duration::from_millis);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -74,12 +89,17 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn run(duration: Duration, batch: usize, heartbeat: Option<Duration>) -> Result<(), Failure> {
-    let peers: BTreeMap<u64, String> = (1..=3).map(|id| Ok((id, free_address()?))).collect::<Result<_, Failure>>()?;
+    let peers: BTreeMap<u64, String> = (1..=3)
+        .map(|id| Ok((id, free_address()?)))
+        .collect::<Result<_, Failure>>()?;
     let mut nodes = Vec::new();
     let mut dirs = Vec::new();
     for (id, address) in &peers {
         let dir = tempfile::tempdir()?;
-        let log = Arc::new(LogStore::open(&dir.path().join("log"), LogOptions::default())?);
+        let log = Arc::new(LogStore::open(
+            dir.path().join("log"),
+            LogOptions::default(),
+        )?);
         let mut config = ConsensusConfig::new(*id, dir.path());
         config.listen = address.parse()?;
         config.peers = peers.clone();
@@ -104,12 +124,19 @@ async fn run(duration: Duration, batch: usize, heartbeat: Option<Duration>) -> R
     for group in 0..=SHARDS {
         leaders.push(leader(&nodes, GroupId(group)).await);
     }
-    println!("{} groups, leaders on nodes {:?}", leaders.len(), leaders.iter().map(|l| l.me().node()).collect::<Vec<_>>());
+    println!(
+        "{} groups, leaders on nodes {:?}",
+        leaders.len(),
+        leaders.iter().map(|l| l.me().node()).collect::<Vec<_>>()
+    );
 
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = cpu()?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    println!("idle: {:.1} ms of processor time per second, three nodes together", (cpu()? - before).as_secs_f64() * 200.0);
+    println!(
+        "idle: {:.1} ms of processor time per second, three nodes together",
+        (cpu()? - before).as_secs_f64() * 200.0
+    );
 
     let group = leaders.get(1).ok_or("no shard")?;
     let mut took = Vec::new();
@@ -120,8 +147,17 @@ async fn run(duration: Duration, batch: usize, heartbeat: Option<Duration>) -> R
         took.push(started.elapsed());
     }
     took.sort();
-    let at = |share: f64| took.get((took.len() as f64 * share) as usize).copied().unwrap_or_default();
-    println!("one at a time: {} proposals, p50 {:?}, p99 {:?}", took.len(), at(0.5), at(0.99));
+    let at = |share: f64| {
+        took.get((took.len() as f64 * share) as usize)
+            .copied()
+            .unwrap_or_default()
+    };
+    println!(
+        "one at a time: {} proposals, p50 {:?}, p99 {:?}",
+        took.len(),
+        at(0.5),
+        at(0.99)
+    );
 
     let started = Instant::now();
     let cpu_before = cpu()?;
@@ -162,7 +198,10 @@ async fn run(duration: Duration, batch: usize, heartbeat: Option<Duration>) -> R
 }
 
 fn message(count: usize) -> Payload {
-    Payload::from(vec![Bytes::from_static(&[0; 64]), Bytes::from(vec![7; count * MESSAGE])])
+    Payload::from(vec![
+        Bytes::from_static(&[0; 64]),
+        Bytes::from(vec![7; count * MESSAGE]),
+    ])
 }
 
 async fn leader(nodes: &[Consensus], id: GroupId) -> Group {

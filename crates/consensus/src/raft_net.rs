@@ -452,7 +452,12 @@ async fn read_snapshot(
     parts: mpsc::Sender<v1::SnapshotPart>,
 ) -> Result<(), MachineError> {
     use v1::snapshot_part::Part;
-    let send = async |part| parts.send(v1::SnapshotPart { part: Some(part) }).await.is_ok();
+    let send = async |part| {
+        parts
+            .send(v1::SnapshotPart { part: Some(part) })
+            .await
+            .is_ok()
+    };
     if !send(Part::Head(head)).await {
         return Ok(());
     }
@@ -462,7 +467,9 @@ async fn read_snapshot(
             let chunk = reader.next_chunk();
             (reader, chunk)
         });
-        let (back, chunk) = read.await.map_err(|_| MachineError::new("a storage task was interrupted"))?;
+        let (back, chunk) = read
+            .await
+            .map_err(|_| MachineError::new("a storage task was interrupted"))?;
         reader = back;
         let Some(data) = chunk? else { break };
         chunks += 1;

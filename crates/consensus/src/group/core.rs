@@ -76,7 +76,11 @@ fn raft_config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, Sta
         enable_pre_vote: Some(true),
         // A leader that no quorum answers stops its heartbeats for a while, so that followers that hear
         // it without being heard can elect another.
-        quorum_loss_probe_interval: Some(millis(timing.election_max).saturating_mul(2).saturating_add(200)),
+        quorum_loss_probe_interval: Some(
+            millis(timing.election_max)
+                .saturating_mul(2)
+                .saturating_add(200),
+        ),
         enable_leader_restore: Some(false),
         // Followers shall get entries before a long pass over queued messages is over.
         broadcast_submitted_on_append: Some(true),

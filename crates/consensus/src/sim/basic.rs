@@ -181,7 +181,10 @@ async fn next_leader(cluster: &SimCluster, old: u64) -> (u64, Duration) {
         if let Some(new) = ready {
             return (new, started.elapsed());
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "no other leader than {old}");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "no other leader than {old}"
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -201,10 +204,18 @@ async fn a_leader_that_is_cut_off_is_replaced_in_time() {
         assert!(took < Duration::from_millis(1500), "{took:?}");
         // Never two that are ready.
         assert!(!leadership.borrow_and_update().ready);
-        cluster.group(new).propose(cluster.payload(2)).await.unwrap();
+        cluster
+            .group(new)
+            .propose(cluster.payload(2))
+            .await
+            .unwrap();
         cluster.net.heal();
         assert_eq!(cluster.converged(2).await, [1, 2]);
-        assert_eq!(cluster.leader().await, new, "one that returns does not disturb");
+        assert_eq!(
+            cluster.leader().await,
+            new,
+            "one that returns does not disturb"
+        );
     }
 }
 
@@ -219,7 +230,11 @@ async fn a_leader_that_speaks_but_does_not_hear_is_replaced() {
         }
         let (new, took) = next_leader(&cluster, old).await;
         assert!(took < Duration::from_secs(3), "{took:?}");
-        cluster.group(new).propose(cluster.payload(2)).await.unwrap();
+        cluster
+            .group(new)
+            .propose(cluster.payload(2))
+            .await
+            .unwrap();
     }
 }
 

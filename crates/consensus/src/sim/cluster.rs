@@ -122,7 +122,10 @@ impl SimCluster {
         let inbound = Arc::new(Inbound::default());
         inbound.insert(Arc::clone(&core));
         let every = self.options.timing.heartbeat;
-        tokio::spawn(crate::group::send_heartbeats(Arc::downgrade(&inbound), every));
+        tokio::spawn(crate::group::send_heartbeats(
+            Arc::downgrade(&inbound),
+            every,
+        ));
         self.net.attach(node, Arc::clone(&inbound));
         let group = Group(core);
         self.groups.lock().insert(node, group.clone());

@@ -1,7 +1,7 @@
 //! Founding, restarts, dead leaders, lost disks, joining and leaving, over real connections.
 
 use super::nodes::{Node, Nodes, free_address, payload};
-use crate::config::Secret;
+use crate::config::{CheckpointPolicy, Secret, Timing};
 use crate::error::StartError;
 use crate::net::Connectivity;
 use std::collections::BTreeMap;
@@ -226,5 +226,37 @@ fn strangers_stay_outside() {
         matches!(formed, Ok(Err(StartError::Refused(_)))),
         "{formed:?}"
     );
+    nodes.no_aborts();
+}
+
+#[test]
+fn a_node_that_was_away_too_long_gets_a_snapshot() {
+    let checkpoint = CheckpointPolicy {
+        log_bytes: 4_000,
+        keep_bytes: 0,
+        lag_bytes: 0,
+        purge_step: 1_000,
+        ..CheckpointPolicy::default()
+    };
+    let mut nodes = Nodes::new(3, true)
+        .configure(&Timing::default(), &checkpoint)
+        .started();
+    nodes.put(1, 0);
+    let away = nodes.leader(1) % 3 + 1;
+    nodes.node(away).kill();
+    for number in 1..3000 {
+        nodes.put(1, number);
+    }
+    let leader = nodes.leader(1);
+    wait_for("a purge", Duration::from_secs(20), || {
+        nodes.nodes[&leader].group(1).status().purged.is_some()
+    });
+    nodes.node(away).start();
+    assert_eq!(nodes.converged(1, 3000), (0..3000).collect::<Vec<u64>>());
+    assert!(nodes.node(away).group(1).status().checkpoint.is_some());
+    nodes.node(away).kill();
+    nodes.node(away).start();
+    nodes.put(1, 3000);
+    assert_eq!(nodes.converged(1, 3001).len(), 3001);
     nodes.no_aborts();
 }

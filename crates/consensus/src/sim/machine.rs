@@ -42,10 +42,6 @@ impl SimMachine {
     pub(crate) fn numbers(&self) -> Vec<u64> {
         self.numbers.lock().clone()
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.numbers.lock().len()
-    }
 }
 
 impl Machine for SimMachine {

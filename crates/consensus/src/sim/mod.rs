@@ -3,6 +3,9 @@
 //! The network delays, loses, and cuts as a seed says; a crash loses what the log had not synced.
 //! openraft, the log storage and the adapters are the real ones.
 
+// Seeds and timings are for whoever reads a failed run.
+#![allow(clippy::print_stdout)]
+
 mod cluster;
 
 mod machine;
@@ -11,7 +14,6 @@ mod nodes;
 
 pub(crate) use cluster::{SimCluster, SimOptions};
 pub(crate) use machine::{SimDisk, SimMachine};
-pub(crate) use net::{SimNet, SimWire};
 
 mod basic;
 mod chaos;

@@ -91,7 +91,7 @@ impl Node {
         let log: Arc<dyn LogBackend> = match &self.log {
             NodeLog::Memory(log) => Arc::new(log.clone()),
             NodeLog::Disk => Arc::new(
-                LogStore::open(&self.dir.path().join("log"), LogOptions::default()).unwrap(),
+                LogStore::open(self.dir.path().join("log"), LogOptions::default()).unwrap(),
             ),
         };
         let machines: Arc<Mutex<BTreeMap<GroupId, Arc<SimMachine>>>> = Arc::default();
@@ -126,12 +126,15 @@ impl Node {
     /// The process dies; what the log has not synced is lost.
     pub(crate) fn kill(&mut self) {
         if let Some(running) = self.running.take() {
+            // What the dying process says about its log is no finding.
+            let aborts = self.aborts.lock().clone();
             if let NodeLog::Memory(log) = &mut self.log {
                 let after = log.crash(0);
                 *log = after;
             }
             drop(running.consensus);
             running.runtime.shutdown_timeout(Duration::from_millis(200));
+            *self.aborts.lock() = aborts;
         }
     }
 
