@@ -19,7 +19,7 @@ use cluster_proto::v1::cluster_server::ClusterServer;
 use cluster_proto::v1::raft_control_server::RaftControlServer;
 use cluster_proto::v1::raft_log_server::RaftLogServer;
 use cluster_proto::v1::raft_snapshot_server::RaftSnapshotServer;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,8 +30,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
-/// Makes (or restores from the state store) the machine of a group. Called on a blocking thread,
-/// once per group, when the number of groups is known.
+/// Makes (or restores from the state store) the machine of a group. Called on blocking
+/// threads, once per group and for several groups at once, when the number of groups is known.
 pub type MachineFactory =
     Box<dyn Fn(GroupId) -> Result<Arc<dyn Machine>, MachineError> + Send + Sync>;
 
@@ -439,22 +439,28 @@ impl Inner {
     pub(crate) async fn start_groups(self: &Arc<Self>) -> Result<(), StartError> {
         let shards = self.file.lock().identity.shards;
         let member = self.member();
-        for group in (0..=shards).map(GroupId) {
-            if self.inbound.group(group).is_some() {
-                continue;
-            }
+        // Side by side: each reads its own part of the disk.
+        let opened = (0..=shards).map(GroupId).map(|group| {
             let this = Arc::clone(self);
-            let core = blocking(move || {
-                let machine = (this.machines)(group).map_err(|error| StartError::Group {
-                    group: group.0,
-                    reason: error.to_string(),
-                })?;
-                GroupCore::open(group, member, machine, Arc::clone(&this.environment))
-            })
-            .await?;
-            core.start().await?;
-            self.inbound.insert(core);
-        }
+            async move {
+                if this.inbound.group(group).is_some() {
+                    return Ok(());
+                }
+                let inner = Arc::clone(&this);
+                let core = blocking(move || {
+                    let machine = (inner.machines)(group).map_err(|error| StartError::Group {
+                        group: group.0,
+                        reason: error.to_string(),
+                    })?;
+                    GroupCore::open(group, member, machine, Arc::clone(&inner.environment))
+                })
+                .await?;
+                core.start().await?;
+                this.inbound.insert(core);
+                Ok(())
+            }
+        });
+        try_join_all(opened).await?;
         self.know_members()?;
         self.formed.send_replace(Formed::Yes);
         Ok(())

@@ -15,6 +15,14 @@ pub enum ProposeError {
     /// Certain refusal: too many proposals of this group await their outcome.
     #[error("too many proposals in flight")]
     Busy,
+    /// Certain refusal: the entry could not be sent to the other members in one message.
+    #[error("entry of {bytes} bytes is too large, the limit is {limit}")]
+    TooLarge {
+        /// Size of the payload.
+        bytes: usize,
+        /// Largest payload.
+        limit: usize,
+    },
     /// The entry was taken but its fate is not known: it may still be applied, by this or the next
     /// leader. Resending needs deduplication.
     #[error("outcome unknown")]

@@ -30,6 +30,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -50,6 +51,8 @@ pub(crate) struct RaftNet {
     pub(crate) call: Duration,
     /// What the leader lets followers purge; sent with heartbeats.
     pub(crate) purgeable: Mutex<Option<u64>>,
+    /// No quorum answers this leader: it must not keep followers from electing another.
+    pub(crate) silent: AtomicBool,
 }
 
 /// openraft's factory.
@@ -263,6 +266,11 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
     }
 
     fn send(&mut self, request: AppendRequest) -> Result<(), RpcError> {
+        if self.net.silent.load(Ordering::Relaxed) {
+            return Err(rpc_error(&WireError::Unreachable(
+                "no quorum answers".to_owned(),
+            )));
+        }
         let pipe = match &mut self.pipe {
             Some(pipe) => pipe,
             none => {

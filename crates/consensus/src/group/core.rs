@@ -1,5 +1,6 @@
 //! The life of a group's Raft core: start, stop, restart, and what becomes of a failed one.
 
+use super::heartbeat::LastBeat;
 use super::leadership::supervise;
 use crate::config::{CheckpointPolicy, Limits, Timing};
 use crate::consensus::AbortHook;
@@ -74,13 +75,6 @@ fn raft_config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, Sta
         election_timeout_min: millis(timing.election_min),
         election_timeout_max: millis(timing.election_max),
         enable_pre_vote: Some(true),
-        // A leader that no quorum answers stops its heartbeats for a while, so that followers that hear
-        // it without being heard can elect another.
-        quorum_loss_probe_interval: Some(
-            millis(timing.election_max)
-                .saturating_mul(2)
-                .saturating_add(200),
-        ),
         enable_leader_restore: Some(false),
         // Followers shall get entries before a long pass over queued messages is over.
         broadcast_submitted_on_append: Some(true),
@@ -115,6 +109,7 @@ pub(crate) struct GroupCore {
     /// What the leader has said may be purged.
     purge_allowed: AtomicU64,
     pub(super) checkpoint_wanted: Notify,
+    pub(super) last_beat: Mutex<LastBeat>,
     stopped: AtomicBool,
 }
 
@@ -162,6 +157,7 @@ impl GroupCore {
             append_in_flight: environment.limits.append_in_flight,
             call: environment.timing.call,
             purgeable: Mutex::new(None),
+            silent: AtomicBool::new(false),
         });
         Ok(Arc::new(Self {
             id,
@@ -178,6 +174,7 @@ impl GroupCore {
             latency: Arc::default(),
             purge_allowed: AtomicU64::new(NOT_TOLD),
             checkpoint_wanted: Notify::new(),
+            last_beat: Mutex::new(LastBeat::now()),
             stopped: AtomicBool::new(false),
         }))
     }

@@ -52,6 +52,16 @@ impl GroupCore {
         if self.is_stopped() {
             return Err(ProposeError::Stopped);
         }
+        // Room for what goes around it in a message.
+        let limit = self
+            .environment()
+            .limits
+            .decode_bytes
+            .saturating_sub(1 << 20);
+        let bytes = payload.len_bytes();
+        if bytes > limit {
+            return Err(ProposeError::TooLarge { bytes, limit });
+        }
         let leadership = *self.leadership.borrow();
         if leadership.leader != Some(self.me()) || term.is_some_and(|term| term != leadership.term)
         {

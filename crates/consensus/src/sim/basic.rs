@@ -221,7 +221,7 @@ async fn a_leader_that_is_cut_off_is_replaced_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_speaks_but_does_not_hear_is_replaced() {
-    for seed in 30..35 {
+    for seed in 30..60 {
         let cluster = SimCluster::start(seed, SimOptions::default()).await;
         cluster.put(1).await;
         let old = cluster.leader().await;
@@ -229,7 +229,8 @@ async fn a_leader_that_speaks_but_does_not_hear_is_replaced() {
             cluster.net.cut(other, old);
         }
         let (new, took) = next_leader(&cluster, old).await;
-        assert!(took < Duration::from_secs(3), "{took:?}");
+        println!("one-way cut, seed {seed}: {took:?}");
+        assert!(took < Duration::from_millis(2800), "{took:?}");
         cluster
             .group(new)
             .propose(cluster.payload(2))

@@ -197,9 +197,7 @@ async fn run_client(
             match result {
                 Ok(_) => outcomes.accepted.insert(own),
                 Err(ProposeError::Unknown) => outcomes.unknown.insert(own),
-                Err(
-                    ProposeError::NotLeader { .. } | ProposeError::Busy | ProposeError::Stopped,
-                ) => outcomes.refused.insert(own),
+                Err(_) => outcomes.refused.insert(own),
             };
         }
         sleep(Duration::from_millis(5)).await;
