@@ -87,7 +87,7 @@ impl Authenticator {
                 .map(|user| (Arc::clone(&user.name), user.password.clone()))
         };
         let address = login.address.to_canonical();
-        if !address.is_loopback() && self.loopback_users.iter().any(|user| *user == login.user) {
+        if !address.is_loopback() && self.loopback_users.contains(&login.user) {
             return Err(AuthError::LoopbackOnly);
         }
         let Some(password) = login.password else {

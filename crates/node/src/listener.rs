@@ -21,14 +21,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Bound ports, not served yet: clients that connect wait in the backlog.
-pub struct Bound {
+pub(crate) struct Bound {
     plain: TcpListener,
     tls: Option<(TcpListener, TlsAcceptor)>,
     proxy_protocol: bool,
 }
 
 /// Ports that are served.
-pub struct Listeners {
+pub(crate) struct Listeners {
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -37,7 +37,7 @@ impl Listeners {
     ///
     /// # Errors
     /// A port is in use, or the TLS files cannot be read.
-    pub async fn bind(config: &Config) -> Result<Bound, StartError> {
+    pub(crate) async fn bind(config: &Config) -> Result<Bound, StartError> {
         let plain = listen(config.amqp_listen)?;
         let tls = match &config.amqps {
             Some(tls) => {
@@ -54,7 +54,7 @@ impl Listeners {
     }
 
     /// No new clients from now on.
-    pub fn stop_accepting(&self) {
+    pub(crate) fn stop_accepting(&self) {
         for task in &self.tasks {
             task.abort();
         }
@@ -64,7 +64,7 @@ impl Listeners {
 impl Bound {
     /// Serves the ports.
     #[must_use]
-    pub fn serve(self, broker: Arc<Broker>) -> Listeners {
+    pub(crate) fn serve(self, broker: Arc<Broker>) -> Listeners {
         let mut tasks = Vec::new();
         let proxy = self.proxy_protocol;
         tasks.push(tokio::spawn(accept(

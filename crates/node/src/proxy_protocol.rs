@@ -17,7 +17,9 @@ const HEADER_MAX: usize = 2048;
 ///
 /// # Errors
 /// There is no valid header, or the stream ended.
-pub async fn read(stream: &mut TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, Error> {
+pub(crate) async fn read(
+    stream: &mut TcpStream,
+) -> Result<Option<(SocketAddr, SocketAddr)>, Error> {
     let mut buffer = Vec::with_capacity(256);
     loop {
         // One byte at a time at the end would be slow; peeking leaves what follows the header.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// Makes the closure that reports on this node.
 #[must_use]
-pub fn reporter(
+pub(crate) fn reporter(
     node: NodeId,
     started: Instant,
     marks: Watermarks,

@@ -10,7 +10,9 @@ use storage::{LogOptions, LogStore, StateOptions, StateStore};
 ///
 /// # Errors
 /// The directory cannot be used or what is in it is damaged.
-pub async fn open(config: &Arc<Config>) -> Result<(Arc<LogStore>, Arc<StateStore>), StartError> {
+pub(crate) async fn open(
+    config: &Arc<Config>,
+) -> Result<(Arc<LogStore>, Arc<StateStore>), StartError> {
     let config = Arc::clone(config);
     let opened = tokio::task::spawn_blocking(move || {
         let storage = &config.storage;
@@ -39,7 +41,7 @@ pub async fn open(config: &Arc<Config>) -> Result<(Arc<LogStore>, Arc<StateStore
 
 /// What the consensus layer needs of the configuration.
 #[must_use]
-pub fn consensus_config(config: &Config) -> ConsensusConfig {
+pub(crate) fn consensus_config(config: &Config) -> ConsensusConfig {
     let mut consensus = ConsensusConfig::new(config.node_id.0, &config.data_dir);
     consensus.listen = config.cluster_listen;
     // The listener's own address is known to the listener, also where the system chose the port.

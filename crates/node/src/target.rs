@@ -5,7 +5,7 @@ use broker_model::op::Target;
 
 /// The target for a queue: level clamped to its `x-max-priority`, the lower of both times to live.
 #[must_use]
-pub fn target_for(
+pub(crate) fn target_for(
     record: &QueueRecord,
     priority: Option<u8>,
     expiration_ms: Option<u64>,

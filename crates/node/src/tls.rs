@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Accepts TLS connections with the certificate that is in force.
 #[derive(Clone)]
-pub struct TlsAcceptor {
+pub(crate) struct TlsAcceptor {
     config: Arc<ArcSwap<ServerConfig>>,
     login_from: CertificateLogin,
 }
@@ -30,7 +30,7 @@ impl TlsAcceptor {
     ///
     /// # Errors
     /// A file cannot be read or does not hold what it should.
-    pub fn load(tls: &TlsListener) -> Result<Self, String> {
+    pub(crate) fn load(tls: &TlsListener) -> Result<Self, String> {
         let config = Arc::new(ArcSwap::from_pointee(read(tls)?));
         tokio::spawn(watch(tls.clone(), Arc::clone(&config)));
         Ok(Self {
@@ -43,7 +43,7 @@ impl TlsAcceptor {
     ///
     /// # Errors
     /// The handshake failed.
-    pub async fn accept(
+    pub(crate) async fn accept(
         &self,
         stream: TcpStream,
     ) -> std::io::Result<(TlsStream<TcpStream>, Option<String>)> {

@@ -1,1 +1,1 @@
-//!
+//! The test that holds the arrows between crates; nothing of its own yet.

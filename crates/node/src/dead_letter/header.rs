@@ -13,7 +13,7 @@ const HISTORY_MAX: usize = 64;
 
 /// One death.
 #[derive(Debug, Clone)]
-pub struct Death<'a> {
+pub(super) struct Death<'a> {
     /// Queue in which it died.
     pub queue: &'a str,
     /// Why.
@@ -30,7 +30,7 @@ pub struct Death<'a> {
 
 /// A dead message, ready to be published.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DeadMessage {
+pub(super) struct DeadMessage {
     /// With new exchange, routing key and headers.
     pub message: Message,
     /// Keys to route by: the new one, or all of the message's own (CC included).
@@ -50,7 +50,7 @@ impl DeadMessage {
     /// Whether publishing to `queue` would close a cycle that nobody broke: the message died there
     /// before, and was not rejected by a client since.
     #[must_use]
-    pub fn is_cycle(&self, queue: &str) -> bool {
+    pub(super) fn is_cycle(&self, queue: &str) -> bool {
         match self
             .history
             .iter()
@@ -68,7 +68,7 @@ impl DeadMessage {
 
 /// Makes the dead letter of `message`.
 #[must_use]
-pub fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
+pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     let properties = PropertiesView::new(&message.properties);
     let headers = properties.headers().unwrap_or_else(FieldTable::empty);
     let expiration = properties.expiration().map(Bytes::copy_from_slice);

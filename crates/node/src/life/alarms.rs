@@ -48,7 +48,7 @@ pub async fn watch(marks: Watermarks, queries: Arc<NodeQueries>, alarms: watch::
     loop {
         ticks.tick().await;
         let own = marks.look();
-        if looks % ASK_EVERY == 0 {
+        if looks.is_multiple_of(ASK_EVERY) {
             others = Alarms::default();
             for (node, report) in queries.nodes().await {
                 if node != queries.node {
