@@ -1,0 +1,182 @@
+//! Putting a node into all groups, or taking it out, at the leaders of the groups.
+
+use super::RETRY;
+use crate::consensus::Inner;
+use crate::error::AdminError;
+use crate::group::{Group, GroupCore};
+use crate::types::{GroupId, RaftNode};
+use cluster_proto::v1;
+use futures::StreamExt;
+use futures::stream;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// For a node to get all of a group's state.
+const ADMIT: Duration = Duration::from_secs(600);
+/// For a removal from one group.
+const REMOVE: Duration = Duration::from_secs(30);
+/// Groups that a new node gets at the same time.
+const ADMIT_AT_ONCE: usize = 3;
+
+/// Admissions under way, by node.
+#[derive(Default)]
+pub(crate) struct Admissions(Mutex<HashMap<u64, RaftNode>>);
+
+/// Starts to make `member` a voter of all groups, unless that is under way.
+pub(super) fn admit_everywhere(inner: &Arc<Inner>, member: RaftNode, address: String) {
+    if inner
+        .admissions
+        .0
+        .lock()
+        .insert(member.node(), member)
+        .is_some()
+    {
+        return;
+    }
+    if let Err(error) = inner.peers.set_peer(member.node(), &address) {
+        tracing::warn!(%error, "a joining node has an unusable address");
+    }
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        let change = GroupChange::Admit(member, address);
+        // The catalog first: it is where the next leader looks for the generations of a node.
+        let mut done = change_group(&inner, GroupId::CATALOG, &change).await;
+        if done.is_ok() {
+            let shards: Vec<GroupId> = inner
+                .inbound
+                .groups()
+                .iter()
+                .map(|group| group.id())
+                .collect();
+            let shards = shards
+                .into_iter()
+                .filter(|group| *group != GroupId::CATALOG);
+            let changes = shards.map(|group| {
+                let (inner, change) = (&inner, &change);
+                async move { (group, change_group(inner, group, change).await) }
+            });
+            let mut changes = stream::iter(changes).buffer_unordered(ADMIT_AT_ONCE);
+            while let Some((group, result)) = changes.next().await {
+                if let Err(error) = &result {
+                    tracing::warn!(%group, %member, %error, "a node was not admitted; it will ask again");
+                    done = result;
+                }
+            }
+        }
+        match done {
+            Ok(()) => tracing::info!(%member, "a node was admitted to all groups"),
+            Err(error) => tracing::warn!(%member, %error, "a node was not admitted everywhere"),
+        }
+        inner.admissions.0.lock().remove(&member.node());
+    });
+}
+
+/// Removes a node from all groups, the catalog last.
+pub(crate) async fn remove(inner: &Arc<Inner>, node: u64) -> Result<(), AdminError> {
+    if !inner.member_nodes().contains_key(&node) {
+        return Err(AdminError::Refused(format!("node {node} is no member")));
+    }
+    let mut groups: Vec<GroupId> = inner
+        .inbound
+        .groups()
+        .iter()
+        .map(|group| group.id())
+        .collect();
+    groups.sort_by_key(|group| *group == GroupId::CATALOG);
+    for group in groups {
+        change_group(inner, group, &GroupChange::Remove(node)).await?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum GroupChange {
+    Admit(RaftNode, String),
+    Remove(u64),
+}
+
+impl GroupChange {
+    pub(super) async fn apply(&self, group: &GroupCore) -> Result<(), AdminError> {
+        match self {
+            Self::Admit(member, address) => group.admit(*member, address, ADMIT).await,
+            Self::Remove(node) => group.remove(*node, REMOVE).await,
+        }
+    }
+
+    fn to_wire(&self, group: GroupId) -> v1::ChangeGroupRequest {
+        use v1::change_group_request::Change;
+        let (node, change) = match self {
+            Self::Admit(member, address) => {
+                let admitted = v1::Member {
+                    member: member.0,
+                    address: address.clone(),
+                };
+                (member.node(), Change::Admit(admitted))
+            }
+            Self::Remove(node) => (*node, Change::Remove(true)),
+        };
+        v1::ChangeGroupRequest {
+            group: group.0,
+            node,
+            change: Some(change),
+        }
+    }
+}
+
+/// Carries a change out at the leader of the group, wherever that is.
+async fn change_group(
+    inner: &Arc<Inner>,
+    id: GroupId,
+    change: &GroupChange,
+) -> Result<(), AdminError> {
+    let mut last = AdminError::NotLeader { leader: None };
+    for _ in 0..50 {
+        let group = inner.inbound.group(id).ok_or(AdminError::Stopped)?;
+        let leader = Group(Arc::clone(&group)).leadership().borrow().leader;
+        let result = match leader {
+            Some(leader) if leader == group.me() => change.apply(&group).await,
+            Some(leader) => change_at(inner, leader, id, change).await,
+            None => Err(AdminError::NotLeader { leader: None }),
+        };
+        match result {
+            Ok(()) => return Ok(()),
+            Err(error @ (AdminError::NotLeader { .. } | AdminError::InProgress)) => last = error,
+            Err(error) => return Err(error),
+        }
+        sleep(RETRY).await;
+    }
+    Err(last)
+}
+
+async fn change_at(
+    inner: &Arc<Inner>,
+    leader: RaftNode,
+    id: GroupId,
+    change: &GroupChange,
+) -> Result<(), AdminError> {
+    let unreachable = AdminError::NotLeader {
+        leader: Some(leader),
+    };
+    let Some(link) = inner.peers.link(leader.node()) else {
+        return Err(unreachable);
+    };
+    let within = match change {
+        GroupChange::Admit(..) => ADMIT,
+        GroupChange::Remove(_) => REMOVE,
+    };
+    let answer = match timeout(within, link.cluster().change_group(change.to_wire(id))).await {
+        Ok(Ok(answer)) => answer.into_inner(),
+        Ok(Err(_)) => return Err(unreachable),
+        Err(_) => return Err(AdminError::Timeout),
+    };
+    if answer.not_leader {
+        return Err(unreachable);
+    }
+    if answer.refused.is_empty() {
+        return Ok(());
+    }
+    Err(AdminError::Refused(answer.refused))
+}

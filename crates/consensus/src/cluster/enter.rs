@@ -1,0 +1,288 @@
+//! The way into a cluster: founding one, or joining the one that others have.
+
+use super::{ASK, RETRY};
+use crate::config::ConsensusConfig;
+use crate::consensus::{Inner, wire_members};
+use crate::error::StartError;
+use crate::identity::Standing;
+use crate::net::{PeerLink, RateLimit, refusal};
+use crate::types::RaftNode;
+use cluster_proto::v1;
+use cluster_proto::v1::join_answer::Result as JoinResult;
+use futures::future::join_all;
+use rand::RngExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Until this node is part of a cluster and its groups run.
+pub(super) async fn enter_cluster(inner: &Arc<Inner>) -> Result<(), StartError> {
+    let waiting = RateLimit::default();
+    loop {
+        if inner.file.lock().identity.cluster.is_some() {
+            if !inner.is_formed() {
+                inner.start_groups().await?;
+            }
+            return Ok(());
+        }
+        if is_alone(&inner.config) {
+            found(inner).await?;
+            continue;
+        }
+        let hellos = say_hello(inner).await;
+        if let Some((contact, _)) = hellos.iter().find(|(_, hello)| cluster_of(hello).is_some()) {
+            ask_to_join(inner, contact).await?;
+        } else if may_found(inner, &hellos) {
+            found(inner).await?;
+            continue;
+        } else if waiting.permit() {
+            let heard: Vec<u64> = hellos
+                .iter()
+                .filter_map(|(_, hello)| Some(hello.me.as_ref()?.node))
+                .collect();
+            tracing::info!(?heard, wanted = ?inner.config.peers.keys(), "waiting for the nodes that form the cluster");
+        }
+        sleep(RETRY).await;
+    }
+}
+
+pub(super) fn is_alone(config: &ConsensusConfig) -> bool {
+    config.join.is_empty() && config.peers.keys().all(|node| *node == config.node)
+}
+
+fn cluster_of(hello: &v1::HelloAnswer) -> Option<u64> {
+    hello.me.as_ref()?.cluster
+}
+
+/// A way to a node: one that is known, or an address of which only the node there knows the id.
+pub(super) enum Contact {
+    Peer(Arc<PeerLink>),
+    Address(String),
+}
+
+impl Contact {
+    fn client(
+        &self,
+        inner: &Inner,
+    ) -> Result<v1::cluster_client::ClusterClient<crate::net::PeerChannel>, StartError> {
+        match self {
+            Self::Peer(link) => Ok(link.cluster()),
+            Self::Address(address) => inner.peers.stranger(address),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Peer(link) => link.address().to_owned(),
+            Self::Address(address) => address.clone(),
+        }
+    }
+}
+
+/// Asks all that might know a cluster; those that answer.
+pub(super) async fn say_hello(inner: &Arc<Inner>) -> Vec<(Contact, v1::HelloAnswer)> {
+    let peers = inner
+        .peers
+        .addresses()
+        .into_keys()
+        .filter_map(|node| inner.peers.link(node));
+    let mut contacts: Vec<Contact> = peers.map(Contact::Peer).collect();
+    contacts.extend(inner.config.join.iter().cloned().map(Contact::Address));
+    let asked = contacts.into_iter().map(|contact| async move {
+        let request = v1::HelloRequest {
+            me: Some(inner.wire_identity()),
+        };
+        let mut client = contact.client(inner).ok()?;
+        match timeout(ASK, client.hello(request)).await {
+            Ok(Ok(answer)) => Some((contact, answer.into_inner())),
+            Ok(Err(status)) => {
+                if let Some(reason) = refusal(&status) {
+                    tracing::warn!(contact = contact.name(), reason, "hello refused");
+                }
+                None
+            }
+            Err(_) => None,
+        }
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// All of the static peers are there, know no cluster, and agree on who they are; and it is this
+/// node's part to found.
+fn may_found(inner: &Inner, hellos: &[(Contact, v1::HelloAnswer)]) -> bool {
+    let peers = &inner.config.peers;
+    let Some(lowest) = peers.keys().next() else {
+        return false;
+    };
+    let mine = wire_members(peers);
+    let ready = |node: &u64| {
+        *node == inner.config.node
+            || hellos.iter().any(|(_, hello)| {
+                hello.me.as_ref().is_some_and(|them| {
+                    them.node == *node && them.cluster.is_none() && them.peers == mine
+                })
+            })
+    };
+    *lowest == inner.config.node && peers.keys().all(ready)
+}
+
+/// Makes up a cluster.
+async fn found(inner: &Arc<Inner>) -> Result<(), StartError> {
+    let cluster = rand::rng().random_range(1..u64::MAX);
+    tracing::info!(
+        cluster = format!("{cluster:016x}"),
+        shards = inner.config.shards,
+        "founding a cluster"
+    );
+    inner
+        .enter(cluster, inner.config.shards, 0, Standing::Founding)
+        .await
+}
+
+/// Tells the others, and makes all of them voters.
+pub(super) async fn finish_founding(inner: &Arc<Inner>) -> Result<(), StartError> {
+    let identity = inner.file.lock().identity.clone();
+    let mut members = inner.config.peers.clone();
+    members.insert(inner.config.node, inner.advertised.clone());
+    let request = v1::FoundRequest {
+        cluster: identity.cluster.unwrap_or_default(),
+        shards: identity.shards,
+        members: wire_members(&members),
+    };
+    let mut missing: Vec<u64> = members
+        .keys()
+        .copied()
+        .filter(|node| *node != inner.config.node)
+        .collect();
+    while !missing.is_empty() {
+        let asked = missing.iter().map(|node| async {
+            let link = inner.peers.link(*node)?;
+            let answer = timeout(ASK, link.cluster().found(request.clone()))
+                .await
+                .ok()?
+                .ok()?
+                .into_inner();
+            if !answer.accepted {
+                tracing::warn!(
+                    node = *node,
+                    reason = answer.reason,
+                    "a node does not join the new cluster"
+                );
+            }
+            answer.accepted.then_some(*node)
+        });
+        let accepted: Vec<u64> = join_all(asked).await.into_iter().flatten().collect();
+        missing.retain(|node| !accepted.contains(node));
+        if !missing.is_empty() {
+            sleep(RETRY).await;
+        }
+    }
+    let voters: BTreeMap<RaftNode, String> = members
+        .iter()
+        .map(|(node, address)| (RaftNode::new(*node, 0), address.clone()))
+        .collect();
+    for group in inner.inbound.groups() {
+        group
+            .initialize(&voters)
+            .await
+            .map_err(|error| StartError::Group {
+                group: group.id().0,
+                reason: error.to_string(),
+            })?;
+    }
+    inner.set_standing(Standing::Member).await
+}
+
+/// Asks for a place in the cluster of `contact`.
+async fn ask_to_join(inner: &Arc<Inner>, contact: &Contact) -> Result<(), StartError> {
+    let request = v1::JoinRequest {
+        me: Some(inner.wire_identity()),
+    };
+    let mut client = contact.client(inner)?;
+    for _ in 0..3 {
+        let answer = match timeout(ASK, client.join(request.clone())).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => {
+                tracing::info!(
+                    contact = contact.name(),
+                    status = status.message(),
+                    "asked to join"
+                );
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        };
+        match answer.result {
+            Some(JoinResult::Accepted(place)) => {
+                tracing::info!(
+                    cluster = format!("{:016x}", place.cluster),
+                    generation = place.generation,
+                    "joining a cluster"
+                );
+                for member in &place.members {
+                    inner.peers.set_peer(member.member, &member.address)?;
+                }
+                return inner
+                    .enter(
+                        place.cluster,
+                        place.shards,
+                        place.generation,
+                        Standing::Joining,
+                    )
+                    .await;
+            }
+            Some(JoinResult::Leader(leader)) => client = inner.peers.stranger(&leader.address)?,
+            Some(JoinResult::Refused(why)) => return Err(StartError::Refused(why)),
+            Some(JoinResult::NotNow(why)) => {
+                tracing::info!(why, "cannot join yet");
+                return Ok(());
+            }
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Asks to be made a voter until this node is one in every group.
+pub(super) async fn finish_joining(inner: &Arc<Inner>) {
+    loop {
+        let me = inner.member();
+        let groups = inner.inbound.groups();
+        if !groups.is_empty() && groups.iter().all(|group| group.voters().contains(&me)) {
+            match inner.set_standing(Standing::Member).await {
+                Ok(()) => tracing::info!("this node has a vote in every group"),
+                Err(error) => inner.fail(error),
+            }
+            return;
+        }
+        for (contact, hello) in say_hello(inner).await {
+            if cluster_of(&hello).is_none() {
+                continue;
+            }
+            let request = v1::JoinRequest {
+                me: Some(inner.wire_identity()),
+            };
+            let Ok(mut client) = contact.client(inner) else {
+                continue;
+            };
+            let asked = timeout(ASK, client.join(request.clone())).await;
+            let Ok(Ok(answer)) = asked else { continue };
+            match answer.into_inner().result {
+                Some(JoinResult::Leader(leader)) => {
+                    if let Ok(mut client) = inner.peers.stranger(&leader.address) {
+                        let _ = timeout(ASK, client.join(request)).await;
+                    }
+                    break;
+                }
+                Some(JoinResult::Refused(why)) => {
+                    inner.fail(StartError::Refused(why));
+                    return;
+                }
+                Some(JoinResult::Accepted(_) | JoinResult::NotNow(_)) => break,
+                None => {}
+            }
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
