@@ -36,7 +36,7 @@ setup-build:
 .PHONY: check
 check: setup-build ## Formatting, lints, and the arrows between crates; edits nothing.
 	$(CARGO) fmt --all -- --check
-	$(CARGO) clippy --release --workspace --all-targets --locked
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --release --locked -p testkit --test arrows
 
 .PHONY: fix

@@ -676,7 +676,8 @@ mod tests {
 
     #[test]
     fn ranges_are_checked() {
-        let wrong: [(&str, fn(&mut Config)); 9] = [
+        type Change = fn(&mut Config);
+        let wrong: [(&str, Change); 9] = [
             ("shards", |c| c.sharding.shards = 0),
             ("replicas", |c| c.sharding.replicas = 2),
             ("frame_max", |c| c.limits.frame_max = 4095),

@@ -104,6 +104,9 @@ pub struct GroupReport {
     pub learners: Vec<u64>,
 }
 
+/// Closes a connection by its serial, with a reason; false if it is not here.
+pub type CloseConnection = Box<dyn Fn(u64, &str) -> bool + Send + Sync>;
+
 /// The questions of this node, and the way to ask all nodes.
 pub struct NodeQueries {
     /// This node.
@@ -117,7 +120,7 @@ pub struct NodeQueries {
     /// Makes the report on this node.
     pub report: Box<dyn Fn() -> NodeReport + Send + Sync>,
     /// Closes a connection of this node.
-    pub close: Box<dyn Fn(u64, &str) -> bool + Send + Sync>,
+    pub close: CloseConnection,
 }
 
 /// Arguments of `queues`.

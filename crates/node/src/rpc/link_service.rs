@@ -70,24 +70,19 @@ impl link_server::Link for LinkService {
         inbox
             .send(attach)
             .map_err(|_| Status::unavailable("the host has ended"))?;
-        let _guard = Detach {
+        let guard = Detach {
             attachment,
             inbox: inbox.clone(),
         };
         tokio::spawn(async move {
-            let guard = _guard;
-            loop {
-                match frames.message().await {
-                    Ok(Some(frame)) => {
-                        if let Err(error) = pass_on(frame, attachment, &inbox) {
-                            debug!(%origin.node, %error, "malformed link frame");
-                            break;
-                        }
-                    }
-                    Ok(None) | Err(_) => break,
+            // Dropped with the task, however it ends.
+            let _guard = guard;
+            while let Ok(Some(frame)) = frames.message().await {
+                if let Err(error) = pass_on(frame, attachment, &inbox) {
+                    debug!(%origin.node, %error, "malformed link frame");
+                    break;
                 }
             }
-            drop(guard);
         });
         Ok(Response::new(Box::pin(frames_of(outgoing))))
     }
