@@ -51,6 +51,8 @@ pub struct QueueArguments {
 /// How a value is checked.
 #[derive(Clone, Copy)]
 enum Rule {
+    /// A boolean that may not be true, because what it asks for is not implemented yet.
+    NotYet,
     /// Integer from 0.
     Count,
     /// Integer from 0 to [`TIME_MAX_MS`].
@@ -136,7 +138,7 @@ const KNOWN: [Known; 26] = [
     quorum("x-consumer-disconnected-timeout", Rule::Time),
     quorum("x-max-in-memory-length", Rule::Ignored),
     quorum("x-max-in-memory-bytes", Rule::Ignored),
-    both("x-message-deduplication", Rule::Bool),
+    both("x-message-deduplication", Rule::NotYet),
     both("x-cache-size", Rule::GroupSize),
     both("x-cache-ttl", Rule::PositiveTime),
     both("x-deduplication-header", Rule::Text),
@@ -336,6 +338,11 @@ fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Resu
             };
             range(integer()?, 1, most)
         }
+        Rule::NotYet => match value.as_bool() {
+            Some(false) => Ok(()),
+            Some(true) => Err("\"not supported by this broker yet\"".to_string()),
+            None => Err(format!("\"expected boolean, got {}\"", value.type_name())),
+        },
         Rule::Bool => match value.as_bool() {
             Some(_) => Ok(()),
             None => Err(format!("\"expected boolean, got {}\"", value.type_name())),

@@ -244,9 +244,6 @@ fn settings_of_arguments() {
         ("x-single-active-consumer", FieldValue::Bool(true)),
         ("x-delivery-limit", FieldValue::I32(-1)),
         ("x-consumer-timeout", FieldValue::I32(5000)),
-        ("x-message-deduplication", FieldValue::Bool(true)),
-        ("x-cache-size", FieldValue::I32(100)),
-        ("x-cache-ttl", FieldValue::I32(60_000)),
     ]);
     let mut driver = Driver::new();
     let spec = QueueSpec {
@@ -263,11 +260,6 @@ fn settings_of_arguments() {
             single_active_consumer: true,
             consumer_timeout_ms: Some(5000),
             auto_delete: true,
-            deduplication: Some(Deduplication {
-                header: DEDUPLICATION_HEADER.into(),
-                cache_size: 100,
-                cache_ttl_ms: Some(60_000),
-            }),
             ..QueueSettings::default()
         }
     );
