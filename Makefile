@@ -107,4 +107,4 @@ image: ## Build the container image from source.
 
 .PHONY: e2e-core
 e2e-core: build python ## The end-to-end tests of one cluster, without those in tests/known-failures.txt.
-	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e $(shell sed -n 's/^tests/--deselect tests/p' tests/known-failures.txt) $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e $(shell sed -n 's|^tests/|--deselect |p' tests/known-failures.txt) $(PYTEST_ARGS)
