@@ -75,40 +75,6 @@ def test_node_of_another_cluster(fresh, name) -> None:
     assert not stranger.running or not stranger.is_ready()
 
 
-def test_duplicate_node_id(fresh, name) -> None:
-    """A second node that claims the id of a running one is refused; the first one serves on."""
-    cluster = fresh(3).start()
-    original = cluster.nodes[2]
-    from harness.node import Node
-    from harness.ports import free_port
-
-    double = Node(
-        id=original.id,
-        data_dir=cluster.root / "data-double",
-        log_path=cluster.root / "node-double.log",
-        amqp_port=free_port(),
-        cluster_port=free_port(),
-        management_port=free_port(),
-        peers=original.peers,
-        secret=original.secret,
-        advertise=None,
-    )
-    cluster.nodes.append(double)
-    double.start()
-    eventually(
-        lambda: not double.running or mentions(double, "node id", "already", "duplicate"),
-        what="the double says that its id is taken",
-    )
-    assert not double.running or not double.is_ready()
-    cluster.nodes.remove(double)
-    double.kill()
-    for node in cluster.nodes:
-        channel = amqp.confirmed(cluster.connect(node))
-        channel.queue_declare(name, durable=True)
-        channel.basic_publish("", name, b"x", amqp.PERSISTENT)
-    assert not double.panics()
-
-
 def test_peers_without_a_secret_are_refused_at_start(fresh) -> None:
     cluster = fresh(3)
     node = cluster.nodes[0]

@@ -112,7 +112,7 @@ async fn run(duration: Duration, batch: usize, heartbeat: Option<Duration>) -> R
             log,
             machines: Box::new(|_| Ok(Arc::new(Counter::default()))),
             services: None,
-            abort: Arc::new(|group, reason: &str| eprintln!("group {group}: {reason}")),
+            abort: Arc::new(|reason: &str| eprintln!("{reason}")),
         };
         nodes.push(Consensus::start(config, parts).await?);
         dirs.push(dir);

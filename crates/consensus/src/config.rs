@@ -97,6 +97,9 @@ pub struct Timing {
     pub silence: Duration,
     /// Limit for one call to a peer (not for a snapshot as a whole, but for each of its steps).
     pub call: Duration,
+    /// A group's core answers within this time, or the process ends. It waits for the disk when it
+    /// votes, so this is longer than the longest stall of a disk that still works.
+    pub core_answer: Duration,
 }
 
 impl Default for Timing {
@@ -105,10 +108,11 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(350),
             election_max: Duration::from_millis(650),
-            campaign_stagger: Duration::from_millis(60),
+            campaign_stagger: Duration::from_millis(150),
             reset_grace: Duration::from_millis(150),
             silence: Duration::from_millis(500),
             call: Duration::from_secs(2),
+            core_answer: Duration::from_secs(30),
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::identity::{Identity, IdentityFile, Standing};
 use crate::inbound::Inbound;
 use crate::machine::{Machine, MachineError};
 use crate::net::{
-    Caller, ControlService, Keys, LogService, Me, PeerNet, Serving, SnapshotService, listen, serve,
+    Caller, ControlService, Keys, LogService, Me, PeerNet, Presence, RateLimit, Serving,
+    SnapshotService, listen, serve,
 };
 use crate::types::{GroupId, RaftNode};
 use crate::wire::Wire;
@@ -35,8 +36,9 @@ use tonic::service::Routes;
 pub type MachineFactory =
     Box<dyn Fn(GroupId) -> Result<Arc<dyn Machine>, MachineError> + Send + Sync>;
 
-/// Called once when a group's core has failed; the process has to end (a supervisor restarts it).
-pub type AbortHook = Arc<dyn Fn(GroupId, &str) + Send + Sync>;
+/// Called when this node cannot go on (a group's core has failed, another process has its id); the
+/// process has to end.
+pub type AbortHook = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Further services for the cluster port. Requests reach them authenticated, see
 /// [`Caller`](crate::Caller).
@@ -76,6 +78,8 @@ pub(crate) struct Inner {
     /// How peers reach this node.
     pub(crate) advertised: String,
     pub(crate) peers: PeerNet,
+    presence: Arc<Presence>,
+    pub(crate) hello_refusals: RateLimit,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) file: Mutex<IdentityFile>,
     machines: MachineFactory,
@@ -88,6 +92,8 @@ pub(crate) struct Inner {
     pub(crate) admissions: cluster::Admissions,
     /// A node enters one cluster, by one of the ways.
     entering: tokio::sync::Mutex<()>,
+    /// Told when it has.
+    pub(crate) entered: tokio::sync::Notify,
 }
 
 impl Consensus {
@@ -131,6 +137,8 @@ impl Consensus {
                 .clone()
                 .unwrap_or_else(|| address.to_string()),
             peers,
+            presence: Presence::new(config.timing.silence.saturating_mul(2)),
+            hello_refusals: RateLimit::default(),
             inbound: Arc::default(),
             file: Mutex::new(file),
             machines: parts.machines,
@@ -141,6 +149,7 @@ impl Consensus {
             tasks: Mutex::default(),
             admissions: cluster::Admissions::default(),
             entering: tokio::sync::Mutex::new(()),
+            entered: tokio::sync::Notify::new(),
             config,
         });
         let this = Self { inner };
@@ -151,10 +160,12 @@ impl Consensus {
             this.inner.start_groups().await?;
         }
         let routes = this.inner.routes(&limits, parts.services);
-        *this.inner.serving.lock() = Some(serve(listening, keys, &limits, routes));
+        let presence = Arc::clone(&this.inner.presence);
+        *this.inner.serving.lock() = Some(serve(listening, keys, presence, &limits, routes));
         let tasks = vec![
             tokio::spawn(cluster::take_part(this.clone())),
             tokio::spawn(replace_dead_leaders(this.clone())),
+            tokio::spawn(leave_to_another(Arc::clone(&this.inner))),
             tokio::spawn(send_heartbeats(
                 Arc::downgrade(&this.inner.inbound),
                 this.inner.config.timing.heartbeat,
@@ -349,8 +360,11 @@ impl Inner {
                     .max_encoding_message_size(limits.decode_bytes),
             )
             .add_service(
-                RaftControlServer::new(ControlService(Arc::clone(inbound)))
-                    .max_decoding_message_size(limits.decode_bytes),
+                RaftControlServer::new(ControlService {
+                    inbound: Arc::clone(inbound),
+                    presence: Arc::clone(&self.presence),
+                })
+                .max_decoding_message_size(limits.decode_bytes),
             )
             .add_service(
                 RaftSnapshotServer::new(SnapshotService(Arc::clone(inbound)))
@@ -415,7 +429,17 @@ impl Inner {
         file.identity.shards = shards;
         file.identity.generation = generation;
         file.standing = standing;
-        self.save(file).await
+        self.save(file).await?;
+        self.entered.notify_one();
+        Ok(())
+    }
+
+    /// Waits until the groups run, or cannot.
+    pub(crate) async fn groups_run(&self) {
+        let mut formed = self.formed.subscribe();
+        let _ = formed
+            .wait_for(|formed| !matches!(formed, Formed::Not))
+            .await;
     }
 
     pub(crate) async fn set_standing(&self, standing: Standing) -> Result<(), StartError> {
@@ -511,6 +535,19 @@ pub(crate) fn wire_members(members: &BTreeMap<u64, String>) -> Vec<v1::Member> {
         address: address.clone(),
     };
     members.iter().map(member).collect()
+}
+
+/// Ends this process when another one with the same node id has its place: two would vote as one.
+async fn leave_to_another(inner: Arc<Inner>) {
+    let reason = inner.peers.displaced().wait().await;
+    let formed = inner.is_formed();
+    inner.fail(StartError::Refused(reason.clone()));
+    if formed {
+        (inner.environment.abort)(&format!(
+            "another process runs with this node's id {}: {reason}",
+            inner.config.node
+        ));
+    }
 }
 
 /// When a peer's process dies, its leaderships are taken over without waiting for leases.

@@ -406,17 +406,11 @@ async fn start_consensus(
             routes.routes()
         })
     };
-    let abort_group = {
-        let abort = Arc::clone(abort);
-        Arc::new(move |group: GroupId, reason: &str| {
-            abort(&format!("Raft group {group} has failed: {reason}"));
-        })
-    };
     let parts = consensus::Parts {
         log: Arc::clone(log) as Arc<dyn LogBackend>,
         machines,
         services: Some(services),
-        abort: abort_group,
+        abort: Arc::clone(abort),
     };
     Ok(Consensus::start(crate::stores::consensus_config(config), parts).await?)
 }

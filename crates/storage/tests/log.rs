@@ -481,3 +481,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_completion_may_drop_the_last_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = std::sync::Arc::new(open(dir.path()));
+    let (let_go, may_drop) = std::sync::mpsc::channel::<()>();
+    let (told, dropped) = std::sync::mpsc::channel();
+    let last = std::sync::Arc::clone(&log);
+    let done = Box::new(move |result: Result<(), StorageError>| {
+        may_drop.recv().unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&last), 1);
+        drop(last);
+        let _ = told.send(result);
+    });
+    log.append(1, 0, entries(1, 0, 3, 10), done);
+    let (done, later) = waiting();
+    log.append(1, 3, entries(1, 3, 2, 10), done);
+    drop(log);
+    let_go.send(()).unwrap();
+    dropped.recv().expect("the drop returned").unwrap();
+    later.recv().expect("what was queued is reported").unwrap();
+    // The writer ends by itself a moment later; until then the directory is locked.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let log = loop {
+        match LogStore::open(dir.path(), small_log()) {
+            Ok(log) => break log,
+            Err(error) => assert!(std::time::Instant::now() < until, "{error}"),
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(read_all(&log, 1), vec![0, 1, 2, 3, 4]);
+}

@@ -5,7 +5,7 @@ use crate::config::ConsensusConfig;
 use crate::consensus::{Inner, wire_members};
 use crate::error::StartError;
 use crate::identity::Standing;
-use crate::net::{PeerLink, RateLimit, refusal};
+use crate::net::{PeerLink, RateLimit, displacement, refusal};
 use crate::types::RaftNode;
 use cluster_proto::v1;
 use cluster_proto::v1::join_answer::Result as JoinResult;
@@ -43,7 +43,8 @@ pub(super) async fn enter_cluster(inner: &Arc<Inner>) -> Result<(), StartError> 
                 .collect();
             tracing::info!(?heard, wanted = ?inner.config.peers.keys(), "waiting for the nodes that form the cluster");
         }
-        sleep(RETRY).await;
+        // A founder may make this node part of a cluster meanwhile.
+        let _ = timeout(RETRY, inner.entered.notified()).await;
     }
 }
 
@@ -95,9 +96,17 @@ pub(super) async fn say_hello(inner: &Arc<Inner>) -> Vec<(Contact, v1::HelloAnsw
         };
         let mut client = contact.client(inner).ok()?;
         match timeout(ASK, client.hello(request)).await {
-            Ok(Ok(answer)) => Some((contact, answer.into_inner())),
+            Ok(Ok(answer)) => {
+                inner.peers.displaced().accepted(&contact.name());
+                Some((contact, answer.into_inner()))
+            }
             Ok(Err(status)) => {
-                if let Some(reason) = refusal(&status) {
+                if let Some(reason) = displacement(&status) {
+                    inner.peers.displaced().refused(&contact.name(), reason);
+                }
+                if let Some(reason) = refusal(&status)
+                    && inner.hello_refusals.permit()
+                {
                     tracing::warn!(contact = contact.name(), reason, "hello refused");
                 }
                 None

@@ -10,7 +10,11 @@ use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use cluster_proto::v1::join_answer::Result as JoinResult;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tonic::{Request, Response, Status};
+
+/// A founder is kept waiting for the groups of a member for so long at most.
+const GROUPS_RUN: Duration = Duration::from_secs(1);
 
 /// The cluster's services on this node.
 pub(crate) struct ClusterService(pub(crate) Weak<Inner>);
@@ -163,12 +167,14 @@ async fn accept_founding(
     if !inner.config.peers.keys().eq(&nodes) {
         return Err(format!("peer lists differ: {nodes:?}"));
     }
-    // The disk has to know before the founder counts on this node's vote; its groups start in
-    // `enter_cluster`.
+    // The disk has to know before the founder counts on this node's vote.
     inner
         .enter(request.cluster, request.shards, 0, Standing::Member)
         .await
         .map_err(|error| error.to_string())?;
+    // The groups start in `enter_cluster`. With them running the founder's first elections succeed
+    // at once; if they take longer, later ones will.
+    let _ = tokio::time::timeout(GROUPS_RUN, inner.groups_run()).await;
     if inner.file.lock().identity.cluster != Some(request.cluster) {
         return Err("this node has just become part of another cluster".to_owned());
     }

@@ -220,6 +220,7 @@ impl GroupCore {
         let _life = self.life.lock().await;
         self.start_core().await?;
         tokio::spawn(super::checkpoint::run(Arc::clone(self)));
+        tokio::spawn(super::watchdog::run(Arc::clone(self)));
         Ok(())
     }
 
@@ -283,7 +284,7 @@ impl GroupCore {
     pub(super) fn abort(&self, reason: &str) {
         if !self.stopped.swap(true, Ordering::AcqRel) {
             tracing::error!(group = %self.id, reason, "group failed");
-            (self.environment.abort)(self.id, reason);
+            (self.environment.abort)(&format!("Raft group {} has failed: {reason}", self.id));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Moving leadership: handing it over, and taking it from a dead process.
+//! Moving leadership: handing it over, giving it up, and taking it from a dead process.
 //!
 //! openraft's own transfer stops the leader from accepting proposals for good, whether or not the
 //! target is elected. Here the hand-over is bounded: proposals pause, the target is waited for
@@ -8,11 +8,13 @@
 use super::core::GroupCore;
 use crate::error::AdminError;
 use crate::raft::{LogId, log_id_to_wire, vote_to_wire};
-use crate::types::RaftNode;
+use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
+use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -166,9 +168,7 @@ impl GroupCore {
                 }
             }
         });
-        // Groups prefer different members among equals, so that they do not all end up on one node.
-        let turn = |member: RaftNode| (member.node().wrapping_add(u64::from(group))) % 3;
-        let place = |last: Option<LogId>, member: RaftNode| (last, turn(member), member);
+        let place = |last: Option<LogId>, member: RaftNode| (last, turn(self.id(), member), member);
         let mine = place(self.log().span().last, self.me());
         join_all(asked)
             .await
@@ -176,5 +176,58 @@ impl GroupCore {
             .flatten()
             .filter(|(other, last)| place(*last, *other) > mine)
             .count()
+    }
+}
+
+/// Groups prefer different members among equals, so that they do not all end up on one node.
+fn turn(group: GroupId, member: RaftNode) -> u64 {
+    member.node().wrapping_add(u64::from(group.0)) % 3
+}
+
+/// A leader that no quorum answers asks the others to elect another one of them, the most complete
+/// log first. They may hear it although it does not hear them: they would wait for their leases
+/// before they began to count the silence. No answer is waited for; a request that comes too late
+/// names a term that is over, and is refused.
+pub(super) async fn resign(group: Arc<GroupCore>) {
+    let leadership = *group.leadership.borrow();
+    let Some(vote) = group.log().vote().filter(|vote| vote.committed) else {
+        return;
+    };
+    if leadership.leader != Some(group.me()) || vote.leader_id.term != leadership.term {
+        return;
+    }
+    let matched = group.status().matched;
+    let mut others = group.voters();
+    others.retain(|voter| *voter != group.me());
+    others.sort_by_key(|voter| {
+        let matched = matched.get(voter).copied().flatten();
+        Reverse((matched, turn(group.id(), *voter)))
+    });
+    tracing::warn!(
+        group = %group.id(), term = leadership.term,
+        "leader has not heard a quorum within its lease: asking the others to elect another"
+    );
+    for other in others {
+        let request = v1::TransferRequest {
+            group: group.id().0,
+            target: other.0,
+            from: Some(vote_to_wire(&vote)),
+            to: other.0,
+            // Whoever has the votes may lead: how far this leader's log goes decides nothing now.
+            last: None,
+        };
+        let environment = group.environment();
+        let call = timeout(
+            environment.timing.call,
+            environment.wire.transfer(other, request),
+        );
+        tokio::spawn(async move {
+            let _ = call.await;
+        });
+        sleep(environment.timing.campaign_stagger).await;
+        let now = *group.leadership.borrow();
+        if now.term != leadership.term || now.ready {
+            return;
+        }
     }
 }

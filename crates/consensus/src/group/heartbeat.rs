@@ -4,15 +4,15 @@
 //! share a message (see `net::link`), which is most of what an idle cluster costs.
 //!
 //! A leader that no quorum answers falls silent: followers may hear it although it does not hear
-//! them, and as long as they hear it they elect no other. It probes now and then, and as soon as a
-//! member can be reached again.
+//! them, and as long as they hear it they elect no other. Falling silent it asks them to elect another
+//! at once (`handover`). It probes now and then, and as soon as a member can be reached again.
 
 use super::core::GroupCore;
 use crate::inbound::Inbound;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -54,7 +54,7 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
 }
 
 impl GroupCore {
-    async fn send_heartbeat(&self) {
+    async fn send_heartbeat(self: &Arc<Self>) {
         let leads = self.leadership.borrow().leader == Some(self.me());
         let Some(raft) = self.raft().filter(|_| leads) else {
             self.net().silent.store(false, Ordering::Relaxed);
@@ -67,7 +67,10 @@ impl GroupCore {
             data.last_quorum_acked
                 .is_some_and(|acked| acked.elapsed() > lease)
         };
-        self.net().silent.store(unheard, Ordering::Relaxed);
+        let silent = self.net().silent.swap(unheard, Ordering::Relaxed);
+        if unheard && !silent {
+            tokio::spawn(super::handover::resign(Arc::clone(self)));
+        }
         if unheard && !self.may_probe(lease) {
             return;
         }

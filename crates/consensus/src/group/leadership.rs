@@ -87,7 +87,7 @@ fn publish(group: &GroupCore, raft: &Raft) -> Option<Instant> {
             return false;
         }
         if old.ready && !ready && leading {
-            tracing::warn!(group = %group.id(), term, "leader has not heard a quorum within its lease");
+            tracing::debug!(group = %group.id(), term, "leader has not heard a quorum within its lease");
         }
         if old.leader != leader || old.term != term {
             *group.handing_over.lock() = None;

@@ -10,6 +10,7 @@ mod members;
 mod propose;
 mod read;
 mod status;
+mod watchdog;
 
 pub(crate) use self::core::{GroupCore, GroupEnvironment};
 pub(crate) use self::heartbeat::send_heartbeats;

@@ -5,6 +5,7 @@
 //! misconfigured nodes out; it is no encryption, and who can read the traffic can repeat it.
 
 use super::limit::RateLimit;
+use super::presence::Presence;
 use crate::config::Secret;
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
@@ -70,8 +71,14 @@ pub(crate) enum Refusal {
     Version { theirs: u32 },
     #[error("this node belongs to another cluster")]
     ForeignCluster,
-    #[error("node id {node} is taken by this node")]
+    #[error(
+        "node id {node} is the id of the node that answers here: every node needs an id of its own"
+    )]
     DuplicateNode { node: u64 },
+    #[error("node id {node} is in use: another process with this id is connected")]
+    InUse { node: u64 },
+    #[error("this node has called itself")]
+    Myself,
     #[error("this is node {here}, not {wanted}: the address belongs to another node")]
     WrongNode { here: u64, wanted: u64 },
 }
@@ -145,6 +152,9 @@ impl Keys {
                 here: me.caller.node,
                 wanted: claims.to,
             });
+        }
+        if claims.caller == me.caller {
+            return Err(Refusal::Myself);
         }
         if claims.caller.node == me.caller.node {
             return Err(Refusal::DuplicateNode {
@@ -231,21 +241,33 @@ impl tonic::service::Interceptor for Credentials {
     }
 }
 
-/// Lets only requests with good credentials through, and says who sent them.
+/// Lets only requests with good credentials through, from one process per node, and says who sent
+/// them.
 #[derive(Clone)]
-pub(crate) struct Doorkeeper(pub(crate) Arc<Keys>);
+pub(crate) struct Doorkeeper {
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) presence: Arc<Presence>,
+}
 
 impl tonic::service::Interceptor for Doorkeeper {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-        match self.0.check(request.metadata()) {
+        let admitted = self.keys.check(request.metadata()).and_then(|caller| {
+            if self.presence.admits(caller) {
+                Ok(caller)
+            } else {
+                Err(Refusal::InUse { node: caller.node })
+            }
+        });
+        match admitted {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 Ok(request)
             }
             Err(refusal) => {
-                if self.0.refusals.permit() {
+                if refusal != Refusal::Myself && self.keys.refusals.permit() {
                     let node: Option<u64> = number(request.metadata(), H_NODE);
-                    tracing::warn!(from_node = ?node, reason = %refusal, "refused a request on the cluster port");
+                    let from = request.remote_addr();
+                    tracing::warn!(from_node = ?node, ?from, reason = %refusal, "refused a request on the cluster port");
                 }
                 Err(refusal.status())
             }
@@ -254,13 +276,13 @@ impl tonic::service::Interceptor for Doorkeeper {
 }
 
 impl Refusal {
-    fn status(self) -> Status {
+    pub(crate) fn status(self) -> Status {
         let code = match self {
             Self::Missing | Self::WrongSecret => Code::Unauthenticated,
-            Self::Version { .. }
-            | Self::ForeignCluster
-            | Self::DuplicateNode { .. }
-            | Self::WrongNode { .. } => Code::FailedPrecondition,
+            Self::Version { .. } | Self::ForeignCluster | Self::Myself | Self::WrongNode { .. } => {
+                Code::FailedPrecondition
+            }
+            Self::DuplicateNode { .. } | Self::InUse { .. } => Code::AlreadyExists,
         };
         Status::new(code, format!("{REFUSED}{self}"))
     }
@@ -273,10 +295,15 @@ const REFUSED: &str = "refused: ";
 pub(crate) fn refusal(status: &Status) -> Option<&str> {
     matches!(
         status.code(),
-        Code::Unauthenticated | Code::FailedPrecondition
+        Code::Unauthenticated | Code::FailedPrecondition | Code::AlreadyExists
     )
     .then(|| status.message().strip_prefix(REFUSED))
     .flatten()
+}
+
+/// The reason, if `status` says that another process has this node's id.
+pub(crate) fn displacement(status: &Status) -> Option<&str> {
+    refusal(status).filter(|_| status.code() == Code::AlreadyExists)
 }
 
 #[cfg(test)]
@@ -330,10 +357,13 @@ mod tests {
             check(&keys("s", 2, Some(8)), 1),
             Err(Refusal::ForeignCluster)
         );
+        let mut second = one.me();
+        second.caller.incarnation += 1;
         assert_eq!(
-            check(&keys("s", 1, Some(7)), 1),
+            check(&Keys::new(Secret::new("s"), second), 1),
             Err(Refusal::DuplicateNode { node: 1 })
         );
+        assert_eq!(check(&one, 0), Err(Refusal::Myself));
         assert_eq!(
             check(&keys("s", 2, Some(7)), 3),
             Err(Refusal::WrongNode { here: 1, wanted: 3 })
@@ -344,6 +374,37 @@ mod tests {
             nobody.check(&signed(&keys("", 2, None), 1)),
             Err(Refusal::WrongSecret)
         );
+    }
+
+    #[test]
+    fn only_one_process_per_node_comes_in() {
+        use tonic::service::Interceptor;
+        let presence = Presence::new(std::time::Duration::from_secs(60));
+        let mut door = Doorkeeper {
+            keys: keys("s", 1, Some(7)),
+            presence: Arc::clone(&presence),
+        };
+        let mut knock = |from: &Keys| {
+            let mut request = tonic::Request::new(());
+            from.sign(1, request.metadata_mut()).unwrap();
+            door.call(request).map(|request| {
+                let caller = request.extensions().get::<Caller>();
+                caller.copied().unwrap()
+            })
+        };
+        let first = keys("s", 2, Some(7));
+        let caller = knock(&first).unwrap();
+        let heard = presence.enter(caller).unwrap();
+        let mut copy = first.me();
+        copy.caller.incarnation += 1;
+        let copy = Keys::new(Secret::new("s"), copy);
+        let refused = knock(&copy).unwrap_err();
+        assert!(
+            displacement(&refused).is_some_and(|reason| reason.contains("node id 2 is in use"))
+        );
+        assert!(knock(&first).is_ok() && knock(&keys("s", 3, Some(7))).is_ok());
+        drop(heard);
+        assert!(knock(&copy).is_ok());
     }
 
     #[test]

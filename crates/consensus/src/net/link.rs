@@ -7,8 +7,9 @@
 //! The heartbeat stream tells what is known about the peer. It is never idle for long: with no
 //! heartbeat to send, an empty one goes out.
 
-use super::auth::{Credentials, refusal};
+use super::auth::{Credentials, displacement, refusal};
 use super::dial::{Closed, Probe, Windows, channel, probe};
+use super::displaced::Displaced;
 use super::limit::RateLimit;
 use super::{Connectivity, PeerChannel};
 use crate::config::{Limits, Timing};
@@ -75,6 +76,7 @@ pub(crate) struct PeerLink {
     condition: watch::Sender<Condition>,
     stream_up: watch::Sender<bool>,
     refusals: RateLimit,
+    displaced: Arc<Displaced>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -85,6 +87,7 @@ impl PeerLink {
         credentials: Credentials,
         timing: &Timing,
         limits: &Limits,
+        displaced: Arc<Displaced>,
     ) -> Result<Arc<Self>, StartError> {
         let windows = Windows {
             stream: limits.stream_window,
@@ -119,6 +122,7 @@ impl PeerLink {
             }),
             stream_up: watch::Sender::new(false),
             refusals: RateLimit::default(),
+            displaced,
             tasks: Mutex::default(),
         });
         let tasks = vec![
@@ -257,6 +261,9 @@ impl PeerLink {
     }
 
     fn note_failure(&self, what: &str, status: &Status) {
+        if let Some(reason) = displacement(status) {
+            self.displaced.refused(&self.address, reason);
+        }
         if let Some(reason) = refusal(status)
             && self.refusals.permit()
         {
@@ -337,6 +344,7 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
         Err(_) => return,
     };
     link.stream_up.send_replace(true);
+    link.displaced.accepted(&link.address);
     let mut waiting: HashMap<u64, oneshot::Sender<v1::AppendAnswer>> = HashMap::new();
     let mut next = 1_u64;
     let mut batch: Vec<v1::Heartbeat> = Vec::new();

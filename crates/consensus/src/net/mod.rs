@@ -6,15 +6,19 @@
 
 mod auth;
 mod dial;
+mod displaced;
 mod limit;
 mod link;
+mod presence;
 mod server;
 mod service;
 
 pub use self::auth::{Caller, Credentials};
-pub(crate) use self::auth::{Keys, Me, refusal};
+pub(crate) use self::auth::{Keys, Me, displacement, refusal};
+pub(crate) use self::displaced::Displaced;
 pub(crate) use self::limit::RateLimit;
 pub(crate) use self::link::PeerLink;
+pub(crate) use self::presence::Presence;
 pub(crate) use self::server::{Serving, listen, serve};
 pub(crate) use self::service::{ControlService, LogService, SnapshotService};
 
@@ -60,6 +64,7 @@ struct Inner {
     keys: Arc<Keys>,
     timing: Timing,
     limits: Limits,
+    displaced: Arc<Displaced>,
     links: RwLock<BTreeMap<u64, Known>>,
     connectivity: watch::Sender<BTreeMap<u64, Connectivity>>,
     /// One change of the peers at a time.
@@ -78,6 +83,7 @@ impl PeerNet {
                 keys,
                 timing,
                 limits,
+                displaced: Arc::default(),
                 links: RwLock::default(),
                 connectivity: watch::Sender::default(),
                 changing: Mutex::default(),
@@ -130,6 +136,11 @@ impl PeerNet {
         Ok(ClusterClient::with_interceptor(channel, credentials))
     }
 
+    /// Whether peers refuse this node because another process has its id.
+    pub(crate) fn displaced(&self) -> &Arc<Displaced> {
+        &self.inner.displaced
+    }
+
     pub(crate) fn keys(&self) -> &Arc<Keys> {
         &self.inner.keys
     }
@@ -156,6 +167,7 @@ impl PeerNet {
             credentials,
             &self.inner.timing,
             &self.inner.limits,
+            Arc::clone(&self.inner.displaced),
         )?;
         let mut condition = link.condition();
         let inner = Arc::downgrade(&self.inner);

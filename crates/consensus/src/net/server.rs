@@ -1,6 +1,7 @@
 //! The listener of the cluster port.
 
 use super::auth::{Doorkeeper, Keys};
+use super::presence::Presence;
 use crate::config::Limits;
 use crate::error::StartError;
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use tonic::transport::Server;
 
 /// HTTP/2 frames of bodies: larger than the default, since entries are.
 const FRAME: u32 = 256 << 10;
+/// Streams of one connection: a node has one link open for every shard, besides calls.
+const STREAMS: u32 = 8192;
 
 /// A bound listener.
 pub(crate) struct Listening {
@@ -60,6 +63,7 @@ impl Drop for Serving {
 pub(crate) fn serve(
     listening: Listening,
     keys: Arc<Keys>,
+    presence: Arc<Presence>,
     limits: &Limits,
     routes: Routes,
 ) -> Serving {
@@ -68,9 +72,10 @@ pub(crate) fn serve(
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
         .max_frame_size(FRAME)
+        .max_concurrent_streams(Some(STREAMS))
         .http2_keepalive_interval(Some(Duration::from_secs(2)))
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
-        .layer(InterceptorLayer::new(Doorkeeper(keys)))
+        .layer(InterceptorLayer::new(Doorkeeper { keys, presence }))
         .add_routes(routes);
     let incoming = TcpListenerStream::new(listening.listener).map(|stream| {
         if let Ok(stream) = &stream {

@@ -1,5 +1,7 @@
 //! The Raft services of the cluster port: what arrives goes to [`Inbound`].
 
+use super::auth::{Caller, Refusal};
+use super::presence::Presence;
 use crate::inbound::Inbound;
 use crate::types::GroupId;
 use cluster_proto::v1;
@@ -47,7 +49,10 @@ impl RaftLog for LogService {
 }
 
 /// Heartbeats and calls.
-pub(crate) struct ControlService(pub(crate) Arc<Inbound>);
+pub(crate) struct ControlService {
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) presence: Arc<Presence>,
+}
 
 #[tonic::async_trait]
 impl RaftControl for ControlService {
@@ -57,11 +62,18 @@ impl RaftControl for ControlService {
         &self,
         request: Request<Streaming<v1::Heartbeats>>,
     ) -> Result<Response<Self::BeatStream>, Status> {
+        let caller = request.extensions().get::<Caller>().copied();
+        let caller = caller.ok_or_else(|| Status::unauthenticated("no credentials"))?;
+        let in_use = || Refusal::InUse { node: caller.node }.status();
+        let heard = self.presence.enter(caller).ok_or_else(in_use)?;
         let mut requests = request.into_inner();
-        let inbound = Arc::clone(&self.0);
+        let inbound = Arc::clone(&self.inbound);
         let (sender, receiver) = mpsc::channel(ANSWERS);
         tokio::spawn(async move {
             while let Ok(Some(message)) = requests.message().await {
+                if !heard.again() {
+                    return;
+                }
                 if message.beats.is_empty() {
                     // The caller wants to hear that this process lives.
                     if sender.send(v1::HeartbeatAnswers::default()).await.is_err() {
@@ -85,7 +97,7 @@ impl RaftControl for ControlService {
         &self,
         request: Request<v1::VoteRequest>,
     ) -> Result<Response<v1::VoteAnswer>, Status> {
-        let answer = self.0.vote(request.into_inner()).await;
+        let answer = self.inbound.vote(request.into_inner()).await;
         answer.map(Response::new).map_err(Status::unavailable)
     }
 
@@ -93,7 +105,7 @@ impl RaftControl for ControlService {
         &self,
         request: Request<v1::TransferRequest>,
     ) -> Result<Response<v1::TransferAnswer>, Status> {
-        let answer = self.0.transfer(request.into_inner()).await;
+        let answer = self.inbound.transfer(request.into_inner()).await;
         answer.map(Response::new).map_err(Status::unavailable)
     }
 
@@ -101,14 +113,16 @@ impl RaftControl for ControlService {
         &self,
         request: Request<v1::ReadIndexRequest>,
     ) -> Result<Response<v1::ReadIndexAnswer>, Status> {
-        Ok(Response::new(self.0.read_index(request.into_inner()).await))
+        Ok(Response::new(
+            self.inbound.read_index(request.into_inner()).await,
+        ))
     }
 
     async fn last_log(
         &self,
         request: Request<v1::LastLogRequest>,
     ) -> Result<Response<v1::LastLogAnswer>, Status> {
-        let answer = self.0.last_log(request.into_inner());
+        let answer = self.inbound.last_log(request.into_inner());
         answer.map(Response::new).map_err(Status::unavailable)
     }
 }

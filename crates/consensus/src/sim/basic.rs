@@ -230,7 +230,8 @@ async fn a_leader_that_speaks_but_does_not_hear_is_replaced() {
         }
         let (new, took) = next_leader(&cluster, old).await;
         println!("one-way cut, seed {seed}: {took:?}");
-        assert!(took < Duration::from_millis(2800), "{took:?}");
+        // It gives up when its lease is over, and the others need not wait for theirs.
+        assert!(took < Duration::from_millis(1000), "{took:?}");
         cluster
             .group(new)
             .propose(cluster.payload(2))

@@ -60,6 +60,13 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 impl SimCluster {
     /// Starts the nodes and makes them one group.
     pub(crate) async fn start(seed: u64, options: SimOptions) -> Self {
+        let cluster = Self::unformed(seed, options).await;
+        cluster.form().await;
+        cluster
+    }
+
+    /// Starts the nodes, which are no group yet.
+    pub(crate) async fn unformed(seed: u64, options: SimOptions) -> Self {
         let nodes = (1..=options.nodes)
             .map(|node| {
                 let state = SimNode {
@@ -81,12 +88,17 @@ impl SimCluster {
         for node in &all {
             cluster.start_node(*node).await;
         }
-        let members = all
-            .iter()
+        cluster
+    }
+
+    /// Makes the nodes one group.
+    pub(crate) async fn form(&self) {
+        let members = self
+            .nodes
+            .keys()
             .map(|node| (RaftNode::new(*node, 0), format!("node{node}")))
             .collect();
-        cluster.group(1).0.initialize(&members).await.unwrap();
-        cluster
+        self.group(1).0.initialize(&members).await.unwrap();
     }
 
     pub(crate) async fn start_node(&mut self, node: u64) {
@@ -103,11 +115,7 @@ impl SimCluster {
             self.options.timing.clone(),
             self.options.limits.clone(),
             self.options.checkpoint.clone(),
-            Arc::new(move |group, reason: &str| {
-                aborts
-                    .lock()
-                    .push(format!("node {node} group {group}: {reason}"))
-            }),
+            Arc::new(move |reason: &str| aborts.lock().push(format!("node {node}: {reason}"))),
         )
         .unwrap();
         let machine = SimMachine::new(Arc::clone(&state.disk));

@@ -220,12 +220,38 @@ fn strangers_stay_outside() {
     double.config.join = vec![peers[&1].clone()];
     double.start();
     let formed = double.block_on(async {
-        tokio::time::timeout(Duration::from_secs(5), double.consensus().formed()).await
+        tokio::time::timeout(Duration::from_secs(20), double.consensus().formed()).await
     });
     assert!(
         matches!(formed, Ok(Err(StartError::Refused(_)))),
         "{formed:?}"
     );
+    nodes.no_aborts();
+}
+
+#[test]
+fn a_copy_of_a_running_node_ends_and_the_node_goes_on() {
+    let mut nodes = Nodes::new(3, true).started();
+    nodes.put(1, 0);
+    nodes.node(2).kill();
+    let mut copy = nodes.node(2).copy();
+    nodes.node(2).start();
+    nodes.put(1, 1);
+    assert_eq!(nodes.converged(1, 2), [0, 1]);
+    wait_for("its heartbeats", Duration::from_secs(10), || {
+        let connected = nodes.nodes[&1].consensus().peers().connectivity();
+        connected.borrow().get(&2) == Some(&Connectivity::Connected)
+    });
+    copy.start();
+    wait_for("the end of the copy", Duration::from_secs(20), || {
+        let aborts = copy.aborts.lock();
+        aborts
+            .iter()
+            .any(|reason| reason.contains("another process runs with this node's id 2"))
+    });
+    copy.kill();
+    nodes.put(1, 2);
+    assert_eq!(nodes.converged(1, 3), [0, 1, 2]);
     nodes.no_aborts();
 }
 

@@ -18,6 +18,15 @@ pub(crate) struct SimDisk {
     stored: Mutex<Option<(Bytes, Vec<u64>)>>,
 }
 
+impl SimDisk {
+    /// Another disk with the same content.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            stored: Mutex::new(self.stored.lock().clone()),
+        }
+    }
+}
+
 pub(crate) struct SimMachine {
     disk: Arc<SimDisk>,
     numbers: Arc<Mutex<Vec<u64>>>,

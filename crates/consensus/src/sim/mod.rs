@@ -19,4 +19,5 @@ mod basic;
 mod chaos;
 mod life;
 mod overload;
+mod stand_still;
 mod store_suite;

@@ -106,9 +106,7 @@ impl Node {
                 Ok(machine)
             }),
             services: None,
-            abort: Arc::new(move |group, reason: &str| {
-                aborts.lock().push(format!("group {group}: {reason}"))
-            }),
+            abort: Arc::new(move |reason: &str| aborts.lock().push(reason.to_owned())),
         };
         let consensus = runtime.block_on(Consensus::start(self.config.clone(), parts))?;
         self.running = Some(Running {
@@ -164,6 +162,22 @@ impl Node {
         *self = new;
     }
 
+    /// A second node with a copy of this one's disk, listening elsewhere.
+    pub(crate) fn copy(&self) -> Self {
+        assert!(self.running.is_none());
+        let mut copy = Self::new(self.id, &self.config.peers, true);
+        copy_files(self.dir.path(), copy.dir.path());
+        copy.config.listen = free_address();
+        copy.config.timing = self.config.timing.clone();
+        let disks = self.disks.lock();
+        let copied = disks
+            .iter()
+            .map(|(group, disk)| (*group, Arc::new(disk.copy())));
+        *copy.disks.lock() = copied.collect();
+        drop(disks);
+        copy
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.running.is_some()
     }
@@ -195,6 +209,19 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let target = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            copy_files(&file.path(), &target);
+        } else {
+            std::fs::copy(file.path(), target).unwrap();
+        }
     }
 }
 

@@ -72,6 +72,12 @@ impl AttachedLinks {
         self.by_node.values().find(|a| a.id == id).map(|a| a.origin)
     }
 
+    /// Whether a link of this node is attached.
+    #[must_use]
+    pub fn is_attached(&self, node: NodeId) -> bool {
+        self.by_node.contains_key(&node)
+    }
+
     /// A batch has come in on an attachment.
     pub fn batch_received(&mut self, id: AttachmentId, number: u64) {
         if let Some(attached) = self.by_node.values_mut().find(|a| a.id == id) {

@@ -60,6 +60,8 @@ pub struct ShardHost {
     links: AttachedLinks,
     /// `Some` while leading.
     proposer: Option<Proposer>,
+    /// What links say while this node is elected and not ready to lead yet, in order.
+    early: Vec<HostInput>,
     pump_again: bool,
 }
 
@@ -84,6 +86,7 @@ impl ShardHost {
             leadership,
             links: AttachedLinks::default(),
             proposer: None,
+            early: Vec::new(),
             pump_again: false,
         }
     }
@@ -194,6 +197,17 @@ impl ShardHost {
             (None, true) => self.take_over(now.term),
             (None, false) => {}
         }
+        if self.proposer.is_some() || !self.is_elected() {
+            for input in std::mem::take(&mut self.early) {
+                self.handle(input);
+            }
+        }
+    }
+
+    /// Whether this node is the leader by its votes, ready or not.
+    fn is_elected(&self) -> bool {
+        let leadership = self.leadership.borrow();
+        leadership.leader == Some(self.group.me())
     }
 
     fn take_over(&mut self, term: u64) {
@@ -231,7 +245,7 @@ impl ShardHost {
         }
         self.proposer = Some(Proposer::new(term, self.context.entry_bytes));
         self.reconcile();
-        info!(shard = %self.replica.shard(), term, "leading shard");
+        debug!(shard = %self.replica.shard(), term, "leading shard");
     }
 
     fn step_down(&mut self, leader: Option<NodeId>) {
@@ -245,7 +259,7 @@ impl ShardHost {
         }
         self.links.dismiss(leader);
         self.pump_again = false;
-        info!(shard = %self.replica.shard(), leader = ?leader.map(|l| l.0), "no longer leading shard");
+        debug!(shard = %self.replica.shard(), leader = ?leader.map(|l| l.0), "no longer leading shard");
     }
 
     fn entry_done(&mut self, done: EntryDone) {
@@ -269,6 +283,19 @@ impl ShardHost {
     // ---- links ----
 
     fn handle(&mut self, input: HostInput) {
+        let of_a_link = matches!(
+            input,
+            HostInput::Attach { .. }
+                | HostInput::Detach { .. }
+                | HostInput::Batch { .. }
+                | HostInput::Message { .. }
+        );
+        if of_a_link && self.proposer.is_none() && self.is_elected() {
+            // Links are often here before the first entry of the term is. What they may have under
+            // way bounds what is kept.
+            self.early.push(input);
+            return;
+        }
         match input {
             HostInput::Attach {
                 attachment,
@@ -433,8 +460,17 @@ impl ShardHost {
     }
 
     fn node_lost(&mut self, node: NodeId) {
-        if let Some(origin) = self.links.lost_now(node) {
-            self.return_from(origin);
+        match self.links.lost_now(node) {
+            Some(origin) => self.return_from(origin),
+            // It never came to this leader: delivering does not wait for it any longer.
+            None if !self.links.is_attached(node) => {
+                let origin = Origin {
+                    node,
+                    incarnation: 0,
+                };
+                self.give_back(origin);
+            }
+            None => {}
         }
     }
 
@@ -452,6 +488,10 @@ impl ShardHost {
 
     fn return_from(&mut self, origin: Origin) {
         info!(shard = %self.replica.shard(), node = %origin.node, "taking back what the consumers of a lost node hold");
+        self.give_back(origin);
+    }
+
+    fn give_back(&mut self, origin: Origin) {
         let mut guard = self.replica.lock();
         let state = &mut *guard;
         if let Some(dispatcher) = &mut state.dispatcher {

@@ -127,7 +127,12 @@ impl ShardConnector {
             found => found.ok().flatten(),
         };
         let node = NodeId(found.ok_or(ConnectError::NoLeader)?.node());
-        let result = self.reach.attach(node, self.placement).await;
+        // A leader that is dead or cut off answers late or never; the next one is not to wait for it.
+        let result = tokio::select! {
+            biased;
+            result = self.reach.attach(node, self.placement) => result,
+            () = other_leader(&mut leadership, node) => return Err(ConnectError::NoLeader),
+        };
         *self.last.lock() = Last {
             node: Some(node),
             refused: result.is_err(),
@@ -146,18 +151,20 @@ impl Connector for ShardConnector {
             return std::future::pending().boxed();
         };
         let mut leadership = self.leadership.clone();
-        async move {
-            let other = |l: &Leadership| l.leader.is_some_and(|leader| leader.node() != node.0);
-            if leadership.wait_for(other).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-        .boxed()
+        async move { other_leader(&mut leadership, node).await }.boxed()
     }
 
     fn not_leader(&self, _leader: Option<NodeId>) {
         // The local replica hears of the new leader by itself.
         self.last.lock().refused = true;
+    }
+}
+
+/// Waits until another node than `node` is known to lead; for ever once the group has stopped.
+async fn other_leader(leadership: &mut watch::Receiver<Leadership>, node: NodeId) {
+    let other = |l: &Leadership| l.leader.is_some_and(|leader| leader.node() != node.0);
+    if leadership.wait_for(other).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -25,7 +25,8 @@ use std::thread::JoinHandle;
 ///
 /// One thread owns all writes: it takes everything that all groups have queued, writes it as one
 /// batch with one sync, and reports in order. What was queued can be read at once. Dropping the
-/// store writes what is queued and waits for it.
+/// store writes what is queued and waits for it (but for a completion that drops the last handle:
+/// it runs on the writer, which goes on after it).
 pub struct LogStore {
     shared: Arc<Shared>,
     db: Arc<DB>,
@@ -386,9 +387,15 @@ impl LogBackend for LogStore {
 impl Drop for LogStore {
     fn drop(&mut self) {
         self.shared.close();
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
+        if writer.thread().id() == std::thread::current().id() {
+            // A completion held the last handle, so this is the writer, which cannot wait for
+            // itself. It writes what is queued and ends when the completion returns.
+            return;
+        }
+        if writer.join().is_err() {
             tracing::error!("the writer of the log had panicked");
         }
     }

@@ -1,0 +1,124 @@
+//! Looks after groups that stand still: a core that answers nothing any more, and a group that elects
+//! nobody although it could.
+//!
+//! Neither happens as long as everything works as it is meant to. If it does, it must not go unnoticed:
+//! every queue of the shard would wait for ever.
+
+use super::core::{GroupCore, Raft};
+use openraft::async_runtime::watch::WatchReceiver;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Between two looks at a group.
+const LOOK: Duration = Duration::from_secs(1);
+/// The core is asked at every so many looks: each question wakes it.
+const ASK_EVERY: u32 = 5;
+/// A group may be without a leader for so many of the longest election timeouts, a quorum being
+/// reachable, before it is made to elect.
+const ELECTIONS: u32 = 8;
+
+/// The task of a group.
+pub(super) async fn run(group: Arc<GroupCore>) {
+    let look = LOOK.min(group.environment().timing.core_answer);
+    let mut looks = 0_u32;
+    let mut leaderless = Leaderless::default();
+    while !group.is_stopped() {
+        sleep(look).await;
+        let Some(raft) = group.raft() else {
+            leaderless = Leaderless::default();
+            continue;
+        };
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(ASK_EVERY) {
+            ask(&group, &raft).await;
+        }
+        leaderless.look(&group, &raft).await;
+    }
+}
+
+/// Ends the process if the core does not answer.
+async fn ask(group: &Arc<GroupCore>, raft: &Raft) {
+    let within = group.environment().timing.core_answer;
+    // Any answer will do, also that the core has ended: others see to that.
+    if timeout(within, raft.is_initialized()).await.is_ok() {
+        return;
+    }
+    // A core that is being stopped on purpose is waited for by whoever stops it.
+    let Ok(_life) = group.life.try_lock() else {
+        return;
+    };
+    if !group.is_stopped() {
+        let reason = format!(
+            "its core has not answered for {within:?}; {}",
+            state(group, raft)
+        );
+        group.abort(&reason);
+    }
+}
+
+/// Since when a group has had no leader without need.
+#[derive(Default)]
+struct Leaderless {
+    since: Option<Instant>,
+    /// Elections that were started here without getting a leader.
+    tried: u32,
+}
+
+impl Leaderless {
+    async fn look(&mut self, group: &Arc<GroupCore>, raft: &Raft) {
+        if group.leadership.borrow().leader.is_some() || !quorum_is_reachable(group) {
+            *self = Self::default();
+            return;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let patience = group
+            .environment()
+            .timing
+            .election_max
+            .saturating_mul(ELECTIONS);
+        if since.elapsed() < patience {
+            return;
+        }
+        // At first as openraft would itself; if that leads to nothing, without asking whether others
+        // would agree.
+        let pre_vote = self.tried == 0;
+        tracing::warn!(
+            group = %group.id(), for_ms = since.elapsed().as_millis(), pre_vote, state = state(group, raft),
+            "no leader although a quorum can be reached: starting an election"
+        );
+        let _ = raft.trigger().elect(pre_vote).await;
+        self.tried = self.tried.saturating_add(1);
+        self.since = Some(Instant::now());
+    }
+}
+
+/// Whether this member votes and reaches enough others.
+fn quorum_is_reachable(group: &GroupCore) -> bool {
+    let voters = group.voters();
+    let wire = &group.environment().wire;
+    let reachable = voters
+        .iter()
+        .filter(|voter| **voter == group.me() || wire.unreachable_for(**voter).is_zero())
+        .count();
+    voters.contains(&group.me()) && reachable > voters.len() / 2
+}
+
+/// All that is known of the core without asking it.
+fn state(group: &GroupCore, raft: &Raft) -> String {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let span = group.log().span();
+    let backend = group.log().backend();
+    format!(
+        "saved vote: {:?}, log: {:?} … {:?}, synced: {:?}, log store: {}, metrics: {}",
+        group.log().vote(),
+        span.purged,
+        span.last,
+        backend.synced(group.id().0),
+        backend
+            .poisoned()
+            .map_or("works".to_owned(), |error| error.to_string()),
+        *metrics,
+    )
+}

@@ -1,0 +1,65 @@
+//! Groups that stand still although they could go on, and what becomes of them.
+
+use super::cluster::{SimCluster, SimOptions};
+use crate::config::Timing;
+use std::time::Duration;
+
+/// Founding with nobody listening yet, as when the other nodes' groups are still being opened: the
+/// first election fails, and here openraft's own timer never starts another.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_elects_nobody_is_made_to() {
+    let cluster = SimCluster::unformed(1, SimOptions::default()).await;
+    for other in 2..=3 {
+        cluster.net.cut(1, other);
+        cluster.net.cut(other, 1);
+    }
+    for (_, running) in cluster.running() {
+        let raft = running.group.0.raft().unwrap();
+        raft.runtime_config().elect(false);
+    }
+    cluster.form().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let leadership = *cluster.group(1).leadership().borrow();
+    assert_eq!((leadership.term, leadership.leader), (1, None));
+    cluster.net.heal();
+    assert!(
+        cluster
+            .leader_within(Duration::from_secs(10))
+            .await
+            .is_some(),
+        "nobody was elected"
+    );
+    cluster.put(1).await;
+    assert_eq!(cluster.converged(1).await, [1]);
+    assert!(cluster.aborts.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_core_that_answers_nothing_ends_the_process() {
+    let options = SimOptions {
+        timing: Timing {
+            core_answer: Duration::from_secs(5),
+            ..Timing::default()
+        },
+        ..SimOptions::default()
+    };
+    let cluster = SimCluster::start(2, options).await;
+    cluster.put(1).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(cluster.aborts.lock().is_empty(), "all is well");
+    // Its disk hangs, and it is asked for a vote: openraft waits for that inside its core.
+    let stuck = cluster.leader().await % 3 + 1;
+    cluster.nodes[&stuck].log.set_manual(true);
+    let raft = cluster.group(stuck).0.raft().unwrap();
+    raft.trigger().elect(false).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let aborts = cluster.aborts.lock().clone();
+    assert_eq!(aborts.len(), 1, "{aborts:?}");
+    assert!(
+        aborts[0].starts_with(&format!("node {stuck}:"))
+            && aborts[0].contains("its core has not answered for 5s"),
+        "{aborts:?}"
+    );
+    // The others go on.
+    cluster.put(2).await;
+}
