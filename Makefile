@@ -61,7 +61,7 @@ test-rust: setup-build ## The tests of all crates.
 	$(CARGO) test --release --workspace --locked --doc --quiet
 
 .PHONY: e2e
-e2e: build python ## End to end: real clients against three real nodes.
+e2e: build python clients ## End to end: real clients against three real nodes.
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e tests/cluster tests/clients $(PYTEST_ARGS)
 
 .PHONY: compose
@@ -72,6 +72,11 @@ compose: build python ## The compose cluster with a real Docker engine (left out
 	else \
 		echo "No Docker engine with Compose here: the container tests are left out."; \
 	fi
+
+.PHONY: clients
+clients: setup-build
+	@scripts/setup.sh clients
+	$(CARGO) build --release --locked --manifest-path tests/clients/programs/lapin/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/lapin
 
 .PHONY: python
 python:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that what building ("build") and end-to-end tests ("python") need is there.
+# Makes sure that what building ("build"), end-to-end tests ("python") and the client programs of other
+# languages ("clients") need is there.
 #
 # Missing Debian packages are installed when this runs as root; otherwise the command that installs
 # them is printed. Where everything is there already, nothing is touched and nothing is printed.
@@ -83,10 +84,29 @@ setup_python() {
     fi
 }
 
+# What the programs of tests/clients/programs are written with. Their tests are left out without it, so
+# nothing here is a reason to fail.
+setup_clients() {
+    have ruby && ruby -e "require 'bunny'" 2>/dev/null || need ruby-bunny
+    have php && php -r "require 'PhpAmqpLib/autoload.php';" >/dev/null 2>&1 || need php-cli php-amqplib
+    have go || need golang-go
+    [ -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go ] || need golang-github-rabbitmq-amqp091-go-dev
+    [ -e /usr/include/amqp_tcp_socket.h ] || need librabbitmq-dev
+    have cc || need gcc libc6-dev
+    [ "${#packages[@]}" -gt 0 ] || return 0
+    if have apt-get && [ "$(id -u)" = 0 ]; then
+        install_packages || printf 'warning: not installed: %s\n' "${packages[*]}" >&2
+    else
+        printf 'Clients of other languages are left out; for them: sudo apt-get install -y %s\n' "${packages[*]}"
+    fi
+    packages=()
+}
+
 for part in "$@"; do
     case "$part" in
         build) setup_build ;;
         python) setup_python ;;
-        *) fail "unknown part '$part': build or python" ;;
+        clients) setup_clients ;;
+        *) fail "unknown part '$part': build, python or clients" ;;
     esac
 done

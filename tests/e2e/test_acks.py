@@ -130,9 +130,11 @@ def test_requeue_reaches_another_consumer(pub, connect, name, durable) -> None:
         (lambda c: (c.basic_ack(3), c.basic_nack(3)), 3),
         (lambda c: (c.basic_nack(3), c.basic_reject(3)), 3),
         (lambda c: (c.basic_ack(5, multiple=True), c.basic_ack(2)), 2),
+        (lambda c: (c.basic_ack(5, multiple=True), c.basic_ack(5, multiple=True)), 5),
+        (lambda c: (c.basic_ack(4), c.basic_nack(4, multiple=True)), 4),
     ],
     ids=["ack", "ack-0", "ack-multiple", "nack", "nack-multiple", "reject", "ack-twice",
-         "ack-then-nack", "nack-then-reject", "below-multiple"],
+         "ack-then-nack", "nack-then-reject", "below-multiple", "multiple-twice", "multiple-up-to-settled"],
 )  # fmt: skip
 def test_unknown_delivery_tag(holding, act, tag) -> None:
     with channel_error(406, f"PRECONDITION_FAILED - unknown delivery tag {tag}"):

@@ -44,6 +44,19 @@ def test_through_a_topic_exchange(pub, sub, name) -> None:
     assert amqp.get_all(sub, name, 1) == [b"x"]
 
 
+def test_every_exchange_on_the_way_looks_at_all_keys(pub, sub, name, names) -> None:
+    """One key leads to the second exchange, another from there to the queue."""
+    second = names()
+    pub.exchange_declare(name, "direct")
+    pub.exchange_declare(second, "topic")
+    pub.queue_declare(name)
+    pub.exchange_bind(second, name, "one")
+    pub.queue_bind(name, second, "two")
+    headers = {"CC": ["one"], "BCC": ["two"]}
+    pub.basic_publish(name, "", b"x", pika.BasicProperties(headers=headers))
+    assert amqp.get_all(sub, name, 1) == [b"x"]
+
+
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 def test_wrong_type(pub, queues, header) -> None:
     with channel_error(406, starts="PRECONDITION_FAILED - invalid message: ") as caught:

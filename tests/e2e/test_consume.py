@@ -74,6 +74,18 @@ def test_cancel_leaves_deliveries_to_the_channel(pub, sub, name, durable) -> Non
     assert (again.body, again.redelivered) == (b"2", True)
 
 
+def test_auto_delete_queue_is_gone_when_its_last_cancel_is_answered(
+    pub, sub, connect, name, durable
+) -> None:
+    sub.queue_declare(name, durable=durable, auto_delete=True)
+    first, last = Consumer(sub, name), Consumer(connect(2).channel(), name)
+    first.cancel()
+    assert amqp.counts(pub, name) == (0, 1)
+    last.cancel()
+    with channel_error(404, f"NOT_FOUND - no queue '{name}' in vhost '/'"):
+        pub.queue_declare(name, passive=True)
+
+
 def test_same_tag_twice_closes_the_connection(connect, name) -> None:
     channel = connect(0).channel()
     channel.queue_declare(name, auto_delete=True)

@@ -68,8 +68,12 @@ impl DecodeError {
             | Self::FrameTooLarge { .. }
             | Self::MissingFrameEnd { .. }
             | Self::NoMethod { .. }
-            | Self::Arguments { .. }
-            | Self::ContentHeader { .. } => ReplyCode::FRAME_ERROR,
+            | Self::Arguments { .. } => ReplyCode::FRAME_ERROR,
+            // Well formed, but not what follows a publish.
+            Self::ContentHeader {
+                reason: ValueError::ContentClass { .. },
+            } => ReplyCode::UNEXPECTED_FRAME,
+            Self::ContentHeader { .. } => ReplyCode::FRAME_ERROR,
             Self::UnknownMethod { .. } => ReplyCode::COMMAND_INVALID,
         }
     }

@@ -18,7 +18,7 @@ pub struct ServerConfig {
     pub copyright: String,
     /// `information` in the server properties.
     pub information: String,
-    /// Announced mechanisms, of `PLAIN`, `AMQPLAIN`, `EXTERNAL`.
+    /// Announced mechanisms, of `PLAIN`, `AMQPLAIN`, `ANONYMOUS`, `EXTERNAL`.
     pub mechanisms: Vec<Mechanism>,
     /// Largest frame (whole, in bytes) after the negotiation.
     pub frame_max: u32,
@@ -45,7 +45,7 @@ impl Default for ServerConfig {
             platform: "Warren".to_owned(),
             copyright: "Warren contributors".to_owned(),
             information: "Licensed under Apache-2.0".to_owned(),
-            mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
+            mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain, Mechanism::Anonymous],
             frame_max: 131_072,
             channel_max: 2047,
             heartbeat_s: 60,
@@ -70,6 +70,9 @@ pub enum Mechanism {
     Plain,
     /// A field table with `LOGIN` and `PASSWORD`.
     AmqPlain,
+    /// Nothing is shown: the same as `PLAIN` with guest and guest, as in RabbitMQ 4. It gives nobody
+    /// more than that login does: none if guest is gone, has another password, or is not at home here.
+    Anonymous,
     /// The user is that of the client's certificate.
     External,
 }
@@ -81,6 +84,7 @@ impl Mechanism {
         match self {
             Self::Plain => "PLAIN",
             Self::AmqPlain => "AMQPLAIN",
+            Self::Anonymous => "ANONYMOUS",
             Self::External => "EXTERNAL",
         }
     }

@@ -19,7 +19,8 @@ use std::time::Instant;
 
 use amqp_codec::{
     BODY_SIZE_MAX, BasicPublishRef, ContentHeader, DecodeError, FRAME_OVERHEAD, FrameBatch,
-    FrameKind, FrameRef, INITIAL_FRAME_MAX, Method, ReplyCode, Segments, class, take_frames,
+    FrameKind, FrameRef, INITIAL_FRAME_MAX, Method, ReplyCode, Segments, ValueError, class,
+    take_frames,
 };
 use bytes::{Buf as _, BytesMut};
 
@@ -266,7 +267,7 @@ impl Connection {
                     body_size: size,
                     properties,
                 } = ContentHeader::decode_part(frame.source, frame.payload)
-                    .map_err(|error| decode_error(&error).of(60, 40))?;
+                    .map_err(|error| header_error(&error).of(60, 40))?;
                 if size > BODY_SIZE_MAX {
                     let text = format!(
                         "content body size {size} exceeds maximum allowed size {BODY_SIZE_MAX}"
@@ -551,6 +552,17 @@ fn decode_method(frame: &FrameRef<'_>) -> Result<Method, ProtocolError> {
 fn decode_error(error: &DecodeError) -> ProtocolError {
     let (class_id, method_id) = error.failing_method();
     ProtocolError::new(error.reply_code(), error.to_string()).of(class_id, method_id)
+}
+
+fn header_error(error: &DecodeError) -> ProtocolError {
+    match error {
+        DecodeError::ContentHeader {
+            reason: ValueError::ContentClass { class_id, .. },
+        } if *class_id != class::BASIC => unexpected_frame(format!(
+            "expected content header for class 60, got one for class {class_id} instead"
+        )),
+        error => decode_error(error),
+    }
 }
 
 fn unexpected_frame(text: impl Into<String>) -> ProtocolError {

@@ -77,11 +77,11 @@ impl<T> DeliveryLedger<T> {
 
     /// Takes what `basic.ack`, `basic.nack` or `basic.reject` settles, oldest first, into `settled`.
     ///
-    /// `multiple` takes everything up to `tag`, where 0 stands for everything outstanding; a tag that
-    /// was given but is settled already is then no error. A single tag must be outstanding.
+    /// `multiple` takes everything up to `tag`, where 0 stands for everything outstanding. Any other
+    /// tag must be outstanding itself, as in RabbitMQ.
     ///
     /// # Errors
-    /// The tag was never given, or (single) is not outstanding. Nothing is settled then.
+    /// The tag is not outstanding. Nothing is settled then.
     pub fn settle(
         &mut self,
         tag: u64,
@@ -89,7 +89,8 @@ impl<T> DeliveryLedger<T> {
         settled: &mut Vec<(u64, T)>,
     ) -> Result<(), UnknownDeliveryTag> {
         if multiple {
-            if tag > self.last_tag {
+            let is_outstanding = |at| matches!(self.entries.get(at), Some((_, Some(_))));
+            if tag > 0 && !self.position(tag).is_some_and(is_outstanding) {
                 return Err(UnknownDeliveryTag(tag));
             }
             let upto = if tag == 0 { self.last_tag } else { tag };
@@ -201,7 +202,8 @@ mod tests {
             (vec![], 6, true, Err(6)),
             (vec![2], 2, false, Err(2)),
             (vec![2], 3, true, Ok(vec![1, 3])),
-            (vec![1, 2], 2, true, Ok(vec![])), // Given before and settled: nothing left to do.
+            (vec![3], 3, true, Err(3)),
+            (vec![1, 2], 2, true, Err(2)),
             (vec![1, 2, 3, 4, 5], 0, true, Ok(vec![])),
         ] {
             let mut ledger = ledger_of(5);
@@ -236,7 +238,11 @@ mod tests {
             ledger.settle(2, false, &mut settled),
             Err(UnknownDeliveryTag(2))
         );
-        ledger.settle(2, true, &mut settled).unwrap();
+        assert_eq!(
+            ledger.settle(2, true, &mut settled),
+            Err(UnknownDeliveryTag(2))
+        );
+        ledger.settle(1, true, &mut settled).unwrap();
         assert_eq!(settled, [(1, 'a')]);
         assert_eq!(ledger.outstanding(), 1);
     }

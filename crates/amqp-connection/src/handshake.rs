@@ -13,6 +13,9 @@ use crate::connection::{Connection, State};
 use crate::event::{CloseReason, Credentials, EndReason, Event, ProtocolError};
 use crate::heartbeat::Heartbeat;
 
+/// Who logs in with the mechanism `ANONYMOUS`.
+const ANONYMOUS_USER: ShortStr = ShortStr::from_static("guest");
+
 const START_OK: u16 = 11;
 const TUNE_OK: u16 = 31;
 /// `connection.open`.
@@ -167,6 +170,7 @@ impl Connection {
         let parsed = match known {
             Mechanism::Plain => plain(response),
             Mechanism::AmqPlain => amqplain(response),
+            Mechanism::Anonymous => Some((ANONYMOUS_USER, Bytes::from_static(b"guest"))),
             Mechanism::External => return Ok(Credentials::External),
         };
         parsed

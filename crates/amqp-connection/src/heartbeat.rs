@@ -1,6 +1,7 @@
 //! Heartbeats both ways: when to write one, and when a silent peer is taken for dead.
 //!
-//! Sender: every half interval, if nothing was written since the last check, write a heartbeat.
+//! Sender: every half interval, if nothing was written since the last check, write a heartbeat. A
+//! heartbeat does not count as written, so that a quiet peer hears one in every half interval.
 //! Receiver: every interval; two checks in a row without a byte read end the connection, so a dead
 //! peer is known two to three intervals after its last byte. Any traffic counts, both ways.
 
@@ -21,6 +22,8 @@ pub(crate) struct Heartbeat {
     interval: Option<Duration>,
     send_check: Instant,
     written: bool,
+    /// What is written next is a heartbeat.
+    own: bool,
     receive_check: Instant,
     read: bool,
     silent_checks: u8,
@@ -37,6 +40,7 @@ impl Heartbeat {
             interval,
             send_check: now + step / 2,
             written: false,
+            own: false,
             receive_check: now + step,
             read: false,
             silent_checks: 0,
@@ -49,7 +53,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn note_written(&mut self) {
-        self.written = true;
+        self.written |= !std::mem::take(&mut self.own);
     }
 
     pub(crate) fn note_read(&mut self) {
@@ -81,6 +85,7 @@ impl Heartbeat {
         };
         if now >= self.send_check {
             due.send = !self.written;
+            self.own = due.send;
             self.written = false;
             self.send_check = now + interval / 2;
         }
@@ -115,11 +120,14 @@ mod tests {
         assert_eq!(heartbeat.next_timeout(), Some(start + 5 * S));
         assert!(heartbeat.check(start + 5 * S).send);
         heartbeat.note_written(); // The heartbeat itself.
+        assert!(heartbeat.check(start + 10 * S).send);
+        heartbeat.note_written();
+        heartbeat.note_written();
         assert!(
-            !heartbeat.check(start + 10 * S).send,
-            "something was written since the last check"
+            !heartbeat.check(start + 15 * S).send,
+            "something else was written since the last check"
         );
-        assert!(heartbeat.check(start + 15 * S).send);
+        assert!(heartbeat.check(start + 20 * S).send);
     }
 
     #[test]

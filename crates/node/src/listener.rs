@@ -6,7 +6,7 @@ use crate::node::StartError;
 use crate::session;
 use crate::tls::TlsAcceptor;
 use socket2::SockRef;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,8 +22,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Bound ports, not served yet: clients that connect wait in the backlog.
 pub(crate) struct Bound {
-    plain: TcpListener,
-    tls: Option<(TcpListener, TlsAcceptor)>,
+    plain: Vec<TcpListener>,
+    tls: Option<(Vec<TcpListener>, TlsAcceptor)>,
     proxy_protocol: bool,
 }
 
@@ -65,27 +65,38 @@ impl Bound {
     /// Serves the ports.
     #[must_use]
     pub(crate) fn serve(self, broker: Arc<Broker>) -> Listeners {
-        let mut tasks = Vec::new();
         let proxy = self.proxy_protocol;
-        tasks.push(tokio::spawn(accept(
-            self.plain,
-            None,
-            proxy,
-            Arc::clone(&broker),
-        )));
-        if let Some((listener, acceptor)) = self.tls {
-            tasks.push(tokio::spawn(accept(
-                listener,
-                Some(acceptor),
-                proxy,
-                broker,
-            )));
-        }
+        let plain = self.plain.into_iter().map(|listener| (listener, None));
+        let tls = self.tls.into_iter().flat_map(|(listeners, acceptor)| {
+            listeners
+                .into_iter()
+                .map(move |listener| (listener, Some(acceptor.clone())))
+        });
+        let tasks = plain
+            .chain(tls)
+            .map(|(listener, tls)| tokio::spawn(accept(listener, tls, proxy, Arc::clone(&broker))))
+            .collect();
         Listeners { tasks }
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+/// Takes a port. Where it is taken on all IPv4 addresses, `localhost` has to work as well for clients
+/// that resolve it to `::1`; other IPv6 addresses are served only if they are asked for.
+fn listen(address: SocketAddr) -> Result<Vec<TcpListener>, StartError> {
+    let first = listen_on(address)?;
+    let port = first.local_addr().map_or(0, |bound| bound.port());
+    let mut listeners = vec![first];
+    if address.ip() == Ipv4Addr::UNSPECIFIED && port > 0 {
+        match listen_on((Ipv6Addr::LOCALHOST, port).into()) {
+            Ok(listener) => listeners.push(listener),
+            // No IPv6 here, or the port is somebody else's there.
+            Err(error) => debug!(%error, "not listening on ::1"),
+        }
+    }
+    Ok(listeners)
+}
+
+fn listen_on(address: SocketAddr) -> Result<TcpListener, StartError> {
     let bind = || -> std::io::Result<TcpListener> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
@@ -144,9 +155,11 @@ async fn serve(
     let Ok(local) = stream.local_addr() else {
         return;
     };
+    // A client of IPv4 on a socket of both kinds is shown as what it is.
+    let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
     let mut ends = session::Ends {
-        peer,
-        local,
+        peer: canonical(peer),
+        local: canonical(local),
         tls: tls.is_some(),
         certificate_user: None,
     };
@@ -172,5 +185,28 @@ async fn serve(
             Ok(Err(error)) => info!(%peer, %error, "TLS handshake failed"),
             Err(_) => info!(%peer, "TLS handshake timed out"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn localhost_is_served_in_both_families() {
+        let listeners = listen((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        assert_eq!(listeners.len(), if has_ipv6 { 2 } else { 1 });
+        if has_ipv6 {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port))
+                .await
+                .unwrap();
+        }
+        let named = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        assert_eq!(named.len(), 1, "an address is served as it is given");
     }
 }

@@ -88,6 +88,7 @@ fn header_payload() {
             weight: u16::from(wrong[3]),
         };
         assert_eq!(error, DecodeError::ContentHeader { reason });
+        assert_eq!(error.reply_code(), crate::ReplyCode::UNEXPECTED_FRAME);
     }
 }
 

@@ -55,7 +55,7 @@ fn a_whole_handshake() {
     };
     assert_eq!(
         (&mechanisms[..], &locales[..]),
-        (&b"PLAIN AMQPLAIN"[..], &b"en_US"[..])
+        (&b"PLAIN AMQPLAIN ANONYMOUS"[..], &b"en_US"[..])
     );
     for key in [
         "product",
@@ -187,6 +187,19 @@ fn amqplain() {
             mechanism: Mechanism::AmqPlain,
             user: ShortStr::from_static("jo"),
             password: Bytes::from_static(b"pw"),
+        })]
+    );
+}
+
+#[test]
+fn anonymous_is_guest() {
+    let events = started().send(0, &start_ok("ANONYMOUS", b"whoever"));
+    assert_eq!(
+        events,
+        [Event::Authenticate(Credentials::Password {
+            mechanism: Mechanism::Anonymous,
+            user: ShortStr::from_static("guest"),
+            password: Bytes::from_static(b"guest"),
         })]
     );
 }

@@ -140,6 +140,9 @@ impl RouteProperties for FieldTable {
 pub struct RouteInput<'a> {
     /// Routing key.
     pub routing_key: &'a str,
+    /// More routing keys of the same message, of its headers CC and BCC. Every exchange on its way
+    /// looks at all of them.
+    pub more_keys: &'a [&'a str],
     /// Properties.
     pub properties: &'a dyn RouteProperties,
     /// A random number, drawn by the caller for each message.
@@ -152,6 +155,7 @@ impl<'a> RouteInput<'a> {
     pub fn key(routing_key: &'a str) -> Self {
         Self {
             routing_key,
+            more_keys: &[],
             properties: &(),
             random: 0,
         }
@@ -240,17 +244,28 @@ impl Matcher {
     /// Adds the targets of a message to `out`; some may be added more than once.
     pub(crate) fn matches(&self, input: &RouteInput<'_>, out: &mut Matches) {
         match self {
-            Self::Direct(table) => table.matches(input.routing_key, out),
             Self::Fanout(table) => table.matches(out),
-            Self::Topic(trie) => trie.matches(input.routing_key, out),
             Self::Headers(table) => table.matches(input.properties.headers().as_ref(), out),
-            Self::ConsistentHash(on, list) => {
-                list.by_weight(on.hash(input.routing_key, input.properties), out);
-            }
             Self::Random(list) => {
                 list.at(input.properties.random().unwrap_or(input.random), out);
             }
-            Self::ModulusHash(list) => list.at(stable_hash(input.routing_key.as_bytes()), out),
+            Self::Direct(_) | Self::Topic(_) | Self::ConsistentHash(..) | Self::ModulusHash(_) => {
+                self.matches_key(input.routing_key, input.properties, out);
+                for key in input.more_keys {
+                    self.matches_key(key, input.properties, out);
+                }
+            }
+        }
+    }
+
+    /// The same for one key, where the kind of exchange looks at keys.
+    fn matches_key(&self, key: &str, properties: &dyn RouteProperties, out: &mut Matches) {
+        match self {
+            Self::Direct(table) => table.matches(key, out),
+            Self::Topic(trie) => trie.matches(key, out),
+            Self::ConsistentHash(on, list) => list.by_weight(on.hash(key, properties), out),
+            Self::ModulusHash(list) => list.at(stable_hash(key.as_bytes()), out),
+            Self::Fanout(_) | Self::Headers(_) | Self::Random(_) => {}
         }
     }
 }

@@ -53,7 +53,21 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let vhost = self.vhost_state(vhost)?;
         if exchange.is_empty() {
+            let start = out.len();
             out.extend(vhost.queue(input.routing_key).cloned());
+            if !input.more_keys.is_empty() {
+                out.extend(
+                    input
+                        .more_keys
+                        .iter()
+                        .filter_map(|key| vhost.queue(key))
+                        .cloned(),
+                );
+                let mut found = out.split_off(start);
+                found.sort_unstable_by_key(|queue| queue.id);
+                found.dedup_by_key(|queue| queue.id);
+                out.append(&mut found);
+            }
             return Ok(());
         }
         let first = vhost.exchange_place(exchange).ok_or_else(|| {
@@ -72,8 +86,10 @@ impl Catalog {
             if matches.is_empty() {
                 match exchange.record.alternate.as_deref() {
                     Some("") => {
-                        let place = vhost.queue_place(input.routing_key);
-                        queues.extend(place.map(Target::Queue));
+                        let keys = std::iter::once(input.routing_key)
+                            .chain(input.more_keys.iter().copied());
+                        let places = keys.filter_map(|key| vhost.queue_place(key));
+                        queues.extend(places.map(Target::Queue));
                     }
                     Some(name) => ahead.extend(
                         vhost

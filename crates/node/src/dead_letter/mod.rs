@@ -282,20 +282,19 @@ fn route(broker: &Broker, letter: &DeadLetter) -> (Option<DeadMessage>, Vec<Arc<
     };
     let dead = dead_letter(&letter.message, &death);
     let mut queues = Vec::new();
-    for key in &dead.routing_keys {
+    let keys: Vec<&str> = dead.routing_keys.iter().map(AsRef::as_ref).collect();
+    if let Some((routing_key, more_keys)) = keys.split_first() {
         let properties = Headers(PropertiesView::new(&dead.message.properties));
         let input = RouteInput {
-            routing_key: key,
+            routing_key,
+            more_keys,
             properties: &properties,
             random: rand::random(),
         };
         if let Err(error) = catalog.route(&record.vhost, exchange, &input, &mut queues) {
             debug!(queue = %record.name, %error, "dead letter dropped");
-            break;
         }
     }
-    queues.sort_unstable_by_key(|queue| queue.id);
-    queues.dedup_by_key(|queue| queue.id);
     queues.retain(|queue| !dead.is_cycle(&queue.name));
     (Some(dead), queues)
 }

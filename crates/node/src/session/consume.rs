@@ -1,14 +1,15 @@
 //! Consumers: beginning, ending, being ended.
 
-use super::catalog_calls::{catalog_error, usable_queue};
+use super::catalog_calls::{catalog_error, usable_queue, write};
 use super::channel::ChannelKey;
 use super::names;
 use super::state::Session;
+use super::wait::Answer;
 use crate::hub::api::Ask;
 use amqp_codec::{FieldTable, Method, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
-use broker_model::catalog::{CatalogError, Permission, Resource};
+use broker_model::catalog::{CatalogCommand, CatalogError, Permission, Resource};
 use broker_model::ids::{ConsumerId, Placement, QueueId};
 use broker_model::protocol::{ConsumerSpec, Refused};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use std::time::Duration;
 pub(super) const CONSUME: (u16, u16) = (60, 20);
 /// `basic.cancel`.
 const CANCEL: (u16, u16) = (60, 30);
+/// A cancel is answered after this time even if an auto-delete queue is still there.
+const AUTO_DELETE_WAIT: Duration = Duration::from_secs(2);
 
 /// A consumer of this session.
 #[derive(Debug)]
@@ -268,8 +271,10 @@ impl Session {
         let (key, consumer_tag) = (consumer.channel, consumer.tag);
         if consumer.cancelling {
             let no_wait = consumer.starting.is_some_and(|starting| starting.no_wait);
+            let (queue, placement) = (consumer.queue, consumer.placement);
             self.resume_channel(key, CANCEL, |session| {
-                session.reply(key, no_wait, &Method::BasicCancelOk { consumer_tag });
+                let cancel_ok = Method::BasicCancelOk { consumer_tag };
+                session.answer_cancel(key, queue, placement, cancel_ok, no_wait);
                 Ok(())
             });
         } else if consumer.starting.is_some() {
@@ -287,6 +292,52 @@ impl Session {
                 },
             );
         }
+    }
+
+    /// Answers a cancel. An auto-delete queue that has lost its last consumer is gone before the client
+    /// hears of it: clients look at once whether it is.
+    fn answer_cancel(
+        &mut self,
+        key: ChannelKey,
+        queue: QueueId,
+        placement: Placement,
+        cancel_ok: Method,
+        no_wait: bool,
+    ) {
+        let record = self.broker.catalog().queue_by_id(queue).cloned();
+        let Some(record) = record.filter(|record| record.auto_delete) else {
+            self.reply(key, no_wait, &cancel_ok);
+            return;
+        };
+        let count = |request| Ask::Count { request, queue };
+        self.ask(
+            key,
+            CANCEL,
+            placement,
+            count,
+            move |session, key, answer| {
+                if !matches!(answer, Answer::Counts { consumers: 0, .. }) {
+                    session.reply(key, no_wait, &cancel_ok);
+                    return Ok(());
+                }
+                // The queue's host says the same; whoever comes second finds it deleted.
+                let command = CatalogCommand::DeleteQueue {
+                    vhost: Arc::clone(&record.vhost),
+                    name: Arc::clone(&record.name),
+                    expected: Some(queue),
+                };
+                let broker = Arc::clone(&session.broker);
+                let delete = async move {
+                    let _ = tokio::time::timeout(AUTO_DELETE_WAIT, write(&*broker, command)).await;
+                    Ok(())
+                };
+                session.later(key, CANCEL, delete, move |session, key, ()| {
+                    session.reply(key, no_wait, &cancel_ok);
+                    Ok(())
+                });
+                Ok(())
+            },
+        );
     }
 
     fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {

@@ -21,7 +21,7 @@ const ON_THE_WAY_BYTES_MIN: u32 = 64 << 10;
 const ON_THE_WAY_MAX: u32 = 2048;
 /// What a message is taken for before any has come: rather too large, so that a queue of large ones
 /// is no surprise; small ones correct it quickly.
-pub(super) const MEAN_BYTES_FIRST: u32 = 256 << 10;
+pub(super) const MEAN_BYTES_FIRST: u32 = 64 << 10;
 /// A consumer without a prefetch may hold so many deliveries.
 const UNACKED_MAX: u32 = 1 << 20;
 

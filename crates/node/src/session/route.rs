@@ -170,16 +170,15 @@ pub(super) fn find(
     let mut queues = Vec::new();
     for key in keys {
         catalog.check_topic_permission(variables, Permission::Write, record, key)?;
+    }
+    if let Some((routing_key, more_keys)) = keys.split_first() {
         let input = RouteInput {
-            routing_key: key,
+            routing_key,
+            more_keys,
             properties: &watched,
             random: 0,
         };
         catalog.route(vhost, exchange, &input, &mut queues)?;
-    }
-    if keys.len() > 1 {
-        queues.sort_unstable_by_key(|queue| queue.id);
-        queues.dedup_by_key(|queue| queue.id);
     }
     let mut places: SmallVec<[Place; 1]> = SmallVec::new();
     for queue in queues {

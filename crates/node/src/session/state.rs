@@ -510,7 +510,7 @@ impl Session {
 fn server_config(broker: &dyn Services, ends: &Ends) -> ServerConfig {
     let config = broker.config();
     let cluster_name = broker.catalog().cluster_name().map(|name| name.to_string());
-    let mut mechanisms = vec![Mechanism::Plain, Mechanism::AmqPlain];
+    let mut mechanisms = vec![Mechanism::Plain, Mechanism::AmqPlain, Mechanism::Anonymous];
     if ends.certificate_user.is_some() {
         mechanisms.push(Mechanism::External);
     }

@@ -6,6 +6,7 @@ use crate::routing::{RouteInput, RouteProperties};
 fn headers_input(headers: &FieldTable) -> RouteInput<'_> {
     RouteInput {
         routing_key: "",
+        more_keys: &[],
         properties: headers,
         random: 0,
     }
@@ -308,6 +309,7 @@ fn hash_on_properties_and_headers() {
     let by_id = |key| {
         let input = RouteInput {
             routing_key: key,
+            more_keys: &[],
             properties: &Properties,
             random: 0,
         };
@@ -323,6 +325,34 @@ fn hash_on_properties_and_headers() {
         })
         .collect();
     assert!(reached.len() > 10, "{reached:?}");
+}
+
+#[test]
+fn every_exchange_on_the_way_looks_at_all_keys() {
+    let mut driver = Driver::new();
+    driver.exchange("first", "direct");
+    driver.exchange("second", "topic");
+    for queue in ["a", "b"] {
+        driver.queue(queue);
+    }
+    driver.ok(CatalogCommand::Bind(BindingSpec {
+        destination: Destination::Exchange("second".into()),
+        ..binding("first", "", "one")
+    }));
+    driver.bind("second", "a", "two");
+    driver.bind("first", "b", "three");
+    let reached = |exchange: &str, keys: &[&str]| {
+        let (routing_key, more_keys) = keys.split_first().expect("a key");
+        let input = RouteInput {
+            more_keys,
+            ..RouteInput::key(routing_key)
+        };
+        driver.route_with(exchange, &input)
+    };
+    assert_eq!(reached("first", &["", "one", "two"]), ["a"]);
+    assert_eq!(reached("first", &["three", "two", "one"]), ["a", "b"]);
+    assert!(reached("first", &["two", ""]).is_empty());
+    assert_eq!(reached("", &["b", "a", "b", "none"]), ["a", "b"]);
 }
 
 #[test]
