@@ -5,6 +5,9 @@ from __future__ import annotations
 from harness.cluster import Cluster
 from harness.node import Node
 
+#: What clients of a node that stops are told.
+SHUTDOWN = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+
 
 def declare(cluster: Cluster, *queues: str) -> None:
     """Durable queues, declared through the first node."""

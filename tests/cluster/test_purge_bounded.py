@@ -64,6 +64,7 @@ def test_a_gigabyte_through_small_limits(fresh, load, names) -> None:
         )
         verdict = judge([producer], [consumer])
         assert verdict.clean, verdict
+    print(f"{disk / MIB:.0f} MiB on disk, {memory / MIB:.0f} MiB of memory at most")
     assert disk < DISK, f"{disk / MIB:.0f} MiB on one node's disk"
     assert memory < MEMORY, f"{memory / MIB:.0f} MiB of memory in one node"
 

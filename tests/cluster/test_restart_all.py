@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pika
 import pytest
+from pika import spec
+from scenes import SHUTDOWN
 
 from harness import amqp
-from harness.load import judge, settle
+from harness.load import judge
 from harness.wait import eventually
 
 
@@ -149,8 +151,19 @@ def test_clean_stop_and_start_of_all(fresh, load, name) -> None:
         node.signal(signal.SIGTERM)
     for node in cluster.nodes:
         assert node.wait_stopped() == 0, f"{node} did not end well"
+    # Its client was told, and is gone with its node.
+    eventually(lambda: producer.closed is not None, what="the producer notices")
+    assert isinstance(producer.closed, spec.Connection.Close), producer.closed
+    assert (producer.closed.reply_code, producer.closed.reply_text) == (320, SHUTDOWN)
     cluster.start()
-    load.consume(cluster.nodes[1], name)
-    settle([producer], load.consumers)
-    verdict = judge([producer], load.consumers)
+    consumer = load.consume(cluster.nodes[1], name)
+
+    def all_there() -> bool:
+        consumer.assert_undisturbed()
+        missing = producer.confirmed - {a.sequence for a in list(consumer.arrivals[1])}
+        assert not missing, f"{len(missing)} confirmed messages are missing"
+        return True
+
+    eventually(all_there, what="everything confirmed is delivered")
+    verdict = judge([producer], [consumer])
     assert verdict.clean, verdict

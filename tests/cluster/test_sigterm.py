@@ -5,12 +5,10 @@ from __future__ import annotations
 import pika
 import pytest
 from pika import spec
-from scenes import declare, roles
+from scenes import SHUTDOWN, declare, roles
 
 from harness import amqp, wire
 from harness.load import judge, settle
-
-SHUTDOWN = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
 
 
 def test_clients_are_told(whole, name) -> None:

@@ -99,6 +99,17 @@ pub enum Placement {
     Host(NodeId),
 }
 
+impl Placement {
+    /// The node whose memory it is; `None` for a shard.
+    #[must_use]
+    pub const fn host(self) -> Option<NodeId> {
+        match self {
+            Self::Shard(_) => None,
+            Self::Host(node) => Some(node),
+        }
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

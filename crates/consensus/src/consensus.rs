@@ -275,6 +275,27 @@ impl Consensus {
         .await;
     }
 
+    /// Says whether the disk has room for more log. Without room this node follows and counts as a
+    /// voter, but takes no entries (others make the majorities), leads nothing, and proposes
+    /// nothing: whoever has something to write finds another leader. With room again it catches up
+    /// and takes part as before. Nothing is done twice; returns whether this was a change.
+    pub fn set_writable(&self, writable: bool) -> bool {
+        let gate = &self.inner.environment.writable;
+        let changed = gate.send_if_modified(|now| std::mem::replace(now, writable) != writable);
+        if changed {
+            for group in self.inner.inbound.groups() {
+                group.follow_writable();
+            }
+        }
+        changed
+    }
+
+    /// Whether the disk has room for more log.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.inner.environment.may_write()
+    }
+
     /// Stops all groups and the listener.
     pub async fn shutdown(&self) {
         for task in self.inner.tasks.lock().drain(..) {

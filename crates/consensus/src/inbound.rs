@@ -16,11 +16,16 @@ use openraft::raft::{StreamAppendError, TransferLeaderRequest, VoteRequest};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Requests of one session that may wait for the core; the sender's window is smaller.
 const SESSION_QUEUE: usize = 256;
+
+/// Answered to appends and snapshots by a node that must not write, see
+/// [`crate::Consensus::set_writable`].
+pub(crate) const NO_ROOM: &str = "no room on the disk of this node";
 
 /// The groups that run on this node, by id.
 #[derive(Default)]
@@ -96,6 +101,11 @@ impl Inbound {
         let last = request.last.as_ref().map(log_id_from_wire);
         let rpc = TransferLeaderRequest::new(vote_from_wire(from), request.to, last);
         let raft = core.raft().ok_or("group is restarting")?;
+        if !core.environment().may_write() {
+            return Ok(v1::TransferAnswer {
+                refused: NO_ROOM.to_owned(),
+            });
+        }
         match raft.handle_transfer_leader(rpc).await {
             Ok(Ok(())) => Ok(v1::TransferAnswer::default()),
             Ok(Err(refused)) => Ok(v1::TransferAnswer {
@@ -224,8 +234,10 @@ impl AppendDemux {
         let core = self.inbound.target(group, first.target);
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let raft =
-                core.and_then(|core| core.raft().ok_or_else(|| "group is restarting".to_owned()));
+            let running = core.and_then(|core| match core.raft() {
+                Some(raft) => Ok((core, raft)),
+                None => Err("group is restarting".to_owned()),
+            });
             let mut sequence = 0;
             let answer = |sequence, result| v1::AppendAnswer {
                 group,
@@ -233,18 +245,30 @@ impl AppendDemux {
                 sequence,
                 result: Some(result),
             };
-            let raft = match raft {
-                Ok(raft) => raft,
+            let (core, raft) = match running {
+                Ok(running) => running,
                 Err(why) => {
                     let result = v1::append_answer::Result::Unavailable(why);
                     let _ = answers.send(answer(sequence, result)).await;
                     return;
                 }
             };
-            // A malformed request ends the stream, and with it the session.
+            let room = Arc::new(AtomicBool::new(true));
+            let has_room = {
+                let room = Arc::clone(&room);
+                move |request: &AppendRequest| {
+                    let fits = request.entries.is_empty() || core.environment().may_write();
+                    room.store(fits, Ordering::Relaxed);
+                    fits
+                }
+            };
+            // A malformed request ends the stream, and with it the session; so does one for which there
+            // is no room on the disk.
             let requests = ReceiverStream::new(receiver)
                 .map(decode_append)
-                .take_while(|request| std::future::ready(request.is_ok()))
+                .take_while(move |request| {
+                    std::future::ready(request.as_ref().is_ok_and(&has_room))
+                })
                 .filter_map(|request| std::future::ready(request.ok()));
             let mut results = std::pin::pin!(raft.stream_append(requests));
             while let Some(result) = results.next().await {
@@ -256,6 +280,10 @@ impl AppendDemux {
                     return;
                 }
                 sequence += 1;
+            }
+            if !room.load(Ordering::Relaxed) {
+                let result = v1::append_answer::Result::Unavailable(NO_ROOM.to_owned());
+                let _ = answers.send(answer(sequence, result)).await;
             }
         });
         Session {

@@ -4,6 +4,7 @@
 //! and bytes, and each answer has a deadline. A session that fails is ended; openraft starts
 //! another.
 
+use crate::inbound::NO_ROOM;
 use crate::log::entry_to_wire;
 use crate::machine::{MachineError, SnapshotReader};
 use crate::machine_adapter::MachineSnapshot;
@@ -39,6 +40,8 @@ type RpcError = RPCError<Types>;
 
 /// Bytes of entries that may await the answers of one member of one group.
 const IN_FLIGHT_BYTES: usize = 16 << 20;
+/// A member without room on its disk is not sent entries for so long.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// Chunks of a snapshot read ahead of the connection.
 const SNAPSHOT_READ_AHEAD: usize = 4;
 
@@ -76,6 +79,7 @@ impl RaftNetFactory {
             net: Arc::clone(&self.0),
             target: RaftNode(target),
             heartbeats,
+            no_room: Arc::default(),
         }
     }
 }
@@ -85,6 +89,8 @@ pub(crate) struct RaftPeer {
     net: Arc<RaftNet>,
     target: RaftNode,
     heartbeats: bool,
+    /// The member has no room on its disk: until when it is spared entries.
+    no_room: Arc<Mutex<Option<Instant>>>,
 }
 
 fn rpc_error(error: &WireError) -> RpcError {
@@ -169,6 +175,7 @@ impl NetStreamAppend<Types> for RaftPeer {
             deadline: Box::pin(sleep_until(Instant::now())),
             net: Arc::clone(&self.net),
             target: self.target,
+            no_room: Arc::clone(&self.no_room),
         };
         Box::pin(async move {
             let answers = stream::unfold(Some(session), |session| async move {
@@ -200,6 +207,7 @@ struct AppendSession<S> {
     deadline: Pin<Box<Sleep>>,
     net: Arc<RaftNet>,
     target: RaftNode,
+    no_room: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What can happen next in a session.
@@ -262,6 +270,11 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
         if Some(answer.session) != session || Some(answer.sequence) != expected {
             return Err(broken("answer out of order"));
         }
+        if let Some(v1::append_answer::Result::Unavailable(why)) = &answer.result
+            && why == NO_ROOM
+        {
+            *self.no_room.lock() = Some(Instant::now() + NO_ROOM_PAUSE);
+        }
         append_result(answer, sent.previous)
     }
 
@@ -270,6 +283,13 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             return Err(rpc_error(&WireError::Unreachable(
                 "no quorum answers".to_owned(),
             )));
+        }
+        if self
+            .no_room
+            .lock()
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Err(rpc_error(&WireError::Unreachable(NO_ROOM.to_owned())));
         }
         let pipe = match &mut self.pipe {
             Some(pipe) => pipe,

@@ -12,7 +12,7 @@ use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::message::Message;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, NodeReport};
-use node::{Alarms, Config};
+use node::{Alarms, Config, Readiness};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Alarms of all nodes.
     fn alarms(&self) -> Alarms;
 
-    /// Whether clients are served.
-    fn is_ready(&self) -> bool;
+    /// Whether this node can do what clients want of it.
+    fn readiness(&self) -> Readiness;
 
     /// What this node says about itself.
     fn report(&self) -> NodeReport;

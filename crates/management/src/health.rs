@@ -13,12 +13,14 @@ pub(crate) async fn live() -> Response {
     Json(json!({ "status": "ok" })).into_response()
 }
 
-/// Clients are served: the cluster is formed and this node takes part in it.
+/// Clients are served: the cluster is formed and a majority answers this node.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     let reason = match app.open_backend() {
         Err(error) => error.reason().to_owned(),
-        Ok(backend) if backend.is_ready() => return live().await,
-        Ok(_) => "the node does not serve clients now".into(),
+        Ok(backend) => match backend.readiness().reason() {
+            None => return live().await,
+            Some(reason) => reason.to_owned(),
+        },
     };
     let body = Json(json!({ "status": "failed", "reason": reason }));
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()

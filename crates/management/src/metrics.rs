@@ -184,7 +184,7 @@ fn render(backend: &dyn Backend, numbers: &Numbers) -> String {
     page.gauge(
         "warren_ready",
         "Whether clients are served",
-        f64::from(u8::from(backend.is_ready())),
+        f64::from(u8::from(backend.readiness().is_ready())),
     );
     counters(&mut page, numbers);
     objects(&mut page, backend, numbers);

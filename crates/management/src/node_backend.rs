@@ -12,7 +12,7 @@ use node::catalog::writer::WriteError;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, NodeQueries, NodeReport};
 use node::session::operator::{self, Fate};
-use node::{Alarms, Broker, Config, Node};
+use node::{Alarms, Broker, Config, Node, Readiness};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -106,7 +106,7 @@ impl Backend for NodeBackend {
         *self.broker.alarms().borrow()
     }
 
-    fn is_ready(&self) -> bool {
+    fn readiness(&self) -> Readiness {
         *self.broker.ready().borrow()
     }
 

@@ -5,6 +5,7 @@ use crate::catalog::machine::CatalogMachine;
 use crate::catalog::writer::{CatalogWriter, WriteError};
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::life::readiness::Readiness;
 use crate::metrics::Metrics;
 use crate::queries::{ConnectionReport, NodeQueries};
 use crate::registry::Registry;
@@ -56,7 +57,7 @@ pub struct Broker {
     pub(crate) hosts: Arc<crate::host::HostDirectory>,
     pub(crate) log: Arc<storage::LogStore>,
     pub(crate) next_shard: AtomicUsize,
-    pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) ready: watch::Receiver<Readiness>,
 }
 
 /// How long a look at the catalog's leader may take.
@@ -211,9 +212,9 @@ impl Broker {
         self.alarms.clone()
     }
 
-    /// Whether clients are served.
+    /// Whether this node can do what clients want of it.
     #[must_use]
-    pub fn ready(&self) -> watch::Receiver<bool> {
+    pub fn ready(&self) -> watch::Receiver<Readiness> {
         self.ready.clone()
     }
 

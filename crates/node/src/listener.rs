@@ -20,11 +20,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer that vanished without a word is noticed by the kernel after about this time.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Bound ports, not served yet: clients that connect wait in the backlog.
+/// Ports that are taken and not listened on yet: clients are refused, and try another node.
 pub(crate) struct Bound {
-    plain: Vec<TcpListener>,
-    tls: Option<(Vec<TcpListener>, TlsAcceptor)>,
+    plain: Vec<Port>,
+    tls: Option<(Vec<Port>, TlsAcceptor)>,
     proxy_protocol: bool,
+}
+
+/// A bound socket.
+struct Port {
+    socket: socket2::Socket,
+    address: SocketAddr,
 }
 
 /// Ports that are served.
@@ -33,16 +39,17 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Takes the ports.
+    /// Takes the ports without listening on them: a conflict is told at once, and a client that
+    /// comes before the node can serve it is refused rather than left waiting.
     ///
     /// # Errors
     /// A port is in use, or the TLS files cannot be read.
-    pub(crate) async fn bind(config: &Config) -> Result<Bound, StartError> {
-        let plain = listen(config.amqp_listen)?;
+    pub(crate) fn bind(config: &Config) -> Result<Bound, StartError> {
+        let plain = bind_all(config.amqp_listen)?;
         let tls = match &config.amqps {
             Some(tls) => {
                 let acceptor = TlsAcceptor::load(tls).map_err(StartError::Tls)?;
-                Some((listen(tls.listen)?, acceptor))
+                Some((bind_all(tls.listen)?, acceptor))
             }
             None => None,
         };
@@ -62,57 +69,86 @@ impl Listeners {
 }
 
 impl Bound {
-    /// Serves the ports.
-    #[must_use]
-    pub(crate) fn serve(self, broker: Arc<Broker>) -> Listeners {
+    /// Listens on the ports and serves them.
+    ///
+    /// # Errors
+    /// Another process has begun to listen on a port since it was bound here.
+    pub(crate) fn serve(self, broker: Arc<Broker>) -> Result<Listeners, StartError> {
         let proxy = self.proxy_protocol;
-        let plain = self.plain.into_iter().map(|listener| (listener, None));
-        let tls = self.tls.into_iter().flat_map(|(listeners, acceptor)| {
-            listeners
-                .into_iter()
-                .map(move |listener| (listener, Some(acceptor.clone())))
-        });
-        let tasks = plain
-            .chain(tls)
+        let mut listening = Vec::new();
+        for port in self.plain {
+            listening.push((port.listen()?, None));
+        }
+        if let Some((ports, acceptor)) = self.tls {
+            for port in ports {
+                listening.push((port.listen()?, Some(acceptor.clone())));
+            }
+        }
+        let tasks = listening
+            .into_iter()
             .map(|(listener, tls)| tokio::spawn(accept(listener, tls, proxy, Arc::clone(&broker))))
             .collect();
-        Listeners { tasks }
+        Ok(Listeners { tasks })
     }
 }
 
 /// Takes a port. Where it is taken on all IPv4 addresses, `localhost` has to work as well for clients
 /// that resolve it to `::1`; other IPv6 addresses are served only if they are asked for.
-fn listen(address: SocketAddr) -> Result<Vec<TcpListener>, StartError> {
-    let first = listen_on(address)?;
-    let port = first.local_addr().map_or(0, |bound| bound.port());
-    let mut listeners = vec![first];
+fn bind_all(address: SocketAddr) -> Result<Vec<Port>, StartError> {
+    let first = Port::bind(address)?;
+    let port = first.local_port();
+    let mut ports = vec![first];
     if address.ip() == Ipv4Addr::UNSPECIFIED && port > 0 {
-        match listen_on((Ipv6Addr::LOCALHOST, port).into()) {
-            Ok(listener) => listeners.push(listener),
+        match Port::bind((Ipv6Addr::LOCALHOST, port).into()) {
+            Ok(port) => ports.push(port),
             // No IPv6 here, or the port is somebody else's there.
             Err(error) => debug!(%error, "not listening on ::1"),
         }
     }
-    Ok(listeners)
+    Ok(ports)
 }
 
-fn listen_on(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || -> std::io::Result<TcpListener> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::STREAM,
-            Some(socket2::Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    bind().map_err(|error| StartError::Listen {
+impl Port {
+    fn bind(address: SocketAddr) -> Result<Self, StartError> {
+        let bind = || -> std::io::Result<socket2::Socket> {
+            let socket = socket2::Socket::new(
+                socket2::Domain::for_address(address),
+                socket2::Type::STREAM,
+                Some(socket2::Protocol::TCP),
+            )?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            Ok(socket)
+        };
+        match bind() {
+            Ok(socket) => Ok(Self { socket, address }),
+            Err(error) => Err(refused(address, error)),
+        }
+    }
+
+    /// The port that was taken; 0 if the system does not say.
+    fn local_port(&self) -> u16 {
+        let bound = self.socket.local_addr().ok();
+        bound
+            .and_then(|bound| bound.as_socket())
+            .map_or(0, |bound| bound.port())
+    }
+
+    fn listen(self) -> Result<TcpListener, StartError> {
+        let Self { socket, address } = self;
+        socket
+            .listen(BACKLOG)
+            .and_then(|()| TcpListener::from_std(socket.into()))
+            .map_err(|error| refused(address, error))
+    }
+}
+
+fn refused(address: SocketAddr, error: std::io::Error) -> StartError {
+    StartError::Listen {
         address: address.to_string(),
         error,
-    })
+    }
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, proxy: bool, broker: Arc<Broker>) {
@@ -194,19 +230,42 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_is_served_in_both_families() {
-        let listeners = listen((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
-        let port = listeners[0].local_addr().unwrap().port();
+        let ports = bind_all((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let port = ports[0].local_port();
+        let count = ports.len();
+        let _listeners: Vec<TcpListener> = ports.into_iter().map(|p| p.listen().unwrap()).collect();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .unwrap();
         let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
-        assert_eq!(listeners.len(), if has_ipv6 { 2 } else { 1 });
+        assert_eq!(count, if has_ipv6 { 2 } else { 1 });
         if has_ipv6 {
             TcpStream::connect((Ipv6Addr::LOCALHOST, port))
                 .await
                 .unwrap();
         }
-        let named = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let named = bind_all((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         assert_eq!(named.len(), 1, "an address is served as it is given");
+    }
+
+    #[tokio::test]
+    async fn clients_are_refused_until_the_port_is_listened_on() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let port = Port::bind(any).expect("bound");
+        let address = port
+            .socket
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket())
+            .expect("a port");
+        let early = TcpStream::connect(address).await.map_err(|e| e.kind());
+        assert!(matches!(early, Err(std::io::ErrorKind::ConnectionRefused)));
+        let listener = port.listen().expect("listening");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        assert!(client.is_ok() && accepted.is_ok());
+        assert!(
+            matches!(Port::bind(address), Err(StartError::Listen { .. })),
+            "a port that is served is a conflict at once"
+        );
     }
 }

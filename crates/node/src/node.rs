@@ -11,9 +11,10 @@ use crate::host::replica::ShardReplica;
 use crate::host::shard::{HostContext, ShardHost};
 use crate::host::{HostDirectory, HostInput};
 use crate::hub::Hub;
-use crate::hub::connector::Connector;
+use crate::hub::connector::{Connector, HostStarts};
 use crate::life::alarms::{self, Watermarks};
-use crate::life::{balance, events, membership, process};
+use crate::life::readiness::{self, Readiness};
+use crate::life::{balance, disk, events, membership, process};
 use crate::listener::Listeners;
 use crate::metrics::Metrics;
 use crate::queries::NodeQueries;
@@ -78,6 +79,8 @@ pub struct Node {
     queries: Arc<NodeQueries>,
     listeners: Mutex<Option<Listeners>>,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    /// Set before anything else is done about stopping.
+    stopping: watch::Sender<bool>,
 }
 
 type ShardParts = (
@@ -110,8 +113,8 @@ impl Node {
             error,
         })?;
         let metrics = Arc::new(Metrics::default());
-        // The port is taken before anything else, and served when the node is ready.
-        let listeners = Listeners::bind(&config).await?;
+        // The ports are taken before anything else, and listened on when the node is ready.
+        let listeners = Listeners::bind(&config)?;
         let (log, state) = crate::stores::open(&config).await?;
         {
             let abort = Arc::clone(&abort);
@@ -143,6 +146,11 @@ impl Node {
             &abort,
         )
         .await?;
+        let mut tasks = vec![tokio::spawn(disk::keep_reserve(
+            consensus.clone(),
+            disk::free_space(config.data_dir.clone()),
+            config.storage.disk_reserve_bytes,
+        ))];
         info!("waiting for the cluster");
         consensus.formed().await?;
         let identity = consensus.identity();
@@ -170,7 +178,6 @@ impl Node {
             entry_bytes: config.storage.entry_bytes_max,
             abort: Arc::clone(&abort),
         };
-        let mut tasks = Vec::new();
         tasks.push(tokio::spawn(
             LocalHost::new(context.clone(), local_rx).run(),
         ));
@@ -184,10 +191,14 @@ impl Node {
             tasks.push(tokio::spawn(host.run()));
         }
 
+        hosts.set_start(identity.incarnation);
+        let starts = Arc::new(HostStarts::default());
         let reach = Reach {
             origin,
             hosts: Arc::clone(&hosts),
             peers: consensus.peers().clone(),
+            catalog: Arc::clone(&machine),
+            starts: Arc::clone(&starts),
         };
         let connectors = Box::new(move |placement| -> Arc<dyn Connector> {
             let leadership = match placement {
@@ -206,7 +217,7 @@ impl Node {
                 }
             }
         });
-        let hub = Hub::new(origin, config.timing.publish_timeout, connectors);
+        let hub = Hub::new(origin, config.timing.publish_timeout, connectors, starts);
         hub.open_links((1..=identity.shards).map(|shard| Placement::Shard(ShardId(shard))));
         let writer = CatalogWriter::start(
             origin,
@@ -217,7 +228,8 @@ impl Node {
         );
         let registry = Arc::new(Registry::default());
         let (alarms_tx, alarms_rx) = watch::channel(Alarms::default());
-        let (ready_tx, ready_rx) = watch::channel(false);
+        let (ready_tx, ready_rx) = watch::channel(Readiness::Starting);
+        let (stopping, stopping_rx) = watch::channel(false);
         let marks = Watermarks {
             memory_bytes: {
                 let total = config
@@ -247,11 +259,19 @@ impl Node {
                     hub.close_session(crate::hub::api::SessionId(serial), reason)
                 })
             },
+            announced: {
+                let machine = Arc::clone(&machine);
+                Box::new(move || machine.read().latest_start(origin.node) == origin.incarnation)
+            },
         });
         peer_service.open(
             catalog_group.clone(),
             Arc::clone(&machine),
             Arc::clone(&queries) as _,
+            {
+                let consensus = consensus.clone();
+                Arc::new(move || consensus.is_writable())
+            },
         );
         let broker = Arc::new(Broker {
             authenticator: Authenticator::new(config.loopback_users.clone()),
@@ -293,17 +313,19 @@ impl Node {
             config.timing.rebalance_interval,
         )));
         membership::introduce(&broker).await;
-        let listeners = listeners.serve(Arc::clone(&broker));
-        ready_tx.send_replace(true);
-        // Kept so that the node can be taken out of service before it stops.
-        tasks.push(tokio::spawn(async move {
-            ready_tx.closed().await;
-        }));
+        let listeners = listeners.serve(Arc::clone(&broker))?;
+        ready_tx.send_replace(Readiness::Ready);
+        tasks.push(tokio::spawn(readiness::watch(
+            Arc::clone(&broker),
+            stopping_rx,
+            ready_tx,
+        )));
         Ok(Self {
             broker,
             queries,
             listeners: Mutex::new(Some(listeners)),
             tasks: Mutex::new(tasks),
+            stopping,
         })
     }
 
@@ -336,6 +358,7 @@ impl Node {
     }
 
     async fn drain(&self, bound: Duration) {
+        self.stopping.send_replace(true);
         let listeners = self.listeners.lock().take();
         if let Some(listeners) = listeners {
             listeners.stop_accepting();
@@ -350,6 +373,7 @@ impl Node {
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        membership::give_away_queues(&self.broker).await;
         self.broker.consensus.shutdown().await;
     }
 }

@@ -6,8 +6,9 @@ use crate::registry::{ConnectionEntry, Registry};
 use broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use cluster_proto::node::v1::{QueryRequest, peer_client::PeerClient};
 use consensus::PeerNet;
-use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,8 @@ pub struct NodeQueries {
     pub report: Box<dyn Fn() -> NodeReport + Send + Sync>,
     /// Closes a connection of this node.
     pub close: CloseConnection,
+    /// Whether the catalog here knows of this start of the node.
+    pub announced: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Arguments of `queues`.
@@ -148,6 +151,7 @@ impl Queries for NodeQueries {
         async move {
             match question {
                 "connections" => serde_json::to_vec(&self.connections_here()).ok(),
+                "announced" => serde_json::to_vec(&(self.announced)()).ok(),
                 "node" => serde_json::to_vec(&(self.report)()).ok(),
                 "queues" => {
                     let asked: QueuesQuestion = serde_json::from_slice(arguments).ok()?;
@@ -255,6 +259,18 @@ impl NodeQueries {
             (node, self.ask::<NodeReport>(node, "node", Vec::new()).await)
         });
         join_all(asked).await
+    }
+
+    /// Whether any of `nodes` says within `bound` that it runs and has announced its start.
+    pub async fn any_announced(&self, nodes: Vec<NodeId>, bound: Duration) -> bool {
+        let asked: FuturesUnordered<_> = nodes
+            .into_iter()
+            .map(|node| self.ask::<bool>(node, "announced", Vec::new()))
+            .collect();
+        let mut yes = asked.filter(|answer| std::future::ready(*answer == Some(true)));
+        tokio::time::timeout(bound, yes.next())
+            .await
+            .is_ok_and(|found| found.is_some())
     }
 
     /// Counts of queues at the host that serves them; empty if it does not answer.

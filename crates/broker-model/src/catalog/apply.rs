@@ -134,7 +134,10 @@ impl Catalog {
             CatalogCommand::DeleteQueuesOf { connection } => {
                 self.delete_queues_of(*connection, applying)
             }
-            CatalogCommand::NodeStarted { origin } => self.node_started(*origin, applying),
+            CatalogCommand::NodeStarted {
+                origin,
+                all_were_down_in,
+            } => self.node_started(*origin, *all_were_down_in, applying),
             CatalogCommand::NodeDead { origin, new_host } => {
                 self.node_dead(*origin, *new_host, applying)
             }

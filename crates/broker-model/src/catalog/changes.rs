@@ -4,6 +4,7 @@ use super::Catalog;
 use super::event::CatalogEvent;
 use super::record::QueueRecord;
 use crate::ids::Placement;
+use std::collections::BTreeSet;
 
 impl Catalog {
     /// Adds the events that lead from `before` to this catalog to `events`, as applying the
@@ -27,6 +28,18 @@ impl Catalog {
             }));
         }
         self.user_events(before, events);
+        let given_up = events.iter().filter_map(|event| match event {
+            CatalogEvent::QueueRehosted { old, .. } => old.placement.host(),
+            _ => None,
+        });
+        let started = self.starts.iter().filter_map(|(node, incarnation)| {
+            (before.starts.get(node) != Some(incarnation)).then_some(*node)
+        });
+        let lost: BTreeSet<_> = given_up.chain(started).collect();
+        events.extend(lost.into_iter().map(|node| CatalogEvent::MemoryLost {
+            node,
+            start: self.latest_start(node),
+        }));
         for node in before
             .nodes
             .keys()
@@ -78,7 +91,7 @@ impl Catalog {
         gone.sort_unstable_by_key(|queue| queue.id);
         for old in gone {
             let successor = self.queue(&old.vhost, &old.name);
-            match successor.filter(|new| is_rehosted(old, new)) {
+            match successor.filter(|new| self.is_rehosted(before, old, new)) {
                 Some(new) => events.push(CatalogEvent::QueueRehosted {
                     old: old.clone(),
                     new: new.clone(),
@@ -92,7 +105,7 @@ impl Catalog {
             match before.queues.get(&queue.id) {
                 None => {
                     let old = before.queue(&queue.vhost, &queue.name);
-                    if !old.is_some_and(|old| is_rehosted(old, queue)) {
+                    if !old.is_some_and(|old| self.is_rehosted(before, old, queue)) {
                         events.push(CatalogEvent::QueueDeclared(queue.clone()));
                     }
                 }
@@ -136,18 +149,21 @@ impl Catalog {
             );
         }
     }
-}
 
-/// Whether `new` looks like `old` after its node died: alike, but on another node.
-fn is_rehosted(old: &QueueRecord, new: &QueueRecord) -> bool {
-    let moved = match (old.placement, new.placement) {
-        (Placement::Host(from), Placement::Host(to)) => from != to,
-        _ => false,
-    };
-    moved
-        && old.id != new.id
-        && old.exclusive.is_none()
-        && new.exclusive.is_none()
-        && (old.auto_delete, old.queue_type) == (new.auto_delete, new.queue_type)
-        && old.arguments == new.arguments
+    /// Whether `new` looks like `old` after its node died, or started anew: alike, but in other
+    /// memory.
+    fn is_rehosted(&self, before: &Self, old: &QueueRecord, new: &QueueRecord) -> bool {
+        let moved = match (old.placement, new.placement) {
+            (Placement::Host(from), Placement::Host(to)) => {
+                from != to || self.starts.get(&from) != before.starts.get(&from)
+            }
+            _ => false,
+        };
+        moved
+            && old.id != new.id
+            && old.exclusive.is_none()
+            && new.exclusive.is_none()
+            && (old.auto_delete, old.queue_type) == (new.auto_delete, new.queue_type)
+            && old.arguments == new.arguments
+    }
 }

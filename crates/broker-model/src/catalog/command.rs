@@ -140,11 +140,15 @@ pub enum CatalogCommand {
         /// Connection.
         connection: ConnectionId,
     },
-    /// A node has started: exclusive queues of its earlier starts are deleted, and so are the
-    /// other queues that lived in its memory.
+    /// A node has started: exclusive queues of its earlier starts are deleted; the other queues
+    /// that lived in its memory are empty now and get new ids, consumers on other nodes follow.
     NodeStarted {
         /// Node and new start.
         origin: Origin,
+        /// While the catalog was in this era (see [`super::Catalog::era`]) no node was found that
+        /// had announced its start and was alive: all have been down. If the era is still the same,
+        /// a new one begins, and nothing of the old one that is not durable is left.
+        all_were_down_in: Option<u64>,
     },
     /// A node is gone: exclusive queues of its connections are deleted, the other queues that lived
     /// in its memory move, empty, to `new_host`.

@@ -67,6 +67,14 @@ pub enum CatalogEvent {
         /// Vhost.
         name: Name,
     },
+    /// The memory of a node is lost: it has started anew, or is given up. What waits for queues
+    /// that lived in it waits in vain. The events about these queues come before this one.
+    MemoryLost {
+        /// Node.
+        node: NodeId,
+        /// Its latest start now.
+        start: u64,
+    },
     /// A node's record changed or is gone.
     NodeChanged {
         /// Node.

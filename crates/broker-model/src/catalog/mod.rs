@@ -79,6 +79,8 @@ pub struct Catalog {
     nodes: BTreeMap<NodeId, NodeRecord>,
     /// Latest start of each node that has been announced.
     starts: BTreeMap<NodeId, u64>,
+    /// How often all nodes have been down: what is not durable does not outlive an era.
+    era: u64,
     queues: HashMap<QueueId, Arc<QueueRecord>, Hasher>,
     exclusive: BTreeMap<ConnectionId, BTreeSet<QueueId>>,
     /// Queues in the memory of one node.

@@ -6,6 +6,7 @@ use super::command::CatalogReply;
 use super::error::CatalogError;
 use super::event::CatalogEvent;
 use super::record::{NodeRecord, NodeState, QueueRecord};
+use super::vhost::is_predeclared;
 use crate::ids::{ConnectionId, NodeId, Origin, Placement, QueueId};
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ impl Catalog {
     pub(crate) fn node_started(
         &mut self,
         origin: Origin,
+        all_were_down_in: Option<u64>,
         applying: &mut Applying<'_>,
     ) -> CatalogReply {
         let known = self.starts.get(&origin.node).copied().unwrap_or(0);
@@ -80,15 +82,64 @@ impl Catalog {
                 .events
                 .push(CatalogEvent::NodeChanged { node: origin.node });
         }
+        if all_were_down_in == Some(self.era) {
+            self.era += 1;
+            self.drop_what_is_not_durable(applying);
+        }
         self.delete_exclusive_before(origin, applying);
-        let of_this_start =
-            |queue: &QueueRecord| queue.exclusive.is_some_and(|owner| owner.origin == origin);
         for queue in self.hosted_by(origin.node) {
-            if !of_this_start(&queue) {
-                self.drop_queue(&queue, applying);
+            if queue
+                .exclusive
+                .is_some_and(|owner| owner.origin.node == origin.node)
+            {
+                // Of this start: those of earlier ones are deleted by now.
+                continue;
+            }
+            match applying.next_queue_id() {
+                Some(id) if queue.exclusive.is_none() => {
+                    self.rehost(queue, id, origin.node, applying);
+                }
+                _ => self.drop_queue(&queue, applying),
             }
         }
+        applying.events.push(CatalogEvent::MemoryLost {
+            node: origin.node,
+            start: origin.incarnation,
+        });
         done(true)
+    }
+
+    /// Deletes everything that does not outlive a time without any node.
+    fn drop_what_is_not_durable(&mut self, applying: &mut Applying<'_>) {
+        let mut queues: Vec<_> = self
+            .queues
+            .values()
+            .filter(|q| !q.durable)
+            .cloned()
+            .collect();
+        queues.sort_unstable_by_key(|queue| queue.id);
+        for queue in queues {
+            self.drop_queue(&queue, applying);
+        }
+        let mut vhosts: Vec<_> = self.vhosts.values_mut().collect();
+        vhosts.sort_unstable_by(|a, b| a.record.name.cmp(&b.record.name));
+        for vhost in vhosts {
+            let exchanges = vhost.exchanges().map(|exchange| &exchange.record);
+            let mut gone: Vec<_> = exchanges
+                .filter(|exchange| !exchange.durable && !is_predeclared(&exchange.name))
+                .map(|exchange| exchange.name.clone())
+                .collect();
+            if gone.is_empty() {
+                continue;
+            }
+            gone.sort_unstable();
+            let mut deleted = Vec::new();
+            for name in gone {
+                vhost.remove_exchange(&name, &mut deleted);
+            }
+            vhost.version = applying.index;
+            applying.exchanges_deleted(&vhost.record.name, deleted);
+        }
     }
 
     pub(crate) fn node_dead(
@@ -113,6 +164,12 @@ impl Catalog {
             };
             moved = true;
             self.rehost(old, id, new_host, applying);
+        }
+        if (deleted || moved) && !self.hosted.contains_key(&origin.node) {
+            applying.events.push(CatalogEvent::MemoryLost {
+                node: origin.node,
+                start: known,
+            });
         }
         done(deleted || moved)
     }

@@ -9,7 +9,7 @@ use super::record::{
 };
 use super::settings::QueueSettings;
 use super::{Catalog, Name};
-use crate::ids::{ConnectionId, NodeId, QueueId};
+use crate::ids::{ConnectionId, NodeId, Origin, QueueId};
 use crate::routing::ExchangeKind;
 use amqp_codec::FieldTable;
 use std::sync::Arc;
@@ -76,6 +76,35 @@ impl Catalog {
     #[must_use]
     pub fn latest_start(&self, node: NodeId) -> u64 {
         self.starts.get(&node).copied().unwrap_or(0)
+    }
+
+    /// The nodes that have announced a start.
+    pub fn announced(&self) -> impl Iterator<Item = NodeId> {
+        self.starts.keys().copied()
+    }
+
+    /// How often all nodes have been down.
+    #[must_use]
+    pub const fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// Whether queues live in the memory of a node, or belong to connections to it.
+    #[must_use]
+    pub fn depends_on(&self, node: NodeId) -> bool {
+        let first = ConnectionId {
+            origin: Origin {
+                node,
+                incarnation: 0,
+            },
+            serial: 0,
+        };
+        self.hosted.contains_key(&node)
+            || self
+                .exclusive
+                .range(first..)
+                .next()
+                .is_some_and(|(connection, _)| connection.origin.node == node)
     }
 
     /// The vhosts, by name.

@@ -106,6 +106,7 @@ impl Catalog {
             cluster_name: self.cluster_name.as_ref().map(Name::to_string),
             shards: self.shards,
             items,
+            era: self.era,
         }));
         let (mut all, _) = head.finish();
         all.extend(rest);
@@ -133,6 +134,7 @@ impl Catalog {
                         catalog.cluster_id = head.cluster_id.map(Name::from);
                         catalog.cluster_name = head.cluster_name.map(Name::from);
                         catalog.shards = head.shards;
+                        catalog.era = head.era;
                     }
                     (Kind::Head(_), Some(_)) | (_, None) => {
                         return Err(StoredError::Unknown("place of the head"));

@@ -64,6 +64,8 @@ pub(crate) struct Head {
     /// Number of items that follow, so that a snapshot cut off at an item is noticed.
     #[prost(uint64, tag = "6")]
     pub(crate) items: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) era: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -6,10 +6,10 @@ use super::stored::{
 };
 use super::stored_spec::{
     StoredBinding, StoredBootstrap, StoredDeath, StoredDeletion, StoredExchange, StoredNamedLimits,
-    StoredNodeState, StoredParameter, StoredPermission, StoredPolicy, StoredQueue, StoredUser,
-    StoredVhost,
+    StoredNodeState, StoredParameter, StoredPermission, StoredPolicy, StoredQueue, StoredStart,
+    StoredUser, StoredVhost,
 };
-use crate::ids::{NodeId, QueueId};
+use crate::ids::{NodeId, Origin, QueueId};
 use prost::{Message, Oneof};
 
 #[derive(Clone, PartialEq, Message)]
@@ -63,7 +63,7 @@ enum Kind {
     #[prost(message, tag = "19")]
     DeleteQueuesOf(StoredConnection),
     #[prost(message, tag = "20")]
-    NodeStarted(StoredOrigin),
+    NodeStarted(StoredStart),
     #[prost(message, tag = "21")]
     NodeDead(StoredDeath),
     #[prost(message, tag = "22")]
@@ -186,7 +186,14 @@ impl StoredCommand {
             CatalogCommand::DeleteQueuesOf { connection } => {
                 Kind::DeleteQueuesOf(StoredConnection::of(*connection))
             }
-            CatalogCommand::NodeStarted { origin } => Kind::NodeStarted(StoredOrigin::of(*origin)),
+            CatalogCommand::NodeStarted {
+                origin,
+                all_were_down_in,
+            } => Kind::NodeStarted(StoredStart {
+                node: origin.node.0,
+                incarnation: origin.incarnation,
+                all_were_down_in: *all_were_down_in,
+            }),
             CatalogCommand::NodeDead { origin, new_host } => Kind::NodeDead(StoredDeath {
                 origin: Some(StoredOrigin::of(*origin)),
                 new_host: new_host.0,
@@ -294,7 +301,11 @@ impl StoredCommand {
                 connection: stored.restore()?,
             },
             Kind::NodeStarted(stored) => CatalogCommand::NodeStarted {
-                origin: stored.restore(),
+                origin: Origin {
+                    node: NodeId(stored.node),
+                    incarnation: stored.incarnation,
+                },
+                all_were_down_in: stored.all_were_down_in,
             },
             Kind::NodeDead(stored) => CatalogCommand::NodeDead {
                 origin: stored

@@ -159,6 +159,17 @@ pub(crate) struct StoredDeath {
     pub(crate) new_host: u64,
 }
 
+/// Begins like [`StoredOrigin`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct StoredStart {
+    #[prost(uint64, tag = "1")]
+    pub(crate) node: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) incarnation: u64,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) all_were_down_in: Option<u64>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct StoredPolicy {
     #[prost(string, tag = "1")]

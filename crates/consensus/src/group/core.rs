@@ -39,6 +39,8 @@ pub(crate) struct GroupEnvironment {
     pub(crate) limits: Limits,
     pub(crate) checkpoint: CheckpointPolicy,
     pub(crate) abort: AbortHook,
+    /// Whether the disk has room for more log, see [`crate::Consensus::set_writable`].
+    pub(crate) writable: watch::Sender<bool>,
 }
 
 impl GroupEnvironment {
@@ -59,7 +61,12 @@ impl GroupEnvironment {
             limits,
             checkpoint,
             abort,
+            writable: watch::Sender::new(true),
         }))
+    }
+
+    pub(crate) fn may_write(&self) -> bool {
+        *self.writable.borrow()
     }
 }
 
@@ -251,7 +258,15 @@ impl GroupCore {
             expected,
             supervisor,
         });
+        self.follow_writable();
         Ok(())
+    }
+
+    /// A member that has no room for a log does not ask to lead.
+    pub(crate) fn follow_writable(&self) {
+        if let Some(raft) = self.raft() {
+            raft.runtime_config().elect(self.environment.may_write());
+        }
     }
 
     /// Stops the core; `life` is held. On return nothing is applied or logged any more.

@@ -110,7 +110,7 @@ impl GroupCore {
     /// is known to be dead. The log alone decides who can win, so a wrong guess costs a leader
     /// change, not safety.
     pub(crate) async fn campaign(&self) {
-        let Some(raft) = self.raft() else {
+        let Some(raft) = self.raft().filter(|_| self.environment().may_write()) else {
             return;
         };
         match self.log().vote() {

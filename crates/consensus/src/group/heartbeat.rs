@@ -67,11 +67,16 @@ impl GroupCore {
             data.last_quorum_acked
                 .is_some_and(|acked| acked.elapsed() > lease)
         };
-        let silent = self.net().silent.swap(unheard, Ordering::Relaxed);
+        // Without room for its log it must not keep others from leading either.
+        let may_lead = self.environment().may_write();
+        let silent = self
+            .net()
+            .silent
+            .swap(unheard || !may_lead, Ordering::Relaxed);
         if unheard && !silent {
             tokio::spawn(super::handover::resign(Arc::clone(self)));
         }
-        if unheard && !self.may_probe(lease) {
+        if !may_lead || (unheard && !self.may_probe(lease)) {
             return;
         }
         if !unheard {

@@ -22,6 +22,7 @@ pub(super) async fn supervise(
 ) {
     let mut server = raft.server_metrics();
     let mut progress = group.state().progress();
+    let mut writable = group.environment().writable.subscribe();
     let mut machine_gone = false;
     loop {
         let look_again = publish(&group, &raft);
@@ -30,6 +31,7 @@ pub(super) async fn supervise(
         tokio::select! {
             changed = server.changed() => if changed.is_err() { break },
             _ = &mut gone => { machine_gone = true; break }
+            Ok(()) = writable.changed() => {}
             () = tokio::time::sleep_until(deadline), if look_again.is_some() => {}
             // Only until everything of earlier terms is applied; not at every entry afterwards.
             _ = progress.changed(), if wait_for_apply && !group.leadership.borrow().ready => {}
@@ -70,7 +72,7 @@ fn publish(group: &GroupCore, raft: &Raft) -> Option<Instant> {
             .is_some_and(|applied| applied.term == term);
         let heard_until = heard_until(group, raft, alone, now);
         let heard = heard_until.is_some_and(|until| now < until);
-        ready = caught_up && heard;
+        ready = caught_up && heard && group.environment().may_write();
         look_again = if ready {
             heard_until
         } else {

@@ -62,6 +62,9 @@ impl GroupCore {
         if bytes > limit {
             return Err(ProposeError::TooLarge { bytes, limit });
         }
+        if !self.environment().may_write() {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         let leadership = *self.leadership.borrow();
         if leadership.leader != Some(self.me()) || term.is_some_and(|term| term != leadership.term)
         {

@@ -152,6 +152,9 @@ impl RaftSnapshot for SnapshotService {
                 "another generation of this node is meant",
             ));
         }
+        if !group.environment().may_write() {
+            return Err(Status::unavailable(crate::inbound::NO_ROOM));
+        }
         let parts = parts.map(|part| part.map_err(|status| status.message().to_owned()));
         let answer = group.receive_snapshot(head, parts).await;
         answer.map(Response::new).map_err(Status::unavailable)

@@ -19,5 +19,6 @@ mod basic;
 mod chaos;
 mod life;
 mod overload;
+mod room;
 mod stand_still;
 mod store_suite;

@@ -5,7 +5,7 @@ use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, Name, 
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, NodeReport};
-use node::{Alarms, Config};
+use node::{Alarms, Config, Readiness};
 use std::future::ready;
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -65,8 +65,8 @@ impl Backend for Closed {
         Alarms::default()
     }
 
-    fn is_ready(&self) -> bool {
-        false
+    fn readiness(&self) -> Readiness {
+        Readiness::Starting
     }
 
     fn report(&self) -> NodeReport {

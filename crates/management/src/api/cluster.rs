@@ -41,6 +41,11 @@ pub(super) async fn status(State(app): State<Arc<App>>, operator: Operator) -> J
         backend.reports().await.into_iter().collect();
     let groups = groups(&reports);
     let mut warnings = Vec::new();
+    let readiness = backend.readiness();
+    if let Some(reason) = readiness.reason() {
+        let node = Config::node_name(backend.config().node_id);
+        warnings.push(format!("{node} is not ready: {reason}"));
+    }
     let members = members(&app, &reports, &groups, &mut warnings);
     for (group, report) in &groups {
         if report.leader.is_none() {
@@ -57,6 +62,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, operator: Operator) -> J
         "cluster_id": app.read(|catalog| catalog.cluster_id().map(ToString::to_string)),
         "node": Config::node_name(config.node_id),
         "version": env!("CARGO_PKG_VERSION"),
+        "ready": readiness.is_ready(),
         "healthy": warnings.is_empty(),
         "warnings": warnings,
         "members": members,

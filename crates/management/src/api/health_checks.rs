@@ -38,7 +38,7 @@ async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response,
                 .then(|| "this node is short of memory or disk space".into())
         }
         ("ready-to-serve-clients" | "is-in-service" | "virtual-hosts", None) => {
-            (!backend.is_ready()).then(|| "the node does not serve clients now".into())
+            backend.readiness().reason().map(str::to_owned)
         }
         ("metadata-store", Some("initialized" | "initialized-with-data")) => app
             .read(|catalog| catalog.cluster_id().is_none())
@@ -107,11 +107,8 @@ pub(super) async fn aliveness(
     Path(vhost): Path<String>,
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
-    if app.backend().is_ready() {
-        Ok(Json(json!({ "status": "ok" })))
-    } else {
-        Err(ApiError::Unavailable(
-            "the node does not serve clients now".into(),
-        ))
+    match app.backend().readiness().reason() {
+        None => Ok(Json(json!({ "status": "ok" }))),
+        Some(reason) => Err(ApiError::Unavailable(reason.into())),
     }
 }

@@ -10,7 +10,7 @@ use node::broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use node::broker_model::message::Message;
 use node::host::{ConsumerReport, QueueReport};
 use node::queries::{ChannelReport, ConnectionReport, GroupReport, NodeReport};
-use node::{Alarms, Config};
+use node::{Alarms, Config, Readiness};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::ready;
@@ -25,7 +25,7 @@ pub(crate) struct Fake {
     pub(crate) published: Mutex<Vec<Publish>>,
     pub(crate) purged: Mutex<Vec<Name>>,
     pub(crate) taken: Mutex<Vec<(u32, Then)>>,
-    pub(crate) ready: Mutex<bool>,
+    pub(crate) readiness: Mutex<Readiness>,
     pub(crate) alarms: Mutex<Alarms>,
 }
 
@@ -68,7 +68,7 @@ impl Fake {
             published: Mutex::default(),
             purged: Mutex::default(),
             taken: Mutex::default(),
-            ready: Mutex::new(true),
+            readiness: Mutex::new(Readiness::Ready),
             alarms: Mutex::default(),
         };
         fake.apply(bootstrap).unwrap();
@@ -168,8 +168,8 @@ impl Backend for Fake {
         *self.alarms.lock()
     }
 
-    fn is_ready(&self) -> bool {
-        *self.ready.lock()
+    fn readiness(&self) -> Readiness {
+        *self.readiness.lock()
     }
 
     fn report(&self) -> NodeReport {

@@ -1,8 +1,8 @@
 //! Objects over HTTP: made, seen, refused, deleted.
 
 use super::{Server, column};
-use node::Alarms;
 use node::broker_model::ids::NodeId;
+use node::{Alarms, Readiness};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -593,7 +593,7 @@ async fn health() {
     ] {
         assert_eq!(server.get(path).await.status.as_u16(), expected, "{path}");
     }
-    *server.fake.ready.lock() = false;
+    *server.fake.readiness.lock() = Readiness::NoMajority;
     *server.fake.alarms.lock() = Alarms {
         memory: true,
         disk: false,
@@ -606,5 +606,13 @@ async fn health() {
     ] {
         let reply = server.send("guest:guest", "GET", path, Value::Null).await;
         assert_eq!(reply.status.as_u16(), expected, "{path}");
+        if path == "/health/ready" {
+            let reason = Readiness::NoMajority.reason();
+            assert_eq!(reply.body["reason"].as_str(), reason);
+        }
     }
+    let status = server.get("/api/cluster/status").await.body;
+    assert_eq!(status["ready"], false);
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("warren@1 is not ready"), "{warnings}");
 }

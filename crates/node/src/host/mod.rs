@@ -165,6 +165,7 @@ pub enum HostEvent {
 #[derive(Debug)]
 pub struct HostDirectory {
     node: NodeId,
+    start: AtomicU64,
     next_attachment: AtomicU64,
     local: mpsc::UnboundedSender<HostInput>,
     shards: RwLock<HashMap<ShardId, mpsc::UnboundedSender<HostInput>>>,
@@ -176,6 +177,7 @@ impl HostDirectory {
     pub fn new(node: NodeId, local: mpsc::UnboundedSender<HostInput>) -> Self {
         Self {
             node,
+            start: AtomicU64::new(0),
             next_attachment: AtomicU64::new(1),
             local,
             shards: RwLock::new(HashMap::new()),
@@ -186,6 +188,17 @@ impl HostDirectory {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// This start of the node; 0 until it is known.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.start.load(Ordering::Acquire)
+    }
+
+    /// Says which start of the node this is.
+    pub fn set_start(&self, incarnation: u64) {
+        self.start.store(incarnation, Ordering::Release);
     }
 
     /// Adds the host of a shard.

@@ -3,6 +3,8 @@
 use super::attachment::Attachment;
 use broker_model::ids::NodeId;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 
 /// Why there is no attachment now. The link tries again.
 #[derive(Debug, thiserror::Error)]
@@ -31,4 +33,21 @@ pub trait Connector: Send + Sync {
 
     /// The node last connected to says that it is not the leader, but that `leader` may be.
     fn not_leader(&self, leader: Option<NodeId>);
+}
+
+/// Which start of each host of local queues links may attach to. It moves on when the links have
+/// been told what became of the queues of the start before.
+#[derive(Debug, Default)]
+pub struct HostStarts(Mutex<HashMap<NodeId, u64>>);
+
+impl HostStarts {
+    /// The start of `node` that is known; `latest` is asked if none is.
+    pub fn get(&self, node: NodeId, latest: impl FnOnce() -> u64) -> u64 {
+        *self.0.lock().entry(node).or_insert_with(latest)
+    }
+
+    /// This start counts from now on.
+    pub fn set(&self, node: NodeId, start: u64) {
+        self.0.lock().insert(node, start);
+    }
 }

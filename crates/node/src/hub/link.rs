@@ -9,6 +9,10 @@
 //!
 //! Not here: who the leader is and how it is reached (`connector`), what queues do (`host`).
 
+mod moving;
+
+pub use moving::{Move, MovedConsumer};
+
 use super::api::{Ask, Held, SessionEvent, SessionId, SubBatch};
 use super::attachment::{Attachment, BatchOps};
 use super::connector::{ConnectError, Connector};
@@ -48,29 +52,10 @@ pub enum LinkInput {
     Ask { session: SessionId, ask: Ask },
     /// The session is over; it has returned what it held.
     SessionGone { session: SessionId },
-    /// Consumers of `old` that move to `new` on another placement leave with their sessions.
-    TakeConsumers {
-        queue: QueueId,
-        reply: oneshot::Sender<Vec<MovedConsumer>>,
-    },
     /// Consumers that come from another placement.
-    AdoptConsumers {
-        old: QueueId,
-        new: QueueId,
-        consumers: Vec<MovedConsumer>,
-    },
-    /// End the link: publishes are given up, requests fail.
-    Close,
-}
-
-/// A consumer on its way from one link to another.
-#[derive(Debug)]
-pub struct MovedConsumer {
-    consumer: ConsumerId,
-    session: SessionId,
-    spec: ConsumerSpec,
-    credit: u32,
-    events: mpsc::UnboundedSender<SessionEvent>,
+    Adopt { consumers: Vec<MovedConsumer> },
+    /// The memory of this host is lost (see `moving`).
+    MemoryLost { moves: Vec<Move> },
 }
 
 #[derive(Debug)]
@@ -155,7 +140,11 @@ pub struct Link {
     unanswered: VecDeque<SentBatch>,
     unanswered_bytes: usize,
     next_number: u64,
+    /// Number of the batch sent before; 0: none that the host can know of.
+    previous: u64,
     answered: u64,
+    /// Consumers that have moved to another placement, until their sessions know.
+    moved: HashMap<ConsumerId, moving::Forward>,
     state: State,
 }
 
@@ -189,12 +178,14 @@ impl Link {
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
             next_number: 1,
+            previous: 0,
             answered: 0,
+            moved: HashMap::new(),
             state: State::Detached,
         }
     }
 
-    /// Serves until the hub is gone or closes it.
+    /// Serves until the hub is gone.
     pub async fn run(mut self) {
         let (connected_tx, mut connected_rx) = mpsc::channel::<ConnectResult>(1);
         let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<Held>)>(1);
@@ -227,10 +218,6 @@ impl Link {
                         return;
                     }
                     for input in inputs.drain(..) {
-                        if matches!(input, LinkInput::Close) {
-                            self.close();
-                            return;
-                        }
                         self.told(input);
                     }
                     self.flush();
@@ -323,24 +310,19 @@ impl Link {
             }
             LinkInput::Ask { session, ask } => self.asked(session, ask),
             LinkInput::SessionGone { session } => self.session_gone(session),
-            LinkInput::TakeConsumers { queue, reply } => {
-                let moved = self.take_consumers(queue);
-                let _ = reply.send(moved);
-            }
-            LinkInput::AdoptConsumers {
-                old,
-                new,
-                consumers,
-            } => {
+            LinkInput::Adopt { consumers } => {
                 for consumer in consumers {
-                    self.adopt(old, new, consumer);
+                    self.adopt(consumer);
                 }
             }
-            LinkInput::Close => {}
+            LinkInput::MemoryLost { moves } => self.memory_lost(&moves),
         }
     }
 
     fn asked(&mut self, session: SessionId, ask: Ask) {
+        let Some(ask) = self.follow(session, ask) else {
+            return;
+        };
         let deadline = Instant::now() + self.publish_timeout;
         match ask {
             Ask::Consume {
@@ -513,6 +495,7 @@ impl Link {
                     .message(ToHost::Cancel { consumer, queue });
             }
         }
+        self.moved_session_gone(session);
         self.requests
             .retain(|_, request| request.session != session);
         self.holders.remove(&session);
@@ -572,7 +555,7 @@ impl Link {
         self.next_number += 1;
         let head = BatchHead {
             origin: self.origin,
-            previous: number - 1,
+            previous: std::mem::replace(&mut self.previous, number),
             number,
             answered: self.answered,
         };
@@ -947,107 +930,6 @@ impl Link {
                 self.tell(known.session, SessionEvent::RequestFailed { subject });
             }
         }
-    }
-
-    fn close(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            if !waiting.given_up {
-                let event = SessionEvent::Outcome {
-                    token: waiting.batch.token,
-                    refused_ops: Vec::new(),
-                    given_up: true,
-                };
-                self.tell(waiting.session, event);
-            }
-        }
-        for batch in std::mem::take(&mut self.unanswered) {
-            for part in batch.parts.iter().filter(|part| !part.given_up) {
-                let event = SessionEvent::Outcome {
-                    token: part.token,
-                    refused_ops: Vec::new(),
-                    given_up: true,
-                };
-                self.tell(part.session, event);
-            }
-        }
-        for (request, known) in std::mem::take(&mut self.requests) {
-            let subject = Subject::Request(request);
-            self.tell(known.session, SessionEvent::RequestFailed { subject });
-        }
-        for (consumer, known) in std::mem::take(&mut self.consumers) {
-            self.tell(
-                known.session,
-                SessionEvent::Cancelled {
-                    consumer,
-                    by_host: true,
-                },
-            );
-        }
-    }
-
-    // ---- queues that move ----
-
-    fn take_consumers(&mut self, queue: QueueId) -> Vec<MovedConsumer> {
-        let ids: Vec<ConsumerId> = self
-            .consumers
-            .iter()
-            .filter(|(_, c)| c.queue == queue)
-            .map(|(id, _)| *id)
-            .collect();
-        let mut moved = Vec::with_capacity(ids.len());
-        for id in ids {
-            if let Some(known) = self.consumers.remove(&id)
-                && let Some(events) = self.sessions.get(&known.session)
-            {
-                moved.push(MovedConsumer {
-                    consumer: id,
-                    session: known.session,
-                    spec: known.spec,
-                    credit: known.credit,
-                    events: events.clone(),
-                });
-            }
-        }
-        moved
-    }
-
-    fn adopt(&mut self, old: QueueId, new: QueueId, moved: MovedConsumer) {
-        let MovedConsumer {
-            consumer,
-            session,
-            spec,
-            credit,
-            events,
-        } = moved;
-        let _ = events.send(SessionEvent::Moved {
-            old,
-            new,
-            placement: self.placement,
-        });
-        self.sessions.insert(session, events);
-        self.holders.insert(session);
-        if let Some(attachment) = self.attached() {
-            attachment.sender.message(ToHost::Consume {
-                consumer,
-                queue: new,
-                spec: spec.clone(),
-                credit,
-                resume: Some(SequenceRanges::new()),
-            });
-        }
-        let deadline = Instant::now() + self.publish_timeout;
-        self.consumers.insert(
-            consumer,
-            Consumer {
-                session,
-                queue: new,
-                spec,
-                credit,
-                confirmed: true,
-                cancelling: false,
-                deadline,
-            },
-        );
     }
 }
 

@@ -13,17 +13,20 @@ use broker_model::ids::{ConsumerId, NodeId, Origin, Placement, QueueId, RequestI
 use broker_model::op::Op;
 use broker_model::wire::OpsWriter;
 use bytes::Bytes;
-use connector::Connector;
-use link::{Link, LinkInput};
+use connector::{Connector, HostStarts};
+use link::{Link, LinkInput, Move};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Makes the connector of a placement.
 pub type ConnectorFactory = Box<dyn Fn(Placement) -> Arc<dyn Connector> + Send + Sync>;
+
+/// Queues that have moved: former id, new id and new place.
+type Moves = Vec<(QueueId, QueueId, Placement)>;
 
 /// All links of this node.
 pub struct Hub {
@@ -31,6 +34,9 @@ pub struct Hub {
     publish_timeout: Duration,
     connectors: ConnectorFactory,
     links: Mutex<HashMap<Placement, mpsc::UnboundedSender<LinkInput>>>,
+    /// Of hosts of which the end is yet to be told.
+    moves: Mutex<HashMap<NodeId, Moves>>,
+    starts: Arc<HostStarts>,
     sessions: Mutex<HashMap<SessionId, mpsc::UnboundedSender<SessionEvent>>>,
     next_session: AtomicU64,
     next_consumer: AtomicU64,
@@ -39,17 +45,20 @@ pub struct Hub {
 
 impl Hub {
     /// A hub for one start of a node. Publishes that find no majority within `publish_timeout` are
-    /// given up.
+    /// given up. `starts` is what the connectors go by.
     pub fn new(
         origin: Origin,
         publish_timeout: Duration,
         connectors: ConnectorFactory,
+        starts: Arc<HostStarts>,
     ) -> Arc<Self> {
         Arc::new(Self {
             origin,
             publish_timeout,
             connectors,
             links: Mutex::new(HashMap::new()),
+            moves: Mutex::new(HashMap::new()),
+            starts,
             sessions: Mutex::new(HashMap::new()),
             next_session: AtomicU64::new(1),
             next_consumer: AtomicU64::new(1),
@@ -121,34 +130,44 @@ impl Hub {
         }
     }
 
-    /// A local queue has moved to another host under a new id: takes its consumers along.
-    pub async fn queue_moved(&self, old: QueueId, from: NodeId, new: QueueId, to: Placement) {
-        let existing = self.links.lock().get(&Placement::Host(from)).cloned();
-        let Some(source) = existing else { return };
-        let (reply, taken) = oneshot::channel();
-        if source
-            .send(LinkInput::TakeConsumers { queue: old, reply })
-            .is_err()
-        {
-            return;
-        }
-        if let Ok(consumers) = taken.await
-            && !consumers.is_empty()
-        {
-            let _ = self.link(to).send(LinkInput::AdoptConsumers {
-                old,
-                new,
-                consumers,
-            });
-        }
+    /// A local queue has a new id, and maybe another host. Its consumers follow when
+    /// [`memory_lost`](Self::memory_lost) is told of the host that it had.
+    pub fn queue_moved(&self, old: QueueId, from: NodeId, new: QueueId, to: Placement) {
+        self.moves
+            .lock()
+            .entry(from)
+            .or_default()
+            .push((old, new, to));
     }
 
-    /// A host of local queues is gone for good (its node died or started anew): what waits for it
-    /// is given up at once.
-    pub fn host_gone(&self, node: NodeId) {
-        if let Some(link) = self.links.lock().remove(&Placement::Host(node)) {
-            let _ = link.send(LinkInput::Close);
+    /// A host of local queues has lost what it had: it started anew (`start`), or was given up.
+    /// Consumers move with their queues; what else waits for it is given up at once.
+    pub fn memory_lost(&self, node: NodeId, start: u64) {
+        let moves = self.moves.lock().remove(&node).unwrap_or_default();
+        let placement = Placement::Host(node);
+        let link = self.links.lock().get(&placement).cloned();
+        if let Some(link) = link {
+            let moves = moves.into_iter().map(|(old, new, to)| Move {
+                old,
+                new,
+                to,
+                link: if to == placement {
+                    link.clone()
+                } else {
+                    self.link(to)
+                },
+            });
+            let moves = moves.collect();
+            let _ = link.send(LinkInput::MemoryLost { moves });
         }
+        // Only now may links attach to the new start: they have heard what became of the old one.
+        self.starts.set(node, start);
+    }
+
+    /// The starts of hosts of local queues that links may attach to.
+    #[must_use]
+    pub fn starts(&self) -> &Arc<HostStarts> {
+        &self.starts
     }
 
     fn link(&self, placement: Placement) -> mpsc::UnboundedSender<LinkInput> {
@@ -211,7 +230,7 @@ impl SessionHandle {
             };
             match link.send(input) {
                 Ok(()) => return,
-                // The link was closed because its host had gone: a new one takes its place.
+                // The link's task has ended: a new one takes its place.
                 Err(mpsc::error::SendError(returned)) => input = returned,
             }
             self.links.swap_remove(at);

@@ -8,22 +8,33 @@ use broker_model::catalog::{CatalogCommand, CatalogEvent};
 use broker_model::ids::{Placement, QueueId};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
+
+/// Consumers of auto-delete queues that were moved have followed after so long.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Follows the catalog until the node stops.
 pub async fn follow_catalog(
     broker: Arc<Broker>,
     mut events: mpsc::UnboundedReceiver<Vec<CatalogEvent>>,
 ) {
+    let mut moved = Vec::new();
     while let Some(list) = events.recv().await {
         for event in list {
-            on_catalog_event(&broker, event).await;
+            on_catalog_event(&broker, event, &mut moved);
         }
     }
 }
 
-async fn on_catalog_event(broker: &Arc<Broker>, event: CatalogEvent) {
+/// `moved`: local queues with new ids (as they were, as they are) of hosts that have lost their
+/// memory, until that is told of the host.
+fn on_catalog_event(
+    broker: &Arc<Broker>,
+    event: CatalogEvent,
+    moved: &mut Vec<(Arc<QueueRecord>, Arc<QueueRecord>)>,
+) {
     match event {
         CatalogEvent::QueueDeclared(record) | CatalogEvent::QueueSettingsChanged(record) => {
             // Hosts look a new queue up when it is first used: only settings that changed are told.
@@ -39,19 +50,22 @@ async fn on_catalog_event(broker: &Arc<Broker>, event: CatalogEvent) {
             }
         }
         CatalogEvent::QueueRehosted { old, new } => {
-            info!(queue = %new.name, from = ?old.placement, to = ?new.placement, "local queue moved");
-            if let Some(inbox) = broker.hosts.inbox(old.placement) {
-                let _ = inbox.send(HostInput::Settings {
-                    queue: old.id,
-                    settings: None,
-                });
-            }
+            debug!(queue = %new.name, from = ?old.placement, to = ?new.placement, "local queue moved");
             tell_settings(broker, &new);
             if let Placement::Host(from) = old.placement {
-                broker
-                    .hub
-                    .queue_moved(old.id, from, new.id, new.placement)
-                    .await;
+                broker.hub.queue_moved(old.id, from, new.id, new.placement);
+            }
+            moved.push((old, new));
+        }
+        CatalogEvent::MemoryLost { node, start } => {
+            broker.hub.memory_lost(node, start);
+            let from_there = |(old, _): &mut (Arc<QueueRecord>, Arc<QueueRecord>)| {
+                old.placement == Placement::Host(node)
+            };
+            let queues: Vec<_> = moved.extract_if(.., from_there).collect();
+            if !queues.is_empty() {
+                info!(%node, queues = queues.len(), "local queues have moved");
+                settle_in(broker, &queues);
             }
         }
         CatalogEvent::VhostDeleted { name } => {
@@ -74,6 +88,61 @@ async fn on_catalog_event(broker: &Arc<Broker>, event: CatalogEvent) {
         | CatalogEvent::VhostCreated { .. }
         | CatalogEvent::VhostLimitsChanged { .. }
         | CatalogEvent::NodeChanged { .. } => {}
+    }
+}
+
+/// Links know by now that these queues have new ids: what is left of the old ones here goes; and
+/// auto-delete queues that were moved here go too if no consumer has followed.
+fn settle_in(broker: &Arc<Broker>, queues: &[(Arc<QueueRecord>, Arc<QueueRecord>)]) {
+    let mut unused = Vec::new();
+    for (old, new) in queues {
+        if let Some(inbox) = broker.hosts.inbox(old.placement) {
+            let _ = inbox.send(HostInput::Settings {
+                queue: old.id,
+                settings: None,
+            });
+        }
+        if new.auto_delete && new.placement == Placement::Host(broker.origin.node) {
+            unused.push(new.id);
+        }
+    }
+    if unused.is_empty() {
+        return;
+    }
+    let broker = Arc::clone(broker);
+    tokio::spawn(async move {
+        tokio::time::sleep(SETTLE).await;
+        let here = Placement::Host(broker.origin.node);
+        let reports = broker
+            .queries
+            .queues(broker.origin.node, here, &unused)
+            .await;
+        // Not answered: they stay, which is the smaller mistake.
+        if reports.is_empty() {
+            return;
+        }
+        let used: HashSet<u64> = reports
+            .iter()
+            .filter(|report| !report.consumers.is_empty())
+            .map(|report| report.queue)
+            .collect();
+        for queue in unused.into_iter().filter(|queue| !used.contains(&queue.0)) {
+            let record = broker.catalog().queue_by_id(queue).cloned();
+            if let Some(record) = record {
+                let command = delete_command(&record);
+                if let Err(error) = broker.catalog_write(command).await {
+                    debug!(queue = %record.name, %error, "unused queue not deleted");
+                }
+            }
+        }
+    });
+}
+
+fn delete_command(record: &QueueRecord) -> CatalogCommand {
+    CatalogCommand::DeleteQueue {
+        vhost: Arc::clone(&record.vhost),
+        name: Arc::clone(&record.name),
+        expected: Some(record.id),
     }
 }
 
@@ -125,11 +194,7 @@ fn delete_queue(
     let (broker, deleting) = (Arc::clone(broker), Arc::clone(deleting));
     tokio::spawn(async move {
         debug!(queue = %record.name, why, "deleting queue");
-        let command = CatalogCommand::DeleteQueue {
-            vhost: Arc::clone(&record.vhost),
-            name: Arc::clone(&record.name),
-            expected: Some(queue),
-        };
+        let command = delete_command(&record);
         if let Err(error) = broker.catalog_write(command).await {
             debug!(queue = %record.name, %error, "queue not deleted");
         }

@@ -4,7 +4,7 @@ use crate::auth::hash_password;
 use crate::broker::Broker;
 use crate::catalog::writer::WriteError;
 use broker_model::catalog::record::{NodeRecord, NodeState};
-use broker_model::catalog::{Bootstrap, CatalogCommand, UserSpec};
+use broker_model::catalog::{Bootstrap, CatalogAnswer, CatalogCommand, UserSpec};
 use broker_model::ids::{NodeId, Origin};
 use consensus::Connectivity;
 use std::collections::BTreeMap;
@@ -13,12 +13,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-/// A node whose process is dead is struck off after this time: long enough for a restart.
-const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// A node whose process is dead is struck off after this time.
+const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// A node that is silent, after this.
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// How often nodes are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a node that starts looks for others that have been up all along. One that does not
+/// answer in this time cannot be told from one that is down.
+const ASK_OTHERS: Duration = Duration::from_secs(1);
+/// How long a node that stops tries to give its local queues away.
+const GIVE_AWAY: Duration = Duration::from_secs(2);
 
 /// Fills an empty catalog and registers this start, trying until it succeeds or the node stops.
 pub async fn introduce(broker: &Arc<Broker>) {
@@ -35,8 +40,10 @@ pub async fn introduce(broker: &Arc<Broker>) {
 }
 
 async fn try_introduce(broker: &Arc<Broker>) -> Result<(), WriteError> {
-    // The catalog here may be behind: what is decided below is decided by its leader again.
-    broker.catalog_sync().await;
+    // Whether all nodes were down cannot be told from a catalog that is behind.
+    if !broker.catalog_sync().await {
+        return Err(WriteError::Timeout);
+    }
     if !broker.catalog().is_bootstrapped() {
         broker
             .catalog_write(CatalogCommand::Bootstrap(first_content(broker).await))
@@ -45,12 +52,26 @@ async fn try_introduce(broker: &Arc<Broker>) -> Result<(), WriteError> {
     broker
         .catalog_write(CatalogCommand::NodeStarted {
             origin: broker.origin,
+            all_were_down_in: all_were_down(broker).await,
         })
         .await?;
     broker
         .catalog_write(CatalogCommand::PutNode(record_of_this_node(broker)))
         .await?;
     Ok(())
+}
+
+/// The catalog's era, if no node is found that was up before this one. Should another node announce
+/// its start meanwhile, the era is another one by then.
+async fn all_were_down(broker: &Broker) -> Option<u64> {
+    let (era, others) = {
+        let catalog = broker.catalog();
+        let others = catalog.announced();
+        let others: Vec<NodeId> = others.filter(|node| *node != broker.origin.node).collect();
+        (catalog.era(), others)
+    };
+    let found = broker.queries.any_announced(others, ASK_OTHERS).await;
+    (!found).then_some(era)
 }
 
 async fn first_content(broker: &Broker) -> Bootstrap {
@@ -97,7 +118,6 @@ pub async fn watch_nodes(broker: Arc<Broker>) {
     let leadership = broker.catalog_group.leadership();
     let connectivity = broker.consensus.peers().connectivity();
     let mut since: BTreeMap<u64, (Connectivity, Instant)> = BTreeMap::new();
-    let mut struck: BTreeMap<u64, u64> = BTreeMap::new();
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -119,30 +139,57 @@ pub async fn watch_nodes(broker: Arc<Broker>) {
             Connectivity::Silent => now.duration_since(*since) >= SILENT_AFTER,
         });
         for node in gone.map(|(node, _)| *node).collect::<Vec<_>>() {
-            strike_off(&broker, NodeId(node), &mut struck).await;
+            strike_off(&broker, NodeId(node)).await;
         }
     }
 }
 
-async fn strike_off(broker: &Arc<Broker>, node: NodeId, struck: &mut BTreeMap<u64, u64>) {
-    let incarnation = broker.catalog().node(node).map(|record| record.incarnation);
-    let Some(incarnation) = incarnation else {
-        return;
+/// As often as something of the node is left: it moves in steps, and what its sessions had on their
+/// way may come late.
+async fn strike_off(broker: &Arc<Broker>, node: NodeId) {
+    let incarnation = {
+        let catalog = broker.catalog();
+        if !catalog.depends_on(node) {
+            return;
+        }
+        catalog.latest_start(node)
     };
-    if struck.get(&node.0) == Some(&incarnation) {
-        return;
-    }
     info!(%node, "node is gone: its exclusive queues are deleted, its other local queues move");
     let origin = Origin { node, incarnation };
-    let command = CatalogCommand::NodeDead {
-        origin,
-        new_host: broker.origin.node,
-    };
-    match broker.catalog_write(command).await {
-        Ok(_) => {
-            struck.insert(node.0, incarnation);
+    let new_host = broker.origin.node;
+    if let Err(error) = move_queues(broker, origin, new_host).await {
+        debug!(%node, %error, "node not struck off");
+    }
+}
+
+async fn move_queues(broker: &Broker, origin: Origin, new_host: NodeId) -> Result<(), WriteError> {
+    let done = CatalogAnswer::Done { created: false };
+    loop {
+        let command = CatalogCommand::NodeDead { origin, new_host };
+        if broker.catalog_write(command).await? == done {
+            return Ok(());
         }
-        Err(error) => debug!(%node, %error, "node not struck off"),
+    }
+}
+
+/// This node stops and its clients are gone: another one takes its local queues over, empty, so that
+/// consumers elsewhere need not wait until it is found dead.
+pub async fn give_away_queues(broker: &Broker) {
+    if !broker.catalog().depends_on(broker.origin.node) {
+        return;
+    }
+    let connectivity = broker.consensus.peers().connectivity();
+    let live = connectivity
+        .borrow()
+        .iter()
+        .find(|(_, state)| **state == Connectivity::Connected)
+        .map(|(node, _)| NodeId(*node));
+    let Some(new_host) = live else { return };
+    let moved = move_queues(broker, broker.origin, new_host);
+    match tokio::time::timeout(GIVE_AWAY, moved).await {
+        Ok(Ok(())) => info!(to = %new_host, "local queues given away"),
+        Ok(Err(error)) => info!(%error, "local queues not given away"),
+        Err(_) => info!("local queues not given away in time"),
     }
 }
 

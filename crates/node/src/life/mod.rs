@@ -2,6 +2,8 @@
 
 pub mod alarms;
 pub mod balance;
+pub mod disk;
 pub mod events;
 pub mod membership;
 pub mod process;
+pub mod readiness;

@@ -1,9 +1,10 @@
 //! Finds and reaches the leader of a shard, and the hosts of local queues.
 
 use super::link_client;
+use crate::catalog::machine::CatalogMachine;
 use crate::host::{HostDirectory, HostInput};
 use crate::hub::attachment::{Attachment, HostSender};
-use crate::hub::connector::{ConnectError, Connector};
+use crate::hub::connector::{ConnectError, Connector, HostStarts};
 use broker_model::ids::{NodeId, Origin, Placement};
 use consensus::{Leadership, PeerNet};
 use futures::FutureExt;
@@ -27,6 +28,10 @@ pub struct Reach {
     pub hosts: Arc<HostDirectory>,
     /// Connections to other nodes.
     pub peers: PeerNet,
+    /// The catalog here.
+    pub catalog: Arc<CatalogMachine>,
+    /// Which starts of nodes links to local queues may attach to.
+    pub starts: Arc<HostStarts>,
 }
 
 impl Reach {
@@ -58,11 +63,14 @@ impl Reach {
             .peers
             .channel(node.0)
             .ok_or_else(|| unreachable("not a member of the cluster".into()))?;
-        let shard = match placement {
-            Placement::Shard(shard) => shard.0,
-            Placement::Host(_) => 0,
+        let (shard, start) = match placement {
+            Placement::Shard(shard) => (shard.0, 0),
+            Placement::Host(node) => {
+                let latest = || self.catalog.read().latest_start(node);
+                (0, self.starts.get(node, latest))
+            }
         };
-        link_client::attach(channel, shard, self.origin, ATTEMPT)
+        link_client::attach(channel, shard, start, self.origin, ATTEMPT)
             .await
             .map_err(|status| unreachable(status.message().to_owned()))
     }

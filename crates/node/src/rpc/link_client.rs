@@ -18,13 +18,15 @@ const DECODE_BYTES: usize = 576 << 20;
 /// Messages put into one frame, at most.
 const FRAME_MESSAGES: usize = 256;
 
-/// Attaches to the host of `shard` (0: local queues) behind `channel`.
+/// Attaches to the host of `shard` (0: local queues) behind `channel`; `start` is the start of
+/// that node that is meant, 0 for any.
 ///
 /// # Errors
 /// When the node cannot be reached in `timeout` or refuses.
 pub async fn attach(
     channel: PeerChannel,
     shard: u32,
+    start: u64,
     origin: Origin,
     timeout: Duration,
 ) -> Result<Attachment, Status> {
@@ -36,6 +38,7 @@ pub async fn attach(
         shard,
         node: origin.node.0,
         incarnation: origin.incarnation,
+        host_incarnation: start,
     };
     let call = client.attach(frames_of(hello, outgoing));
     let response = tokio::time::timeout(timeout, call)

@@ -53,7 +53,13 @@ impl link_server::Link for LinkService {
             incarnation: hello.incarnation,
         };
         let placement = match hello.shard {
-            0 => Placement::Host(self.hosts.node()),
+            0 => {
+                // Another start has other queues in its memory, under other ids.
+                if hello.host_incarnation != 0 && hello.host_incarnation != self.hosts.start() {
+                    return Err(Status::failed_precondition("another start of this node"));
+                }
+                Placement::Host(self.hosts.node())
+            }
             shard => Placement::Shard(ShardId(shard)),
         };
         let inbox = self

@@ -27,15 +27,23 @@ struct Inner {
     group: Group,
     machine: Arc<CatalogMachine>,
     queries: Arc<dyn Queries>,
+    writable: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl PeerService {
-    /// Begins to serve.
-    pub fn open(&self, group: Group, machine: Arc<CatalogMachine>, queries: Arc<dyn Queries>) {
+    /// Begins to serve. `writable` tells whether this node takes entries now.
+    pub fn open(
+        &self,
+        group: Group,
+        machine: Arc<CatalogMachine>,
+        queries: Arc<dyn Queries>,
+        writable: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) {
         *self.inner.write() = Some(Inner {
             group,
             machine,
             queries,
+            writable,
         });
     }
 
@@ -89,8 +97,11 @@ impl peer_server::Peer for PeerHandle {
     ) -> Result<Response<BarrierReply>, Status> {
         let inner = self.0.inner()?;
         let BarrierRequest { index, timeout_ms } = request.into_inner();
-        // Not applied in time: the caller sees it by the index.
-        let _ = inner.group.wait_applied(index, wait(timeout_ms)).await;
+        // Not applied in time: the caller sees it by the index. A node that has no room for its log
+        // shows nothing new for a while, and must not hold others up.
+        if (inner.writable)() {
+            let _ = inner.group.wait_applied(index, wait(timeout_ms)).await;
+        }
         let applied = inner.machine.read().applied_index();
         Ok(Response::new(BarrierReply { applied }))
     }

@@ -18,6 +18,14 @@ fn exclusive(name: &str, node: u64, incarnation: u64, serial: u64) -> QueueSpec 
     }
 }
 
+/// A start while other nodes were up.
+fn started(node: u64, incarnation: u64) -> CatalogCommand {
+    CatalogCommand::NodeStarted {
+        origin: origin(node, incarnation),
+        all_were_down_in: None,
+    }
+}
+
 fn names(driver: &Driver) -> Vec<String> {
     let mut names: Vec<_> = driver
         .catalog
@@ -109,9 +117,7 @@ fn a_repeated_request_gets_the_first_answer() {
         driver.apply_request(request(2, delete())),
         Ok(CatalogAnswer::Done { created: false })
     );
-    driver.ok(CatalogCommand::NodeStarted {
-        origin: origin(1, 2),
-    });
+    driver.ok(started(1, 2));
     assert_eq!(driver.catalog.replays.iter().count(), 0);
 }
 
@@ -152,9 +158,7 @@ fn a_connection_takes_its_queues_along() {
 #[test]
 fn a_node_starts_again() {
     let mut driver = Driver::new();
-    driver.ok(CatalogCommand::NodeStarted {
-        origin: origin(1, 10),
-    });
+    driver.ok(started(1, 10));
     driver.queue("durable");
     for spec in [
         hosted("local", 1),
@@ -165,14 +169,23 @@ fn a_node_starts_again() {
         driver.ok(CatalogCommand::DeclareQueue(spec));
     }
     // A repetition of the announcement changes nothing.
-    driver.ok(CatalogCommand::NodeStarted {
-        origin: origin(1, 10),
-    });
+    driver.ok(started(1, 10));
     assert_eq!(names(&driver).len(), 5);
-    driver.ok(CatalogCommand::NodeStarted {
-        origin: origin(1, 11),
-    });
-    assert_eq!(names(&driver), ["durable", "elsewhere", "theirs"]);
+    let before = driver.catalog.queue("/", "local").map(|queue| queue.id);
+    let before = before.expect("there");
+    driver.ok(started(1, 11));
+    let lost = [CatalogEvent::MemoryLost {
+        node: NodeId(1),
+        start: 11,
+    }];
+    assert!(driver.events.ends_with(&lost), "{:?}", driver.events);
+    assert_eq!(names(&driver), ["durable", "elsewhere", "local", "theirs"]);
+    let local = driver.catalog.queue("/", "local").expect("still there");
+    assert_eq!(local.placement, Placement::Host(NodeId(1)));
+    assert_ne!(
+        local.id, before,
+        "what is sent to the lost memory finds nothing"
+    );
     // A late declaration of the old start finds no home.
     assert!(
         driver
@@ -182,11 +195,55 @@ fn a_node_starts_again() {
 }
 
 #[test]
+fn all_nodes_were_down() {
+    let mut driver = Driver::new();
+    driver.ok(started(1, 10));
+    driver.ok(started(2, 10));
+    let era = driver.catalog.era();
+    let transient = || ExchangeSpec {
+        durable: false,
+        ..exchange("transient", "fanout")
+    };
+    driver.ok(CatalogCommand::DeclareExchange(exchange(
+        "durable", "topic",
+    )));
+    driver.ok(CatalogCommand::DeclareExchange(transient()));
+    driver.queue("kept");
+    driver.ok(CatalogCommand::DeclareQueue(hosted("local", 3)));
+    for source in ["durable", "transient", "amq.topic"] {
+        driver.bind(source, "kept", "#");
+        driver.bind(source, "local", "#");
+    }
+    let exchange_there = |driver: &Driver, name: &str| driver.catalog.exchange("/", name).is_some();
+    // One node of several: everything stays.
+    driver.ok(started(2, 11));
+    assert!(exchange_there(&driver, "transient"));
+    assert_eq!(names(&driver), ["kept", "local"]);
+    // All of them; the first to come back says so.
+    let first = |node, incarnation, era| CatalogCommand::NodeStarted {
+        origin: origin(node, incarnation),
+        all_were_down_in: Some(era),
+    };
+    driver.ok(first(1, 12, era));
+    assert_eq!(driver.catalog.era(), era + 1);
+    assert!(exchange_there(&driver, "durable") && exchange_there(&driver, "amq.topic"));
+    assert!(!exchange_there(&driver, "transient"));
+    assert_eq!(names(&driver), ["kept"]);
+    assert_eq!(driver.route("durable", "k"), ["kept"]);
+    assert_eq!(driver.route("amq.topic", "k"), ["kept"]);
+    // What is declared since is not hit by the next one, which looked before.
+    driver.ok(CatalogCommand::DeclareExchange(transient()));
+    driver.ok(first(2, 12, era));
+    assert!(exchange_there(&driver, "transient"));
+    // It is part of the snapshot.
+    let copy = Catalog::decode_snapshot(&driver.catalog.encode_snapshot()).expect("whole");
+    assert_eq!(copy.era(), era + 1);
+}
+
+#[test]
 fn a_node_dies() {
     let mut driver = Driver::new();
-    driver.ok(CatalogCommand::NodeStarted {
-        origin: origin(1, 10),
-    });
+    driver.ok(started(1, 10));
     for spec in [
         hosted("local", 1),
         exclusive("mine", 1, 10, 1),
@@ -207,6 +264,12 @@ fn a_node_dies() {
         _ => None,
     });
     let (old, new) = moved.expect("moved");
+    let lost = [CatalogEvent::MemoryLost {
+        node: NodeId(1),
+        start: 10,
+    }];
+    assert!(driver.events.ends_with(&lost), "{:?}", driver.events);
+    assert!(!driver.catalog.depends_on(NodeId(1)) && driver.catalog.depends_on(NodeId(2)));
     assert_eq!(
         (old.placement, new.placement),
         (Placement::Host(NodeId(1)), Placement::Host(NodeId(2)))
@@ -237,14 +300,21 @@ fn many_queues_move_in_steps() {
     };
     driver.catalog.apply(2, &entry, &mut driver.events);
     let mut steps = 0;
+    let mut lost = Vec::new();
     let dead = || CatalogCommand::NodeDead {
         origin: origin(1, 1),
         new_host: NodeId(2),
     };
     while driver.ok(dead()) == (CatalogAnswer::Done { created: true }) {
         steps += 1;
+        let told = driver.events.iter();
+        lost.push(
+            told.filter(|e| matches!(e, CatalogEvent::MemoryLost { .. }))
+                .count(),
+        );
     }
     assert_eq!(steps, 2);
+    assert_eq!(lost, [0, 1], "consumers are taken along before links end");
     assert_eq!(driver.catalog.queues_hosted_by(NodeId(2)).count(), count);
 }
 
@@ -312,9 +382,7 @@ fn nodes_and_their_starts() {
     driver.ok(CatalogCommand::PutNode(record.clone()));
     let incarnation = |driver: &Driver| driver.catalog.node(NodeId(3)).map(|n| n.incarnation);
     assert_eq!(incarnation(&driver), Some(0), "only a start moves it on");
-    driver.ok(CatalogCommand::NodeStarted {
-        origin: origin(3, 5),
-    });
+    driver.ok(started(3, 5));
     assert_eq!(incarnation(&driver), Some(5));
     driver.ok(CatalogCommand::PutNode(record));
     assert_eq!(incarnation(&driver), Some(5));

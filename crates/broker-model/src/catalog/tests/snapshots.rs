@@ -53,6 +53,7 @@ fn filled() -> Driver {
     });
     driver.ok(CatalogCommand::NodeStarted {
         origin: origin(1, 2),
+        all_were_down_in: None,
     });
     driver.ok(CatalogCommand::SetTopicPermissions(TopicPermissionSpec {
         user: "guest".into(),

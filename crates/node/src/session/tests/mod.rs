@@ -11,6 +11,7 @@ mod errors;
 mod failover;
 mod host;
 mod lifecycle;
+mod moved;
 mod node;
 mod replies;
 mod transactions;

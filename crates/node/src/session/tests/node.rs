@@ -32,6 +32,8 @@ use tokio::sync::{mpsc, watch};
 pub(super) const SHARD: Placement = Placement::Shard(ShardId(1));
 /// Where the others live.
 pub(super) const HERE: Placement = Placement::Host(NodeId(1));
+/// Where they live after [`TestNode::place_elsewhere`].
+pub(super) const THERE: Placement = Placement::Host(NodeId(2));
 
 type Inbox = mpsc::UnboundedSender<HostInput>;
 
@@ -45,8 +47,12 @@ pub(super) struct TestNode {
     pub(super) alarms: watch::Sender<Alarms>,
     shard: Inbox,
     here: Inbox,
+    there: Inbox,
     /// While set, nobody can attach.
     down: Arc<AtomicBool>,
+    /// While set, nobody can attach to the other node.
+    there_down: Arc<AtomicBool>,
+    elsewhere: AtomicBool,
 }
 
 impl TestNode {
@@ -96,24 +102,32 @@ impl TestNode {
             tokio::spawn(host.run());
             sender
         };
-        let (shard, here) = (host(SHARD), host(HERE));
+        let (shard, here, there) = (host(SHARD), host(HERE), host(THERE));
         let down = Arc::new(AtomicBool::new(false));
+        let there_down = Arc::new(AtomicBool::new(false));
         let connectors = {
-            let (shard, here, down) = (shard.clone(), here.clone(), Arc::clone(&down));
+            let hosts = [shard.clone(), here.clone(), there.clone()];
+            let (down, there_down) = (Arc::clone(&down), Arc::clone(&there_down));
             Box::new(move |placement| -> Arc<dyn Connector> {
-                let inbox = if placement == SHARD {
-                    shard.clone()
-                } else {
-                    here.clone()
+                let [shard, here, there] = &hosts;
+                let (inbox, down) = match placement {
+                    SHARD => (shard, &down),
+                    THERE => (there, &there_down),
+                    _ => (here, &down),
                 };
                 Arc::new(TestConnector {
                     origin,
-                    inbox,
-                    down: Arc::clone(&down),
+                    inbox: inbox.clone(),
+                    down: Arc::clone(down),
                 })
             })
         };
-        let hub = Hub::new(origin, config.timing.publish_timeout, connectors);
+        let hub = Hub::new(
+            origin,
+            config.timing.publish_timeout,
+            connectors,
+            Arc::default(),
+        );
         let node = Arc::new(Self {
             config,
             catalog,
@@ -124,7 +138,10 @@ impl TestNode {
             alarms: watch::Sender::new(Alarms::default()),
             shard,
             here,
+            there,
             down,
+            there_down,
+            elsewhere: AtomicBool::new(false),
         });
         let deleter = Arc::clone(&node);
         tokio::spawn(async move {
@@ -185,6 +202,22 @@ impl TestNode {
         self.down.store(false, Ordering::SeqCst);
     }
 
+    /// Non-durable queues that are declared from now on live on the other node.
+    pub(super) fn place_elsewhere(&self) {
+        self.elsewhere.store(true, Ordering::SeqCst);
+    }
+
+    /// The other node dies.
+    pub(super) fn kill_other(&self) {
+        self.there_down.store(true, Ordering::SeqCst);
+        let _ = self.there.send(HostInput::NodeLost { node: NodeId(1) });
+    }
+
+    /// The other node can be reached again.
+    pub(super) fn revive_other(&self) {
+        self.there_down.store(false, Ordering::SeqCst);
+    }
+
     pub(super) fn apply(&self, command: CatalogCommand) -> Result<CatalogAnswer, WriteError> {
         let mut events = Vec::new();
         let reply = {
@@ -195,16 +228,25 @@ impl TestNode {
             replies.remove(0)
         };
         for event in events {
-            if let CatalogEvent::QueueDeleted(record) = event {
-                let inbox = if record.placement == SHARD {
-                    &self.shard
-                } else {
-                    &self.here
-                };
-                let _ = inbox.send(HostInput::Settings {
-                    queue: record.id,
-                    settings: None,
-                });
+            match event {
+                CatalogEvent::QueueDeleted(record) => {
+                    let inbox = match record.placement {
+                        SHARD => &self.shard,
+                        THERE => &self.there,
+                        _ => &self.here,
+                    };
+                    let _ = inbox.send(HostInput::Settings {
+                        queue: record.id,
+                        settings: None,
+                    });
+                }
+                CatalogEvent::QueueRehosted { old, new } => {
+                    if let Some(from) = old.placement.host() {
+                        self.hub.queue_moved(old.id, from, new.id, new.placement);
+                    }
+                }
+                CatalogEvent::MemoryLost { node, start } => self.hub.memory_lost(node, start),
+                _ => {}
             }
         }
         reply.map_err(WriteError::Refused)
@@ -278,7 +320,11 @@ impl Services for TestNode {
     }
 
     fn place_queue(&self, replicated: bool) -> Placement {
-        if replicated { SHARD } else { HERE }
+        match (replicated, self.elsewhere.load(Ordering::SeqCst)) {
+            (true, _) => SHARD,
+            (false, true) => THERE,
+            (false, false) => HERE,
+        }
     }
 
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {

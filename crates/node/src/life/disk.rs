@@ -1,0 +1,99 @@
+//! Keeps the disk's reserve: before it is used up this node hands its leaderships away and takes no
+//! more log; when there is space again it takes part as before.
+//!
+//! Writing on until a write fails would stop the process: what a failed sync leaves on a disk cannot
+//! be relied on.
+
+use super::process;
+use consensus::Consensus;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+use tracing::{error, info};
+
+/// How often the free space is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long leaderships may take to move before the log is closed: the reserve has to last for it.
+const HAND_OVER: Duration = Duration::from_millis(700);
+
+/// Tells the free bytes of the disk that holds the data; `None` if that cannot be told.
+pub type FreeSpace = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// What the file system of `data_dir` says.
+#[must_use]
+pub fn free_space(data_dir: PathBuf) -> FreeSpace {
+    Arc::new(move || process::disk_free(&data_dir))
+}
+
+/// What to do about the free space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Stay,
+    /// The reserve is reached.
+    Close,
+    /// There is enough space again.
+    Open,
+}
+
+/// Opens only with a tenth more than the reserve, so that it does not go back and forth.
+fn step(free: Option<u64>, reserve: u64, writable: bool) -> Step {
+    match free {
+        Some(free) if writable && free < reserve => Step::Close,
+        Some(free) if !writable && free >= reserve.saturating_add(reserve / 10) => Step::Open,
+        _ => Step::Stay,
+    }
+}
+
+/// Runs until the node stops. To be started before the node announces itself: a node may start with
+/// a full disk.
+pub(crate) async fn keep_reserve(consensus: Consensus, free: FreeSpace, reserve: u64) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = free();
+        match step(now, reserve, consensus.is_writable()) {
+            Step::Stay => {}
+            Step::Close => {
+                error!(
+                    free = now,
+                    reserve,
+                    "the disk is nearly full: this node leads nothing and writes nothing until there is space"
+                );
+                consensus.hand_over(HAND_OVER).await;
+                consensus.set_writable(false);
+            }
+            Step::Open => {
+                consensus.set_writable(true);
+                info!(
+                    free = now,
+                    reserve, "there is space on the disk again: this node takes part"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closes_at_the_reserve_and_opens_above_it() {
+        for (free, writable, expected) in [
+            (Some(1000), true, Step::Stay),
+            (Some(999), true, Step::Close),
+            (Some(0), true, Step::Close),
+            (None, true, Step::Stay),
+            (Some(1000), false, Step::Stay),
+            (Some(1099), false, Step::Stay),
+            (Some(1100), false, Step::Open),
+            (None, false, Step::Stay),
+        ] {
+            assert_eq!(step(free, 1000, writable), expected, "{free:?} {writable}");
+        }
+        // No reserve wanted.
+        assert_eq!(step(Some(0), 0, true), Step::Stay);
+    }
+}
