@@ -56,7 +56,7 @@ impl Broker {
         Measured {
             histograms: vec![
                 from_snapshot(
-                    "warren_log_sync_seconds",
+                    "warren_log_fsync_seconds",
                     "Time of one synced write of the log",
                     &log.sync_us.snapshot(),
                     1e-6,

@@ -1,17 +1,20 @@
 //! Messages that die: at the end of their time, over the length limit, and on to the dead letter
 //! publisher.
 
+use super::deadlines::Deadlines;
 use super::desk::Desk;
 use super::outbox::DeadLetter;
 use super::serve::{Turn, kill};
-use super::stock::{Head, Loading};
+use super::stock::{Head, Loading, Stock};
 use crate::catalog::settings::Overflow;
 use crate::ids::Sequence;
-use crate::op::DeathReason;
-use crate::queue::RangeSet;
+use crate::op::{DeathReason, Op, SequenceRanges};
+use crate::queue::{QueueState, RangeSet, push_range};
 
 /// Heads that expire in one turn at most.
 const EXPIRE_QUANTUM: usize = 1024;
+/// Messages looked at for their deadlines in one turn at most.
+const WALK_QUANTUM: usize = 4096;
 /// Dead letters of a queue that the publisher has at a time.
 const AT_PUBLISHER_MAX: u64 = 64;
 
@@ -109,6 +112,82 @@ impl Desk {
         next_ms
     }
 
+    /// Ends ready messages behind the head of every level whose time has passed. Returns when there
+    /// is something to do next.
+    pub(super) fn expire_behind(&mut self, turn: &mut Turn<'_>) -> Option<u64> {
+        let mut next_ms: Option<u64> = None;
+        let mut expired = Vec::new();
+        let mean = turn.state.alive_bytes() / turn.state.alive().max(1);
+        for at in 0..self.stocks.len() {
+            let Some(stock) = self.stocks.get_mut(at) else {
+                break;
+            };
+            if turn.state.expires_until_ms(stock.level) == 0 {
+                stock.deadlines = None;
+                stock.unexpiring = turn.state.next_number(stock.level) - 1;
+                continue;
+            }
+            let base = stock.unexpiring;
+            let mut deadlines = stock
+                .deadlines
+                .take()
+                .unwrap_or_else(|| Box::new(Deadlines::new(turn.now_ms, base)));
+            let state = turn.state;
+            let mut quantum = EXPIRE_QUANTUM;
+            while quantum > 0
+                && let Some(number) = deadlines.pop_due(turn.now_ms)
+            {
+                let sequence = stock.sequence(number);
+                if !state.is_alive(sequence) || stock.is_doomed(number) {
+                    continue;
+                }
+                let bytes = stock
+                    .message(state, number)
+                    .map_or(mean, |stored| stored.message.body.len() as u64);
+                if stock.doom_ready(number, bytes) {
+                    quantum -= 1;
+                    expired.push(sequence);
+                } else {
+                    let alive = |number| state.is_alive(Sequence::new(sequence.level(), number));
+                    deadlines.is_held(number, turn.now_ms, alive);
+                }
+            }
+            deadlines.refill(turn.now_ms);
+            let walk = stock.walk(&mut deadlines, state, turn.now_ms);
+            let due_ms = deadlines.next_ms(matches!(walk, Walk::Goes | Walk::Rests));
+            next_ms = next_ms.into_iter().chain(due_ms).min();
+            let read = match walk {
+                Walk::Reads(number) => {
+                    deadlines.reads(turn.now_ms);
+                    Some(number)
+                }
+                _ => None,
+            };
+            stock.deadlines = Some(deadlines);
+            if let Some(number) = read {
+                let head = Head {
+                    number,
+                    returned: false,
+                };
+                self.read(turn, at, head, Loading::Walk);
+            }
+        }
+        expired.sort_unstable();
+        let mut sequences = SequenceRanges::new();
+        for sequence in expired {
+            push_range(&mut sequences, sequence, sequence);
+        }
+        if !sequences.is_empty() {
+            turn.out.leader_ops.push(Op::Kill {
+                queue: self.queue,
+                sequences,
+                reason: DeathReason::Expired,
+                dead_letter: self.dead_letters(),
+            });
+        }
+        next_ms
+    }
+
     /// Gives dying messages to the dead letter publisher, a bounded number at a time.
     pub(super) fn hand_dead_letters(&mut self, turn: &mut Turn<'_>) {
         if turn.state.dying() == 0 || self.settings.is_none() {
@@ -195,5 +274,42 @@ impl Desk {
     /// The publisher could not do anything with these: they are given to it again.
     pub(super) fn dead_letters_again(&mut self) -> Option<Box<RangeSet>> {
         self.at_publisher.take()
+    }
+}
+
+/// How a walk for deadlines stands.
+enum Walk {
+    /// There is more to look at, in the next turn.
+    Goes,
+    /// There is more to look at, after a rest.
+    Rests,
+    /// It waits for a load.
+    Waits,
+    /// It wants to read from this message on.
+    Reads(u64),
+    /// It has seen the last message.
+    Ends,
+}
+
+impl Stock {
+    /// Looks at messages that were not looked at yet, a bounded number.
+    fn walk(&self, deadlines: &mut Deadlines, state: &QueueState, now_ms: u64) -> Walk {
+        let mut quantum = WALK_QUANTUM;
+        while let Some((from, to)) = state.alive_from(self.level, deadlines.walked() + 1) {
+            for number in from..=to {
+                if quantum == 0 {
+                    return Walk::Goes;
+                }
+                quantum -= 1;
+                match self.message(state, number) {
+                    Some(stored) => deadlines.look_at(number, stored.expires_at_ms),
+                    None if self.loading.is_some() => return Walk::Waits,
+                    None if deadlines.is_rested(now_ms) => return Walk::Reads(number),
+                    None => return Walk::Rests,
+                }
+            }
+        }
+        deadlines.at_end(now_ms);
+        Walk::Ends
     }
 }

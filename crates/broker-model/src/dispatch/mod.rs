@@ -28,6 +28,7 @@ mod admission;
 mod applied;
 mod attach;
 mod bench;
+mod deadlines;
 mod deaths;
 mod desk;
 mod held;

@@ -273,6 +273,7 @@ impl Desk {
         let count = match why {
             Loading::Peek if stock.expiring => PEEK_MORE,
             Loading::Peek => 1,
+            Loading::Walk => READ_MAX,
             Loading::Read => credit.clamp(READ_MIN, READ_MAX),
         };
         stock.loading = Some(why);
@@ -352,7 +353,9 @@ impl Desk {
     fn finish_turn(&mut self, turn: &mut Turn<'_>) {
         self.settle_unheld(turn);
         self.drop_overflow(turn);
-        let head_expires_ms = self.expire_heads(turn);
+        let expires_ms = self.expire_heads(turn);
+        let behind_ms = self.expire_behind(turn);
+        let expires_ms = expires_ms.into_iter().chain(behind_ms).min();
         self.hand_dead_letters(turn);
         self.tell_starving(turn);
         let dead_letter = self.dead_letters();
@@ -367,7 +370,7 @@ impl Desk {
         for stock in &mut self.stocks {
             stock.seen = turn.state.next_number(stock.level) - 1;
         }
-        self.set_timer(turn, head_expires_ms);
+        self.set_timer(turn, expires_ms);
         self.drop_idle_stocks(turn.state);
     }
 
@@ -389,10 +392,10 @@ impl Desk {
         });
     }
 
-    /// Wakes the queue when its head expires, or when it was unused for too long.
-    fn set_timer(&mut self, turn: &mut Turn<'_>, head_expires_ms: Option<u64>) {
+    /// Wakes the queue when a message expires, or when it was unused for too long.
+    fn set_timer(&mut self, turn: &mut Turn<'_>, expires_ms: Option<u64>) {
         let unused = self.unused_until_ms();
-        if let Some(at_ms) = head_expires_ms.into_iter().chain(unused).min() {
+        if let Some(at_ms) = expires_ms.into_iter().chain(unused).min() {
             turn.timers.set(self, turn.slot, at_ms);
         }
     }
@@ -443,6 +446,17 @@ impl Desk {
             .is_some_and(|(first, _)| *first == load.from);
         if !found && state.exists(load.from) && state.in_memory(load.from).is_none() {
             missing.push((queue, load.from));
+            return;
+        }
+        if why == Loading::Walk {
+            if let Some(deadlines) = &mut stock.deadlines {
+                for (sequence, message) in &messages {
+                    if state.is_alive(*sequence) {
+                        deadlines.look_at(sequence.number(), message.expires_at_ms);
+                    }
+                }
+                deadlines.has_read(now_ms);
+            }
             return;
         }
         if why == Loading::Peek

@@ -4,11 +4,13 @@
 //! - *held* by somebody (`held`);
 //! - *doomed*: the operation that ends it is on its way (`doomed`);
 //! - *returned*: was handed out below the cursor and came back (`returned`);
-//! - at or above the cursor: never handed out by this dispatcher.
+//! - at or above the cursor: never handed out by this dispatcher. Those that expired behind the
+//!   head are doomed there, and skipped when the cursor gets to them.
 //!
 //! The last two are ready; what came back goes first, as its numbers are lower. Messages that nodes
 //! claimed after a leader change are held at or above the cursor and skipped when it gets there.
 
+use super::deadlines::Deadlines;
 use super::held::{Held, Hold};
 use crate::ids::Sequence;
 use crate::queue::{QueueState, RangeSet};
@@ -25,6 +27,12 @@ pub(super) struct Stock {
     claims: u64,
     doomed: RangeSet,
     doomed_bytes: u64,
+    /// Doomed messages at or above the cursor are not above this number.
+    doomed_until: u64,
+    /// Messages that expire before one ahead of them; made with the first message that expires.
+    pub(super) deadlines: Option<Box<Deadlines>>,
+    /// Messages up to this number never expire.
+    pub(super) unexpiring: u64,
     /// Messages up to this number may have been handed out by an earlier leader.
     mark_at_start: u64,
     /// Messages up to this number may be handed out (a mark is applied), or a mark is asked for.
@@ -49,6 +57,8 @@ pub(super) enum Loading {
     Read,
     /// To learn when the head expires.
     Peek,
+    /// To learn when messages behind the head expire.
+    Walk,
 }
 
 /// The next ready message of a level.
@@ -74,6 +84,9 @@ impl Stock {
             claims: 0,
             doomed: RangeSet::default(),
             doomed_bytes: 0,
+            doomed_until: 0,
+            deadlines: None,
+            unexpiring: 0,
             // Messages that arrive from now on have not been handed out, although a mark may be ahead.
             mark_at_start: mark.min(last),
             marked: mark,
@@ -97,7 +110,7 @@ impl Stock {
 
     /// Whether a message that is alive is ready (or claimed).
     pub(super) fn is_ready(&self, number: u64) -> bool {
-        number >= self.cursor || self.returned.contains(number)
+        (number >= self.cursor && !self.is_doomed(number)) || self.returned.contains(number)
     }
 
     /// The next ready message.
@@ -117,11 +130,15 @@ impl Stock {
         })
     }
 
-    /// The next message at or above the cursor that is not claimed; the cursor moves up to it.
+    /// The next message at or above the cursor that is neither claimed nor doomed; the cursor moves up to it.
     fn cursor_head(&mut self, state: &QueueState) -> Option<u64> {
         loop {
             let (from, _) = state.alive_from(self.level, self.cursor)?;
             self.cursor = from;
+            if from <= self.doomed_until && self.doomed.contains(from) {
+                self.cursor = from + 1;
+                continue;
+            }
             if self.claims == 0 || !self.held.is_beside(from) {
                 return Some(from);
             }
@@ -163,6 +180,22 @@ impl Stock {
         self.doomed.insert(from, to, ());
         self.doomed_bytes += bytes;
         self.forget_read(from, to);
+    }
+
+    /// As [`Self::doom`] for one message that need not be the head. False if it is not ready.
+    pub(super) fn doom_ready(&mut self, number: u64, bytes: u64) -> bool {
+        if self.held.get(number).is_some() || self.doomed.contains(number) {
+            return false;
+        }
+        if number >= self.cursor {
+            self.doomed_until = self.doomed_until.max(number);
+        } else if self.returned.contains(number) {
+            self.returned.remove(number, number, |_, _, ()| {});
+        } else {
+            return false;
+        }
+        self.doom(number, number, bytes);
+        true
     }
 
     pub(super) fn is_doomed(&self, number: u64) -> bool {
@@ -211,6 +244,7 @@ impl Stock {
             cursor,
             claims,
             returned,
+            deadlines,
             ..
         } = self;
         held.take(from, to, wanted, |number, hold| {
@@ -218,6 +252,9 @@ impl Stock {
                 *claims -= 1;
             } else {
                 returned.insert(number, number, ());
+            }
+            if let Some(deadlines) = deadlines {
+                deadlines.came_back(number);
             }
             back(number, hold);
         });
@@ -299,6 +336,13 @@ impl Stock {
                     .beside_within(from, end)
                     .next()
                     .map_or(end, |claimed| claimed - 1);
+            }
+            if from <= self.doomed_until {
+                end = self
+                    .doomed
+                    .within(from, end)
+                    .next()
+                    .map_or(end, |(doomed, _, ())| doomed - 1);
             }
             self.cursor = end + 1;
             count += end - from + 1;

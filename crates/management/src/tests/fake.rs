@@ -344,7 +344,7 @@ impl Backend for Fake {
                 consumers: 7,
             },
             histograms: vec![Histogram {
-                name: "warren_log_sync_seconds",
+                name: "warren_log_fsync_seconds",
                 help: "Time of a sync",
                 buckets: vec![(0.001, 3), (0.01, 4)],
                 sum: 0.5,

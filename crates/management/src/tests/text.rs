@@ -28,9 +28,9 @@ async fn metrics_text() {
         "rabbitmq_erlang_uptime_seconds 5",
         "rabbitmq_raft_commit_index{group=\"shard-1\",node=\"warren@1\"} 10",
         "warren_raft_leader{group=\"shard-2\",node=\"warren@1\"} 0",
-        "warren_log_sync_seconds_bucket{le=\"0.001\"} 3",
-        "warren_log_sync_seconds_bucket{le=\"+Inf\"} 5",
-        "warren_log_sync_seconds_sum 0.5",
+        "warren_log_fsync_seconds_bucket{le=\"0.001\"} 3",
+        "warren_log_fsync_seconds_bucket{le=\"+Inf\"} 5",
+        "warren_log_fsync_seconds_sum 0.5",
         "warren_log_bytes 12",
         "warren_ready 1",
     ] {

@@ -75,6 +75,22 @@ fn redeclaring_a_queue() {
         (
             queue("q"),
             with(&[("x-queue-type", text("quorum"))]),
+            inequivalent(
+                "x-queue-type",
+                "received the value 'quorum' of type 'longstr' but current is none",
+            ),
+        ),
+        (
+            with(&[("x-queue-type", text("quorum"))]),
+            queue("q"),
+            inequivalent(
+                "x-queue-type",
+                "received none but current is the value 'quorum' of type 'longstr'",
+            ),
+        ),
+        (
+            with(&[("x-queue-type", text("classic"))]),
+            with(&[("x-queue-type", text("quorum"))]),
             inequivalent("x-queue-type", "received 'quorum' but current is 'classic'"),
         ),
         (with(&[("x-queue-mode", text("lazy"))]), queue("q"), None),

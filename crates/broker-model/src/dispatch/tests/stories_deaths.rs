@@ -40,19 +40,58 @@ fn messages_expire_at_the_head() {
     leader.at(1_049);
     assert_eq!(leader.counts().ready, 3);
     leader.at(1_050);
-    assert_eq!(leader.counts().ready, 2);
-    assert_eq!(
-        letters(&mut leader),
-        [letter("short", DeathReason::Expired)]
-    );
-    // What is behind is counted, but never handed out late.
-    leader.at(2_000);
+    assert_eq!(leader.counts().ready, 1);
+    let expected = [
+        letter("short", DeathReason::Expired),
+        letter("behind", DeathReason::Expired),
+    ];
+    assert_eq!(letters(&mut leader), expected);
     leader.consume(node(1), 1, 10);
     assert_eq!(leader.bodies(), ["for ever"]);
-    assert_eq!(
-        letters(&mut leader),
-        [letter("behind", DeathReason::Expired)]
-    );
+}
+
+#[test]
+fn messages_in_the_store_expire_behind_one_that_stays() {
+    let mut leader = dying(QueueSettings::default());
+    let mut ops = vec![publish(QUEUE, 0, None, "for ever")];
+    // More than the index holds, the latest first.
+    ops.extend((0..3_000).map(|at| publish(QUEUE, 0, Some(5_000 - at), "x")));
+    ops.push(publish(QUEUE, 0, None, "for ever, too"));
+    leader.batch(node(9), &ops);
+    leader.checkpoint();
+    leader.fail_over(&[]);
+    assert_eq!(leader.counts().ready, 3_002);
+    // The walk reads by and by, and rests in between.
+    for now_ms in (1_000..2_900).step_by(20) {
+        leader.at(now_ms);
+    }
+    assert_eq!(leader.counts().ready, 3_002);
+    leader.at(3_100);
+    assert_eq!(leader.counts().ready, 3_002 - 100);
+    for now_ms in (3_100..10_000).step_by(20) {
+        leader.at(now_ms);
+    }
+    assert_eq!(leader.counts().ready, 2);
+    assert_eq!(leader.machine.queue(QUEUE).unwrap().dying(), 3_000);
+    leader.consume(node(1), 1, 10);
+    assert_eq!(leader.bodies(), ["for ever", "for ever, too"]);
+}
+
+#[test]
+fn a_held_message_that_expired_behind_another_dies_when_it_comes_back() {
+    let mut leader = Leader::of(QueueSettings::default());
+    let ops = [
+        publish(QUEUE, 0, None, "for ever"),
+        publish(QUEUE, 0, Some(50), "short"),
+    ];
+    leader.batch(node(9), &ops);
+    leader.consume(node(1), 1, 2);
+    assert_eq!(leader.bodies(), ["for ever", "short"]);
+    leader.at(1_100);
+    assert_eq!(leader.counts().unacked, 2);
+    leader.batch(node(1), &[give_back(1, 2)]);
+    assert_eq!(leader.counts().ready, 1);
+    assert_eq!(leader.machine.queue(QUEUE).unwrap().alive(), 1);
 }
 
 #[test]
