@@ -154,7 +154,11 @@ impl Desk {
             }
             deadlines.refill(turn.now_ms);
             let walk = stock.walk(&mut deadlines, state, turn.now_ms);
-            let due_ms = deadlines.next_ms(matches!(walk, Walk::Goes | Walk::Rests));
+            let due_ms = match walk {
+                Walk::Goes => Some(turn.now_ms),
+                Walk::Rests => deadlines.next_ms(true),
+                _ => deadlines.next_ms(false),
+            };
             next_ms = next_ms.into_iter().chain(due_ms).min();
             let read = match walk {
                 Walk::Reads(number) => {
