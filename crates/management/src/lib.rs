@@ -148,10 +148,35 @@ fn router(app: Arc<App>, with_api: bool) -> Router {
     if with_api {
         router = router.nest("/api", api::router());
     }
-    router
+    let router = router
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .fallback(async || ApiError::NotFound)
-        .with_state(app)
+        .with_state(app);
+    // Around the router, because a path has to be mended before it is matched.
+    Router::new()
+        .fallback_service(router)
+        .layer(axum::middleware::map_request(without_last_slash))
+}
+
+/// `/api/queues/` means `/api/queues`, as it does for RabbitMQ. One slash only.
+async fn without_last_slash<B>(mut request: axum::http::Request<B>) -> axum::http::Request<B> {
+    let uri = request.uri();
+    let Some(path) = uri.path().strip_suffix('/').filter(|path| !path.is_empty()) else {
+        return request;
+    };
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    // Part of a valid path is one; if it were not, nothing would be found under the old one either.
+    if let Ok(target) = target.parse() {
+        parts.path_and_query = Some(target);
+        if let Ok(mended) = axum::http::Uri::from_parts(parts) {
+            *request.uri_mut() = mended;
+        }
+    }
+    request
 }
 
 #[cfg(test)]

@@ -90,19 +90,11 @@ pub struct BindingRecord {
 }
 
 impl BindingRecord {
-    /// Names a binding among those of one source and destination in the HTTP API: `~` for an empty
-    /// key without arguments, the key, or `key~hash`.
+    /// Tells apart bindings that differ in their arguments only; `None`: without arguments.
+    /// The same on all nodes and after a restart.
     #[must_use]
-    pub fn properties_key(&self) -> String {
-        if self.arguments.is_empty() {
-            return if self.routing_key.is_empty() {
-                "~".into()
-            } else {
-                self.routing_key.to_string()
-            };
-        }
-        let hash = crate::routing::stable_hash(self.arguments.raw());
-        format!("{}~{hash:016x}", self.routing_key)
+    pub fn arguments_hash(&self) -> Option<u64> {
+        (!self.arguments.is_empty()).then(|| crate::routing::stable_hash(self.arguments.raw()))
     }
 }
 

@@ -16,6 +16,7 @@ use node::broker_model::catalog::{
     BindingRecord, BindingSpec, CatalogCommand, Destination, Name, Permission, ResourceKind,
 };
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 pub(super) async fn list(
@@ -69,7 +70,7 @@ fn row(binding: &BindingRecord) -> Value {
         },
         "routing_key": &*binding.routing_key,
         "arguments": table_to_json(&binding.arguments),
-        "properties_key": binding.properties_key(),
+        "properties_key": properties_key(binding),
     })
 }
 
@@ -217,7 +218,7 @@ pub(super) async fn bind(
         .bindings(&app, &vhost)
         .iter()
         .find(|binding| binding.routing_key == routing_key && same(&binding.arguments, &arguments))
-        .map_or_else(|| "~".to_owned(), BindingRecord::properties_key);
+        .map_or_else(|| "~".to_owned(), properties_key);
     let mut response = StatusCode::CREATED.into_response();
     if let Ok(location) = HeaderValue::from_str(&encoded(&destination, &props)) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -230,19 +231,39 @@ fn same(a: &FieldTable, b: &FieldTable) -> bool {
     table_to_json(a) == table_to_json(b)
 }
 
+/// Names a binding among those of one source and destination, as RabbitMQ does: the quoted routing
+/// key, and after a `~` a hash of the arguments; `~` alone if there is neither.
+///
+/// The quoting belongs to the name, so that a key in a path is quoted twice.
+fn properties_key(binding: &BindingRecord) -> String {
+    match binding.arguments_hash() {
+        None if binding.routing_key.is_empty() => "~".into(),
+        None => quoted(&binding.routing_key),
+        Some(hash) => format!("{}~{hash:016x}", quoted(&binding.routing_key)),
+    }
+}
+
+/// Quoted as in a form, and `~` too because it separates the hash.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                out.push(char::from(byte));
+            }
+            b' ' => out.push('+'),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}
+
 /// Relative to the request's path, as RabbitMQ gives it.
 fn encoded(destination: &str, props: &str) -> String {
-    let encode = |text: &str| {
-        text.bytes().fold(String::new(), |mut out, byte| {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    out.push(char::from(byte))
-                }
-                _ => out.push_str(&format!("%{byte:02X}")),
-            }
-            out
-        })
-    };
+    // A path, not a form: no `+` for a space, and `~` as it is.
+    let encode = |text: &str| quoted(text).replace('+', "%20").replace("%7E", "~");
     format!("{}/{}", encode(destination), encode(props))
 }
 
@@ -258,7 +279,7 @@ pub(super) async fn one(
     let bindings = ends.bindings(&app, &vhost);
     let binding = bindings
         .iter()
-        .find(|binding| binding.properties_key() == props)
+        .find(|binding| properties_key(binding) == props)
         .ok_or(ApiError::NotFound)?;
     Ok(Json(row(binding)))
 }
@@ -274,7 +295,7 @@ pub(super) async fn unbind(
     let bindings = ends.bindings(&app, &vhost);
     let binding = bindings
         .into_iter()
-        .find(|binding| binding.properties_key() == props)
+        .find(|binding| properties_key(binding) == props)
         .ok_or(ApiError::NotFound)?;
     let spec = BindingSpec {
         vhost: binding.vhost,

@@ -1,8 +1,8 @@
 //! `/api/health/checks`: RabbitMQ's checks, for the scripts that call them.
 
-use super::JsonResult;
+use super::{JsonResult, cluster};
 use crate::App;
-use crate::auth::Operator;
+use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -25,6 +25,42 @@ pub(super) async fn check_with(
     Path((check, argument)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     run(&app, &check, Some(&argument)).await
+}
+
+/// `/api/healthchecks/node`: the one check of older RabbitMQ, still what some clients offer.
+///
+/// Always 200; the body says `ok`, or `failed` and why.
+pub(super) async fn node(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    name: Option<Path<String>>,
+) -> JsonResult {
+    operator.need(Need::Monitoring)?;
+    let backend = app.backend();
+    let own = backend.config().node_id;
+    let node = match name {
+        Some(Path(name)) => cluster::node_id(&app, &name)?,
+        None => own,
+    };
+    let reports = backend.reports().await;
+    let report = reports
+        .iter()
+        .find(|(id, _)| *id == node)
+        .and_then(|(_, report)| report.as_ref());
+    let failed = match report {
+        None => Some("the node does not answer"),
+        Some(_) if node == own && !backend.readiness().is_ready() => {
+            Some("the node does not serve clients now")
+        }
+        Some(report) if report.memory_alarm || report.disk_alarm => {
+            Some("the node is short of memory or disk space")
+        }
+        Some(_) => None,
+    };
+    Ok(Json(match failed {
+        None => json!({ "status": "ok" }),
+        Some(reason) => json!({ "status": "failed", "reason": reason }),
+    }))
 }
 
 async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response, ApiError> {

@@ -208,6 +208,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
             "/health/checks/{check}/{argument}",
             get(health_checks::check_with),
         )
+        .route("/healthchecks/node", get(health_checks::node))
+        .route("/healthchecks/node/{node}", get(health_checks::node))
         .route("/aliveness-test/{vhost}", get(health_checks::aliveness))
         .layer(DefaultBodyLimit::max(BODY_MAX))
 }

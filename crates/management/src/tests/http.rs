@@ -197,7 +197,7 @@ async fn exchanges_and_bindings() {
     let made = server
         .expect("POST", bindings, json!({ "routing_key": "eu.#" }), 201)
         .await;
-    assert_eq!(made.headers["location"], "jobs/eu.%23");
+    assert_eq!(made.headers["location"], "jobs/eu.%2523");
     let with = json!({ "routing_key": "us", "arguments": { "z": 1, "a": 2 } });
     let made = server.expect("POST", bindings, with, 201).await;
     let location = made.headers["location"].to_str().unwrap().to_owned();
@@ -210,14 +210,23 @@ async fn exchanges_and_bindings() {
     assert_eq!(column(&rows, "routing_key"), ["eu.#", "us"]);
     let all = server.get("/api/queues/%2F/jobs/bindings").await.body;
     assert_eq!(column(&all, "source"), ["", "orders", "orders"]);
+    // The name of a binding is quoted already, and once more in a path.
+    assert_eq!(rows[0]["properties_key"], "eu.%23");
     assert_eq!(
-        server.get(&format!("{bindings}/eu.%23")).await.body["routing_key"],
+        server.get(&format!("{bindings}/eu.%2523")).await.body["routing_key"],
         "eu.#"
     );
+    server.delete(&format!("{bindings}/eu.%23"), 404).await;
     let props = location.split_once('/').unwrap().1;
     server.delete(&format!("{bindings}/{props}"), 204).await;
-    server.delete(&format!("{bindings}/eu.%23"), 204).await;
-    server.delete(&format!("{bindings}/eu.%23"), 404).await;
+    server.delete(&format!("{bindings}/eu.%2523"), 204).await;
+    server.delete(&format!("{bindings}/eu.%2523"), 404).await;
+    let odd = json!({ "routing_key": "a.# b~c/ü" });
+    let made = server.expect("POST", bindings, odd, 201).await;
+    let location = made.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(location, "jobs/a.%2523%2Bb%257Ec%252F%25C3%25BC");
+    let props = location.split_once('/').unwrap().1;
+    server.delete(&format!("{bindings}/{props}"), 204).await;
     server.delete("/api/exchanges/%2F/orders", 204).await;
 }
 
@@ -590,10 +599,26 @@ async fn health() {
         ("/api/health/checks/metadata-store/initialized", 200),
         ("/api/health/checks/no-such-check", 404),
         ("/api/aliveness-test/%2F", 200),
+        ("/api/healthchecks/node", 200),
+        ("/api/healthchecks/node/warren@1", 200),
+        ("/api/healthchecks/node/nobody", 404),
+        // One last slash is as good as none.
+        ("/api/healthchecks/node/", 200),
+        ("/api/queues/%2F/?disable_stats=true", 200),
+        ("/api/overview//", 404),
+        ("/", 404),
     ] {
         assert_eq!(server.get(path).await.status.as_u16(), expected, "{path}");
     }
+    let node = server.get("/api/healthchecks/node/warren@1").await.body;
+    assert_eq!(node, json!({ "status": "ok" }));
+    let gone = server.get("/api/healthchecks/node/warren@3").await.body;
+    assert_eq!(gone["status"], "failed");
     *server.fake.readiness.lock() = Readiness::NoMajority;
+    assert_eq!(
+        server.get("/api/healthchecks/node").await.body["status"],
+        "failed"
+    );
     *server.fake.alarms.lock() = Alarms {
         memory: true,
         disk: false,
