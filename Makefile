@@ -54,7 +54,7 @@ test: test-rust e2e-core ## The tests that must pass: Rust, and the end-to-end t
 .PHONY: test-rust
 test-rust: setup-build ## The tests of all crates.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --release --workspace --locked --no-fail-fast; \
+		$(CARGO) nextest run --release --retries 2 --workspace --locked --no-fail-fast; \
 	else \
 		$(CARGO) test --release --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi

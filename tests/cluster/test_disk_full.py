@@ -130,10 +130,13 @@ def test_a_node_stands_aside_and_comes_back(limited, small_disk, names, open_at)
     eventually(lambda: not leads(full), what="others lead")
     free = small_disk.free()
     for queue in queues[2:]:
-        consumer = Consumer(open_at(a).channel(), queue)
+        connection = open_at(a)
+        consumer = Consumer(connection.channel(), queue)
         consumer.wait(20)
         consumer.channel.basic_ack(0, multiple=True)
         amqp.sync(consumer.channel)
+        # It must not take what is published below.
+        connection.close()
     open_at(b).channel().queue_declare(names(), durable=True)
     assert full.http("/health/live")[0] == 200
     # Also for clients that are connected to it.
