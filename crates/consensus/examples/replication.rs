@@ -109,6 +109,7 @@ async fn run(duration: Duration, batch: usize, heartbeat: Option<Duration>) -> R
         config.checkpoint.log_bytes = u64::MAX;
         config.checkpoint.dirty_for = Duration::from_secs(86_400);
         let parts = Parts {
+            network: Arc::new(consensus::Tcp),
             log,
             machines: Box::new(|_| Ok(Arc::new(Counter::default()))),
             services: None,

@@ -1,5 +1,6 @@
 //! Everything that can be set, with defaults that suit a cluster in one data centre.
 
+use crate::net::tls::TlsFiles;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -45,6 +46,8 @@ pub struct ConsensusConfig {
     pub join: Vec<String>,
     /// Shared by all nodes.
     pub secret: Secret,
+    /// TLS between nodes; `None`: in the clear.
+    pub tls: Option<TlsFiles>,
     /// Groups besides the catalog, decided by the founder when the cluster is formed.
     pub shards: u32,
     /// Raft's timing.
@@ -66,6 +69,7 @@ impl ConsensusConfig {
             peers: BTreeMap::new(),
             join: Vec::new(),
             secret: Secret::new(Vec::new()),
+            tls: None,
             shards: 8,
             timing: Timing::default(),
             limits: Limits::default(),

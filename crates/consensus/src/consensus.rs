@@ -9,9 +9,10 @@ use crate::group::{Group, GroupCore, GroupEnvironment, send_heartbeats};
 use crate::identity::{Identity, IdentityFile, Standing};
 use crate::inbound::Inbound;
 use crate::machine::{Machine, MachineError};
+use crate::net::tls::Tls;
 use crate::net::{
-    Caller, ControlService, Keys, LogService, Me, PeerNet, Presence, RateLimit, Serving,
-    SnapshotService, listen, serve,
+    Caller, ControlService, Keys, LogService, Me, Network, PeerNet, Presence, RateLimit, Serving,
+    SnapshotService, serve,
 };
 use crate::types::{GroupId, RaftNode};
 use crate::wire::Wire;
@@ -49,6 +50,8 @@ const MAX_SHARDS: u32 = 1024;
 
 /// What [`Consensus::start`] is given besides the configuration.
 pub struct Parts {
+    /// How bytes reach other nodes.
+    pub network: Arc<dyn Network>,
     /// The node's log store, opened.
     pub log: Arc<dyn LogBackend>,
     /// Brings the state machines.
@@ -115,7 +118,18 @@ impl Consensus {
         })
         .await?;
         let keys = Keys::new(config.secret.clone(), me(&file.identity));
+        let tls = match &config.tls {
+            None => None,
+            Some(files) => {
+                let tls = Tls::load(files.clone())
+                    .await
+                    .map_err(|error| StartError::Config(format!("TLS between nodes: {error}")))?;
+                Some(Arc::new(tls))
+            }
+        };
         let peers = PeerNet::new(
+            Arc::clone(&parts.network),
+            tls.clone(),
             Arc::clone(&keys),
             config.timing.clone(),
             config.limits.clone(),
@@ -128,7 +142,15 @@ impl Consensus {
             config.checkpoint.clone(),
             parts.abort,
         )?;
-        let listening = listen(config.listen).await?;
+        let listening =
+            parts
+                .network
+                .listen(config.listen)
+                .await
+                .map_err(|error| StartError::Listen {
+                    address: config.listen.to_string(),
+                    reason: error.to_string(),
+                })?;
         let address = listening.address;
         let limits = config.limits.clone();
         let inner = Arc::new(Inner {
@@ -161,7 +183,7 @@ impl Consensus {
         }
         let routes = this.inner.routes(&limits, parts.services);
         let presence = Arc::clone(&this.inner.presence);
-        *this.inner.serving.lock() = Some(serve(listening, keys, presence, &limits, routes));
+        *this.inner.serving.lock() = Some(serve(listening, keys, presence, tls, &limits, routes));
         let tasks = vec![
             tokio::spawn(cluster::take_part(this.clone())),
             tokio::spawn(replace_dead_leaders(this.clone())),

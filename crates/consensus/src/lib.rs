@@ -38,6 +38,9 @@ pub use identity::Identity;
 pub use machine::{
     CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
 };
-pub use net::{Caller, Connectivity, Credentials, PeerChannel, PeerNet};
+pub use net::tls::{self, TlsFiles};
+pub use net::{
+    Caller, Connectivity, Credentials, Listening, Network, PeerChannel, PeerNet, Tcp, Wired,
+};
 pub use stats::{LATENCY_BOUNDS_MICROS, Latencies};
 pub use types::{GroupId, Leadership, Payload, Position, RaftNode};

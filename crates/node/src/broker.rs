@@ -55,7 +55,7 @@ pub struct Broker {
     pub(crate) authenticator: Authenticator,
     pub(crate) alarms: watch::Receiver<Alarms>,
     pub(crate) hosts: Arc<crate::host::HostDirectory>,
-    pub(crate) log: Arc<storage::LogStore>,
+    pub(crate) log: Option<Arc<storage::LogStore>>,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) ready: watch::Receiver<Readiness>,
 }
@@ -105,10 +105,10 @@ impl Broker {
         &self.consensus
     }
 
-    /// The log store, for its metrics.
+    /// The log store, for its metrics; `None` where a simulation brought another.
     #[must_use]
-    pub fn log_store(&self) -> &Arc<storage::LogStore> {
-        &self.log
+    pub fn log_store(&self) -> Option<&Arc<storage::LogStore>> {
+        self.log.as_ref()
     }
 
     /// Hosts of queues in this process.

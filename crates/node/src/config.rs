@@ -250,11 +250,6 @@ pub enum ConfigError {
     /// A node forms a cluster or joins one.
     #[error("give either peers (to form a cluster) or join (to enter one), not both")]
     PeersAndJoin,
-    /// Accepting it would leave in the clear what the operator believes to be encrypted.
-    #[error(
-        "TLS between nodes is not implemented yet: leave the cluster TLS files out and keep the cluster port on a trusted network"
-    )]
-    ClusterTls,
     /// A number outside of what works.
     #[error("{name} is {value}: {advice}")]
     Range {
@@ -276,9 +271,6 @@ impl Config {
     /// The first thing that is wrong, with advice.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_membership()?;
-        if self.cluster_tls.is_some() {
-            return Err(ConfigError::ClusterTls);
-        }
         let range = |name, value: String, advice| {
             Err(ConfigError::Range {
                 name,
@@ -710,19 +702,6 @@ mod tests {
                 other => panic!("{field}: {other:?}"),
             }
         }
-    }
-
-    #[test]
-    fn tls_between_nodes_is_refused_until_it_works() {
-        let config = Config {
-            cluster_tls: Some(ClusterTls {
-                certificate: "c.pem".into(),
-                key: "k.pem".into(),
-                ca: "ca.pem".into(),
-            }),
-            ..Config::default()
-        };
-        assert_eq!(config.validate(), Err(ConfigError::ClusterTls));
     }
 
     #[test]

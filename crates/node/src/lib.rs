@@ -32,4 +32,4 @@ pub use {amqp_codec, broker_model};
 pub use broker::{Alarms, Broker};
 pub use config::Config;
 pub use life::readiness::Readiness;
-pub use node::{Node, StartError};
+pub use node::{Ground, Node, StartError};

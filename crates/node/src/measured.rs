@@ -47,51 +47,59 @@ pub enum RemoveError {
     Record(#[from] crate::catalog::writer::WriteError),
 }
 
+fn measure_log(log: &storage::LogStore, measured: &mut Measured) {
+    let metrics = log.metrics();
+    let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
+    measured.histograms.extend([
+        from_snapshot(
+            "warren_log_fsync_seconds",
+            "Time of one synced write of the log",
+            &metrics.sync_us.snapshot(),
+            1e-6,
+        ),
+        from_snapshot(
+            "warren_log_batch_commands",
+            "Commands of all groups in one synced write",
+            &metrics.batch_commands.snapshot(),
+            1.0,
+        ),
+    ]);
+    measured.gauges.extend([
+        (
+            "warren_log_entries_written",
+            "Entries written to the log since the start",
+            load(&metrics.entries),
+        ),
+        (
+            "warren_log_bytes_written",
+            "Bytes of entries written since the start",
+            load(&metrics.bytes),
+        ),
+        (
+            "warren_log_queued_bytes",
+            "Bytes that wait for the log's writer",
+            load(&metrics.queued_bytes),
+        ),
+        (
+            "warren_log_disk_bytes",
+            "Disk space of the log",
+            log.disk_usage() as f64,
+        ),
+    ]);
+}
+
 impl Broker {
     /// Reads what stores and groups of this node have measured since its start.
     #[must_use]
     pub fn measured(&self) -> Measured {
-        let log = self.log_store().metrics();
-        let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
-        Measured {
-            histograms: vec![
-                from_snapshot(
-                    "warren_log_fsync_seconds",
-                    "Time of one synced write of the log",
-                    &log.sync_us.snapshot(),
-                    1e-6,
-                ),
-                from_snapshot(
-                    "warren_log_batch_commands",
-                    "Commands of all groups in one synced write",
-                    &log.batch_commands.snapshot(),
-                    1.0,
-                ),
-                self.commit_latency(),
-            ],
-            gauges: vec![
-                (
-                    "warren_log_entries_written",
-                    "Entries written to the log since the start",
-                    load(&log.entries),
-                ),
-                (
-                    "warren_log_bytes_written",
-                    "Bytes of entries written since the start",
-                    load(&log.bytes),
-                ),
-                (
-                    "warren_log_queued_bytes",
-                    "Bytes that wait for the log's writer",
-                    load(&log.queued_bytes),
-                ),
-                (
-                    "warren_log_disk_bytes",
-                    "Disk space of the log",
-                    self.log_store().disk_usage() as f64,
-                ),
-            ],
+        let mut measured = Measured {
+            histograms: vec![self.commit_latency()],
+            gauges: Vec::new(),
+        };
+        if let Some(log) = self.log_store() {
+            measure_log(log, &mut measured);
         }
+        measured
     }
 
     /// Time from proposing to applied, over all groups that this node leads.

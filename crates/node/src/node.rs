@@ -25,13 +25,13 @@ use crate::rpc::link_service::LinkService;
 use crate::rpc::peer_service::{PeerHandle, PeerService};
 use broker_model::ids::{NodeId, Origin, Placement, ShardId};
 use cluster_proto::node::v1::{link_server::LinkServer, peer_server::PeerServer};
-use consensus::{Consensus, GroupId, Leadership, Machine, MachineError};
+use consensus::{Consensus, GroupId, Leadership, Machine, MachineError, Network, Tcp};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
-use storage::{LogBackend, LogStore, StateStore};
+use storage::{LogBackend, StateStore};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -73,6 +73,23 @@ pub enum StartError {
     Tls(String),
 }
 
+/// What a node stands on. The default is the real thing; simulations bring their own.
+pub struct Ground {
+    /// How bytes reach other nodes.
+    pub network: Arc<dyn Network>,
+    /// The log of all groups; `None`: on disk, in the data directory.
+    pub log: Option<Arc<dyn LogBackend>>,
+}
+
+impl Default for Ground {
+    fn default() -> Self {
+        Self {
+            network: Arc::new(Tcp),
+            log: None,
+        }
+    }
+}
+
 /// A running node.
 pub struct Node {
     broker: Arc<Broker>,
@@ -105,6 +122,18 @@ impl Node {
         config: Config,
         abort: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Result<Self, StartError> {
+        Self::start_on(Ground::default(), config, abort).await
+    }
+
+    /// As [`Node::start`], on a network and a log of the caller's choice.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_on(
+        ground: Ground,
+        config: Config,
+        abort: Arc<dyn Fn(&str) + Send + Sync>,
+    ) -> Result<Self, StartError> {
         config.validate()?;
         let config = Arc::new(config);
         let started = Instant::now();
@@ -115,7 +144,14 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         // The ports are taken before anything else, and listened on when the node is ready.
         let listeners = Listeners::bind(&config)?;
-        let (log, state) = crate::stores::open(&config).await?;
+        let state = crate::stores::open_state(&config).await?;
+        let (log_store, log) = match ground.log {
+            Some(log) => (None, log),
+            None => {
+                let log = crate::stores::open_log(&config).await?;
+                (Some(Arc::clone(&log)), log as Arc<dyn LogBackend>)
+            }
+        };
         {
             let abort = Arc::clone(&abort);
             log.on_poison(Box::new(move |error| {
@@ -136,6 +172,7 @@ impl Node {
         let peer_service = Arc::new(PeerService::default());
         let consensus = start_consensus(
             &config,
+            ground.network,
             &log,
             &state,
             &metrics,
@@ -287,7 +324,7 @@ impl Node {
             queries: Arc::clone(&queries),
             alarms: alarms_rx,
             hosts,
-            log,
+            log: log_store,
             next_shard: AtomicUsize::new(0),
             ready: ready_rx,
         });
@@ -333,6 +370,21 @@ impl Node {
     #[must_use]
     pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
+    }
+
+    /// Serves a client over a connection that did not come from a listener, until it ends. The
+    /// connection counts as one from `peer`.
+    pub async fn serve_client<S>(&self, stream: S, peer: std::net::SocketAddr)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    {
+        let ends = crate::session::Ends {
+            peer,
+            local: self.broker.config.amqp_listen,
+            tls: false,
+            certificate_user: None,
+        };
+        crate::session::serve(Arc::clone(&self.broker) as _, stream, ends).await;
     }
 
     /// Questions about this and other nodes.
@@ -381,7 +433,8 @@ impl Node {
 #[allow(clippy::too_many_arguments)]
 async fn start_consensus(
     config: &Arc<Config>,
-    log: &Arc<LogStore>,
+    network: Arc<dyn Network>,
+    log: &Arc<dyn LogBackend>,
     state: &Arc<StateStore>,
     metrics: &Arc<Metrics>,
     hosts: &Arc<HostDirectory>,
@@ -431,7 +484,8 @@ async fn start_consensus(
         })
     };
     let parts = consensus::Parts {
-        log: Arc::clone(log) as Arc<dyn LogBackend>,
+        network,
+        log: Arc::clone(log),
         machines,
         services: Some(services),
         abort: Arc::clone(abort),

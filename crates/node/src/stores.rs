@@ -2,39 +2,48 @@
 
 use crate::config::Config;
 use crate::node::StartError;
-use consensus::{CheckpointPolicy, ConsensusConfig, Secret, Timing};
+use consensus::{CheckpointPolicy, ConsensusConfig, Secret, Timing, TlsFiles};
 use std::sync::Arc;
 use storage::{LogOptions, LogStore, StateOptions, StateStore};
 
-/// Opens log and state in the data directory. Takes a moment; runs on a blocking thread.
+/// Opens the log in the data directory. Takes a moment; runs on a blocking thread.
 ///
 /// # Errors
 /// The directory cannot be used or what is in it is damaged.
-pub(crate) async fn open(
-    config: &Arc<Config>,
-) -> Result<(Arc<LogStore>, Arc<StateStore>), StartError> {
+pub(crate) async fn open_log(config: &Arc<Config>) -> Result<Arc<LogStore>, StartError> {
     let config = Arc::clone(config);
-    let opened = tokio::task::spawn_blocking(move || {
-        let storage = &config.storage;
-        let log = LogStore::open(
-            config.data_dir.join("log"),
-            LogOptions {
-                write_buffer_bytes: storage.log_write_buffer_bytes,
-                ..LogOptions::default()
-            },
-        )?;
-        let state = StateStore::open(
-            config.data_dir.join("state"),
-            StateOptions {
-                write_buffer_bytes: storage.state_write_buffer_bytes,
-                block_cache_bytes: config.memory.block_cache_bytes,
-                ..StateOptions::default()
-            },
-        )?;
-        Ok::<_, storage::StorageError>((Arc::new(log), Arc::new(state)))
-    });
-    match opened.await {
-        Ok(opened) => Ok(opened?),
+    opened(move || {
+        let options = LogOptions {
+            write_buffer_bytes: config.storage.log_write_buffer_bytes,
+            ..LogOptions::default()
+        };
+        LogStore::open(config.data_dir.join("log"), options)
+    })
+    .await
+}
+
+/// Opens the state in the data directory, as [`open_log`] does.
+///
+/// # Errors
+/// The directory cannot be used or what is in it is damaged.
+pub(crate) async fn open_state(config: &Arc<Config>) -> Result<Arc<StateStore>, StartError> {
+    let config = Arc::clone(config);
+    opened(move || {
+        let options = StateOptions {
+            write_buffer_bytes: config.storage.state_write_buffer_bytes,
+            block_cache_bytes: config.memory.block_cache_bytes,
+            ..StateOptions::default()
+        };
+        StateStore::open(config.data_dir.join("state"), options)
+    })
+    .await
+}
+
+async fn opened<T: Send + Sync + 'static>(
+    open: impl FnOnce() -> Result<T, storage::StorageError> + Send + 'static,
+) -> Result<Arc<T>, StartError> {
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => Ok(Arc::new(opened?)),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }
@@ -58,6 +67,11 @@ pub(crate) fn consensus_config(config: &Config) -> ConsensusConfig {
         .as_ref()
         .map_or("", |secret| secret.expose());
     consensus.secret = Secret::new(secret.as_bytes().to_vec());
+    consensus.tls = config.cluster_tls.as_ref().map(|tls| TlsFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        ca: tls.ca.clone(),
+    });
     consensus.shards = config.sharding.shards;
     consensus.timing = Timing {
         heartbeat: config.timing.raft_heartbeat,

@@ -3,13 +3,14 @@
 
 use crate::config::{CertificateLogin, TlsListener};
 use arc_swap::ArcSwap;
+use consensus::tls::{certificates, changed_at};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
@@ -63,17 +64,6 @@ fn files(tls: &TlsListener) -> Vec<PathBuf> {
     let mut files = vec![tls.certificate.clone(), tls.key.clone()];
     files.extend(tls.client_ca.clone());
     files
-}
-
-fn changed_at(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
-    files
-        .iter()
-        .map(|file| {
-            std::fs::metadata(file)
-                .and_then(|meta| meta.modified())
-                .ok()
-        })
-        .collect()
 }
 
 async fn watch(tls: TlsListener, config: Arc<ArcSwap<ServerConfig>>) {
@@ -136,18 +126,6 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
                 tls.key.display()
             )
         })
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(wrong)?
-        .collect::<Result<_, _>>()
-        .map_err(wrong)?;
-    if chain.is_empty() {
-        return Err(format!("{}: no certificate in it", path.display()));
-    }
-    Ok(chain)
 }
 
 fn user_of(certificate: &CertificateDer<'_>, from: CertificateLogin) -> Option<String> {

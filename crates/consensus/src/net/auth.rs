@@ -1,9 +1,12 @@
 //! Who may speak on the cluster port.
 //!
-//! Every request carries the caller's identity and a digest of it keyed with the cluster's secret
-//! (HMAC-SHA-256); the secret itself is never sent or logged. This keeps strangers and
-//! misconfigured nodes out; it is no encryption, and who can read the traffic can repeat it.
+//! A connection begins with both sides proving that they know the cluster's secret (`greet`). Every
+//! request then carries the caller's identity and a digest of it keyed with the secret
+//! (HMAC-SHA-256), and must come from the node that the connection belongs to. The secret itself is
+//! never sent or logged. This keeps strangers and misconfigured nodes out, also those that have
+//! overheard others; what is said can be read unless TLS is used.
 
+use super::greet::{Greeted, PROTOCOL};
 use super::limit::RateLimit;
 use super::presence::Presence;
 use crate::config::Secret;
@@ -14,9 +17,6 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
-
-/// Changes when an old node could not understand a new one.
-const PROTOCOL: u32 = 1;
 
 const H_PROTOCOL: &str = "warren-protocol";
 const H_CLUSTER: &str = "warren-cluster";
@@ -49,7 +49,7 @@ pub(crate) struct Me {
 pub(crate) struct Keys {
     secret: Secret,
     me: RwLock<Me>,
-    refusals: RateLimit,
+    pub(super) refusals: RateLimit,
 }
 
 /// What a request claims.
@@ -65,6 +65,8 @@ struct Claims<'a> {
 pub(crate) enum Refusal {
     #[error("no credentials")]
     Missing,
+    #[error("credentials of another connection")]
+    OtherConnection,
     #[error("wrong cluster secret")]
     WrongSecret,
     #[error("protocol version {theirs}, this node speaks {PROTOCOL}")]
@@ -100,6 +102,14 @@ impl Keys {
         *self.me.write() = me;
     }
 
+    pub(super) fn has_secret(&self) -> bool {
+        !self.secret.bytes().is_empty()
+    }
+
+    pub(super) fn hmac(&self, message: &[u8]) -> [u8; 32] {
+        hmac_sha256(self.secret.bytes(), message)
+    }
+
     /// Adds this node's credentials for a request to node `to` (0: whoever answers).
     fn sign(&self, to: u64, headers: &mut MetadataMap) -> Result<(), Status> {
         let me = self.me();
@@ -130,21 +140,28 @@ impl Keys {
             caller.generation,
             caller.incarnation,
         );
-        hmac_sha256(self.secret.bytes(), message.as_bytes())
+        self.hmac(message.as_bytes())
     }
 
-    /// Checks what a request carries.
-    fn check(&self, headers: &MetadataMap) -> Result<Caller, Refusal> {
+    /// Checks what a request on the connection of `greeted` carries.
+    fn check(&self, headers: &MetadataMap, greeted: Option<Greeted>) -> Result<Caller, Refusal> {
         let version = number::<u32>(headers, H_PROTOCOL).ok_or(Refusal::Missing)?;
-        if version != PROTOCOL {
+        if version != u32::from(PROTOCOL) {
             return Err(Refusal::Version { theirs: version });
         }
         let claims = claims(headers).ok_or(Refusal::Missing)?;
         let expected = hex(&self.digest(claims.caller, claims.cluster, claims.to));
         let matches: bool = expected.as_bytes().ct_eq(claims.digest).into();
         // Without a secret nobody is let in.
-        if !matches || self.secret.bytes().is_empty() {
+        if !matches || !self.has_secret() {
             return Err(Refusal::WrongSecret);
+        }
+        let claimed = Greeted {
+            node: claims.caller.node,
+            incarnation: claims.caller.incarnation,
+        };
+        if greeted != Some(claimed) {
+            return Err(Refusal::OtherConnection);
         }
         let me = self.me();
         if claims.to != 0 && claims.to != me.caller.node {
@@ -251,13 +268,17 @@ pub(crate) struct Doorkeeper {
 
 impl tonic::service::Interceptor for Doorkeeper {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-        let admitted = self.keys.check(request.metadata()).and_then(|caller| {
-            if self.presence.admits(caller) {
-                Ok(caller)
-            } else {
-                Err(Refusal::InUse { node: caller.node })
-            }
-        });
+        let greeted = request.extensions().get::<Greeted>().copied();
+        let admitted = self
+            .keys
+            .check(request.metadata(), greeted)
+            .and_then(|caller| {
+                if self.presence.admits(caller) {
+                    Ok(caller)
+                } else {
+                    Err(Refusal::InUse { node: caller.node })
+                }
+            });
         match admitted {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
@@ -278,7 +299,7 @@ impl tonic::service::Interceptor for Doorkeeper {
 impl Refusal {
     pub(crate) fn status(self) -> Status {
         let code = match self {
-            Self::Missing | Self::WrongSecret => Code::Unauthenticated,
+            Self::Missing | Self::OtherConnection | Self::WrongSecret => Code::Unauthenticated,
             Self::Version { .. } | Self::ForeignCluster | Self::Myself | Self::WrongNode { .. } => {
                 Code::FailedPrecondition
             }
@@ -342,10 +363,29 @@ mod tests {
         );
     }
 
+    /// The connection that belongs to these keys.
+    fn greeted(keys: &Keys) -> Option<Greeted> {
+        let Caller {
+            node, incarnation, ..
+        } = keys.me().caller;
+        Some(Greeted { node, incarnation })
+    }
+
     #[test]
     fn only_the_right_ones_come_in() {
         let one = keys("s", 1, Some(7));
-        let check = |from: &Keys, to| one.check(&signed(from, to)).map(|caller| caller.node);
+        let check = |from: &Keys, to| {
+            let checked = one.check(&signed(from, to), greeted(from));
+            checked.map(|caller| caller.node)
+        };
+        let two = keys("s", 2, Some(7));
+        for other in [None, greeted(&keys("s", 3, Some(7)))] {
+            assert_eq!(
+                one.check(&signed(&two, 1), other),
+                Err(Refusal::OtherConnection),
+                "a request belongs to its connection"
+            );
+        }
         assert_eq!(check(&keys("s", 2, Some(7)), 1), Ok(2));
         assert_eq!(
             check(&keys("s", 2, None), 0),
@@ -368,10 +408,13 @@ mod tests {
             check(&keys("s", 2, Some(7)), 3),
             Err(Refusal::WrongNode { here: 1, wanted: 3 })
         );
-        assert_eq!(one.check(&MetadataMap::new()), Err(Refusal::Missing));
+        assert_eq!(
+            one.check(&MetadataMap::new(), greeted(&two)),
+            Err(Refusal::Missing)
+        );
         let nobody = keys("", 1, None);
         assert_eq!(
-            nobody.check(&signed(&keys("", 2, None), 1)),
+            nobody.check(&signed(&keys("", 2, None), 1), greeted(&two)),
             Err(Refusal::WrongSecret)
         );
     }
@@ -387,6 +430,7 @@ mod tests {
         let mut knock = |from: &Keys| {
             let mut request = tonic::Request::new(());
             from.sign(1, request.metadata_mut()).unwrap();
+            request.extensions_mut().insert(greeted(from).unwrap());
             door.call(request).map(|request| {
                 let caller = request.extensions().get::<Caller>();
                 caller.copied().unwrap()
@@ -411,12 +455,17 @@ mod tests {
     fn what_is_claimed_cannot_be_altered() {
         let one = keys("s", 1, Some(7));
         for key in [H_NODE, H_GENERATION, H_INCARNATION] {
-            let mut headers = signed(&keys("s", 2, Some(7)), 1);
+            let two = keys("s", 2, Some(7));
+            let mut headers = signed(&two, 1);
             headers.insert(key, MetadataValue::from_static("9"));
-            assert_eq!(one.check(&headers), Err(Refusal::WrongSecret), "{key}");
+            assert_eq!(
+                one.check(&headers, greeted(&two)),
+                Err(Refusal::WrongSecret),
+                "{key}"
+            );
         }
         let mut newer = signed(&keys("s", 2, Some(7)), 1);
-        newer.insert(H_PROTOCOL, MetadataValue::from_static("2"));
-        assert_eq!(one.check(&newer), Err(Refusal::Version { theirs: 2 }));
+        newer.insert(H_PROTOCOL, MetadataValue::from_static("3"));
+        assert_eq!(one.check(&newer, None), Err(Refusal::Version { theirs: 3 }));
     }
 }

@@ -4,7 +4,12 @@
 //! that dies has its sockets closed by the kernel, so an end of stream or a reset is news; silence
 //! is not.
 
+use super::auth::Keys;
+use super::greet::{self, GreetError};
+use super::tls::{Bound, Tls};
+use super::transport::{Network, Wired};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -13,7 +18,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// A connection that is not open by then will not open.
@@ -26,8 +30,18 @@ pub(crate) struct Windows {
     pub(crate) connection: u32,
 }
 
+/// How this node reaches others.
+#[derive(Clone)]
+pub(crate) struct Ways {
+    pub(crate) network: Arc<dyn Network>,
+    /// `None`: in the clear.
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) keys: Arc<Keys>,
+}
+
 /// A channel that connects when it is first used, and again after a failure.
 pub(crate) fn channel(
+    ways: &Ways,
     address: &str,
     windows: Windows,
     closed: Arc<Closed>,
@@ -40,6 +54,7 @@ pub(crate) fn channel(
         .keep_alive_while_idle(true)
         .connect_timeout(CONNECT);
     let dialer = Dialer {
+        ways: ways.clone(),
         address: Arc::from(address),
         closed,
     };
@@ -56,8 +71,8 @@ pub(crate) enum Probe {
 }
 
 /// Tries to connect once.
-pub(crate) async fn probe(address: &str, within: Duration) -> Probe {
-    match tokio::time::timeout(within, TcpStream::connect(address)).await {
+pub(crate) async fn probe(network: &dyn Network, address: &str, within: Duration) -> Probe {
+    match tokio::time::timeout(within, network.connect(address)).await {
         Ok(Ok(_)) => Probe::Accepts,
         Ok(Err(error)) if is_refusal(&error) => Probe::Refuses,
         Ok(Err(_)) | Err(_) => Probe::Nothing,
@@ -71,24 +86,34 @@ fn is_refusal(error: &io::Error) -> bool {
     )
 }
 
-/// Counts the connections that the other side has closed or reset.
+/// Counts the connections that the other side has closed or reset, and keeps why it let none come
+/// about.
 #[derive(Debug, Default)]
-pub(crate) struct Closed(AtomicU64);
+pub(crate) struct Closed {
+    count: AtomicU64,
+    refused: Mutex<Option<String>>,
+}
 
 impl Closed {
     pub(crate) fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Why the last connection was refused, if that was not asked before.
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        self.refused.lock().take()
     }
 }
 
 #[derive(Clone)]
 struct Dialer {
+    ways: Ways,
     address: Arc<str>,
     closed: Arc<Closed>,
 }
 
 impl tower_service::Service<tonic::transport::Uri> for Dialer {
-    type Response = TokioIo<Watched>;
+    type Response = TokioIo<Box<dyn Wired>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
 
@@ -99,19 +124,44 @@ impl tower_service::Service<tonic::transport::Uri> for Dialer {
     fn call(&mut self, _: tonic::transport::Uri) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let stream = TcpStream::connect(&*this.address).await?;
-            stream.set_nodelay(true)?;
-            Ok(TokioIo::new(Watched {
+            let stream = this.ways.network.connect(&this.address).await?;
+            let watched = Watched {
                 stream,
-                closed: Some(this.closed),
-            }))
+                closed: Some(Arc::clone(&this.closed)),
+            };
+            match this.introduce(Box::new(watched)).await {
+                Ok(stream) => Ok(TokioIo::new(stream)),
+                Err(error) => {
+                    if this.ways.keys.refusals.permit() {
+                        tracing::warn!(address = %this.address, %error, "no connection to a node of the cluster");
+                    }
+                    *this.closed.refused.lock() = Some(error.to_string());
+                    Err(io::Error::other(error))
+                }
+            }
         })
+    }
+}
+
+impl Dialer {
+    async fn introduce(&self, stream: Box<dyn Wired>) -> Result<Box<dyn Wired>, GreetError> {
+        let bound = match &self.ways.tls {
+            None => Bound {
+                stream,
+                binding: [0; 32],
+            },
+            Some(tls) => tokio::time::timeout(CONNECT, tls.connect(&self.address, stream))
+                .await
+                .map_err(|_| GreetError::Late)?
+                .map_err(GreetError::Tls)?,
+        };
+        greet::call(&self.ways.keys, bound).await
     }
 }
 
 /// A stream that tells when the other side ends it.
 struct Watched {
-    stream: TcpStream,
+    stream: Box<dyn Wired>,
     closed: Option<Arc<Closed>>,
 }
 
@@ -130,7 +180,7 @@ impl AsyncRead for Watched {
             Poll::Pending => false,
         };
         if ended && let Some(closed) = self.closed.take() {
-            closed.0.fetch_add(1, Ordering::AcqRel);
+            closed.count.fetch_add(1, Ordering::AcqRel);
         }
         result
     }

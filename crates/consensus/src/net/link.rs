@@ -8,7 +8,7 @@
 //! heartbeat to send, an empty one goes out.
 
 use super::auth::{Credentials, displacement, refusal};
-use super::dial::{Closed, Probe, Windows, channel, probe};
+use super::dial::{Closed, Probe, Ways, Windows, channel, probe};
 use super::displaced::Displaced;
 use super::limit::RateLimit;
 use super::{Connectivity, PeerChannel};
@@ -59,6 +59,7 @@ pub(super) struct Condition {
 }
 
 pub(crate) struct PeerLink {
+    ways: Ways,
     node: u64,
     address: String,
     timing: Timing,
@@ -82,6 +83,7 @@ pub(crate) struct PeerLink {
 
 impl PeerLink {
     pub(super) fn start(
+        ways: &Ways,
         node: u64,
         address: &str,
         credentials: Credentials,
@@ -95,7 +97,7 @@ impl PeerLink {
         };
         let closed = Arc::new(Closed::default());
         let open = |closed: &Arc<Closed>| {
-            channel(address, windows, Arc::clone(closed)).map_err(|error| {
+            channel(ways, address, windows, Arc::clone(closed)).map_err(|error| {
                 StartError::Config(format!("address '{address}' of node {node}: {error}"))
             })
         };
@@ -103,6 +105,7 @@ impl PeerLink {
         let others = Arc::new(Closed::default());
         let (beats, queue) = mpsc::channel(1024);
         let link = Arc::new(Self {
+            ways: ways.clone(),
             node,
             address: address.to_owned(),
             timing: timing.clone(),
@@ -304,7 +307,7 @@ async fn await_peer(link: &PeerLink, abrupt: bool) {
     let mut pause = Duration::from_millis(25);
     let mut first = true;
     loop {
-        match probe(&link.address, within).await {
+        match probe(&*link.ways.network, &link.address, within).await {
             // The process may listen already or still; the pause keeps a peer that accepts and
             // closes at once from making this a busy loop.
             Probe::Accepts => {
@@ -335,7 +338,7 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
         Ok(Ok(answers)) => answers.into_inner(),
         Ok(Err(status)) => {
             link.note_failure("control connection", &status);
-            if refusal(&status).is_some() {
+            if refusal(&status).is_some() || link.closed.take_refusal().is_some() {
                 link.set(Connectivity::Silent);
                 sleep(RETRY_MAX).await;
             }

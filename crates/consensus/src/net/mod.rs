@@ -7,11 +7,14 @@
 mod auth;
 mod dial;
 mod displaced;
+mod greet;
 mod limit;
 mod link;
 mod presence;
 mod server;
 mod service;
+pub mod tls;
+mod transport;
 
 pub use self::auth::{Caller, Credentials};
 pub(crate) use self::auth::{Keys, Me, displacement, refusal};
@@ -19,8 +22,9 @@ pub(crate) use self::displaced::Displaced;
 pub(crate) use self::limit::RateLimit;
 pub(crate) use self::link::PeerLink;
 pub(crate) use self::presence::Presence;
-pub(crate) use self::server::{Serving, listen, serve};
+pub(crate) use self::server::{Serving, serve};
 pub(crate) use self::service::{ControlService, LogService, SnapshotService};
+pub use self::transport::{Listening, Network, Tcp, Wired};
 
 use crate::config::{Limits, Timing};
 use crate::error::StartError;
@@ -61,7 +65,7 @@ pub struct PeerNet {
 }
 
 struct Inner {
-    keys: Arc<Keys>,
+    ways: dial::Ways,
     timing: Timing,
     limits: Limits,
     displaced: Arc<Displaced>,
@@ -77,10 +81,16 @@ struct Known {
 }
 
 impl PeerNet {
-    pub(crate) fn new(keys: Arc<Keys>, timing: Timing, limits: Limits) -> Self {
+    pub(crate) fn new(
+        network: Arc<dyn Network>,
+        tls: Option<Arc<tls::Tls>>,
+        keys: Arc<Keys>,
+        timing: Timing,
+        limits: Limits,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
-                keys,
+                ways: dial::Ways { network, tls, keys },
                 timing,
                 limits,
                 displaced: Arc::default(),
@@ -127,10 +137,10 @@ impl PeerNet {
             stream: self.inner.limits.stream_window,
             connection: self.inner.limits.connection_window,
         };
-        let channel = dial::channel(address, windows, Arc::default())
+        let channel = dial::channel(&self.inner.ways, address, windows, Arc::default())
             .map_err(|error| StartError::Config(format!("address '{address}': {error}")))?;
         let credentials = Credentials {
-            keys: Arc::clone(&self.inner.keys),
+            keys: Arc::clone(&self.inner.ways.keys),
             to: 0,
         };
         Ok(ClusterClient::with_interceptor(channel, credentials))
@@ -142,13 +152,13 @@ impl PeerNet {
     }
 
     pub(crate) fn keys(&self) -> &Arc<Keys> {
-        &self.inner.keys
+        &self.inner.ways.keys
     }
 
     /// Connects to a peer, or elsewhere if its address has changed.
     pub(crate) fn set_peer(&self, node: u64, address: &str) -> Result<(), StartError> {
         let _changing = self.inner.changing.lock();
-        if node == self.inner.keys.me().caller.node {
+        if node == self.inner.ways.keys.me().caller.node {
             return Ok(());
         }
         if self
@@ -158,10 +168,11 @@ impl PeerNet {
             return Ok(());
         }
         let credentials = Credentials {
-            keys: Arc::clone(&self.inner.keys),
+            keys: Arc::clone(&self.inner.ways.keys),
             to: node,
         };
         let link = PeerLink::start(
+            &self.inner.ways,
             node,
             address,
             credentials,

@@ -1,39 +1,110 @@
 //! The listener of the cluster port.
 
 use super::auth::{Doorkeeper, Keys};
+use super::greet::{self, GreetError};
 use super::presence::Presence;
+use super::tls::{Bound, Tls};
+use super::transport::{Accepted, Listening, Wired};
 use crate::config::Limits;
-use crate::error::StartError;
-use std::net::SocketAddr;
+use futures::Stream;
+use futures::stream::BoxStream;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
+/// Pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP/2 frames of bodies: larger than the default, since entries are.
 const FRAME: u32 = 256 << 10;
 /// Streams of one connection: a node has one link open for every shard, besides calls.
 const STREAMS: u32 = 8192;
 
-/// A bound listener.
-pub(crate) struct Listening {
-    listener: TcpListener,
-    pub(crate) address: SocketAddr,
+/// Connections whose other side has not proven yet who it is; further ones are closed at once.
+const GREETING: usize = 512;
+/// A TLS handshake takes no longer.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// The connections whose other side has proven that it is a node of the cluster.
+fn greeted(
+    mut incoming: BoxStream<'static, io::Result<Box<dyn Wired>>>,
+    keys: Arc<Keys>,
+    tls: Option<Arc<Tls>>,
+) -> impl Stream<Item = io::Result<Accepted>> {
+    let (sender, receiver) = mpsc::channel(GREETING);
+    let permits = Arc::new(Semaphore::new(GREETING));
+    tokio::spawn(async move {
+        loop {
+            let stream = tokio::select! {
+                stream = incoming.next() => stream,
+                () = sender.closed() => return,
+            };
+            let stream = match stream {
+                Some(Ok(stream)) => stream,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "cannot accept a connection on the cluster port");
+                    // Out of file descriptors, most likely.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+                None => return,
+            };
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                if keys.refusals.permit() {
+                    tracing::warn!(
+                        "too many connections on the cluster port that do not say who they are"
+                    );
+                }
+                continue;
+            };
+            let (keys, tls, sender) = (Arc::clone(&keys), tls.clone(), sender.clone());
+            tokio::spawn(async move {
+                let _permit = permit;
+                let mut who = None;
+                match greet(stream, &keys, tls.as_deref(), &mut who).await {
+                    Ok(accepted) => {
+                        let _ = sender.send(Ok(accepted)).await;
+                    }
+                    Err(GreetError::Silent) => {}
+                    Err(error) => {
+                        if keys.refusals.permit() {
+                            tracing::warn!(from_node = ?who, reason = %error, "refused a connection on the cluster port");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    ReceiverStream::new(receiver)
 }
 
-pub(crate) async fn listen(address: SocketAddr) -> Result<Listening, StartError> {
-    let failed = |error: std::io::Error| StartError::Listen {
-        address: address.to_string(),
-        reason: error.to_string(),
+async fn greet(
+    stream: Box<dyn Wired>,
+    keys: &Keys,
+    tls: Option<&Tls>,
+    who: &mut Option<u64>,
+) -> Result<Accepted, GreetError> {
+    let bound = match tls {
+        None => Bound {
+            stream,
+            binding: [0; 32],
+        },
+        Some(tls) => timeout(HANDSHAKE, tls.accept(stream))
+            .await
+            .map_err(|_| GreetError::Late)?
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => GreetError::Silent,
+                _ => GreetError::Tls(error),
+            })?,
     };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok(Listening { listener, address })
+    let (stream, greeted) = greet::answer(keys, bound, who).await?;
+    Ok(Accepted(stream, greeted))
 }
 
 /// The running server; ends with [`stop`](Self::stop) or when dropped.
@@ -64,6 +135,7 @@ pub(crate) fn serve(
     listening: Listening,
     keys: Arc<Keys>,
     presence: Arc<Presence>,
+    tls: Option<Arc<Tls>>,
     limits: &Limits,
     routes: Routes,
 ) -> Serving {
@@ -75,14 +147,12 @@ pub(crate) fn serve(
         .max_concurrent_streams(Some(STREAMS))
         .http2_keepalive_interval(Some(Duration::from_secs(2)))
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
-        .layer(InterceptorLayer::new(Doorkeeper { keys, presence }))
+        .layer(InterceptorLayer::new(Doorkeeper {
+            keys: Arc::clone(&keys),
+            presence,
+        }))
         .add_routes(routes);
-    let incoming = TcpListenerStream::new(listening.listener).map(|stream| {
-        if let Ok(stream) = &stream {
-            let _ = stream.set_nodelay(true);
-        }
-        stream
-    });
+    let incoming = greeted(listening.incoming, keys, tls);
     let task = tokio::spawn(async move {
         let stopped = async {
             let _ = stopped.await;

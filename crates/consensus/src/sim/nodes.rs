@@ -98,6 +98,7 @@ impl Node {
         let (made, disks) = (Arc::clone(&machines), Arc::clone(&self.disks));
         let aborts = Arc::clone(&self.aborts);
         let parts = Parts {
+            network: Arc::new(crate::net::Tcp),
             log,
             machines: Box::new(move |group| {
                 let disk = Arc::clone(disks.lock().entry(group).or_default());

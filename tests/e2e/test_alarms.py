@@ -1,0 +1,105 @@
+"""Alarms: a watermark that is passed on one node blocks publishers on all, consumers go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pika
+import pytest
+
+from harness import amqp
+from harness.cluster import Cluster
+from harness.wait import eventually
+
+pytestmark = pytest.mark.warren_only("starts nodes of its own")
+
+
+class Watcher:
+    """A connection that notes when it is blocked and unblocked."""
+
+    def __init__(self, port: int) -> None:
+        self.said: list[str] = []
+        self.connection = amqp.connect(port)
+        self.connection.add_on_connection_blocked_callback(self._blocked)
+        self.connection.add_on_connection_unblocked_callback(
+            lambda *_: self.said.append("unblocked")
+        )
+
+    def _blocked(self, _, method) -> None:
+        reason = method.method.reason
+        self.said.append(reason.decode() if isinstance(reason, bytes) else reason)
+
+    def hears(self, what: str) -> None:
+        def heard() -> bool:
+            self.connection.process_data_events(0.1)
+            return bool(self.said) and self.said[-1] == what
+
+        eventually(heard, what=f"{what!r} is heard")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster(3) as made:
+        made.start()
+        yield made
+
+
+def restarted(cluster: Cluster, *arguments: str) -> None:
+    """The third node comes back with other limits; a majority stays up."""
+    third = cluster.nodes[2]
+    third.kill()
+    third.extra_args = list(arguments)
+    cluster.start([third])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--memory-total", "1MB"), "low on memory"),
+        (("--disk-free-limit", "8000000GB"), "low on disk"),
+    ],
+)
+def test_an_alarm_blocks_all_publishers(cluster, name, arguments, reason) -> None:
+    setup = amqp.confirmed(cluster.connect(1))
+    setup.queue_declare(name, durable=True)
+    amqp.fill(setup, name, [b"before"])
+    watchers = [Watcher(node.amqp_port) for node in cluster.nodes[:2]]
+    restarted(cluster, *arguments)
+    # `connection.blocked` goes to connections that publish.
+    for watcher in watchers:
+        watcher.connection.channel().basic_publish("", name, b"held")
+        watcher.hears(reason)
+    # Consumers go on draining, on other connections.
+    assert amqp.get_all(cluster.connect(2).channel(), name, 1)[0] == b"before"
+    # What was held arrives when the alarm is over.
+    restarted(cluster)
+    for watcher in watchers:
+        watcher.hears("unblocked")
+        watcher.connection.close()
+    amqp.wait_ready_count(cluster.connect(1).channel(), name, 2)
+
+
+def test_a_new_publisher_is_blocked_too(cluster, name) -> None:
+    setup = cluster.connect(1).channel()
+    setup.queue_declare(name, durable=True)
+    restarted(cluster, "--disk-free-limit", "8000000GB")
+    watcher = Watcher(cluster.nodes[0].amqp_port)
+    channel = watcher.connection.channel()
+    channel.basic_publish("", name, b"first")
+    watcher.hears("low on disk")
+    done = threading.Event()
+
+    def publish() -> None:
+        with pika.BlockingConnection(amqp.parameters(cluster.nodes[1].amqp_port)) as connection:
+            confirmed = amqp.confirmed(connection)
+            confirmed.basic_publish("", name, b"second")
+        done.set()
+
+    thread = threading.Thread(target=publish, daemon=True)
+    thread.start()
+    assert not done.wait(3), "a confirm arrived while publishers are blocked"
+    restarted(cluster)
+    assert done.wait(30), "the publisher goes on after the alarm"
+    watcher.hears("unblocked")
+    watcher.connection.close()

@@ -1,0 +1,159 @@
+"""AMQP over TLS: the server's certificate, clients' certificates, reload without a restart."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pika
+import pytest
+
+from harness import amqp
+from harness.certs import Authority, Pair
+from harness.cluster import Cluster
+from harness.ports import free_port
+from harness.wait import eventually
+
+pytestmark = pytest.mark.warren_only("starts nodes of its own")
+
+
+class Served:
+    """One node with TLS for clients."""
+
+    def __init__(self, authority: Authority, *more: str) -> None:
+        self.authority = authority
+        self.pair = authority.issue("server")
+        self.port = free_port()
+        self.cluster = Cluster(
+            1,
+            extra_args=[
+                "--amqps-listen", f"127.0.0.1:{self.port}",
+                "--tls-certificate", str(self.pair.certificate),
+                "--tls-key", str(self.pair.key),
+                *more,
+            ],
+        )  # fmt: skip
+        self.node = self.cluster.nodes[0]
+
+    def context(self, client: Pair | None = None) -> ssl.SSLContext:
+        made = ssl.create_default_context(cafile=str(self.authority.certificate))
+        if client is not None:
+            made.load_cert_chain(client.certificate, client.key)
+        return made
+
+    def connect(self, client: Pair | None = None, **changes) -> pika.BlockingConnection:
+        options = pika.SSLOptions(self.context(client), "localhost")
+        return amqp.connect(self.port, ssl_options=options, **changes)
+
+    def serial(self) -> int:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as raw:
+            with self.context().wrap_socket(raw, server_hostname="localhost") as stream:
+                return int(stream.getpeercert()["serialNumber"], 16)
+
+
+@pytest.fixture
+def authority(tmp_path) -> Authority:
+    return Authority(tmp_path / "ca")
+
+
+@pytest.fixture
+def served(authority: Authority) -> Iterator[Served]:
+    made = Served(authority)
+    with made.cluster:
+        made.cluster.start()
+        yield made
+
+
+def test_publish_and_get_over_tls(served: Served, name: str) -> None:
+    with served.connect() as connection:
+        channel = amqp.confirmed(connection)
+        channel.queue_declare(name, durable=True)
+        body = bytes(range(256)) * 2000
+        amqp.fill(channel, name, [body])
+        assert amqp.get_all(channel, name, 1) == [body]
+    # The plain port still serves.
+    with amqp.connect(served.node.amqp_port) as plain:
+        assert plain.channel().queue_declare(name, passive=True).method.message_count == 0
+
+
+def test_a_client_that_trusts_another_authority_does_not_connect(served: Served, tmp_path) -> None:
+    other = ssl.create_default_context(cafile=str(Authority(tmp_path / "other").certificate))
+    with pytest.raises(amqp.CONNECT_ERRORS):
+        amqp.connect(
+            served.port, ssl_options=pika.SSLOptions(other, "localhost"), connection_attempts=1
+        )
+    with served.connect() as connection:
+        assert connection.is_open
+
+
+def test_plain_amqp_on_the_tls_port_is_ended(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as raw:
+        raw.sendall(b"AMQP\x00\x00\x09\x01")
+        raw.settimeout(10)
+        rest = b""
+        try:
+            while chunk := raw.recv(4096):
+                rest += chunk
+        except ConnectionResetError:
+            pass
+        assert b"AMQP" not in rest
+    with served.connect() as connection:
+        assert connection.is_open
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(served: Served) -> None:
+    open_before = served.connect()
+    before = served.serial()
+    served.authority.issue("server", into=served.pair)
+    renewed = served.authority.serial()
+    assert before != renewed
+    eventually(lambda: served.serial() == renewed, what="the new certificate is shown")
+    assert open_before.channel().is_open, "open connections stay"
+    served.pair.certificate.write_text("not a certificate")
+    eventually(lambda: "former ones stay in force" in served.node.log_text(), what="a warning")
+    assert served.serial() == renewed
+    open_before.close()
+
+
+def test_external_with_a_client_certificate(authority: Authority, tmp_path) -> None:
+    made = Served(authority, "--tls-client-ca", str(authority.certificate))
+    external = {"credentials": pika.credentials.ExternalCredentials()}
+    with made.cluster:
+        made.cluster.start()
+        alice, nobody = authority.issue("alice", host=False), authority.issue("nobody", host=False)
+        status, _ = made.node.http("/api/users/alice", "PUT", {"password": "x", "tags": ""})
+        assert status in (201, 204)
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        status, _ = made.node.http("/api/permissions/%2F/alice", "PUT", everything)
+        assert status in (201, 204)
+        with made.connect(alice, **external) as connection:
+            connection.channel().queue_declare("alice-was-here", durable=True)
+            properties = pika.BasicProperties(user_id="alice")
+            connection.channel().basic_publish("", "alice-was-here", b"x", properties)
+        # A user that does not exist, and no certificate at all.
+        for client in (nobody, None):
+            with pytest.raises(amqp.CONNECT_ERRORS):
+                made.connect(client, connection_attempts=1, **external)
+        # One of another authority does not even get to AMQP.
+        stranger = Authority(tmp_path / "strange").issue("alice", host=False)
+        with pytest.raises(amqp.CONNECT_ERRORS):
+            made.connect(stranger, connection_attempts=1, **external)
+        # Passwords go on working, with or without a certificate.
+        for client in (alice, None):
+            with made.connect(client) as connection:
+                assert connection.is_open
+
+
+def test_a_client_certificate_can_be_required(authority: Authority) -> None:
+    made = Served(
+        authority,
+        "--tls-client-ca", str(authority.certificate),
+        "--tls-require-client-certificate",
+    )  # fmt: skip
+    with made.cluster:
+        made.cluster.start()
+        with made.connect(authority.issue("alice", host=False)) as connection:
+            assert connection.is_open
+        with pytest.raises(amqp.CONNECT_ERRORS):
+            made.connect(None, connection_attempts=1)
