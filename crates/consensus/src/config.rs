@@ -180,11 +180,11 @@ pub struct CheckpointPolicy {
 impl Default for CheckpointPolicy {
     fn default() -> Self {
         Self {
-            log_bytes: 64 << 20,
+            log_bytes: 16 << 20,
             dirty_for: Duration::from_secs(30),
-            keep_bytes: 16 << 20,
+            keep_bytes: 4 << 20,
             lag_bytes: 2 << 30,
-            purge_step: 16 << 20,
+            purge_step: 4 << 20,
             lag_for: Duration::from_secs(600),
         }
     }

@@ -538,10 +538,10 @@ impl Default for Memory {
 impl Default for Storage {
     fn default() -> Self {
         Self {
-            checkpoint_bytes: 64 * MIB as u64,
+            checkpoint_bytes: 16 * MIB as u64,
             checkpoint_interval: Duration::from_secs(60),
             log_keep_bytes: 256 * MIB as u64,
-            log_write_buffer_bytes: 32 * MIB,
+            log_write_buffer_bytes: 64 * MIB,
             state_write_buffer_bytes: 32 * MIB,
             disk_free_limit_bytes: 200_000_000,
             disk_reserve_bytes: 100_000_000,

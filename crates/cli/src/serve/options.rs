@@ -283,7 +283,7 @@ pub(crate) struct Options {
     /// Free disk space below which this node stands aside (default: 100MB)
     #[arg(long, value_name = "SIZE", help_heading = "Memory and disk")]
     disk_reserve: Option<Size>,
-    /// A shard takes a checkpoint after this much log (default: 64MiB)
+    /// A shard takes a checkpoint after this much log (default: 16MiB)
     #[arg(
         long,
         value_name = "SIZE",
@@ -307,7 +307,7 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     log_keep: Option<Size>,
-    /// Write buffer of the log (default: 32MiB)
+    /// Write buffer of the log (default: 64MiB)
     #[arg(
         long,
         value_name = "SIZE",

@@ -13,14 +13,22 @@ use tokio::time::Instant;
 
 /// Between two looks at a group.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks while a checkpoint is being taken: what it covers is purged as soon as it may,
+/// so that the log's write buffer is not full before.
+const LOOK_AFTER_CHECKPOINT: Duration = Duration::from_millis(50);
+/// A checkpoint that takes longer is looked at every [`LOOK`] only.
+const CHECKPOINT_LOOKS: u32 = 100;
 
 /// The task of a group.
 pub(super) async fn run(group: Arc<GroupCore>) {
     let mut dirty_since = None;
+    // The checkpoint that was there before the one now being taken, and looks left for it.
+    let mut awaited: Option<(Option<u64>, u32)> = None;
     let limit = group.environment().checkpoint.log_bytes;
     while !group.is_stopped() {
+        let pause = awaited.map_or(LOOK, |_| LOOK_AFTER_CHECKPOINT);
         let wanted = tokio::select! {
-            () = tokio::time::sleep(LOOK) => false,
+            () = tokio::time::sleep(pause) => false,
             () = group.state().dirty_beyond(limit) => false,
             () = group.checkpoint_wanted.notified() => true,
         };
@@ -29,13 +37,23 @@ pub(super) async fn run(group: Arc<GroupCore>) {
         };
         if wanted || is_due(&group, &mut dirty_since) {
             dirty_since = None;
+            awaited = Some((checkpoint_index(&group), CHECKPOINT_LOOKS));
             let _ = raft.trigger().snapshot().await;
         }
+        awaited = awaited.and_then(|(before, looks)| {
+            let taken = checkpoint_index(&group) != before;
+            let left = looks.checked_sub(1)?;
+            (!taken).then_some((before, left))
+        });
         if let Some(upto) = purge_upto(&group) {
             tracing::debug!(group = %group.id(), upto, "purging the log");
             let _ = raft.trigger().purge_log(upto).await;
         }
     }
+}
+
+fn checkpoint_index(group: &GroupCore) -> Option<u64> {
+    group.state().checkpoint().map(|checkpoint| checkpoint.index)
 }
 
 fn is_due(group: &GroupCore, dirty_since: &mut Option<Instant>) -> bool {

@@ -173,13 +173,10 @@ impl Replies {
                 return;
             }
         };
-        if let (Some(FromHost::Deliver(before)), FromHost::Deliver(more)) =
-            (list.last_mut(), &message)
-        {
-            before.extend(more.iter().cloned());
-            return;
+        match (list.last_mut(), message) {
+            (Some(FromHost::Deliver(before)), FromHost::Deliver(more)) => before.extend(more),
+            (_, message) => list.push(message),
         }
-        list.push(message);
     }
 
     /// Nothing to send.

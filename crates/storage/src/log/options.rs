@@ -62,7 +62,8 @@ impl LogOptions {
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_target_file_size_base(self.write_buffer_bytes as u64);
         options.set_max_bytes_for_level_base(4 * self.write_buffer_bytes as u64);
-        options.set_compression_type(DBCompressionType::Lz4);
+        // What is left here is small or purged soon.
+        options.set_compression_type(DBCompressionType::None);
 
         options.set_enable_blob_files(true);
         options.set_min_blob_size(MIN_BLOB_BYTES);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Bytes of purged entries that are left in the database before they are deleted: every deletion
 /// is a range tombstone, and those must be few.
-pub(crate) const PURGE_STEP_BYTES: u64 = 16 << 20;
+pub(crate) const PURGE_STEP_BYTES: u64 = 4 << 20;
 
 /// A group's log, counting writes that are still queued.
 #[derive(Debug, Default)]
