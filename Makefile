@@ -49,7 +49,7 @@ build: setup-build ## Build the programs warren and warren-bench.
 	$(CARGO) build --release --locked -p cli -p bench
 
 .PHONY: test
-test: test-rust e2e-core ## The tests that must pass: Rust, and the end-to-end tests of one cluster (`make e2e`, `make compose`: the others).
+test: test-rust e2e-core bench-smoke ## The tests that must pass: Rust, end to end, processor time (`make clients`, `make compose`: those that need more installed).
 
 .PHONY: test-rust
 test-rust: setup-build ## The tests of all crates.
@@ -61,8 +61,7 @@ test-rust: setup-build ## The tests of all crates.
 	$(CARGO) test --release --workspace --locked --doc --quiet
 
 .PHONY: e2e
-e2e: build python clients ## End to end: real clients against three real nodes.
-	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e tests/cluster tests/clients $(PYTEST_ARGS)
+e2e: e2e-core clients ## End to end: real clients against three real nodes, foreign client libraries too.
 
 .PHONY: compose
 compose: build python ## The compose cluster with a real Docker engine (left out without one).
@@ -74,9 +73,10 @@ compose: build python ## The compose cluster with a real Docker engine (left out
 	fi
 
 .PHONY: clients
-clients: setup-build
+clients: build python ## Client libraries of other languages, each through the kill of a node.
 	@scripts/setup.sh clients
 	$(CARGO) build --release --locked --manifest-path tests/clients/programs/lapin/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/lapin
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/clients/test_foreign.py $(PYTEST_ARGS)
 
 .PHONY: python
 python:
@@ -110,6 +110,8 @@ dist: setup-build ## Optimised programs for shipping, in dist/ under the target 
 image: ## Build the container image from source.
 	docker build -f deploy/Dockerfile -t warren .
 
+# Not the programs of other languages, whose tools not every machine has.
 .PHONY: e2e-core
-e2e-core: build python ## The end-to-end tests of one cluster, without those in tests/known-failures.txt.
-	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e $(shell sed -n 's|^tests/|--deselect |p' tests/known-failures.txt) $(PYTEST_ARGS)
+e2e-core: build python ## The end-to-end tests that need Python alone, without those in tests/known-failures.txt.
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e tests/cluster tests/clients --ignore tests/clients/test_foreign.py \
+		$(shell sed -n 's|^tests/|--deselect |p' tests/known-failures.txt) $(PYTEST_ARGS)

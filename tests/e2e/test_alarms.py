@@ -53,6 +53,15 @@ def restarted(cluster: Cluster, *arguments: str) -> None:
     cluster.start([third])
 
 
+def know_of_alarm(cluster: Cluster) -> None:
+    """The nodes that have no alarm of their own ask the others now and then."""
+    for node in cluster.nodes[:2]:
+        eventually(
+            lambda node=node: "publishers are blocked" in node.log_text(),
+            what=f"node {node.id} knows of the alarm",
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -66,24 +75,28 @@ def test_an_alarm_blocks_all_publishers(cluster, name, arguments, reason) -> Non
     amqp.fill(setup, name, [b"before"])
     watchers = [Watcher(node.amqp_port) for node in cluster.nodes[:2]]
     restarted(cluster, *arguments)
+    know_of_alarm(cluster)
     # `connection.blocked` goes to connections that publish.
     for watcher in watchers:
-        watcher.connection.channel().basic_publish("", name, b"held")
+        channel = watcher.connection.channel()
+        channel.basic_publish("", name, b"last")
         watcher.hears(reason)
+        channel.basic_publish("", name, b"held")
     # Consumers go on draining, on other connections.
-    assert amqp.get_all(cluster.connect(2).channel(), name, 1)[0] == b"before"
-    # What was held arrives when the alarm is over.
+    assert amqp.get(cluster.connect(2).channel(), name, auto_ack=True).body == b"before"
+    # What a publisher had sent until it was blocked may be there already, the rest comes afterwards.
     restarted(cluster)
     for watcher in watchers:
         watcher.hears("unblocked")
         watcher.connection.close()
-    amqp.wait_ready_count(cluster.connect(1).channel(), name, 2)
+    amqp.wait_ready_count(cluster.connect(1).channel(), name, 4)
 
 
 def test_a_new_publisher_is_blocked_too(cluster, name) -> None:
     setup = cluster.connect(1).channel()
     setup.queue_declare(name, durable=True)
     restarted(cluster, "--disk-free-limit", "8000000GB")
+    know_of_alarm(cluster)
     watcher = Watcher(cluster.nodes[0].amqp_port)
     channel = watcher.connection.channel()
     channel.basic_publish("", name, b"first")

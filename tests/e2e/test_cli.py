@@ -213,7 +213,7 @@ def test_definitions(warren, fails, name, tmp_path) -> None:
     warren("definitions", "import", "-p", name, "-", stdin=file.read_text())
     again = json.loads(warren("definitions", "export", "-p", name))
     assert again["queues"] == json.loads(file.read_text())["queues"]
-    fails(1, "definitions", "import", "-", stdin="{nonsense")
+    fails(2, "definitions", "import", "-", stdin="{nonsense")
     fails(1, "definitions", "import", str(tmp_path / "missing.json"))
     warren("vhost", "delete", name)
 

@@ -252,6 +252,44 @@ const TEXTS: [&str; 5] = [
     "dead-letter-strategy",
 ];
 
+/// Keys of RabbitMQ's that Warren keeps and does not use, so that definitions from there come in whole.
+const KEPT: [&str; 34] = [
+    "ha-mode",
+    "ha-params",
+    "ha-sync-mode",
+    "ha-sync-batch-size",
+    "ha-promote-on-shutdown",
+    "ha-promote-on-failure",
+    "queue-master-locator",
+    "queue-leader-locator",
+    "queue-mode",
+    "queue-version",
+    "initial-cluster-size",
+    "quorum-initial-group-size",
+    "target-group-size",
+    "max-in-memory-length",
+    "max-in-memory-bytes",
+    "max-age",
+    "stream-max-segment-size-bytes",
+    "stream-filter-size-bytes",
+    "filter-field-names",
+    "federation-upstream",
+    "federation-upstream-set",
+    "federation-upstream-pattern",
+    "shovel",
+    "sharding",
+    "shards-per-node",
+    "routing-key",
+    "delayed-retry-type",
+    "delayed-retry-min",
+    "delayed-retry-max",
+    "message-deduplication",
+    "x-message-deduplication",
+    "deduplicate-cache-size",
+    "deduplicate-cache-ttl",
+    "consumer-disconnected-timeout",
+];
+
 /// What an operator policy may hold.
 const OPERATOR_KEYS: [&str; 7] = [
     "expires",
@@ -263,8 +301,8 @@ const OPERATOR_KEYS: [&str; 7] = [
     "consumer-timeout",
 ];
 
-/// Whether a policy makes sense. Unknown keys are accepted (files exported from elsewhere hold
-/// some) unless they are known not to be settable.
+/// Whether a policy makes sense. Of unknown keys those are accepted that RabbitMQ knows (files exported
+/// there hold some).
 pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
     let invalid = |text: String| Err(CatalogError::Invalid(text.into()));
     Pattern::check(&spec.pattern)?;
@@ -283,6 +321,11 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
         }
         if ["queue-type", "max-priority", "single-active-consumer"].contains(&key) {
             return invalid(format!("'{key}' cannot be set by a policy"));
+        }
+        if !NUMBERS.contains(&key) && !TEXTS.contains(&key) && !KEPT.contains(&key) {
+            return invalid(format!(
+                "[{{<<\"{key}\">>,...}}] are not recognised policy settings"
+            ));
         }
         if key == "delivery-limit" && *value == PolicyValue::Integer(-1) {
             continue;

@@ -192,6 +192,12 @@ pub(crate) async fn consume(around: Surroundings, seed: u64, node: u64, queue: u
                 barriers: Vec::new(),
             };
             let _ = consumer.run(&mut random).await;
+            let unsure = consumer.barriers.into_iter().flatten();
+            let unsure: Vec<Name> = unsure.chain(consumer.answered).collect();
+            let mut record = around.record.lock();
+            for name in unsure {
+                record.perhaps_settled(name);
+            }
         }
         sleep(AGAIN).await;
     }

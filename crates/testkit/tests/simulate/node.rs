@@ -45,7 +45,8 @@ impl Clockwork {
     pub(crate) fn advance(&self, to: u64) {
         let until = self.start + Duration::from_millis(to);
         tracing::dispatcher::with_default(&self.dispatch, || {
-            self.runtime.block_on(tokio::time::sleep_until(until));
+            self.runtime
+                .block_on(async { tokio::time::sleep_until(until).await });
         });
     }
 }

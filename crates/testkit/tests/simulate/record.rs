@@ -28,6 +28,8 @@ struct Message {
     /// When, to which consumer's session, whether flagged as redelivered.
     deliveries: Vec<(u64, u64, bool)>,
     settled_at: Option<u64>,
+    /// Acknowledged by a consumer whose connection was lost before it knew that this had counted.
+    perhaps_settled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +100,7 @@ impl Record {
             outcome: Outcome::Open,
             deliveries: Vec::new(),
             settled_at: None,
+            perhaps_settled: false,
         };
         self.messages.insert(name, message);
         self.open.insert(name);
@@ -113,7 +116,7 @@ impl Record {
             Outcome::Open => {}
             Outcome::Acked => {
                 self.acked += 1;
-                if message.settled_at.is_none() {
+                if message.settled_at.is_none() && !message.perhaps_settled {
                     self.owed.insert(name);
                 }
             }
@@ -138,6 +141,11 @@ impl Record {
             wrong.push(format!("{name:?} delivered twice as new: {message:?}"));
         }
         message.deliveries.push((now, consumer, redelivered));
+        // An acknowledgement that was lost did not count.
+        message.perhaps_settled = false;
+        if message.outcome == Outcome::Acked && message.settled_at.is_none() {
+            self.owed.insert(name);
+        }
         if !redelivered {
             let way = (consumer, name.session, name.queue);
             let before = self.latest.insert(way, name.number);
@@ -158,6 +166,14 @@ impl Record {
         {
             message.settled_at = Some(now);
             self.settled += 1;
+        }
+    }
+
+    /// A consumer acknowledged the message and was lost before it knew whether that had counted.
+    pub(crate) fn perhaps_settled(&mut self, name: Name) {
+        self.owed.remove(&name);
+        if let Some(message) = self.messages.get_mut(&name) {
+            message.perhaps_settled = true;
         }
     }
 

@@ -223,6 +223,7 @@ fn policies_that_make_no_sense() {
         policy("p", ".*", 0, &[("expires", int(0))]),
         policy("p", ".*", 0, &[("overflow", text("x"))]),
         policy("p", ".*", 0, &[("max-priority", int(5))]),
+        policy("p", ".*", 0, &[("no-such-key", int(5))]),
         PolicySpec {
             apply_to: "things".into(),
             ..policy("p", ".*", 0, &[("max-length", int(1))])
