@@ -1,7 +1,7 @@
 //! Clients: publishers with confirms, consumers with acknowledgements. They come back when their
 //! connection is lost, and go on as a new session.
 
-use crate::client::{Client, Usable, text};
+use crate::client::{Client, Gone, Usable, text};
 use crate::net::{CLIENTS, SimNet};
 use crate::record::{Name, Outcome, Record};
 use amqp_codec::{FieldTable, Method};
@@ -256,7 +256,7 @@ impl Consumer<'_> {
             tokio::select! {
                 heard = self.client.next() => {
                     let heard = heard?;
-                    self.heard(&heard.method, &heard.body);
+                    self.heard(&heard.method, &heard.body)?;
                 }
                 () = sleep_until(next) => {
                     next = Instant::now() + Duration::from_millis(random.random_range(1..60));
@@ -268,7 +268,7 @@ impl Consumer<'_> {
         }
     }
 
-    fn heard(&mut self, method: &Method, body: &[u8]) {
+    fn heard(&mut self, method: &Method, body: &[u8]) -> Usable<()> {
         let mut record = self.around.record.lock();
         match method {
             Method::BasicDeliver {
@@ -290,8 +290,15 @@ impl Consumer<'_> {
                     record.settled(name);
                 }
             }
+            // What it asked has waited for a majority for as long as anything may.
+            Method::ChannelClose {
+                reply_code: 404,
+                reply_text,
+                ..
+            } if reply_text.ends_with("due to timeout") => return Err(Gone),
             other => record.complain(format!("a consumer heard {other:?}")),
         }
+        Ok(())
     }
 
     /// Acknowledges some of what is held, gives some back, and asks when that is done.

@@ -4,11 +4,14 @@ use crate::actors::{Surroundings, consume, publish};
 use crate::net::SimNet;
 use crate::node::{Clockwork, PUBLISH_TIMEOUT, SimNode};
 use crate::record::Record;
+use node::broker_model::ids::{Placement, ShardId};
+use node::host::HostInput;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::oneshot;
 
 const NODES: u64 = 3;
 const QUEUES: usize = 4;
@@ -139,10 +142,37 @@ impl World {
         if !self.until(DRAINED, done) {
             let open = self.record.lock().open();
             self.complain(&format!("after healing {open} publishes are open"));
+            self.report();
         }
         // Whatever is delivered now was settled long ago, or was never confirmed.
         self.run_for(2_000);
         self.record.lock().complain_of_lost();
+    }
+
+    /// Says what the leaders think of their queues.
+    fn report(&mut self) {
+        let mut asked = Vec::new();
+        for node in &self.nodes {
+            let id = node.id;
+            let Some(node) = node.node() else { continue };
+            for shard in 1..=2 {
+                let inbox = node.broker().hosts().inbox(Placement::Shard(ShardId(shard)));
+                let (reply, answer) = oneshot::channel();
+                if let Some(inbox) = inbox {
+                    let _ = inbox.send(HostInput::Report {
+                        queues: Vec::new(),
+                        reply,
+                    });
+                    asked.push((id, shard, answer));
+                }
+            }
+        }
+        self.run_for(100);
+        for (id, shard, mut answer) in asked {
+            if let Ok(queues) = answer.try_recv() {
+                self.complain(&format!("node {id}, shard {shard}: {queues:?}"));
+            }
+        }
     }
 
     fn complain(&self, what: &str) {
