@@ -53,7 +53,10 @@ pub(super) async fn run(group: Arc<GroupCore>) {
 }
 
 fn checkpoint_index(group: &GroupCore) -> Option<u64> {
-    group.state().checkpoint().map(|checkpoint| checkpoint.index)
+    group
+        .state()
+        .checkpoint()
+        .map(|checkpoint| checkpoint.index)
 }
 
 fn is_due(group: &GroupCore, dirty_since: &mut Option<Instant>) -> bool {

@@ -169,7 +169,7 @@ pub enum SessionEvent {
         subject: Subject,
     },
     /// The placement has a new leader: answer at once with every message that this session holds
-    /// of its queues (delivered to it, not yet settled or returned by an operation it submitted).
+    /// of its queues: delivered to it, and not known to be settled or returned.
     Resume {
         /// Placement.
         placement: Placement,
@@ -203,4 +203,6 @@ pub struct Held {
     pub queue: QueueId,
     /// Messages.
     pub sequences: SequenceRanges,
+    /// The sub-batch that settles or returns them, if they were submitted in one that is not answered.
+    pub leaving: Option<u64>,
 }

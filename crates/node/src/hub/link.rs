@@ -10,6 +10,8 @@
 //! Not here: who the leader is and how it is reached (`connector`), what queues do (`host`).
 
 mod moving;
+#[cfg(test)]
+mod tests;
 
 pub use moving::{Move, MovedConsumer};
 
@@ -188,7 +190,7 @@ impl Link {
     /// Serves until the hub is gone.
     pub async fn run(mut self) {
         let (connected_tx, mut connected_rx) = mpsc::channel::<ConnectResult>(1);
-        let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<Held>)>(1);
+        let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<(SessionId, Held)>)>(1);
         let mut attach_round = 0u64;
         let mut inputs = Vec::with_capacity(256);
         let mut housekeeping = tokio::time::interval(Duration::from_millis(250));
@@ -574,7 +576,7 @@ impl Link {
 
     // ---- a new leader ----
 
-    fn ask_what_is_held(&self) -> Vec<oneshot::Receiver<Vec<Held>>> {
+    fn ask_what_is_held(&self) -> Vec<Asked> {
         let mut asks = Vec::with_capacity(self.holders.len());
         for session in &self.holders {
             let (reply, answer) = oneshot::channel();
@@ -585,24 +587,35 @@ impl Link {
                     reply,
                 },
             );
-            asks.push(answer);
+            asks.push((*session, answer));
         }
         asks
     }
 
-    fn resume(&mut self, held: Vec<Held>) {
+    fn resume(&mut self, held: Vec<(SessionId, Held)>) {
         let State::Resuming(attachment) = std::mem::replace(&mut self.state, State::Detached)
         else {
             return;
         };
         let sender = &attachment.sender;
+        let unsent: HashSet<(SessionId, u64)> = self
+            .waiting
+            .iter()
+            .map(|waiting| (waiting.session, waiting.batch.token))
+            .collect();
         let mut by_consumer: HashMap<ConsumerId, SequenceRanges> = HashMap::new();
-        for Held {
-            consumer,
-            queue,
-            sequences,
-        } in held
-        {
+        for (session, held) in held {
+            let Held {
+                consumer,
+                queue,
+                sequences,
+                leaving,
+            } = held;
+            // What was sent may have been applied already, and comes before `Resumed` if not: a message
+            // that is back in its queue would be held for ever by a claim that comes after its return.
+            if leaving.is_some_and(|token| !unsent.contains(&(session, token))) {
+                continue;
+            }
             let known = self
                 .consumers
                 .get(&consumer)
@@ -941,13 +954,16 @@ async fn receive(state: &mut State) -> Option<Vec<FromHost>> {
     }
 }
 
-async fn gather(asks: Vec<oneshot::Receiver<Vec<Held>>>) -> Vec<Held> {
+/// A session that was asked what it holds.
+type Asked = (SessionId, oneshot::Receiver<Vec<Held>>);
+
+async fn gather(asks: Vec<Asked>) -> Vec<(SessionId, Held)> {
     let mut held = Vec::new();
     let deadline = Instant::now() + RESUME_TIMEOUT;
-    for ask in asks {
+    for (session, ask) in asks {
         // A session that ended holds nothing.
         if let Ok(Ok(answer)) = tokio::time::timeout_at(deadline, ask).await {
-            held.extend(answer);
+            held.extend(answer.into_iter().map(|held| (session, held)));
         }
     }
     held

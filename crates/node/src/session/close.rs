@@ -237,6 +237,7 @@ impl Session {
                 consumer,
                 queue,
                 sequences: super::outbox::ranges(sequences),
+                leaving: None,
             })
             .collect();
         self.outbox.held(placement, &mut held);

@@ -263,6 +263,7 @@ impl Desk {
             consumer: ConsumerId(0),
             queue: record.id,
             sequences,
+            leaving: None,
         });
     }
 
@@ -306,6 +307,10 @@ impl Desk {
     /// Hands over operations, each to its place; returns whether all were accepted.
     async fn submit(&mut self, ops: Vec<(Placement, Op)>) -> bool {
         let mut open = ops.len();
+        // What is held leaves in one operation.
+        for held in &mut self.held {
+            held.leaving = Some(1);
+        }
         for (token, (placement, op)) in (1..).zip(ops) {
             self.session.submit(
                 placement,

@@ -281,15 +281,16 @@ impl Outbox {
 
     /// Messages of `placement` whose settling or return is not answered.
     pub(super) fn held(&self, placement: Placement, held: &mut Vec<Held>) {
-        for batch in self
+        for (token, batch) in self
             .in_flight
-            .values()
-            .filter(|batch| batch.placement == placement)
+            .iter()
+            .filter(|(_, batch)| batch.placement == placement)
         {
             held.extend(batch.held.iter().map(|(queue, sequences)| Held {
                 consumer: ConsumerId(0),
                 queue: *queue,
                 sequences: sequences.clone(),
+                leaving: Some(*token),
             }));
         }
     }

@@ -156,7 +156,10 @@ impl World {
             let id = node.id;
             let Some(node) = node.node() else { continue };
             for shard in 1..=2 {
-                let inbox = node.broker().hosts().inbox(Placement::Shard(ShardId(shard)));
+                let inbox = node
+                    .broker()
+                    .hosts()
+                    .inbox(Placement::Shard(ShardId(shard)));
                 let (reply, answer) = oneshot::channel();
                 if let Some(inbox) = inbox {
                     let _ = inbox.send(HostInput::Report {
