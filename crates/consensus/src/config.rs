@@ -121,6 +121,15 @@ impl Default for Timing {
     }
 }
 
+/// Largest message between nodes. It does not follow the configuration of a node: what one node accepts
+/// from its clients all others must be able to take. The largest body that can be configured is 512 MiB,
+/// and what is merged with one into an entry is small beside it.
+pub const LARGEST_MESSAGE: usize = 640 << 20;
+/// Room in such a message for what goes around an entry.
+const AROUND_AN_ENTRY: usize = 1 << 20;
+/// Largest entry that is proposed.
+pub const LARGEST_ENTRY: usize = LARGEST_MESSAGE - AROUND_AN_ENTRY;
+
 /// Sizes and bounds.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -144,6 +153,13 @@ pub struct Limits {
     pub connection_window: u32,
 }
 
+impl Limits {
+    /// Largest entry that fits a message.
+    pub(crate) fn entry_bytes(&self) -> usize {
+        self.decode_bytes.saturating_sub(AROUND_AN_ENTRY)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -153,7 +169,7 @@ impl Default for Limits {
             append_entries: 256,
             append_in_flight: 64,
             proposals_in_flight: 4096,
-            decode_bytes: 64 << 20,
+            decode_bytes: LARGEST_MESSAGE,
             stream_window: 4 << 20,
             connection_window: 16 << 20,
         }

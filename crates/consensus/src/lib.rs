@@ -30,7 +30,9 @@ mod stats;
 mod types;
 mod wire;
 
-pub use config::{CheckpointPolicy, ConsensusConfig, Limits, Secret, Timing};
+pub use config::{
+    CheckpointPolicy, ConsensusConfig, LARGEST_ENTRY, LARGEST_MESSAGE, Limits, Secret, Timing,
+};
 pub use consensus::{AbortHook, Consensus, MachineFactory, Parts, ServiceFactory};
 pub use error::{AdminError, ProposeError, ReadError, StartError};
 pub use group::{Group, GroupStatus, Proposed};

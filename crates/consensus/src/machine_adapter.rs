@@ -7,7 +7,9 @@
 //! Not here: when a checkpoint is due (`checkpoint`).
 
 use crate::log::GroupLog;
-use crate::machine::{CheckpointJob, Committed, Machine, MachineError, SnapshotReader};
+use crate::machine::{
+    CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
+};
 use crate::raft::{Applied, Entry, EntryPayload, Reply, StoredMembership, Types, position};
 use crate::types::Position;
 use futures::{Stream, StreamExt};
@@ -38,6 +40,11 @@ pub(crate) struct MachineState {
     machine: Arc<dyn Machine>,
     applied: Mutex<Applied>,
     checkpoint: Mutex<Option<Applied>>,
+    /// Held while a checkpoint or a snapshot is written down. A checkpoint may outlive the core that began
+    /// it, and must not overwrite a snapshot that was installed meanwhile.
+    storing: Mutex<()>,
+    /// Counts installed snapshots.
+    installed: AtomicU64,
     /// Position of the last applied entry, for waiters.
     progress: watch::Sender<Option<Position>>,
     /// Bytes applied since the last checkpoint began.
@@ -62,6 +69,8 @@ impl MachineState {
             progress: watch::Sender::new(applied.last.as_ref().map(position)),
             applied: Mutex::new(applied),
             checkpoint: Mutex::new(restored),
+            storing: Mutex::new(()),
+            installed: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
             dirty: Notify::new(),
             dirty_limit: AtomicU64::new(u64::MAX),
@@ -104,13 +113,40 @@ impl MachineState {
         self.dirty.notified().await;
     }
 
+    /// Makes a received snapshot the machine's state, durably. Nothing may be applied meanwhile.
+    pub(crate) async fn install(
+        self: &Arc<Self>,
+        writer: Box<dyn SnapshotWriter>,
+        applied: Applied,
+    ) -> Result<(), io::Error> {
+        let state = Arc::clone(self);
+        blocking(move || {
+            let _storing = state.storing.lock();
+            writer.finish(applied.encode())?;
+            state.installed.fetch_add(1, Ordering::AcqRel);
+            state.show(applied);
+            Ok(())
+        })
+        .await
+    }
+
     /// The machine now shows an installed snapshot.
-    pub(crate) fn installed(&self, applied: Applied) {
+    fn show(&self, applied: Applied) {
         let last = applied.last.as_ref().map(position);
         *self.checkpoint.lock() = Some(applied.clone());
         *self.applied.lock() = applied;
         self.dirty_bytes.store(0, Ordering::Relaxed);
         self.progress.send_replace(last);
+    }
+
+    fn begin_checkpoint(self: &Arc<Self>, log: &Arc<GroupLog>) -> Checkpointing {
+        Checkpointing {
+            job: Mutex::new(Some(self.machine.begin_checkpoint())),
+            applied: self.applied(),
+            installed: self.installed.load(Ordering::Acquire),
+            state: Arc::clone(self),
+            log: Arc::clone(log),
+        }
     }
 }
 
@@ -248,27 +284,17 @@ impl RaftStateMachine<Types> for MachineAdapter {
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Checkpointing> {
         // The worker calls this between two applies: applied state and job belong together.
-        let applied = self.state.applied();
+        let last = self.state.applied().last;
         let current = self.state.checkpoint();
-        if !force && applied.last <= current {
+        if !force && last <= current {
             return None;
         }
         self.state.dirty_bytes.store(0, Ordering::Relaxed);
-        Some(Checkpointing {
-            job: Mutex::new(Some(self.state.machine.begin_checkpoint())),
-            applied,
-            state: Arc::clone(&self.state),
-            log: Arc::clone(&self.log),
-        })
+        Some(self.state.begin_checkpoint(&self.log))
     }
 
     async fn get_snapshot_builder(&mut self) -> Checkpointing {
-        Checkpointing {
-            job: Mutex::new(Some(self.state.machine.begin_checkpoint())),
-            applied: self.state.applied(),
-            state: Arc::clone(&self.state),
-            log: Arc::clone(&self.log),
-        }
+        self.state.begin_checkpoint(&self.log)
     }
 
     async fn install_snapshot(
@@ -283,16 +309,15 @@ impl RaftStateMachine<Types> for MachineAdapter {
             membership: meta.last_membership.clone(),
         };
         let state = Arc::clone(&self.state);
-        blocking(move || {
+        let sink = blocking(move || {
             let mut sink = state.machine.snapshot_sink()?;
             while let Some(chunk) = snapshot.next_chunk()? {
                 sink.write(chunk)?;
             }
-            sink.finish(applied.encode())?;
-            state.installed(applied);
-            Ok(())
+            Ok(sink)
         })
-        .await
+        .await?;
+        self.state.install(sink, applied).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<MachineSnapshot>, io::Error> {
@@ -329,6 +354,8 @@ pub(crate) struct Checkpointing {
     /// In a lock because openraft wants builders to be `Sync`.
     job: Mutex<Option<Result<CheckpointJob, MachineError>>>,
     applied: Applied,
+    /// Snapshots that were installed before it was captured.
+    installed: u64,
     state: Arc<MachineState>,
     log: Arc<GroupLog>,
 }
@@ -346,9 +373,23 @@ impl RaftSnapshotBuilder<Types> for Checkpointing {
         if let Some(last) = self.applied.last {
             self.log.wait_flushed(last.index).await?;
         }
-        let applied = self.applied.clone();
-        blocking(move || job(applied.encode())).await?;
-        *self.state.checkpoint.lock() = Some(self.applied.clone());
+        let (state, applied, installed) = (
+            Arc::clone(&self.state),
+            self.applied.clone(),
+            self.installed,
+        );
+        blocking(move || {
+            let _storing = state.storing.lock();
+            if state.installed.load(Ordering::Acquire) != installed {
+                return Err(MachineError::new(
+                    "a snapshot has taken the place of what the checkpoint would store",
+                ));
+            }
+            job(applied.encode())?;
+            *state.checkpoint.lock() = Some(applied);
+            Ok(())
+        })
+        .await?;
         current_snapshot(&self.state)
             .await?
             .ok_or_else(|| io::Error::other("the checkpoint just written cannot be read"))

@@ -42,8 +42,15 @@ type RpcError = RPCError<Types>;
 const IN_FLIGHT_BYTES: usize = 16 << 20;
 /// A member without room on its disk is not sent entries for so long.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
+/// Slowest disk and connection that entries are replicated over, in bytes per second: the deadline of an
+/// answer grows with what is under way. Whether the peer lives is found out by heartbeats, not by this.
+const SLOWEST: u64 = 8 << 20;
 /// Chunks of a snapshot read ahead of the connection.
 const SNAPSHOT_READ_AHEAD: usize = 4;
+/// A receiver that takes no chunk for so long will take none.
+const CHUNK_TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// A receiver that has everything installs it within this time: it flushes all of it to its disk.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(300);
 
 /// What the values for all members of a group share.
 pub(crate) struct RaftNet {
@@ -298,8 +305,9 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
                 none.insert(opened.map_err(|error| rpc_error(&error))?)
             }
         };
-        let bytes = request.entries.iter().map(crate::log::cost).sum();
-        let deadline = Instant::now() + self.net.call;
+        let bytes: usize = request.entries.iter().map(crate::log::cost).sum();
+        let under_way = self.sent_bytes.saturating_add(bytes);
+        let deadline = Instant::now() + self.net.call + time_for(under_way);
         if self.sent.is_empty() {
             self.deadline.as_mut().reset(deadline);
         }
@@ -324,6 +332,11 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             .send(wire)
             .map_err(|_| rpc_error(&WireError::Unreachable("connection closed".to_owned())))
     }
+}
+
+/// How long so many bytes may take on their way to a disk.
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_millis((bytes as u64).saturating_mul(1000) / SLOWEST)
 }
 
 async fn next_answer(pipe: Option<&mut AppendPipe>) -> Option<Answer<v1::AppendAnswer>> {
@@ -453,23 +466,44 @@ impl NetSnapshot<Types> for RaftPeer {
         };
         let (parts, receiver) = mpsc::channel(SNAPSHOT_READ_AHEAD);
         let reader = snapshot.snapshot;
-        let reading = tokio::spawn(read_snapshot(head, reader, parts));
         let answer = self.net.wire.snapshot(self.target, receiver);
         tokio::pin!(cancel);
         let answer = tokio::select! {
-            answer = answer => answer,
+            answer = transmitted(read_snapshot(head, reader, parts), answer) => answer?,
             closed = &mut cancel => return Err(StreamingError::Closed(closed)),
         };
-        if let Ok(Err(error)) = reading.await {
-            return Err(StreamingError::Network(NetworkError::from_string(error)));
-        }
-        let answer =
-            answer.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
         let vote = answer
             .vote
             .as_ref()
             .ok_or_else(|| StreamingError::Network(NetworkError::from_string("empty answer")))?;
         Ok(SnapshotResponse::new(vote_from_wire(vote)))
+    }
+}
+
+/// The answer to a snapshot, while `reading` feeds the connection. Every step has a bound.
+async fn transmitted(
+    reading: impl Future<Output = Result<(), MachineError>> + Send + 'static,
+    answer: impl Future<Output = Answer<v1::SnapshotAnswer>>,
+) -> Result<v1::SnapshotAnswer, StreamingError<Types>> {
+    let unreachable = |error: WireError| StreamingError::Unreachable(Unreachable::new(&error));
+    let mut reading = tokio::spawn(reading);
+    tokio::pin!(answer);
+    let early = tokio::select! {
+        answer = &mut answer => Some(answer),
+        read = &mut reading => {
+            if let Ok(Err(error)) = read {
+                return Err(StreamingError::Network(NetworkError::from_string(error)));
+            }
+            None
+        }
+    };
+    match early {
+        // The reader ends by itself: nobody takes its chunks any more.
+        Some(answer) => answer.map_err(unreachable),
+        None => match tokio::time::timeout(INSTALLED_WITHIN, answer).await {
+            Ok(answer) => answer.map_err(unreachable),
+            Err(_) => Err(unreachable(WireError::Timeout)),
+        },
     }
 }
 
@@ -481,12 +515,15 @@ async fn read_snapshot(
 ) -> Result<(), MachineError> {
     use v1::snapshot_part::Part;
     let send = async |part| {
-        parts
-            .send(v1::SnapshotPart { part: Some(part) })
-            .await
-            .is_ok()
+        let sent = parts.send(v1::SnapshotPart { part: Some(part) });
+        match tokio::time::timeout(CHUNK_TAKEN_WITHIN, sent).await {
+            Ok(sent) => Ok(sent.is_ok()),
+            Err(_) => Err(MachineError::new(
+                "the receiver of a snapshot takes nothing",
+            )),
+        }
     };
-    if !send(Part::Head(head)).await {
+    if !send(Part::Head(head)).await? {
         return Ok(());
     }
     let mut chunks = 0;
@@ -502,10 +539,10 @@ async fn read_snapshot(
         let Some(data) = chunk? else { break };
         chunks += 1;
         let crc32c = crc32c::crc32c(&data);
-        if !send(Part::Chunk(v1::SnapshotChunk { data, crc32c })).await {
+        if !send(Part::Chunk(v1::SnapshotChunk { data, crc32c })).await? {
             return Ok(());
         }
     }
-    send(Part::End(v1::SnapshotEnd { chunks })).await;
+    send(Part::End(v1::SnapshotEnd { chunks })).await?;
     Ok(())
 }

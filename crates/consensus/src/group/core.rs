@@ -108,6 +108,8 @@ pub(crate) struct GroupCore {
     running: Mutex<Option<Running>>,
     /// Serializes start, stop and the installation of snapshots.
     pub(super) life: tokio::sync::Mutex<()>,
+    /// Counts the snapshots that have begun to arrive.
+    pub(super) snapshots_begun: AtomicU64,
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) proposals: Arc<Semaphore>,
     /// Proposals are held off until then, because leadership is being handed to this member.
@@ -176,6 +178,7 @@ impl GroupCore {
             net,
             running: Mutex::new(None),
             life: tokio::sync::Mutex::new(()),
+            snapshots_begun: AtomicU64::new(0),
             leadership: watch::Sender::new(Leadership::default()),
             handing_over: Mutex::new(None),
             latency: Arc::default(),

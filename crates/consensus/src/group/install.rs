@@ -9,14 +9,19 @@
 //! 2. the machine switches to the snapshot, durably and atomically;
 //! 3. the log forgets what lies before the snapshot (a start does the same if it finds the machine
 //!    ahead of the log).
+//!
+//! The steps are a task of their own: whoever sends the snapshot may go away at any moment, and a group
+//! whose core was stopped must get another. Of several snapshots that arrive at a time the last one to
+//! begin counts: an earlier sender may be a leader no more, and not know.
 
 use super::core::GroupCore;
 use crate::machine::{MachineError, SnapshotWriter};
-use crate::raft::{AppendRequest, Applied, Vote, vote_from_wire, vote_to_wire};
+use crate::raft::{AppendRequest, Applied, LogId, Vote, vote_from_wire, vote_to_wire};
 use cluster_proto::v1;
 use futures::{Stream, StreamExt};
 use openraft::raft::AppendEntriesResponse;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The sender must not pause longer than this between two parts.
@@ -45,8 +50,22 @@ impl GroupCore {
             return Ok(answer(self.log().vote()));
         }
         tracing::info!(group = %self.id(), at = %last, "receiving a snapshot");
-        let writer = self.write_parts(parts).await?;
+        let turn = self.snapshots_begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let writer = self.write_parts(turn, parts).await?;
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.switch_to(turn, writer, applied, last).await })
+            .await
+            .map_err(|_| "the installation of a snapshot was interrupted".to_owned())?
+    }
 
+    /// Installs what was received, whatever becomes of its sender.
+    async fn switch_to(
+        self: Arc<Self>,
+        turn: u64,
+        writer: Box<dyn SnapshotWriter>,
+        applied: Applied,
+        last: LogId,
+    ) -> Result<v1::SnapshotAnswer, String> {
         let _life = self.life.lock().await;
         if self.is_stopped() {
             return Err("group stopped".to_owned());
@@ -54,6 +73,7 @@ impl GroupCore {
         if self.has(last.index) {
             return Ok(answer(self.log().vote()));
         }
+        self.is_current(turn)?;
         if let Err(error) = self.install(writer, applied).await {
             let reason = format!("a snapshot at {last} could not be installed: {error}");
             self.abort(&reason);
@@ -61,6 +81,15 @@ impl GroupCore {
         }
         tracing::info!(group = %self.id(), at = %last, "installed a snapshot");
         Ok(answer(self.log().vote()))
+    }
+
+    /// An error if another snapshot has begun to arrive since `turn`.
+    fn is_current(&self, turn: u64) -> Result<(), String> {
+        if self.snapshots_begun.load(Ordering::Acquire) == turn {
+            Ok(())
+        } else {
+            Err("another snapshot has begun to arrive".to_owned())
+        }
     }
 
     /// Follows the sender if its vote is current; else returns the higher vote.
@@ -87,30 +116,33 @@ impl GroupCore {
 
     async fn write_parts(
         &self,
+        turn: u64,
         mut parts: impl Stream<Item = Part> + Send + Unpin,
     ) -> Result<Box<dyn SnapshotWriter>, String> {
         use v1::snapshot_part::Part;
         let machine = Arc::clone(self.state().machine());
-        let mut writer = blocking(move || machine.snapshot_sink()).await?;
+        let mut held = Held(Some(blocking(move || machine.snapshot_sink()).await?));
         let mut received = 0_u64;
         loop {
             let part = tokio::time::timeout(PART_WITHIN, parts.next())
                 .await
                 .map_err(|_| "the sender of the snapshot fell silent")?
                 .ok_or("the snapshot ended early")??;
+            self.is_current(turn)?;
             match part.part {
                 Some(Part::Chunk(chunk)) => {
                     if crc32c::crc32c(&chunk.data) != chunk.crc32c {
                         return Err("a chunk of the snapshot was damaged on its way".to_owned());
                     }
                     received += 1;
-                    writer = blocking(move || {
+                    let mut writer = held.take()?;
+                    let writer = blocking(move || {
                         writer.write(chunk.data)?;
                         Ok(writer)
-                    })
-                    .await?;
+                    });
+                    held.0 = Some(writer.await?);
                 }
-                Some(Part::End(end)) if end.chunks == received => return Ok(writer),
+                Some(Part::End(end)) if end.chunks == received => return held.take(),
                 Some(Part::End(_)) => return Err("chunks of the snapshot are missing".to_owned()),
                 Some(Part::Head(_)) | None => return Err("malformed snapshot".to_owned()),
             }
@@ -133,13 +165,33 @@ impl GroupCore {
                 .await
                 .map_err(text)?;
         }
-        let encoded = applied.encode();
-        blocking(move || writer.finish(encoded)).await?;
+        self.state().install(writer, applied).await.map_err(text)?;
         if !continues {
             log.purge_for_snapshot(last).await.map_err(text)?;
         }
-        self.state().installed(applied);
         self.start_core().await.map_err(|error| error.to_string())
+    }
+}
+
+/// What is being written, and is thrown away on a thread that may wait for the disk.
+struct Held(Option<Box<dyn SnapshotWriter>>);
+
+impl Held {
+    fn take(&mut self) -> Result<Box<dyn SnapshotWriter>, String> {
+        self.0
+            .take()
+            .ok_or_else(|| "the snapshot was taken away".to_owned())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(writer) = self.0.take() else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(writer));
+        }
     }
 }
 

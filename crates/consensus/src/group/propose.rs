@@ -52,12 +52,7 @@ impl GroupCore {
         if self.is_stopped() {
             return Err(ProposeError::Stopped);
         }
-        // Room for what goes around it in a message.
-        let limit = self
-            .environment()
-            .limits
-            .decode_bytes
-            .saturating_sub(1 << 20);
+        let limit = self.environment().limits.entry_bytes();
         let bytes = payload.len_bytes();
         if bytes > limit {
             return Err(ProposeError::TooLarge { bytes, limit });

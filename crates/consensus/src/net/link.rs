@@ -205,6 +205,10 @@ impl PeerLink {
 
     /// Starts a session of appends; an earlier one of the group ends.
     pub(super) fn append(&self, group: GroupId) -> Answer<AppendPipe> {
+        // What a frozen peer does not take stays in memory, session after session.
+        if self.condition.borrow().connectivity != Connectivity::Connected {
+            return Err(WireError::Unreachable("the peer is silent".to_owned()));
+        }
         let requests = self.appends.lock().clone();
         let requests =
             requests.ok_or_else(|| WireError::Unreachable("not connected".to_owned()))?;

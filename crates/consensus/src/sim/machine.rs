@@ -16,6 +16,14 @@ const CHUNK: usize = 1000;
 #[derive(Default)]
 pub(crate) struct SimDisk {
     stored: Mutex<Option<(Bytes, Vec<u64>)>>,
+    /// Held while a test keeps snapshots from being installed.
+    pub(crate) gate: Arc<Mutex<()>>,
+    /// Held while a test keeps checkpoints from being written.
+    pub(crate) checkpoint_gate: Arc<Mutex<()>>,
+    /// Checkpoints whose writing has begun.
+    pub(crate) checkpointing: AtomicU64,
+    /// Snapshots whose installation has begun.
+    pub(crate) installing: AtomicU64,
 }
 
 impl SimDisk {
@@ -23,6 +31,7 @@ impl SimDisk {
     pub(crate) fn copy(&self) -> Self {
         Self {
             stored: Mutex::new(self.stored.lock().clone()),
+            ..Self::default()
         }
     }
 }
@@ -91,6 +100,8 @@ impl Machine for SimMachine {
         let numbers = self.numbers();
         let disk = Arc::clone(&self.disk);
         Ok(Box::new(move |applied| {
+            disk.checkpointing.fetch_add(1, Ordering::Relaxed);
+            let _gate = disk.checkpoint_gate.lock();
             *disk.stored.lock() = Some((applied, numbers));
             Ok(())
         }))
@@ -154,6 +165,8 @@ impl SnapshotWriter for Sink {
     }
 
     fn finish(self: Box<Self>, applied: Bytes) -> Result<(), MachineError> {
+        self.disk.installing.fetch_add(1, Ordering::Relaxed);
+        let _gate = self.disk.gate.lock();
         *self.disk.stored.lock() = Some((applied, self.received.clone()));
         *self.numbers.lock() = self.received;
         Ok(())

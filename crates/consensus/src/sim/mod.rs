@@ -17,6 +17,7 @@ pub(crate) use machine::{SimDisk, SimMachine};
 
 mod basic;
 mod chaos;
+mod interrupted;
 mod life;
 mod overload;
 mod room;
