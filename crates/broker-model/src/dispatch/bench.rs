@@ -10,6 +10,10 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
+/// Bytes of messages that a consumer may get on one grant of credit; the last one may exceed it. Its node
+/// may hold as much for a client that does not read.
+const CREDIT_BYTES: usize = 8 << 20;
+
 #[derive(Debug, Default)]
 pub(super) struct Bench {
     /// In order of attachment.
@@ -168,14 +172,26 @@ impl Bench {
         None
     }
 
-    /// The consumer whose turn it was got a message.
-    pub(super) fn served(&mut self, ring: usize, slot: ConsumerSlot, roster: &mut Roster) {
+    /// The consumer whose turn it was got a message of so many bytes. Returns the credit that is taken
+    /// from it: credit counts messages, and was granted by the size of earlier ones.
+    pub(super) fn served(
+        &mut self,
+        ring: usize,
+        slot: ConsumerSlot,
+        bytes: usize,
+        roster: &mut Roster,
+    ) -> u32 {
         let Some(consumer) = roster.consumers.get_mut(slot) else {
-            return;
+            return 0;
         };
         consumer.credit -= 1;
+        consumer.bytes = consumer.bytes.saturating_add(bytes);
+        let mut taken = 0;
+        if consumer.bytes >= CREDIT_BYTES {
+            taken = std::mem::take(&mut consumer.credit);
+        }
         let Some(ring) = self.rings.get_mut(ring) else {
-            return;
+            return taken;
         };
         if consumer.credit == 0 {
             ring.ready.pop_front();
@@ -187,6 +203,7 @@ impl Bench {
         } else if ring.ready.len() > 1 {
             ring.ready.rotate_left(1);
         }
+        taken
     }
 
     /// Consumers to be told that a message waits for them.

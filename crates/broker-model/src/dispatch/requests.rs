@@ -165,6 +165,7 @@ impl Dispatcher {
         }
         if let Some(known) = self.roster.consumers.get_mut(consumer) {
             known.credit = credit;
+            known.bytes = 0;
             known.told = false;
             known.confirmed = true;
         }
@@ -257,6 +258,7 @@ impl Dispatcher {
             return;
         };
         consumer.credit = consumer.credit.saturating_add(more);
+        consumer.bytes = 0;
         consumer.told = false;
         let at = consumer.desk;
         let Some(desk) = self.desks.get_mut(at) else {

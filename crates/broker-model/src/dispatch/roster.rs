@@ -24,6 +24,8 @@ pub(super) struct Consumer {
     pub(super) desk: DeskSlot,
     pub(super) spec: ConsumerSpec,
     pub(super) credit: u32,
+    /// Of messages that it got since it was last granted credit.
+    pub(super) bytes: usize,
     pub(super) holder: HolderSlot,
     /// Order of attachment.
     pub(super) serial: u64,
@@ -109,6 +111,7 @@ impl Roster {
             desk,
             spec,
             credit,
+            bytes: 0,
             holder,
             serial: self.serial,
             in_ring: false,

@@ -136,10 +136,18 @@ impl Desk {
             let Some(delivery) = self.hand_out(turn, at, head, holder, id) else {
                 return false;
             };
-            if let Some(bench) = self.bench_mut() {
-                bench.served(ring, slot, turn.roster);
-            }
+            let bytes = delivery.message.weight();
+            let unused = self
+                .bench_mut()
+                .map_or(0, |bench| bench.served(ring, slot, bytes, turn.roster));
             turn.post.deliver(turn.roster, origin, delivery, turn.out);
+            if unused > 0 {
+                let revoked = FromHost::Revoked {
+                    consumer: id,
+                    unused,
+                };
+                turn.post.send(turn.roster, origin, revoked, turn.out);
+            }
         }
         true
     }

@@ -59,6 +59,22 @@ fn nobody_gets_more_than_its_credit_and_the_hungry_are_told_once() {
 }
 
 #[test]
+fn credit_for_small_messages_is_no_credit_for_large_ones() {
+    let mut leader = plain();
+    leader.consume(node(1), 1, 10);
+    let large = "x".repeat(3 << 20);
+    leader.publish(&["small", &large, &large, &large, &large]);
+    assert_eq!(leader.counts().unacked, 4);
+    let cut = FromHost::Revoked {
+        consumer: ConsumerId(1),
+        unused: 6,
+    };
+    assert!(leader.answers().contains(&cut));
+    leader.credit(node(1), 1, 1);
+    assert_eq!(leader.counts().unacked, 5);
+}
+
+#[test]
 fn one_busy_consumer_does_not_hold_up_the_other() {
     let mut leader = plain();
     leader.consume(node(1), 1, 1);
