@@ -5,6 +5,8 @@
 use super::process;
 use crate::broker::Alarms;
 use crate::queries::{NodeQueries, NodeReport};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,26 +45,21 @@ impl Watermarks {
 pub async fn watch(marks: Watermarks, queries: Arc<NodeQueries>, alarms: watch::Sender<Alarms>) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut others = Alarms::default();
+    let (mut own, mut others) = (Alarms::default(), Alarms::default());
     let mut looks = 0u32;
+    // A node that does not answer must not keep this one from looking at itself.
+    let mut asking: Option<BoxFuture<'static, Alarms>> = None;
     loop {
-        ticks.tick().await;
-        let own = marks.look();
-        if looks.is_multiple_of(ASK_EVERY) {
-            others = Alarms::default();
-            for (node, report) in queries.nodes().await {
-                if node != queries.node {
-                    let NodeReport {
-                        memory_alarm,
-                        disk_alarm,
-                        ..
-                    } = report.unwrap_or_default();
-                    others.memory |= memory_alarm;
-                    others.disk |= disk_alarm;
+        tokio::select! {
+            _ = ticks.tick() => {
+                own = marks.look();
+                if asking.is_none() && looks.is_multiple_of(ASK_EVERY) {
+                    asking = Some(ask_others(Arc::clone(&queries)).boxed());
                 }
+                looks = looks.wrapping_add(1);
             }
+            answer = answered(&mut asking) => others = answer,
         }
-        looks = looks.wrapping_add(1);
         let now = Alarms {
             memory: own.memory || others.memory,
             disk: own.disk || others.disk,
@@ -79,5 +76,32 @@ pub async fn watch(marks: Watermarks, queries: Arc<NodeQueries>, alarms: watch::
                 "alarms changed; publishers are blocked while any is raised"
             );
         }
+    }
+}
+
+async fn ask_others(queries: Arc<NodeQueries>) -> Alarms {
+    let mut others = Alarms::default();
+    for (node, report) in queries.nodes().await {
+        if node != queries.node {
+            let NodeReport {
+                memory_alarm,
+                disk_alarm,
+                ..
+            } = report.unwrap_or_default();
+            others.memory |= memory_alarm;
+            others.disk |= disk_alarm;
+        }
+    }
+    others
+}
+
+async fn answered(asking: &mut Option<BoxFuture<'static, Alarms>>) -> Alarms {
+    match asking {
+        Some(answer) => {
+            let alarms = answer.await;
+            *asking = None;
+            alarms
+        }
+        None => std::future::pending().await,
     }
 }

@@ -2,18 +2,50 @@
 //!
 //! Each leader looks at its own shards only. The place of a shard's leader is computed from the
 //! sorted list of live members, so that all nodes come to the same answer without talking.
+//!
+//! A node that did not take a leadership (it may have no room on its disk) is left in peace for a while,
+//! and keeps nothing from the others: each attempt makes the shard's publishers wait.
 
 use crate::broker::Broker;
 use broker_model::ids::NodeId;
 use consensus::{Connectivity, GroupId};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 /// How long a hand-over may take.
 const TRANSFER: Duration = Duration::from_secs(3);
 /// The list of live members must have been the same for so many looks in a row.
 const STEADY_LOOKS: u32 = 2;
+/// A node that did not take a leadership is asked again after this time, and twice as long after every
+/// further time …
+const PAUSE: Duration = Duration::from_secs(10);
+/// … but after this at the latest.
+const PAUSE_MAX: Duration = Duration::from_secs(120);
+
+/// Nodes that did not take a leadership: how long they are left in peace.
+#[derive(Debug, Default)]
+struct Unwilling(HashMap<NodeId, (Instant, Duration)>);
+
+impl Unwilling {
+    fn may_ask(&self, node: NodeId, now: Instant) -> bool {
+        self.0.get(&node).is_none_or(|(until, _)| *until <= now)
+    }
+
+    fn answered(&mut self, node: NodeId, taken: bool, now: Instant) {
+        if taken {
+            self.0.remove(&node);
+            return;
+        }
+        let pause = match self.0.get(&node) {
+            Some((_, before)) => before.saturating_mul(2).min(PAUSE_MAX),
+            None => PAUSE,
+        };
+        self.0.insert(node, (now + pause, pause));
+    }
+}
 
 /// Which of `live` (sorted) should lead shard number `shard` (from 1).
 #[must_use]
@@ -28,6 +60,7 @@ pub async fn keep_balanced(broker: Arc<Broker>, interval: Duration) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last_live = Vec::new();
     let mut steady = 0;
+    let mut unwilling = Unwilling::default();
     loop {
         ticks.tick().await;
         let live = live_members(&broker);
@@ -35,10 +68,11 @@ pub async fn keep_balanced(broker: Arc<Broker>, interval: Duration) {
             steady += 1;
         } else {
             steady = 0;
+            unwilling = Unwilling::default();
             last_live.clone_from(&live);
         }
         if steady >= STEADY_LOOKS {
-            move_one(&broker, &live).await;
+            move_one(&broker, &live, &mut unwilling).await;
         }
     }
 }
@@ -58,8 +92,9 @@ fn live_members(broker: &Broker) -> Vec<NodeId> {
         .collect()
 }
 
-async fn move_one(broker: &Broker, live: &[NodeId]) {
+async fn move_one(broker: &Broker, live: &[NodeId], unwilling: &mut Unwilling) {
     let me = broker.origin.node;
+    let now = Instant::now();
     for group in broker.consensus.groups() {
         let id = group.id();
         if id == GroupId::CATALOG || !group.leadership().borrow().ready {
@@ -68,6 +103,9 @@ async fn move_one(broker: &Broker, live: &[NodeId]) {
         let Some(wanted) = wanted_leader(id.0, live).filter(|wanted| *wanted != me) else {
             continue;
         };
+        if !unwilling.may_ask(wanted, now) {
+            continue;
+        }
         let status = group.status();
         let caught_up = status.voters.iter().any(|voter| voter.node() == wanted.0)
             && status.matched.iter().any(|(member, matched)| {
@@ -81,7 +119,9 @@ async fn move_one(broker: &Broker, live: &[NodeId]) {
             continue;
         }
         info!(shard = id.0, to = %wanted, "moving leadership to spread the load");
-        if let Err(error) = group.transfer_leader(wanted.0, TRANSFER).await {
+        let moved = group.transfer_leader(wanted.0, TRANSFER).await;
+        unwilling.answered(wanted, moved.is_ok(), Instant::now());
+        if let Err(error) = moved {
             debug!(shard = id.0, to = %wanted, %error, "leadership not moved");
         }
         return;
@@ -91,6 +131,26 @@ async fn move_one(broker: &Broker, live: &[NodeId]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_takes_no_leadership_is_asked_less_and_less() {
+        let start = Instant::now();
+        let (full, other) = (NodeId(2), NodeId(3));
+        let mut unwilling = Unwilling::default();
+        let mut now = start;
+        let mut asked = 0;
+        while now < start + Duration::from_secs(600) {
+            if unwilling.may_ask(full, now) {
+                asked += 1;
+                unwilling.answered(full, false, now);
+            }
+            assert!(unwilling.may_ask(other, now));
+            now += Duration::from_secs(5);
+        }
+        assert!(asked < 10, "{asked}");
+        unwilling.answered(full, true, now);
+        assert!(unwilling.may_ask(full, now));
+    }
 
     #[test]
     fn leaders_are_spread() {
