@@ -9,6 +9,7 @@
 mod api;
 mod auth;
 pub mod backend;
+mod bounded;
 mod definitions;
 mod error;
 mod fields;
@@ -23,7 +24,9 @@ pub use node_backend::NodeBackend;
 
 use axum::Router;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use backend::{SharedBackend, read};
+use bounded::Bounded;
 use error::ApiError;
 use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
 use parking_lot::Mutex;
@@ -105,6 +108,8 @@ impl Management {
         let (stop, mut stopped) = watch::channel(false);
         let service =
             router(Arc::clone(&app), with_api).into_make_service_with_connect_info::<SocketAddr>();
+        // Tapped for nothing: that way handlers learn the peer's address.
+        let listener = Bounded::new(listener).tap_io(|_| {});
         let server = axum::serve(listener, service).with_graceful_shutdown(async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         });
