@@ -72,6 +72,12 @@ async fn main() -> Result<()> {
     }
 }
 
+/// Closes a channel and waits for it: lapin fails to close a connection while a dropped channel of it
+/// is still closing.
+async fn leave(channel: &Channel) -> Result<()> {
+    Ok(channel.close(200, ShortString::from("bye")).await?)
+}
+
 /// Nothing was heard in time, or a stream ended.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was lost")]
@@ -147,7 +153,7 @@ impl Work {
                 println!("confirmed {last}");
             }
         }
-        Ok(())
+        leave(&channel).await
     }
 
     async fn refusals(&self, connection: &Connection, channel: &Channel) -> Result<()> {
@@ -219,6 +225,6 @@ impl Work {
                 println!("received {}", self.seen.len());
             }
         }
-        Ok(())
+        leave(&channel).await
     }
 }
