@@ -285,3 +285,30 @@ def test_many_deaths_at_once_lose_nothing(pub, sub, name, grave, durable) -> Non
     consumer = Consumer(sub, queue, auto_ack=True)
     consumer.wait(2000)
     assert consumer.bodies == [b"%d" % i for i in range(2000)]
+
+
+def test_a_target_that_has_accepted_gets_no_second_copy(pub, sub, name, names, durable) -> None:
+    """One target is full and refuses: the letter is tried again there, and only there."""
+    exchange, takes, full = names() + "-dlx", names() + "-takes", names() + "-full"
+    pub.exchange_declare(exchange, "fanout", durable=True)
+    pub.queue_declare(takes, durable=True)
+    pub.queue_declare(
+        full,
+        durable=True,
+        arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
+    )
+    for queue in (takes, full):
+        pub.queue_bind(queue, exchange)
+    amqp.fill(pub, full, [b"in the way"])
+    declare(pub, name, durable, exchange)
+    amqp.fill(pub, name, [b"dead"])
+    sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+    assert amqp.get(sub, takes).body == b"dead"
+    in_the_way = amqp.get(sub, full)
+    assert in_the_way.body == b"in the way"
+    sub.basic_ack(in_the_way.tag)
+    assert amqp.get(sub, full).body == b"dead"
+    # The next one comes behind any copy of the first.
+    amqp.fill(pub, name, [b"next"])
+    sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+    assert amqp.get(sub, takes).body == b"next"

@@ -101,6 +101,12 @@ impl Dispatcher {
         self.end_hand_over_if_due(now_ms, machine, out);
     }
 
+    /// The time for nodes to tell is over by a clock that does not jump.
+    pub fn end_hand_over(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
+        self.resuming.awaited.clear();
+        self.end_hand_over_if_due(now_ms, machine, out);
+    }
+
     /// Delivering starts when every node has told, or at the deadline.
     pub(super) fn end_hand_over_if_due(
         &mut self,

@@ -9,7 +9,7 @@ use super::stock::{Head, Loading, Stock};
 use crate::catalog::settings::Overflow;
 use crate::ids::Sequence;
 use crate::op::{DeathReason, Op, SequenceRanges};
-use crate::queue::{QueueState, RangeSet, push_range};
+use crate::queue::{QueueState, push_range};
 
 /// Heads that expire in one turn at most.
 const EXPIRE_QUANTUM: usize = 1024;
@@ -264,7 +264,7 @@ impl Desk {
         true
     }
 
-    /// These messages are no more.
+    /// The publisher does not have these messages any more.
     pub(super) fn forget_dead_letters(&mut self, from: Sequence, to: Sequence) {
         let Some(given) = &mut self.at_publisher else {
             return;
@@ -273,11 +273,6 @@ impl Desk {
         if given.is_empty() {
             self.at_publisher = None;
         }
-    }
-
-    /// The publisher could not do anything with these: they are given to it again.
-    pub(super) fn dead_letters_again(&mut self) -> Option<Box<RangeSet>> {
-        self.at_publisher.take()
     }
 }
 

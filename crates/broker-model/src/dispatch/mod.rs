@@ -243,14 +243,13 @@ impl Dispatcher {
         self.list(slot);
     }
 
-    /// The dead letter publisher gave up on the queue's dead letters that it has not settled: they
-    /// are handed to it again.
-    pub fn dead_letters_failed(&mut self, queue: QueueId) {
+    /// The dead letter publisher had no room for this message: it is handed to it again.
+    pub fn dead_letter_again(&mut self, queue: QueueId, sequence: Sequence) {
         let Some(slot) = self.index.get(&queue).copied() else {
             return;
         };
         if let Some(desk) = self.desks.get_mut(slot) {
-            desk.dead_letters_again();
+            desk.forget_dead_letters(sequence, sequence);
         }
         self.list(slot);
     }

@@ -2,11 +2,13 @@
 //! letter exchanges.
 //!
 //! At least once: a message is settled in its queue only after every queue it was routed to has
-//! accepted it. A refusal (a target is full and rejects) or a missing majority is tried again.
+//! accepted it. A refusal (a target is full and rejects) or a missing majority is tried again, at those
+//! targets only. Memory is bounded (see [`letters`]).
 //!
 //! Not here: deciding that a message dies (`broker_model::dispatch`).
 
 mod header;
+mod letters;
 
 use crate::broker::Broker;
 use crate::host::{HostInput, wall_clock_ms};
@@ -16,22 +18,22 @@ use crate::target::target_for;
 use amqp_codec::PropertiesView;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::dispatch::DeadLetter;
-use broker_model::ids::{Placement, QueueId, Sequence};
+use broker_model::ids::{Placement, QueueId};
 use broker_model::op::Op;
 use broker_model::routing::{RouteInput, RouteProperties};
 use header::{DeadMessage, Death, dead_letter};
-use smallvec::SmallVec;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use letters::{Answered, Letters, Taken};
+use smallvec::smallvec;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Pause before a refused dead letter is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 /// Dead letters taken in one turn, at most.
 const TURN: usize = 256;
+/// Bytes of letters in one sub-batch, at most (one letter may exceed it).
+const SUB_BATCH_BYTES: usize = 1 << 20;
 
 /// Takes dead letters of this node's hosts.
 #[derive(Clone)]
@@ -55,10 +57,7 @@ pub fn start(broker: Arc<Broker>) -> DeadLetterSender {
         session,
         next_token: 1,
         waiting: HashMap::new(),
-        open: BTreeMap::new(),
-        next_letter: 1,
-        retry: VecDeque::new(),
-        known: HashSet::new(),
+        letters: Letters::default(),
     };
     tokio::spawn(publisher.run(receiver, events));
     DeadLetterSender(sender)
@@ -68,23 +67,10 @@ struct Publisher {
     broker: Arc<Broker>,
     session: SessionHandle,
     next_token: u64,
-    /// Sub-batches on their way: the letters in them, in the order of their operations.
-    waiting: HashMap<u64, Vec<u64>>,
-    open: BTreeMap<u64, Open>,
-    next_letter: u64,
-    retry: VecDeque<(Instant, u64)>,
-    /// Letters being worked on, so that one offered twice is not published twice.
-    known: HashSet<(QueueId, Sequence)>,
-}
-
-/// A letter that not all targets have accepted.
-struct Open {
-    placement: Placement,
-    letter: DeadLetter,
-    /// Targets that are yet to answer.
-    outstanding: usize,
-    /// Some target refused.
-    refused: bool,
+    /// Sub-batches on their way: the letters in them and where they go, in the order of their
+    /// operations.
+    waiting: HashMap<u64, Vec<(u64, QueueId)>>,
+    letters: Letters,
 }
 
 impl Publisher {
@@ -95,7 +81,7 @@ impl Publisher {
     ) {
         let mut taken = Vec::with_capacity(TURN);
         loop {
-            let retry_at = self.retry.front().map(|(at, _)| *at);
+            let due = self.letters.next_due();
             tokio::select! {
                 count = letters.recv_many(&mut taken, TURN) => {
                     if count == 0 {
@@ -111,72 +97,57 @@ impl Publisher {
                     Some(event) => self.hear(event),
                     None => return,
                 },
-                () = sleep_until(retry_at) => self.try_again(),
+                () = sleep_until(due) => self.try_again(),
             }
         }
     }
 
     fn take(&mut self, placement: Placement, letter: DeadLetter, batches: &mut Batches) {
-        if let Some(sequence) = letter.sequence
-            && !self.known.insert((letter.queue, sequence))
-        {
-            return;
+        let queue = letter.queue;
+        match self.letters.take(Instant::now(), placement, letter) {
+            Taken::Number(number) => self.publish(number, batches),
+            Taken::Known | Taken::PutOff => {}
+            Taken::Dropped => debug!(
+                queue = queue.0,
+                "refused message not dead-lettered: too many are on their way"
+            ),
         }
-        let number = self.next_letter;
-        self.next_letter += 1;
-        let open = Open {
-            placement,
-            letter,
-            outstanding: 0,
-            refused: false,
-        };
-        self.open.insert(number, open);
-        self.publish(number, batches);
     }
 
     /// Routes a letter anew and adds it to the batches.
     fn publish(&mut self, number: u64, batches: &mut Batches) {
-        let Some(open) = self.open.get_mut(&number) else {
+        let Some((letter, accepted)) = self.letters.get(number) else {
             return;
         };
-        let (dead, targets) = route(&self.broker, &open.letter);
-        open.refused = false;
-        let mut by_placement: BTreeMap<Placement, SmallVec<[broker_model::op::Target; 2]>> =
-            BTreeMap::new();
-        if let Some(dead) = &dead {
-            let properties = PropertiesView::new(&dead.message.properties);
-            for record in &targets {
-                let target = target_for(record, properties.priority(), None);
-                by_placement
-                    .entry(record.placement)
-                    .or_default()
-                    .push(target);
-            }
-        }
-        open.outstanding = by_placement.len();
-        if open.outstanding == 0 {
-            // Nowhere to go: dropped, as documented.
+        let (dead, mut targets) = route(&self.broker, letter);
+        targets.retain(|record| !accepted.contains(&record.id));
+        let Some(dead) = dead.filter(|_| !targets.is_empty()) else {
+            // Nowhere to go (any more): dropped, as documented.
             self.finish(number);
             return;
-        }
-        let Some(dead) = dead else { return };
-        for (placement, targets) in by_placement {
+        };
+        self.letters.sent(number, targets.len());
+        let properties = PropertiesView::new(&dead.message.properties);
+        let bytes = dead.message.weight();
+        for record in &targets {
+            let target = target_for(record, properties.priority(), None);
+            // An operation for each, so that it is known who has accepted.
             let op = Op::Publish {
-                targets,
+                targets: smallvec![target],
                 message: dead.message.clone(),
             };
-            let (ops, letters) = batches.by_placement.entry(placement).or_default();
-            ops.push(op);
-            letters.push(number);
+            batches.add(record.placement, op, bytes, (number, record.id));
         }
     }
 
     fn submit(&mut self, batches: Batches) {
-        for (placement, (ops, letters)) in batches.by_placement {
-            let token = self.next_token;
-            self.next_token += 1;
-            self.waiting.insert(token, letters);
-            self.session.submit(placement, SubBatch { token, ops });
+        for (placement, list) in batches.by_placement {
+            for Batch { ops, letters, .. } in list {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.waiting.insert(token, letters);
+                self.session.submit(placement, SubBatch { token, ops });
+            }
         }
     }
 
@@ -190,9 +161,12 @@ impl Publisher {
                 let Some(letters) = self.waiting.remove(&token) else {
                     return;
                 };
-                for (at, number) in letters.into_iter().enumerate() {
-                    let refused = given_up || refused_ops.contains(&(at as u32));
-                    self.answered(number, refused);
+                let now = Instant::now();
+                for (at, (number, target)) in letters.into_iter().enumerate() {
+                    let accepted = !given_up && !refused_ops.contains(&(at as u32));
+                    if self.letters.answered(now, number, target, accepted) == Answered::Done {
+                        self.finish(number);
+                    }
                 }
             }
             SessionEvent::Resume { reply, .. } => {
@@ -202,48 +176,32 @@ impl Publisher {
         }
     }
 
-    fn answered(&mut self, number: u64, refused: bool) {
-        let Some(open) = self.open.get_mut(&number) else {
-            return;
-        };
-        open.outstanding = open.outstanding.saturating_sub(1);
-        open.refused |= refused;
-        if open.outstanding > 0 {
-            return;
-        }
-        if open.refused && open.letter.sequence.is_some() {
-            self.retry.push_back((Instant::now() + RETRY, number));
-        } else {
-            self.finish(number);
-        }
-    }
-
     fn try_again(&mut self) {
         let now = Instant::now();
         let mut batches = Batches::default();
-        while let Some((at, number)) = self.retry.front().copied() {
-            if at > now {
-                break;
-            }
-            self.retry.pop_front();
+        for number in self.letters.due(now) {
             self.publish(number, &mut batches);
         }
         self.submit(batches);
+        for put_off in self.letters.wanted(now) {
+            // If this node no longer leads the queue, the next leader offers it to its own publisher.
+            if let Some(inbox) = self.broker.hosts().inbox(put_off.placement) {
+                let _ = inbox.send(HostInput::DeadLetterPutOff {
+                    queue: put_off.queue,
+                    sequence: put_off.sequence,
+                });
+            }
+        }
     }
 
     fn finish(&mut self, number: u64) {
-        let Some(open) = self.open.remove(&number) else {
-            return;
-        };
         self.broker.metrics().counts.dead_lettered.add(1);
-        let Some(sequence) = open.letter.sequence else {
+        let Some((placement, queue, sequence)) = self.letters.finish(number) else {
             return;
         };
-        let queue = open.letter.queue;
-        self.known.remove(&(queue, sequence));
         // If this node no longer leads the queue, the next leader offers the letter to its own
         // publisher.
-        if let Some(inbox) = self.broker.hosts().inbox(open.placement) {
+        if let Some(inbox) = self.broker.hosts().inbox(placement) {
             let _ = inbox.send(HostInput::DeadLettered { queue, sequence });
         }
     }
@@ -251,7 +209,28 @@ impl Publisher {
 
 #[derive(Default)]
 struct Batches {
-    by_placement: BTreeMap<Placement, (Vec<Op>, Vec<u64>)>,
+    by_placement: BTreeMap<Placement, Vec<Batch>>,
+}
+
+/// What becomes one sub-batch.
+#[derive(Default)]
+struct Batch {
+    ops: Vec<Op>,
+    letters: Vec<(u64, QueueId)>,
+    bytes: usize,
+}
+
+impl Batches {
+    fn add(&mut self, placement: Placement, op: Op, bytes: usize, letter: (u64, QueueId)) {
+        let list = self.by_placement.entry(placement).or_default();
+        let batch = match list.last_mut() {
+            Some(last) if last.bytes.saturating_add(bytes) <= SUB_BATCH_BYTES => last,
+            _ => list.push_mut(Batch::default()),
+        };
+        batch.bytes = batch.bytes.saturating_add(bytes);
+        batch.ops.push(op);
+        batch.letters.push(letter);
+    }
 }
 
 struct Headers<'a>(PropertiesView<'a>);

@@ -170,6 +170,9 @@ impl LocalHost {
             HostInput::DeadLettered { queue, sequence } => {
                 self.apply_own(vec![Op::settle_one(queue, sequence)]);
             }
+            HostInput::DeadLetterPutOff { queue, sequence } => {
+                self.dispatcher.dead_letter_again(queue, sequence);
+            }
             HostInput::NodeLost { node } => self.node_lost(node),
             HostInput::Report { queues, reply } => {
                 let _ = reply.send(reports(&self.dispatcher, &self.machine, &queues));

@@ -87,6 +87,13 @@ pub enum HostInput {
         /// The message.
         sequence: Sequence,
     },
+    /// The dead letter publisher had no room for a message, and has now: it is to be offered again.
+    DeadLetterPutOff {
+        /// Queue in which it died.
+        queue: QueueId,
+        /// The message.
+        sequence: Sequence,
+    },
     /// A node's process is known to be dead, or was silent for long.
     NodeLost {
         /// Node.

@@ -12,9 +12,13 @@ use broker_model::wire::{StoredMessage, decode_stored_message, encode_stored_mes
 use bytes::{Bytes, BytesMut};
 use consensus::{MachineError, SnapshotReader, SnapshotWriter};
 use std::sync::Arc;
+use std::time::Duration;
 use storage::{Checkpoint, DeadRange, MessageKey, ShardState, StateStore};
 use tokio::sync::mpsc;
 use tracing::error;
+
+/// Between two attempts to read messages that cannot be read.
+const LOAD_AGAIN: Duration = Duration::from_secs(1);
 
 fn failed(error: impl std::fmt::Display) -> MachineError {
     MachineError::new(error.to_string())
@@ -91,13 +95,25 @@ pub(super) fn load_messages(
     load: Load,
     inbox: mpsc::UnboundedSender<HostInput>,
 ) {
-    tokio::task::spawn_blocking(move || match read(&replica, &load) {
-        Ok(messages) => {
-            let _ = inbox.send(HostInput::Loaded { load, messages });
-        }
-        Err(error) => {
-            error!(shard = %replica.shard(), queue = load.queue.0, %error, "stored messages cannot be read");
-            let _ = inbox.send(HostInput::LoadFailed { load });
+    tokio::spawn(async move {
+        let reading = tokio::task::spawn_blocking(move || {
+            let found = read(&replica, &load);
+            (replica, load, found)
+        });
+        // Only interrupted when the node ends.
+        let Ok((replica, load, found)) = reading.await else {
+            return;
+        };
+        match found {
+            Ok(messages) => {
+                let _ = inbox.send(HostInput::Loaded { load, messages });
+            }
+            Err(error) => {
+                error!(shard = %replica.shard(), queue = load.queue.0, %error, "stored messages cannot be read");
+                // The host asks again as soon as it hears of it.
+                tokio::time::sleep(LOAD_AGAIN).await;
+                let _ = inbox.send(HostInput::LoadFailed { load });
+            }
         }
     });
 }

@@ -62,6 +62,9 @@ pub struct ShardHost {
     proposer: Option<Proposer>,
     /// What links say while this node is elected and not ready to lead yet, in order.
     early: Vec<HostInput>,
+    /// Since this node leads: when nodes must have told what they hold. The dispatcher goes by the wall
+    /// clock, which may be set back.
+    hand_over_ends: Option<Instant>,
     pump_again: bool,
 }
 
@@ -87,6 +90,7 @@ impl ShardHost {
             links: AttachedLinks::default(),
             proposer: None,
             early: Vec::new(),
+            hand_over_ends: None,
             pump_again: false,
         }
     }
@@ -123,7 +127,10 @@ impl ShardHost {
                 () = tokio::task::yield_now(), if self.pump_again => {}
                 () = sleep_until(timeout), if leading => {}
                 _ = reconcile.tick() => self.reconcile(),
-                _ = housekeeping.tick() => self.return_from_silent(),
+                _ = housekeeping.tick() => {
+                    self.end_hand_over();
+                    self.return_from_silent();
+                }
             }
             self.turn();
         }
@@ -244,8 +251,24 @@ impl ShardHost {
             state.dispatcher = Some(dispatcher);
         }
         self.proposer = Some(Proposer::new(term, self.context.entry_bytes));
+        self.hand_over_ends = Some(Instant::now() + self.context.hand_over);
         self.reconcile();
         debug!(shard = %self.replica.shard(), term, "leading shard");
+    }
+
+    fn end_hand_over(&mut self) {
+        if self
+            .hand_over_ends
+            .take_if(|at| *at <= Instant::now())
+            .is_none()
+        {
+            return;
+        }
+        let mut guard = self.replica.lock();
+        let state = &mut *guard;
+        if let Some(dispatcher) = &mut state.dispatcher {
+            dispatcher.end_hand_over(wall_clock_ms(), &state.machine, &mut state.outbox);
+        }
     }
 
     fn step_down(&mut self, leader: Option<NodeId>) {
@@ -258,6 +281,7 @@ impl ShardHost {
             state.outbox = Outbox::default();
         }
         self.links.dismiss(leader);
+        self.hand_over_ends = None;
         self.pump_again = false;
         debug!(shard = %self.replica.shard(), leader = ?leader.map(|l| l.0), "no longer leading shard");
     }
@@ -358,6 +382,11 @@ impl ShardHost {
             HostInput::DeadLettered { queue, sequence } => {
                 if let Some(proposer) = &mut self.proposer {
                     proposer.push_ops([Op::settle_one(queue, sequence)]);
+                }
+            }
+            HostInput::DeadLetterPutOff { queue, sequence } => {
+                if let Some(dispatcher) = &mut self.replica.lock().dispatcher {
+                    dispatcher.dead_letter_again(queue, sequence);
                 }
             }
             HostInput::NodeLost { node } => self.node_lost(node),

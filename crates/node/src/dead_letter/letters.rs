@@ -1,0 +1,395 @@
+//! The letters that the publisher works on: which targets have accepted, and how many fit.
+//!
+//! A letter that finds no room is put off: only its place is kept, and its queue offers it again. A
+//! letter that was refused is published again to those targets only that have not accepted it.
+
+use broker_model::dispatch::DeadLetter;
+use broker_model::ids::{Placement, QueueId, Sequence};
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Pause before a refused letter is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Pause before a letter is asked for again that found no room.
+const NO_ROOM: Duration = Duration::from_millis(100);
+/// Bytes of letters worked on at a time (one letter may exceed it).
+const BYTES: usize = 64 << 20;
+/// The same for letters that no queue keeps (`reject-publish-dlx`): beyond it they are dropped.
+const BYTES_UNKEPT: usize = 4 * BYTES;
+/// Letters that were refused stay only as long as they take no more than this.
+const BYTES_REFUSED: usize = BYTES / 4;
+/// Letters that are put off although some target has accepted them, at most; more stay here.
+const PARTLY_ACCEPTED: usize = 65_536;
+/// What a letter accounts for beside its message.
+const OVERHEAD: usize = 256;
+
+/// Targets of a letter.
+pub(super) type Targets = SmallVec<[QueueId; 2]>;
+
+/// What became of a letter that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is to be published, under this number.
+    Number(u64),
+    /// It is being worked on already.
+    Known,
+    /// There is no room: it will be asked for again.
+    PutOff,
+    /// There is no room, and no queue keeps it.
+    Dropped,
+}
+
+/// What an answer of a target means for its letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// Nothing yet.
+    Waits,
+    /// All targets have accepted it, or it is not tried again.
+    Done,
+    /// Some have not: it is tried again later.
+    Refused,
+}
+
+/// A letter that is put off, for its queue to offer it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PutOff {
+    pub(super) placement: Placement,
+    pub(super) queue: QueueId,
+    pub(super) sequence: Sequence,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    placement: Placement,
+    letter: DeadLetter,
+    /// Targets that are yet to answer.
+    outstanding: usize,
+    /// Some target refused.
+    refused: bool,
+    accepted: Targets,
+}
+
+fn weight(letter: &DeadLetter) -> usize {
+    letter.message.weight().saturating_add(OVERHEAD)
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    open: BTreeMap<u64, Open>,
+    bytes: usize,
+    last_number: u64,
+    /// So that one offered twice is not published twice.
+    known: HashSet<(QueueId, Sequence)>,
+    retry: VecDeque<(Instant, u64)>,
+    put_off: VecDeque<(Instant, PutOff)>,
+    /// What targets have accepted of letters that are put off.
+    accepted: HashMap<(QueueId, Sequence), Targets>,
+}
+
+impl Letters {
+    /// A letter is offered.
+    pub(super) fn take(&mut self, now: Instant, placement: Placement, letter: DeadLetter) -> Taken {
+        let bytes = weight(&letter);
+        if let Some(sequence) = letter.sequence {
+            if self.known.contains(&(letter.queue, sequence)) {
+                return Taken::Known;
+            }
+            if self.bytes >= BYTES {
+                let put_off = PutOff {
+                    placement,
+                    queue: letter.queue,
+                    sequence,
+                    bytes,
+                };
+                self.put_off.push_back((now + NO_ROOM, put_off));
+                return Taken::PutOff;
+            }
+            self.known.insert((letter.queue, sequence));
+        } else if self.bytes >= BYTES_UNKEPT {
+            return Taken::Dropped;
+        }
+        let accepted = letter
+            .sequence
+            .and_then(|sequence| self.accepted.remove(&(letter.queue, sequence)))
+            .unwrap_or_default();
+        self.last_number += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        let open = Open {
+            placement,
+            letter,
+            outstanding: 0,
+            refused: false,
+            accepted,
+        };
+        self.open.insert(self.last_number, open);
+        Taken::Number(self.last_number)
+    }
+
+    /// A letter, and the targets that have accepted it.
+    pub(super) fn get(&self, number: u64) -> Option<(&DeadLetter, &Targets)> {
+        let open = self.open.get(&number)?;
+        Some((&open.letter, &open.accepted))
+    }
+
+    /// It was sent to so many targets.
+    pub(super) fn sent(&mut self, number: u64, targets: usize) {
+        if let Some(open) = self.open.get_mut(&number) {
+            open.outstanding = targets;
+            open.refused = false;
+        }
+    }
+
+    /// A target has answered.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        number: u64,
+        target: QueueId,
+        accepted: bool,
+    ) -> Answered {
+        let Some(open) = self.open.get_mut(&number) else {
+            return Answered::Waits;
+        };
+        open.outstanding = open.outstanding.saturating_sub(1);
+        if accepted {
+            open.accepted.push(target);
+        } else {
+            open.refused = true;
+        }
+        if open.outstanding > 0 {
+            return Answered::Waits;
+        }
+        let Some(sequence) = open.letter.sequence.filter(|_| open.refused) else {
+            return Answered::Done;
+        };
+        // Letters that cannot be delivered now must not take the place of those that can.
+        let fits = open.accepted.is_empty() || self.accepted.len() < PARTLY_ACCEPTED;
+        if self.bytes > BYTES_REFUSED && fits {
+            let put_off = PutOff {
+                placement: open.placement,
+                queue: open.letter.queue,
+                sequence,
+                bytes: weight(&open.letter),
+            };
+            if let Some(open) = self.remove(number)
+                && !open.accepted.is_empty()
+            {
+                let place = (put_off.queue, put_off.sequence);
+                self.accepted.insert(place, open.accepted);
+            }
+            self.put_off.push_back((now + RETRY, put_off));
+        } else {
+            self.retry.push_back((now + RETRY, number));
+        }
+        Answered::Refused
+    }
+
+    /// A letter is done with; returns where it was, unless no queue keeps it.
+    pub(super) fn finish(&mut self, number: u64) -> Option<(Placement, QueueId, Sequence)> {
+        let open = self.remove(number)?;
+        let sequence = open.letter.sequence?;
+        Some((open.placement, open.letter.queue, sequence))
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Open> {
+        let open = self.open.remove(&number)?;
+        self.bytes = self.bytes.saturating_sub(weight(&open.letter));
+        if let Some(sequence) = open.letter.sequence {
+            self.known.remove(&(open.letter.queue, sequence));
+        }
+        Some(open)
+    }
+
+    /// When something is to be done without an event.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let retry = self.retry.front().map(|(at, _)| *at);
+        let put_off = self.put_off.front().map(|(at, _)| *at);
+        retry.into_iter().chain(put_off).min()
+    }
+
+    /// Letters to be published again now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<u64> {
+        let mut due = Vec::new();
+        while let Some((_, number)) = self.retry.pop_front_if(|(at, _)| *at <= now) {
+            due.push(number);
+        }
+        due
+    }
+
+    /// Letters to be asked for again now: as many as there is room for.
+    pub(super) fn wanted(&mut self, now: Instant) -> Vec<PutOff> {
+        let mut wanted = Vec::new();
+        let mut room = BYTES.saturating_sub(self.bytes);
+        if room < BYTES / 2 {
+            // Later, many at a time.
+            if let Some((at, _)) = self.put_off.front_mut() {
+                *at = (*at).max(now + NO_ROOM);
+            }
+            return wanted;
+        }
+        while room > 0
+            && let Some((_, put_off)) = self.put_off.pop_front_if(|(at, _)| *at <= now)
+        {
+            room = room.saturating_sub(put_off.bytes);
+            wanted.push(put_off);
+        }
+        if let Some((at, _)) = self.put_off.front_mut() {
+            *at = (*at).max(now + NO_ROOM);
+        }
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker_model::ids::ShardId;
+    use broker_model::message::Message;
+    use broker_model::op::DeathReason;
+    use bytes::Bytes;
+
+    const HERE: Placement = Placement::Shard(ShardId(1));
+    const MIB: usize = 1 << 20;
+
+    fn letter(number: Option<u64>, bytes: usize) -> DeadLetter {
+        DeadLetter {
+            queue: QueueId(1),
+            sequence: number.map(Sequence),
+            reason: DeathReason::Rejected,
+            delivery_count: 0,
+            message: Message {
+                exchange: Bytes::new(),
+                routing_key: Bytes::new(),
+                properties: Bytes::new(),
+                body: Bytes::from(vec![0; bytes]),
+            },
+        }
+    }
+
+    fn number(taken: Taken) -> u64 {
+        match taken {
+            Taken::Number(number) => number,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_target_that_has_accepted_is_not_sent_the_letter_again() {
+        let now = Instant::now();
+        let (a, b) = (QueueId(10), QueueId(11));
+        let mut letters = Letters::default();
+        let number = number(letters.take(now, HERE, letter(Some(1), 10)));
+        letters.sent(number, 2);
+        assert_eq!(letters.answered(now, number, a, true), Answered::Waits);
+        assert_eq!(letters.answered(now, number, b, false), Answered::Refused);
+        assert!(letters.due(now).is_empty());
+        assert_eq!(letters.due(now + RETRY), [number]);
+        let (_, accepted) = letters.get(number).unwrap();
+        assert_eq!(accepted.as_slice(), [a]);
+        letters.sent(number, 1);
+        assert_eq!(letters.answered(now, number, b, true), Answered::Done);
+        assert_eq!(
+            letters.finish(number),
+            Some((HERE, QueueId(1), Sequence(1)))
+        );
+        assert_eq!(letters.bytes, 0);
+    }
+
+    #[test]
+    fn what_has_no_room_is_put_off_and_asked_for_again() {
+        let mut now = Instant::now();
+        let mut letters = Letters::default();
+        let mut numbers = Vec::new();
+        let mut put_off = 0;
+        for at in 0..200 {
+            match letters.take(now, HERE, letter(Some(at), MIB)) {
+                Taken::Number(number) => numbers.push(number),
+                Taken::PutOff => put_off += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(letters.bytes < BYTES + 2 * MIB);
+        assert_eq!(put_off + numbers.len(), 200);
+        let mut done = 0;
+        while done < 200 {
+            for number in numbers.drain(..) {
+                letters.sent(number, 1);
+                let answered = letters.answered(now, number, QueueId(10), true);
+                assert_eq!(answered, Answered::Done);
+                assert!(letters.finish(number).is_some());
+                done += 1;
+            }
+            now += NO_ROOM;
+            let wanted = letters.wanted(now);
+            assert!(wanted.len() <= BYTES / MIB);
+            for put_off in wanted {
+                let sequence = put_off.sequence;
+                numbers.push(number(letters.take(
+                    now,
+                    put_off.placement,
+                    letter(Some(sequence.0), MIB),
+                )));
+            }
+            assert!(done == 200 || !numbers.is_empty(), "stuck at {done}");
+        }
+        assert_eq!(letters.next_due(), None);
+    }
+
+    #[test]
+    fn refused_letters_leave_room_for_others() {
+        let now = Instant::now();
+        let mut letters = Letters::default();
+        for at in 0..200 {
+            if let Taken::Number(number) = letters.take(now, HERE, letter(Some(at), MIB)) {
+                letters.sent(number, 1);
+                let answered = letters.answered(now, number, QueueId(10), false);
+                assert_eq!(answered, Answered::Refused);
+            }
+        }
+        assert!(
+            letters.bytes <= BYTES_REFUSED + 2 * MIB,
+            "{}",
+            letters.bytes
+        );
+        assert!(matches!(
+            letters.take(now, HERE, letter(Some(1000), MIB)),
+            Taken::Number(_)
+        ));
+        assert!(letters.wanted(now).is_empty());
+        assert!(!letters.wanted(now + RETRY).is_empty());
+    }
+
+    #[test]
+    fn what_targets_have_accepted_outlasts_a_pause() {
+        let now = Instant::now();
+        let mut letters = Letters::default();
+        for at in 0..30 {
+            letters.take(now, HERE, letter(Some(100 + at), MIB));
+        }
+        let number_of_first = number(letters.take(now, HERE, letter(Some(1), MIB)));
+        letters.sent(number_of_first, 2);
+        letters.answered(now, number_of_first, QueueId(10), true);
+        letters.answered(now, number_of_first, QueueId(11), false);
+        assert!(letters.get(number_of_first).is_none());
+        let again = number(letters.take(now, HERE, letter(Some(1), MIB)));
+        let (_, accepted) = letters.get(again).unwrap();
+        assert_eq!(accepted.as_slice(), [QueueId(10)]);
+    }
+
+    #[test]
+    fn one_offered_twice_is_published_once_and_unkept_ones_are_bounded() {
+        let now = Instant::now();
+        let mut letters = Letters::default();
+        number(letters.take(now, HERE, letter(Some(1), 10)));
+        assert_eq!(letters.take(now, HERE, letter(Some(1), 10)), Taken::Known);
+        let dropped = (0..300)
+            .filter(|_| letters.take(now, HERE, letter(None, MIB)) == Taken::Dropped)
+            .count();
+        assert!(dropped >= 300 - BYTES_UNKEPT / MIB - 1, "{dropped}");
+        assert!(letters.bytes < BYTES_UNKEPT + 2 * MIB);
+    }
+}
