@@ -37,8 +37,6 @@ use tracing::{info, warn};
 
 /// Consumers of a silent node keep what they hold for so long.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Largest frame of a link.
-const LINK_DECODE_BYTES: usize = 576 << 20;
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -476,8 +474,8 @@ async fn start_consensus(
             let mut routes = tonic::service::Routes::builder();
             routes.add_service(
                 LinkServer::new(LinkService { hosts })
-                    .max_decoding_message_size(LINK_DECODE_BYTES)
-                    .max_encoding_message_size(LINK_DECODE_BYTES),
+                    .max_decoding_message_size(consensus::LARGEST_MESSAGE)
+                    .max_encoding_message_size(consensus::LARGEST_MESSAGE),
             );
             routes.add_service(PeerServer::new(peer).max_decoding_message_size(64 << 20));
             routes.routes()

@@ -23,8 +23,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Requests merged into one entry, at most.
-const ENTRY_REQUESTS: usize = 512;
+/// Requests merged into one entry, at most: so many of the largest still fit a message between nodes.
+const ENTRY_REQUESTS: usize = 128;
 /// Entries on their way at the same time.
 const ENTRIES_IN_FLIGHT: usize = 4;
 /// How long one attempt at one leader may take.

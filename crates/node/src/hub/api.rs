@@ -194,6 +194,18 @@ pub enum SessionEvent {
     },
 }
 
+impl SessionEvent {
+    /// The publishes of a sub-batch are given up.
+    #[must_use]
+    pub(super) fn given_up(token: u64) -> Self {
+        Self::Outcome {
+            token,
+            refused_ops: Vec::new(),
+            given_up: true,
+        }
+    }
+}
+
 /// Messages of one queue that a session holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {

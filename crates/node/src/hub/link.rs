@@ -37,6 +37,8 @@ const IN_FLIGHT_BYTES: usize = 16 << 20;
 const BATCH_OPS: usize = 4096;
 /// Bytes merged into one batch, at most (one sub-batch may exceed it).
 const BATCH_BYTES: usize = 1 << 20;
+/// Largest sub-batch that surely fits an entry of the log once it is encoded.
+const SUB_BATCH_BYTES_MAX: usize = consensus::LARGEST_ENTRY / 16 * 15;
 /// How long sessions may take to say what they hold after a leader change.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -110,6 +112,16 @@ struct WaitingBatch {
     bytes: usize,
     created: Instant,
     given_up: bool,
+}
+
+impl WaitingBatch {
+    /// Takes the publishes out; returns the token of whoever is to be told.
+    fn give_up(&mut self) -> u64 {
+        self.given_up = true;
+        let ops = &mut self.batch.ops;
+        ops.retain(|op| !matches!(op, Op::Publish { .. }));
+        self.batch.token
+    }
 }
 
 enum State {
@@ -299,17 +311,7 @@ impl Link {
             LinkInput::Session { session, events } => {
                 self.sessions.insert(session, events);
             }
-            LinkInput::Submit { session, batch } => {
-                let bytes = batch.ops.iter().map(op_bytes).sum();
-                self.submitted += 1;
-                self.waiting.push_back(WaitingBatch {
-                    session,
-                    batch,
-                    bytes,
-                    created: Instant::now(),
-                    given_up: false,
-                });
-            }
+            LinkInput::Submit { session, batch } => self.submit(session, batch),
             LinkInput::Ask { session, ask } => self.asked(session, ask),
             LinkInput::SessionGone { session } => self.session_gone(session),
             LinkInput::Adopt { consumers } => {
@@ -319,6 +321,30 @@ impl Link {
             }
             LinkInput::MemoryLost { moves } => self.memory_lost(&moves),
         }
+    }
+
+    fn submit(&mut self, session: SessionId, batch: SubBatch) {
+        let bytes = batch.ops.iter().map(op_bytes).sum();
+        self.submitted += 1;
+        let mut waiting = WaitingBatch {
+            session,
+            batch,
+            bytes,
+            created: Instant::now(),
+            given_up: false,
+        };
+        if self.encode && bytes > SUB_BATCH_BYTES_MAX {
+            // No leader could take it, and everything behind it would wait.
+            error!(placement = ?self.placement, bytes, "publishes that are too large for one entry of the log are given up");
+            let token = waiting.give_up();
+            self.tell(session, SessionEvent::given_up(token));
+            waiting.bytes = waiting.batch.ops.iter().map(op_bytes).sum();
+            if waiting.batch.ops.is_empty() {
+                self.submitted -= 1;
+                return;
+            }
+        }
+        self.waiting.push_back(waiting);
     }
 
     fn asked(&mut self, session: SessionId, ask: Ask) {
@@ -872,12 +898,8 @@ impl Link {
                 break;
             }
             if !waiting.given_up {
-                waiting.given_up = true;
-                waiting
-                    .batch
-                    .ops
-                    .retain(|op| !matches!(op, Op::Publish { .. }));
-                given_up.push((waiting.session, waiting.batch.token));
+                let token = waiting.give_up();
+                given_up.push((waiting.session, token));
             }
         }
         let before = self.waiting.len();
@@ -905,14 +927,7 @@ impl Link {
             warn!(placement = ?self.placement, sub_batches = given_up.len(), "no majority within the publish timeout; publishes given up");
         }
         for (session, token) in given_up {
-            self.tell(
-                session,
-                SessionEvent::Outcome {
-                    token,
-                    refused_ops: Vec::new(),
-                    given_up: true,
-                },
-            );
+            self.tell(session, SessionEvent::given_up(token));
         }
         let failed: Vec<RequestId> = self
             .requests

@@ -1,20 +1,20 @@
 //! The calling end of a link to another node.
 
+use super::link_service::take_frame;
 use crate::hub::attachment::{Attachment, HostSender};
 use broker_model::ids::Origin;
 use broker_model::protocol::{FromHost, ToHost};
 use broker_model::wire;
 use bytes::BytesMut;
 use cluster_proto::node::v1::{LinkFrame, LinkHello, link_client::LinkClient};
-use consensus::PeerChannel;
+use consensus::{LARGEST_MESSAGE, PeerChannel};
 use futures::Stream;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tracing::debug;
 
-/// Largest frame accepted (bodies are at most 512 MiB, by default 16 MiB).
-const DECODE_BYTES: usize = 576 << 20;
 /// Messages put into one frame, at most.
 const FRAME_MESSAGES: usize = 256;
 
@@ -31,8 +31,8 @@ pub async fn attach(
     timeout: Duration,
 ) -> Result<Attachment, Status> {
     let mut client = LinkClient::new(channel)
-        .max_decoding_message_size(DECODE_BYTES)
-        .max_encoding_message_size(DECODE_BYTES);
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
     let (sender, outgoing) = mpsc::unbounded_channel::<ToHost>();
     let hello = LinkHello {
         shard,
@@ -87,25 +87,24 @@ fn frames_of(
         messages: Vec::new(),
     }]);
     let rest = futures::stream::unfold(
-        (receiver, Vec::new()),
-        |(mut receiver, mut waiting)| async move {
-            let count = receiver.recv_many(&mut waiting, FRAME_MESSAGES).await;
-            if count == 0 {
-                return None;
+        (receiver, Vec::new(), VecDeque::new()),
+        |(mut receiver, mut waiting, mut encoded)| async move {
+            if encoded.is_empty() {
+                let count = receiver.recv_many(&mut waiting, FRAME_MESSAGES).await;
+                if count == 0 {
+                    return None;
+                }
+                for message in waiting.drain(..) {
+                    let mut buffer = BytesMut::new();
+                    wire::encode_to_host(&message, &mut buffer);
+                    encoded.push_back(buffer.freeze());
+                }
             }
-            let mut messages = Vec::with_capacity(count);
-            for message in waiting.drain(..) {
-                let mut buffer = BytesMut::new();
-                wire::encode_to_host(&message, &mut buffer);
-                messages.push(buffer.freeze());
-            }
-            Some((
-                LinkFrame {
-                    hello: None,
-                    messages,
-                },
-                (receiver, waiting),
-            ))
+            let frame = LinkFrame {
+                hello: None,
+                messages: take_frame(&mut encoded),
+            };
+            Some((frame, (receiver, waiting, encoded)))
         },
     );
     futures::StreamExt::chain(first, rest)

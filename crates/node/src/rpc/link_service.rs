@@ -159,15 +159,7 @@ fn frames_of(
                 encode_split(message, &mut out.left);
             }
         }
-        let mut messages = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = out.left.front() {
-            if !messages.is_empty() && bytes + next.len() > FRAME_BYTES {
-                break;
-            }
-            bytes += next.len();
-            messages.extend(out.left.pop_front());
-        }
+        let messages = take_frame(&mut out.left);
         Some((
             Ok(LinkFrame {
                 hello: None,
@@ -176,6 +168,20 @@ fn frames_of(
             out,
         ))
     })
+}
+
+/// Takes encoded messages for one frame: as many as fit, but at least one.
+pub(super) fn take_frame(encoded: &mut std::collections::VecDeque<Bytes>) -> Vec<Bytes> {
+    let mut messages = Vec::new();
+    let mut bytes = 0_usize;
+    while let Some(next) = encoded.front() {
+        bytes = bytes.saturating_add(next.len());
+        if !messages.is_empty() && bytes > FRAME_BYTES {
+            break;
+        }
+        messages.extend(encoded.pop_front());
+    }
+    messages
 }
 
 /// Encodes a message; long lists of deliveries are split so that frames stay small.
@@ -201,5 +207,32 @@ fn encode_split(message: FromHost, out: &mut std::collections::VecDeque<Bytes>) 
     }
     if !chunk.is_empty() {
         out.push_back(encode(&FromHost::Deliver(chunk)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_bounded_whatever_waits() {
+        let sizes = [10, FRAME_BYTES, 20, FRAME_BYTES * 3, 5, 5];
+        let mut encoded = sizes
+            .iter()
+            .map(|size| Bytes::from(vec![0; *size]))
+            .collect();
+        let mut frames: Vec<Vec<usize>> = Vec::new();
+        loop {
+            let frame = take_frame(&mut encoded);
+            if frame.is_empty() {
+                break;
+            }
+            frames.push(frame.iter().map(Bytes::len).collect());
+        }
+        let (large, huge) = (FRAME_BYTES, FRAME_BYTES * 3);
+        assert_eq!(
+            frames,
+            [vec![10], vec![large], vec![20], vec![huge], vec![5, 5]]
+        );
     }
 }

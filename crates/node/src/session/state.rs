@@ -514,6 +514,7 @@ fn server_config(broker: &dyn Services, ends: &Ends) -> ServerConfig {
     if ends.certificate_user.is_some() {
         mechanisms.push(Mechanism::External);
     }
+    let defaults = ServerConfig::default();
     ServerConfig {
         product: config.product.clone(),
         version: config.product_version.clone(),
@@ -525,7 +526,11 @@ fn server_config(broker: &dyn Services, ends: &Ends) -> ServerConfig {
         handshake_timeout: config.timing.handshake_timeout,
         refusal_delay: config.timing.login_failure_delay,
         max_message_size: config.limits.message_size,
-        ..ServerConfig::default()
+        // The largest message, and what other channels have under way.
+        unfinished_bytes_max: defaults
+            .unfinished_bytes_max
+            .saturating_add(usize::try_from(config.limits.message_size).unwrap_or(usize::MAX)),
+        ..defaults
     }
 }
 

@@ -193,14 +193,7 @@ impl Link {
                     .map(|waiting| (waiting.session, waiting.batch.token)),
             );
         for (session, token) in tokens {
-            self.tell(
-                session,
-                SessionEvent::Outcome {
-                    token,
-                    refused_ops: Vec::new(),
-                    given_up: true,
-                },
-            );
+            self.tell(session, SessionEvent::given_up(token));
         }
         self.unanswered_bytes = 0;
         self.done = self.submitted;

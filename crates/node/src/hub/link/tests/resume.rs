@@ -1,5 +1,7 @@
-use super::super::attachment::HostSender;
-use super::*;
+//! A link that comes from one leader to the next.
+
+use super::super::*;
+use crate::hub::attachment::HostSender;
 use broker_model::ids::{NodeId, Sequence, ShardId};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;

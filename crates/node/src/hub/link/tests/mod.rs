@@ -1,0 +1,2 @@
+mod no_leader;
+mod resume;
