@@ -85,11 +85,7 @@ impl Bench {
 
 fn publishes(body: &Bytes) -> Vec<Op> {
     let publish = |_| Op::Publish {
-        targets: smallvec::smallvec![Target {
-            queue: QUEUE,
-            level: 0,
-            ttl_ms: None
-        }],
+        targets: smallvec::smallvec![Target::plain(QUEUE)],
         message: Message {
             exchange: Bytes::new(),
             routing_key: Bytes::from_static(b"queue"),

@@ -8,6 +8,7 @@
 
 pub mod catalog;
 pub mod dispatch;
+pub mod identity;
 pub mod ids;
 pub mod message;
 pub mod op;

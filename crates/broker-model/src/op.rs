@@ -4,12 +4,13 @@
 //! into a *batch*, numbered per origin. The shard's leader merges batches into one Raft *entry*:
 //! an [`EntryHead`] and, unchanged, the encoded ops of each batch (encode once).
 
+use crate::identity::Identity;
 use crate::ids::{Origin, QueueId, Sequence};
 use crate::message::Message;
 use smallvec::SmallVec;
 
 /// One queue that a publish goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The queue.
     pub queue: QueueId,
@@ -17,6 +18,22 @@ pub struct Target {
     pub level: u8,
     /// Effective time to live in ms (lower of queue's and message's), counted from the entry's time.
     pub ttl_ms: Option<u64>,
+    /// What the queue tells the message apart by: if it remembers one of them, the message is
+    /// accepted and not appended. Usually none.
+    pub identities: Box<[Identity]>,
+}
+
+impl Target {
+    /// A queue that takes every message: without priorities, times to live and deduplication.
+    #[must_use]
+    pub fn plain(queue: QueueId) -> Self {
+        Self {
+            queue,
+            level: 0,
+            ttl_ms: None,
+            identities: Box::default(),
+        }
+    }
 }
 
 /// A command for queues of one shard.

@@ -106,6 +106,18 @@ pub enum ToHost {
         /// Refuse if it has ready messages.
         if_empty: bool,
     },
+    /// Copies of the last messages of a queue, which stay where they are. Answered by
+    /// [`FromHost::Browsed`].
+    Browse {
+        /// Request.
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+        /// Messages at most.
+        count: u32,
+        /// Bytes of messages at most.
+        bytes: u64,
+    },
 }
 
 impl ToHost {
@@ -122,7 +134,8 @@ impl ToHost {
             | Self::Get { queue, .. }
             | Self::Count { queue, .. }
             | Self::Purge { queue, .. }
-            | Self::CheckDelete { queue, .. } => Some(*queue),
+            | Self::CheckDelete { queue, .. }
+            | Self::Browse { queue, .. } => Some(*queue),
         }
     }
 }
@@ -186,6 +199,13 @@ pub enum FromHost {
         consumers: u64,
         /// Body bytes of ready messages.
         ready_bytes: u64,
+    },
+    /// Answer to a browse: the oldest first.
+    Browsed {
+        /// Request.
+        request: RequestId,
+        /// Messages.
+        messages: Vec<Message>,
     },
     /// Not (or no longer) the leader: attach elsewhere. Nothing more follows.
     NotLeader {

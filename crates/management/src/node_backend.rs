@@ -60,7 +60,15 @@ impl Backend for NodeBackend {
     }
 
     fn change(&self, command: CatalogCommand) -> Answer<'_, Result<CatalogAnswer, Refusal>> {
-        Box::pin(async move { self.broker.catalog_write(command).await.map_err(written) })
+        Box::pin(async move {
+            match command {
+                CatalogCommand::Bind(binding) => operator::bind(&*self.broker, binding)
+                    .await
+                    .map(|created| CatalogAnswer::Done { created }),
+                command => self.broker.catalog_write(command).await,
+            }
+            .map_err(written)
+        })
     }
 
     fn sync(&self) -> Answer<'_, ()> {

@@ -1,9 +1,14 @@
 //! What a publish says about each queue that it goes to.
 
-use broker_model::catalog::record::QueueRecord;
+use amqp_codec::FieldTable;
+use broker_model::catalog::Store;
+use broker_model::catalog::record::{ExchangeRecord, QueueRecord};
+use broker_model::identity::WindowId;
 use broker_model::op::Target;
+use broker_model::routing::delay_ms;
 
 /// The target for a queue: level clamped to its `x-max-priority`, the lower of both times to live.
+/// What depends on headers is left out.
 #[must_use]
 pub(crate) fn target_for(
     record: &QueueRecord,
@@ -19,8 +24,44 @@ pub(crate) fn target_for(
         (a, b) => a.or(b),
     };
     Target {
-        queue: record.id,
         level,
         ttl_ms,
+        ..Target::plain(record.id)
+    }
+}
+
+/// Whether a target for this queue depends on headers.
+#[must_use]
+pub(crate) fn looks_at_headers(record: &QueueRecord) -> bool {
+    let settings = record.settings();
+    settings.store.is_some() || settings.deduplication.is_some()
+}
+
+/// Adds what depends on headers: how long a delayed message waits, and by what duplicates are found
+/// out. `exchange` is where the message was published.
+pub(crate) fn add_headers(
+    target: &mut Target,
+    record: &QueueRecord,
+    exchange: Option<&ExchangeRecord>,
+    headers: Option<&FieldTable>,
+) {
+    let settings = record.settings();
+    match settings.store {
+        Some(Store::Delay) => target.ttl_ms = Some(delay_ms(headers).unwrap_or(0)),
+        // What a message says about its life begins in the queues that get it from there.
+        Some(Store::History) => target.ttl_ms = None,
+        None => {}
+    }
+    let Some(headers) = headers else { return };
+    let own = settings
+        .deduplication
+        .as_ref()
+        .and_then(|deduplication| deduplication.identity(WindowId::QUEUE, headers));
+    let of_exchange = exchange.and_then(|exchange| {
+        let deduplication = exchange.deduplication.as_ref()?;
+        deduplication.identity(WindowId::exchange(exchange.id), headers)
+    });
+    if own.is_some() || of_exchange.is_some() {
+        target.identities = own.into_iter().chain(of_exchange).collect();
     }
 }

@@ -1,9 +1,9 @@
 //! Applying commands in log order.
 
+use super::Catalog;
 use super::command::{CatalogAnswer, CatalogCommand, CatalogEntry, CatalogReply, CatalogRequest};
 use super::error::CatalogError;
 use super::event::CatalogEvent;
-use super::{Catalog, Name};
 use crate::ids::QueueId;
 
 /// What one entry is applied with: its index, the ids it has given away, and what it caused.
@@ -28,15 +28,6 @@ impl<'a> Applying<'a> {
         let slot = u16::try_from(self.slot).ok()?;
         self.slot += 1;
         Some(QueueId::new(self.index, slot))
-    }
-
-    /// Names exchanges that went.
-    pub(crate) fn exchanges_deleted(&mut self, vhost: &Name, names: Vec<Name>) {
-        self.events
-            .extend(names.into_iter().map(|name| CatalogEvent::ExchangeDeleted {
-                vhost: vhost.clone(),
-                name,
-            }));
     }
 }
 

@@ -11,11 +11,17 @@ pub const TIME_MAX_MS: i64 = 315_360_000_000;
 /// Header that holds a message's identity for deduplication, unless the queue names another.
 pub const DEDUPLICATION_HEADER: &str = "x-deduplication-header";
 
-/// Identities that a deduplicating queue remembers unless it says otherwise.
-const DEDUPLICATION_CACHE_SIZE: u32 = 10_000;
+/// Most identities that a deduplicating queue or exchange may ask to remember: they are in memory
+/// and in every checkpoint of the queue that remembers them.
+const DEDUPLICATION_CACHE_MAX: i64 = 1_000_000;
 
-/// Most identities that a deduplicating queue may ask to remember.
-const DEDUPLICATION_CACHE_MAX: i64 = 10_000_000;
+/// The arguments of deduplication, of queues and of exchanges.
+pub(crate) const DEDUPLICATION: [&str; 4] = [
+    "x-message-deduplication",
+    "x-cache-size",
+    "x-cache-ttl",
+    "x-deduplication-header",
+];
 
 /// The arguments of a queue that mean something to us.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,8 +57,6 @@ pub struct QueueArguments {
 /// How a value is checked.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// A boolean that may not be true, because what it asks for is not implemented yet.
-    NotYet,
     /// Integer from 0.
     Count,
     /// Integer from 0 to [`TIME_MAX_MS`].
@@ -65,6 +69,8 @@ enum Rule {
     Priority,
     /// Integer from 1.
     GroupSize,
+    /// Integer from 1 to [`DEDUPLICATION_CACHE_MAX`].
+    CacheSize,
     /// Truth value.
     Bool,
     /// Text.
@@ -138,8 +144,8 @@ const KNOWN: [Known; 26] = [
     quorum("x-consumer-disconnected-timeout", Rule::Time),
     quorum("x-max-in-memory-length", Rule::Ignored),
     quorum("x-max-in-memory-bytes", Rule::Ignored),
-    both("x-message-deduplication", Rule::NotYet),
-    both("x-cache-size", Rule::GroupSize),
+    both("x-message-deduplication", Rule::Bool),
+    both("x-cache-size", Rule::CacheSize),
     both("x-cache-ttl", Rule::PositiveTime),
     both("x-deduplication-header", Rule::Text),
     quorum("x-delayed-retry-type", Rule::Ignored),
@@ -157,11 +163,10 @@ impl QueueArguments {
     /// Reads arguments that have been checked; what is not understood is left out.
     #[must_use]
     pub fn read(table: &FieldTable) -> Self {
-        let mut read = Self::default();
-        let mut wants_deduplication = false;
-        let mut header = None;
-        let mut cache_size = None;
-        let mut cache_ttl_ms = None;
+        let mut read = Self {
+            deduplication: deduplication(table),
+            ..Self::default()
+        };
         for entry in table {
             let value = entry.value();
             let number = || value.as_integer().and_then(|n| u64::try_from(n).ok());
@@ -183,21 +188,64 @@ impl QueueArguments {
                 }
                 b"x-delivery-limit" => read.delivery_limit = number(),
                 b"x-consumer-timeout" => read.consumer_timeout_ms = number(),
-                b"x-message-deduplication" => {
-                    wants_deduplication = value.as_bool().unwrap_or(false);
-                }
-                b"x-deduplication-header" => header = text(),
-                b"x-cache-size" => cache_size = number().and_then(|n| u32::try_from(n).ok()),
-                b"x-cache-ttl" => cache_ttl_ms = number(),
                 _ => {}
             }
         }
-        read.deduplication = wants_deduplication.then(|| Deduplication {
-            header: header.unwrap_or_else(|| DEDUPLICATION_HEADER.into()),
-            cache_size: cache_size.unwrap_or(DEDUPLICATION_CACHE_SIZE),
-            cache_ttl_ms,
-        });
         read
+    }
+}
+
+/// What the arguments of a queue or exchange say about deduplication; `None`: nothing is dropped.
+pub(crate) fn deduplication(table: &FieldTable) -> Option<Deduplication> {
+    if table.is_empty() || !table.get("x-message-deduplication")?.as_bool()? {
+        return None;
+    }
+    let number = |key| table.get(key).and_then(|value| value.as_integer());
+    let header = table.get("x-deduplication-header");
+    let header = header.as_ref().and_then(|value| value.as_text());
+    Some(Deduplication {
+        header: header.unwrap_or(DEDUPLICATION_HEADER).into(),
+        cache_size: u32::try_from(number("x-cache-size")?).ok()?,
+        cache_ttl_ms: number("x-cache-ttl").and_then(|ms| u64::try_from(ms).ok()),
+    })
+}
+
+/// Checks the arguments of deduplication of an exchange (those of a queue are checked with all of
+/// its arguments).
+pub(crate) fn check_deduplication(
+    exchange: &Resource,
+    arguments: &FieldTable,
+) -> Result<(), CatalogError> {
+    for entry in arguments {
+        let key = entry.key();
+        let known = KNOWN
+            .iter()
+            .find(|known| known.name == &*key && DEDUPLICATION.contains(&known.name));
+        if let Some(known) = known {
+            check_value(known, QueueType::Classic, &entry.value())
+                .map_err(|reason| invalid(exchange, known.name, reason))?;
+        }
+    }
+    check_cache_size(exchange, arguments)
+}
+
+/// Deduplication needs to know how much to remember.
+fn check_cache_size(resource: &Resource, arguments: &FieldTable) -> Result<(), CatalogError> {
+    let wanted = arguments
+        .get("x-message-deduplication")
+        .is_some_and(|value| value.as_bool() == Some(true));
+    if wanted && !arguments.contains_key("x-cache-size") {
+        let reason = "\"needed with 'x-message-deduplication'\"";
+        return Err(invalid(resource, "x-cache-size", reason.to_owned()));
+    }
+    Ok(())
+}
+
+fn invalid(resource: &Resource, argument: &str, reason: String) -> CatalogError {
+    CatalogError::InvalidArgument {
+        argument: argument.into(),
+        resource: resource.clone(),
+        reason: reason.into(),
     }
 }
 
@@ -279,14 +327,10 @@ pub(crate) fn check(
             });
         }
         let Some(known) = known else { continue };
-        check_value(known, queue_type, &entry.value()).map_err(|reason| {
-            CatalogError::InvalidArgument {
-                argument: known.name.into(),
-                resource: queue.clone(),
-                reason: reason.into(),
-            }
-        })?;
+        check_value(known, queue_type, &entry.value())
+            .map_err(|reason| invalid(queue, known.name, reason))?;
     }
+    check_cache_size(queue, arguments)?;
     if arguments.contains_key("x-dead-letter-routing-key")
         && !arguments.contains_key("x-dead-letter-exchange")
     {
@@ -330,19 +374,8 @@ fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Resu
         Rule::PositiveTime => range(integer()?, 1, TIME_MAX_MS).map_err(time_reason),
         Rule::DeliveryLimit => range(integer()?, -1, i64::MAX),
         Rule::Priority => range(integer()?, 0, 255),
-        Rule::GroupSize => {
-            let most = if known.name == "x-cache-size" {
-                DEDUPLICATION_CACHE_MAX
-            } else {
-                i64::MAX
-            };
-            range(integer()?, 1, most)
-        }
-        Rule::NotYet => match value.as_bool() {
-            Some(false) => Ok(()),
-            Some(true) => Err("\"not supported by this broker yet\"".to_string()),
-            None => Err(format!("\"expected boolean, got {}\"", value.type_name())),
-        },
+        Rule::GroupSize => range(integer()?, 1, i64::MAX),
+        Rule::CacheSize => range(integer()?, 1, DEDUPLICATION_CACHE_MAX),
         Rule::Bool => match value.as_bool() {
             Some(_) => Ok(()),
             None => Err(format!("\"expected boolean, got {}\"", value.type_name())),

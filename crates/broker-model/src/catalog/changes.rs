@@ -3,7 +3,7 @@
 use super::Catalog;
 use super::event::CatalogEvent;
 use super::record::QueueRecord;
-use crate::ids::Placement;
+use crate::ids::{Placement, QueueId};
 use std::collections::BTreeSet;
 
 impl Catalog {
@@ -83,6 +83,23 @@ impl Catalog {
     }
 
     fn queue_events(&self, before: &Self, events: &mut Vec<CatalogEvent>) {
+        let mut stores: Vec<_> = before
+            .stores
+            .values()
+            .filter(|store| !self.stores.contains_key(&store.id))
+            .map(|store| CatalogEvent::QueueDeleted(store.clone()))
+            .chain(
+                self.stores
+                    .values()
+                    .filter(|store| !before.stores.contains_key(&store.id))
+                    .map(|store| CatalogEvent::QueueDeclared(store.clone())),
+            )
+            .collect();
+        stores.sort_by_key(|event| match event {
+            CatalogEvent::QueueDeleted(store) | CatalogEvent::QueueDeclared(store) => store.id,
+            _ => QueueId(0),
+        });
+        events.append(&mut stores);
         let mut gone: Vec<_> = before
             .queues
             .values()

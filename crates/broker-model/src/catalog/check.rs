@@ -16,7 +16,6 @@ use super::{Catalog, Name};
 use crate::ids::ConnectionId;
 use crate::routing::headers::MatchKind;
 use crate::routing::{ExchangeKind, pick};
-use amqp_codec::FieldTable;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -146,7 +145,10 @@ impl Catalog {
                 name: spec.name.clone(),
             });
         }
-        if kind == ExchangeKind::ConsistentHash && pick::HashOn::read(&spec.arguments).is_none() {
+        super::exchange::check(&resource, kind, &spec.arguments)?;
+        let matching = super::exchange::matching(kind, &spec.arguments);
+        if matching == ExchangeKind::ConsistentHash && pick::HashOn::read(&spec.arguments).is_none()
+        {
             let text = format!(
                 "invalid hash-header or hash-property for {resource}: expected one of them, the \
                  property message_id, correlation_id or timestamp"
@@ -238,7 +240,7 @@ impl Catalog {
                 Destination::Exchange(exchange) => Resource::exchange(name, exchange),
             }));
         }
-        match source.record.kind {
+        match source.record.matching() {
             ExchangeKind::Headers => {
                 MatchKind::read(&spec.arguments).map_err(|value| CatalogError::InvalidMatch {
                     value: value.into(),
@@ -452,13 +454,17 @@ fn check_exchange_equivalent(
         current.auto_delete,
     )?;
     check_flag(resource, "internal", spec.internal, current.internal)?;
-    let argument = |table: &FieldTable| table.get("alternate-exchange");
-    arguments::check_value_equivalent(
-        resource,
-        "alternate-exchange",
-        argument(&current.arguments).as_ref(),
-        argument(&spec.arguments).as_ref(),
-    )
+    if current.arguments.raw() == spec.arguments.raw() {
+        return Ok(());
+    }
+    super::exchange::compared(kind).try_for_each(|key| {
+        arguments::check_value_equivalent(
+            resource,
+            key,
+            current.arguments.get(key).as_ref(),
+            spec.arguments.get(key).as_ref(),
+        )
+    })
 }
 
 fn check_flag(

@@ -13,6 +13,7 @@ mod check;
 mod command;
 mod error;
 mod event;
+mod exchange;
 mod nodes;
 mod password;
 mod permission;
@@ -51,7 +52,7 @@ pub use record::{
     BindingRecord, EffectiveSettings, ExchangeRecord, Limits, NodeRecord, NodeState, QueueRecord,
     UserRecord, VhostRecord,
 };
-pub use settings::{Deduplication, Overflow, QueueSettings, QueueType};
+pub use settings::{Deduplication, Overflow, QueueSettings, QueueType, Store};
 pub use stored::{StoredError, decode_replies, encode_replies};
 
 use crate::ids::{ConnectionId, NodeId, QueueId};
@@ -82,6 +83,8 @@ pub struct Catalog {
     /// How often all nodes have been down: what is not durable does not outlive an era.
     era: u64,
     queues: HashMap<QueueId, Arc<QueueRecord>, Hasher>,
+    /// Queues of the broker itself, which belong to exchanges.
+    stores: HashMap<QueueId, Arc<QueueRecord>, Hasher>,
     exclusive: BTreeMap<ConnectionId, BTreeSet<QueueId>>,
     /// Queues in the memory of one node.
     hosted: BTreeMap<NodeId, BTreeSet<QueueId>>,

@@ -121,6 +121,7 @@ impl Catalog {
         for queue in queues {
             self.drop_queue(&queue, applying);
         }
+        let mut all_deleted = Vec::new();
         let mut vhosts: Vec<_> = self.vhosts.values_mut().collect();
         vhosts.sort_unstable_by(|a, b| a.record.name.cmp(&b.record.name));
         for vhost in vhosts {
@@ -133,13 +134,12 @@ impl Catalog {
                 continue;
             }
             gone.sort_unstable();
-            let mut deleted = Vec::new();
             for name in gone {
-                vhost.remove_exchange(&name, &mut deleted);
+                vhost.remove_exchange(&name, &mut all_deleted);
             }
             vhost.version = applying.index;
-            applying.exchanges_deleted(&vhost.record.name, deleted);
         }
+        self.exchanges_deleted(all_deleted, applying);
     }
 
     pub(crate) fn node_dead(

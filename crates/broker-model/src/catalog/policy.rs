@@ -225,6 +225,7 @@ pub(crate) fn merge(
         consumer_timeout_ms: lowest(arguments.consumer_timeout_ms, "consumer-timeout"),
         auto_delete,
         deduplication: arguments.deduplication.clone(),
+        store: None,
     };
     EffectiveSettings {
         settings: settings.into(),

@@ -141,10 +141,10 @@ impl Catalog {
         self.vhosts.get(vhost)?.queue(name)
     }
 
-    /// The queue with that id, if it still exists.
+    /// The queue with that id, also one of the broker itself, if it still exists.
     #[must_use]
     pub fn queue_by_id(&self, id: QueueId) -> Option<&Arc<QueueRecord>> {
-        self.queues.get(&id)
+        self.queues.get(&id).or_else(|| self.stores.get(&id))
     }
 
     /// The queues of a vhost in no order.
@@ -158,6 +158,11 @@ impl Catalog {
     /// The queues of all vhosts in no order.
     pub fn all_queues(&self) -> impl ExactSizeIterator<Item = &Arc<QueueRecord>> {
         self.queues.values()
+    }
+
+    /// The queues of the broker itself, which belong to exchanges, in no order.
+    pub fn stores(&self) -> impl ExactSizeIterator<Item = &Arc<QueueRecord>> {
+        self.stores.values()
     }
 
     /// Number of queues.
@@ -369,7 +374,7 @@ impl Catalog {
         exchange: &ExchangeRecord,
         topic: &str,
     ) -> Result<(), CatalogError> {
-        if exchange.kind != ExchangeKind::Topic {
+        if exchange.matching() != ExchangeKind::Topic {
             return Ok(());
         }
         let list = self

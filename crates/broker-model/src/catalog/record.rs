@@ -2,7 +2,7 @@
 
 use super::command::{Destination, Name};
 use super::password::PasswordHash;
-use super::settings::{QueueSettings, QueueType};
+use super::settings::{Deduplication, QueueSettings, QueueType};
 use crate::ids::{ConnectionId, NodeId, Placement, QueueId};
 use amqp_codec::FieldTable;
 use std::sync::Arc;
@@ -72,6 +72,20 @@ pub struct ExchangeRecord {
     pub alternate: Option<Name>,
     /// Policy in force.
     pub policy: Option<Name>,
+    /// Identity of this exchange, also of its store; 0 where it needs none.
+    pub id: QueueId,
+    /// `x-message-deduplication`.
+    pub deduplication: Option<Deduplication>,
+    /// The queue of the broker itself that keeps messages of this exchange.
+    pub store: Option<Arc<QueueRecord>>,
+}
+
+impl ExchangeRecord {
+    /// How it matches: its own kind, or that of `x-delayed-type`.
+    #[must_use]
+    pub fn matching(&self) -> crate::routing::ExchangeKind {
+        super::exchange::matching(self.kind, &self.arguments)
+    }
 }
 
 /// A binding, with names (for display and export).

@@ -93,6 +93,16 @@ pub struct Deduplication {
     pub cache_ttl_ms: Option<u64>,
 }
 
+/// What a queue of the broker itself is for: clients do not see it, it belongs to an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// Messages of an `x-delayed-message` exchange whose time has not come. When it has, they are
+    /// passed on through the exchange's bindings.
+    Delay,
+    /// The last messages of an `x-recent-history` exchange, for queues that are bound later.
+    History,
+}
+
 /// The settings in force for one queue. Equal for most queues, therefore shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct QueueSettings {
@@ -124,4 +134,6 @@ pub struct QueueSettings {
     pub auto_delete: bool,
     /// `x-message-deduplication`.
     pub deduplication: Option<Deduplication>,
+    /// For a queue of the broker itself.
+    pub store: Option<Store>,
 }

@@ -7,7 +7,7 @@ use super::Catalog;
 use super::command::{BindingSpec, Name, PermissionSpec, UserSpec, VhostSpec};
 use super::permission::{Permissions, TopicPattern, TopicPermissions};
 use super::policy::Policy;
-use super::record::{ExchangeRecord, UserRecord};
+use super::record::UserRecord;
 use super::snapshot_item::{
     Head, Item, Kind, PermissionItem, QueueItem, ReplyItem, UserItem, VhostItem, type_number,
     type_of,
@@ -196,16 +196,13 @@ impl Catalog {
                 vhost.parameters.insert(key, stored.value.into());
             }
             Kind::Exchange(stored) => {
+                let id = QueueId(stored.id);
                 let spec = stored.restore()?;
                 let kind = ExchangeKind::parse(&spec.kind);
                 let kind = kind.ok_or(StoredError::Unknown("exchange type"))?;
-                let vhost = self.vhost_state_mut(&spec.vhost).map_err(|_| VHOST)?;
+                let vhost = self.vhost_state(&spec.vhost).map_err(|_| VHOST)?;
                 if vhost.exchange_place(&spec.name).is_none() {
-                    vhost.insert_exchange(ExchangeRecord::from_spec(
-                        spec,
-                        kind,
-                        vhost.record.name.clone(),
-                    ));
+                    self.make_exchange(id, &spec, kind).map_err(|_| VHOST)?;
                 }
             }
             Kind::Queue(item) => {
@@ -303,8 +300,9 @@ fn push_vhost(vhost: &Vhost, chunks: &mut Chunks) {
         .iter()
         .filter(|exchange| !is_predeclared(&exchange.record.name))
     {
-        chunks.push(Kind::Exchange(StoredExchange::of(
+        chunks.push(Kind::Exchange(StoredExchange::with_id(
             &exchange.record.to_spec(),
+            exchange.record.id,
         )));
     }
     let mut queues: Vec<_> = vhost.queues().collect();

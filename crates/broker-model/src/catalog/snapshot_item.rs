@@ -9,6 +9,7 @@ use super::stored_spec::{
     StoredBinding, StoredExchange, StoredParameter, StoredPermission, StoredPolicy, StoredQueue,
     StoredUser, StoredVhost,
 };
+use crate::ids::QueueId;
 use crate::routing::ExchangeKind;
 use prost::{Message, Oneof};
 
@@ -144,8 +145,16 @@ impl Policy {
 
 impl ExchangeRecord {
     /// The exchange that a command makes, before policies.
-    pub(crate) fn from_spec(spec: ExchangeSpec, kind: ExchangeKind, vhost: Name) -> Self {
+    pub(crate) fn from_spec(
+        spec: ExchangeSpec,
+        kind: ExchangeKind,
+        vhost: Name,
+        id: QueueId,
+    ) -> Self {
         Self {
+            id,
+            deduplication: super::arguments::deduplication(&spec.arguments),
+            store: None,
             vhost,
             name: spec.name,
             kind,

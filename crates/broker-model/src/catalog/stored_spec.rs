@@ -9,6 +9,7 @@ use super::stored::{
     StoredConnection, StoredError, StoredLimits, StoredNode, StoredOrigin, StoredPlacement, names,
     table, texts,
 };
+use crate::ids::QueueId;
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
@@ -99,6 +100,9 @@ pub(crate) struct StoredExchange {
     internal: bool,
     #[prost(bytes = "bytes", tag = "7")]
     arguments: Bytes,
+    /// In snapshots: what it was given when it was declared; 0: nothing.
+    #[prost(uint64, tag = "8")]
+    pub(crate) id: u64,
 }
 
 /// A deletion in a vhost; what is not needed stays empty.
@@ -298,6 +302,14 @@ impl StoredExchange {
             auto_delete: spec.auto_delete,
             internal: spec.internal,
             arguments: spec.arguments.raw().clone(),
+            id: 0,
+        }
+    }
+
+    pub(crate) fn with_id(spec: &ExchangeSpec, id: QueueId) -> Self {
+        Self {
+            id: id.0,
+            ..Self::of(spec)
         }
     }
 

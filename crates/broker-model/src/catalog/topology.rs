@@ -7,7 +7,7 @@ use super::command::{
 use super::error::CatalogError;
 use super::event::CatalogEvent;
 use super::policy::Policy;
-use super::record::{EffectiveSettings, ExchangeRecord, QueueRecord};
+use super::record::{EffectiveSettings, QueueRecord};
 use super::settings::QueueType;
 use super::vhost::{Binding, Vhost};
 use super::{Catalog, Name};
@@ -32,10 +32,18 @@ impl Catalog {
             ExchangeKind::parse(&spec.kind).ok_or_else(|| CatalogError::UnknownExchangeType {
                 kind: spec.kind.clone(),
             })?;
-        let vhost = self.vhost_state_mut(&spec.vhost)?;
-        vhost.version = applying.index;
-        let name = vhost.record.name.clone();
-        vhost.insert_exchange(ExchangeRecord::from_spec(spec.clone(), kind, name));
+        let id = if super::exchange::needs_id(kind, &spec.arguments) {
+            applying
+                .next_queue_id()
+                .ok_or_else(|| CatalogError::Invalid("too many queues in one entry".into()))?
+        } else {
+            QueueId(0)
+        };
+        let store = self.make_exchange(id, spec, kind)?;
+        applying
+            .events
+            .extend(store.map(CatalogEvent::QueueDeclared));
+        self.vhost_state_mut(&spec.vhost)?.version = applying.index;
         done(true)
     }
 
@@ -53,7 +61,7 @@ impl Catalog {
         let mut deleted = Vec::new();
         vhost.remove_exchange(name, &mut deleted);
         vhost.version = applying.index;
-        applying.exchanges_deleted(&vhost.record.name, deleted);
+        self.exchanges_deleted(deleted, applying);
         done(true)
     }
 
@@ -84,7 +92,7 @@ impl Catalog {
         let mut deleted = Vec::new();
         let removed = vhost.remove_binding(&binding, &mut deleted);
         vhost.version = applying.index;
-        applying.exchanges_deleted(&vhost.record.name, deleted);
+        self.exchanges_deleted(deleted, applying);
         done(removed)
     }
 
@@ -203,7 +211,7 @@ impl Catalog {
         applying
             .events
             .push(CatalogEvent::QueueDeleted(queue.clone()));
-        applying.exchanges_deleted(&queue.vhost, deleted);
+        self.exchanges_deleted(deleted, applying);
     }
 
     /// Adds a queue to the indexes across vhosts.
@@ -242,7 +250,10 @@ impl Catalog {
     }
 
     /// The one copy of these settings.
-    fn shared_settings(&mut self, settings: EffectiveSettings) -> Arc<EffectiveSettings> {
+    pub(crate) fn shared_settings(
+        &mut self,
+        settings: EffectiveSettings,
+    ) -> Arc<EffectiveSettings> {
         if let Some(shared) = self.settings.get(&settings) {
             return shared.clone();
         }

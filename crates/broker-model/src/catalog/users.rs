@@ -116,6 +116,15 @@ impl Catalog {
             self.unindex_queue(&queue);
             applying.events.push(CatalogEvent::QueueDeleted(queue));
         }
+        let mut stores: Vec<_> = vhost
+            .exchanges()
+            .filter_map(|exchange| exchange.record.store.clone())
+            .collect();
+        stores.sort_unstable_by_key(|store| store.id);
+        for store in stores {
+            self.stores.remove(&store.id);
+            applying.events.push(CatalogEvent::QueueDeleted(store));
+        }
         for user in self.users.values_mut() {
             user.permissions.remove(name);
             user.topics.remove(name);

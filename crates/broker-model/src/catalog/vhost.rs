@@ -11,6 +11,7 @@ use super::record::{
     BindingRecord, EffectiveSettings, ExchangeRecord, Limits, QueueRecord, VhostRecord,
 };
 use super::settings::QueueType;
+use crate::ids::QueueId;
 use crate::routing::slab::Slab;
 use crate::routing::targets::Target;
 use crate::routing::{BindingParts, ExchangeKind, Matcher};
@@ -91,6 +92,9 @@ impl Vhost {
             arguments: FieldTable::empty(),
             alternate: None,
             policy: None,
+            id: QueueId(0),
+            deduplication: None,
+            store: None,
         };
         let predeclared: Vec<_> = PREDECLARED
             .into_iter()
@@ -169,7 +173,7 @@ impl Vhost {
     pub(crate) fn remove_queue(
         &mut self,
         name: &str,
-        deleted: &mut Vec<Name>,
+        deleted: &mut Vec<Arc<ExchangeRecord>>,
     ) -> Option<Arc<QueueRecord>> {
         let place = self.queue_names.remove(name)?;
         let target = Target::Queue(place);
@@ -223,7 +227,7 @@ impl Vhost {
     /// Adds an exchange whose name is free. Alternate and policy of `record` are computed here.
     pub(crate) fn insert_exchange(&mut self, mut record: ExchangeRecord) {
         (record.alternate, record.policy) = self.exchange_policy(&record.name, &record.arguments);
-        let matcher = Matcher::new(record.kind, &record.arguments);
+        let matcher = Matcher::new(record.matching(), &record.arguments);
         let name = record.name.clone();
         let exchange = Exchange {
             record: Arc::new(record),
@@ -271,13 +275,13 @@ impl Vhost {
 
     /// Removes an exchange and its bindings on both sides; it and those that go with their last
     /// binding are named in `deleted`.
-    pub(crate) fn remove_exchange(&mut self, name: &str, deleted: &mut Vec<Name>) {
+    pub(crate) fn remove_exchange(&mut self, name: &str, deleted: &mut Vec<Arc<ExchangeRecord>>) {
         if let Some(place) = self.exchange_place(name) {
             self.remove_exchanges(vec![place], deleted);
         }
     }
 
-    fn remove_exchanges(&mut self, mut places: Vec<u32>, deleted: &mut Vec<Name>) {
+    fn remove_exchanges(&mut self, mut places: Vec<u32>, deleted: &mut Vec<Arc<ExchangeRecord>>) {
         while let Some(place) = places.pop() {
             let target = Target::Exchange(place);
             places.extend(self.remove_incoming(target));
@@ -290,7 +294,7 @@ impl Vhost {
                 self.forget_incoming(&binding);
             }
             places.retain(|other| *other != place);
-            deleted.push(exchange.record.name.clone());
+            deleted.push(exchange.record);
         }
     }
 
@@ -336,7 +340,11 @@ impl Vhost {
     }
 
     /// Removes a binding; false if there was none. Exchanges that go with it are named in `deleted`.
-    pub(crate) fn remove_binding(&mut self, binding: &Binding, deleted: &mut Vec<Name>) -> bool {
+    pub(crate) fn remove_binding(
+        &mut self,
+        binding: &Binding,
+        deleted: &mut Vec<Arc<ExchangeRecord>>,
+    ) -> bool {
         if !self.has_binding(binding) {
             return false;
         }

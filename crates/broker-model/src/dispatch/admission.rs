@@ -152,7 +152,12 @@ impl Dispatcher {
         let limits = desk
             .limits()
             .filter(|limits| limits.overflow != Overflow::DropHead)?;
-        let counts = desk.counts(machine.queue(target.queue));
+        let state = machine.queue(target.queue);
+        // What is there already takes no room: it is accepted and dropped.
+        if state.is_some_and(|state| state.is_duplicate(&target.identities, machine.now_ms())) {
+            return None;
+        }
+        let counts = desk.counts(state);
         let bytes = message.body.len() as u64;
         let length = counts.ready.saturating_add(desk.pending).saturating_add(1);
         let total = counts
@@ -185,6 +190,7 @@ fn refused_letter(queue: QueueId, message: &Message) -> DeadLetter {
         sequence: None,
         reason: DeathReason::MaxLength,
         delivery_count: 0,
+        expires_at_ms: None,
         message: message.clone(),
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! A message whose deadline is not before that of any message ahead of it is at the head when its
 //! time comes, and needs no index: so a queue with one time to live for all costs a comparison per
-//! message. The others are indexed, the nearest [`NEAREST`] of them. What found no room is found
-//! again by a walk over the level, which rests in between, so that memory and work stay bounded
-//! whatever the backlog.
+//! message. The others are indexed, the nearest [`NEAREST`] of them (more, where messages with times
+//! of their own are what the queue is for). What found no room is found again by a walk over the
+//! level, which rests in between, so that memory and work stay bounded whatever the backlog.
 //!
 //! Not here: ending a message (`deaths`), reading it from the store (`serve`).
 
 use std::collections::BTreeSet;
 
-/// Deadlines known at a time, per level.
+/// Deadlines known at a time, per level, unless a queue has reason for more.
 pub(super) const NEAREST: usize = 1024;
 /// A walk rests so long before it starts again, at least.
 const REST_MS: u64 = 1000;
@@ -21,6 +21,8 @@ const REST_SHARE: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Deadlines {
+    /// Deadlines known at a time.
+    most: usize,
     /// Messages up to this number never expire: a walk starts behind them.
     base: u64,
     /// Every message up to this number has been looked at.
@@ -43,9 +45,10 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Messages up to `base` never expire.
-    pub(super) fn new(now_ms: u64, base: u64) -> Self {
+    /// Messages up to `base` never expire; `most` deadlines are known at a time.
+    pub(super) fn new(now_ms: u64, base: u64, most: usize) -> Self {
         Self {
+            most,
             base,
             walked: base,
             rest_until_ms: 0,
@@ -77,7 +80,7 @@ impl Deadlines {
 
     fn add(&mut self, expires_at_ms: u64, number: u64) {
         self.nearest.insert((expires_at_ms, number));
-        if self.nearest.len() > NEAREST
+        if self.nearest.len() > self.most
             && let Some((farthest_ms, _)) = self.nearest.pop_last()
         {
             self.missing_from_ms = self.missing_from_ms.min(farthest_ms);
@@ -93,7 +96,18 @@ impl Deadlines {
     /// The store has answered: a rest, so that others get to read.
     pub(super) fn has_read(&mut self, now_ms: u64) {
         let took_ms = now_ms.saturating_sub(self.read_ms);
-        self.rest_until_ms = now_ms + READ_REST_MS.max(took_ms * REST_SHARE);
+        self.rest_until_ms = now_ms
+            + if self.is_eager() {
+                took_ms.max(1)
+            } else {
+                READ_REST_MS.max(took_ms * REST_SHARE)
+            };
+    }
+
+    /// Whether deadlines are what the queue is for, so that looking for them may cost as much time
+    /// as it rests.
+    fn is_eager(&self) -> bool {
+        self.most > NEAREST
     }
 
     /// Whether the walk may read now.
@@ -106,19 +120,29 @@ impl Deadlines {
         if self.again {
             self.again = false;
             let took_ms = now_ms.saturating_sub(self.began_ms);
-            self.rest_until_ms = now_ms + REST_MS.max(took_ms * REST_SHARE);
+            let share = if self.is_eager() { 1 } else { REST_SHARE };
+            self.rest_until_ms = now_ms + REST_MS.max(took_ms * share);
         }
     }
 
     /// Starts the walk anew if messages that have expired may be missing.
     pub(super) fn refill(&mut self, now_ms: u64) {
-        if !self.again && self.missing_from_ms <= now_ms && self.is_rested(now_ms) {
+        if !self.again && self.wants_refill(now_ms) && self.is_rested(now_ms) {
             self.again = true;
             self.began_ms = now_ms;
             self.walked = self.base;
             self.latest_ms = latest_of(self.base);
             self.missing_from_ms = u64::MAX;
         }
+    }
+
+    /// Whether messages that have expired may be missing, or, where many are known, half of them have
+    /// gone: what is missing is then found before its time comes.
+    fn wants_refill(&self, now_ms: u64) -> bool {
+        self.missing_from_ms <= now_ms
+            || (self.missing_from_ms != u64::MAX
+                && self.is_eager()
+                && self.nearest.len() < self.most / 2)
     }
 
     /// A message whose time has passed.
@@ -154,8 +178,13 @@ impl Deadlines {
     pub(super) fn next_ms(&self, walking: bool) -> Option<u64> {
         let due = self.nearest.first().map(|(at_ms, _)| *at_ms);
         let walk = walking.then_some(self.rest_until_ms);
-        let refill = (self.missing_from_ms != u64::MAX && !self.again)
-            .then(|| self.missing_from_ms.max(self.rest_until_ms));
+        let refill = (self.missing_from_ms != u64::MAX && !self.again).then(|| {
+            if self.wants_refill(0) {
+                self.rest_until_ms
+            } else {
+                self.missing_from_ms.max(self.rest_until_ms)
+            }
+        });
         due.into_iter().chain(walk).chain(refill).min()
     }
 
@@ -177,7 +206,7 @@ mod tests {
 
     #[test]
     fn deadlines_in_order_are_not_indexed() {
-        let mut deadlines = Deadlines::new(0, 0);
+        let mut deadlines = Deadlines::new(0, 0, NEAREST);
         for number in 1..=10_000 {
             deadlines.look_at(number, Some(1000 + number / 3));
         }
@@ -191,7 +220,7 @@ mod tests {
 
     #[test]
     fn only_the_nearest_are_kept_and_the_rest_is_walked_for_again() {
-        let mut deadlines = Deadlines::new(0, 0);
+        let mut deadlines = Deadlines::new(0, 0, NEAREST);
         let count = 3 * NEAREST as u64;
         deadlines.look_at(1, None);
         // The farthest come first.
@@ -215,8 +244,29 @@ mod tests {
     }
 
     #[test]
+    fn many_deadlines_are_looked_for_before_they_are_missed() {
+        let most = 2 * NEAREST;
+        let mut deadlines = Deadlines::new(0, 0, most);
+        deadlines.look_at(1, None);
+        for number in 2..=most as u64 + 10 {
+            deadlines.look_at(number, Some(10_000 + number));
+        }
+        deadlines.at_end(0);
+        assert_eq!(deadlines.len(), most);
+        let far = 10_000 + NEAREST as u64;
+        deadlines.refill(9_000);
+        assert_ne!(deadlines.walked(), 0, "all of them are still ahead");
+        while deadlines.pop_due(far).is_some() {}
+        assert!(deadlines.len() > NEAREST);
+        while deadlines.pop_due(far + 10).is_some() {}
+        assert_eq!(deadlines.next_ms(false), Some(REST_MS));
+        deadlines.refill(far + 10);
+        assert_eq!(deadlines.walked(), 0);
+    }
+
+    #[test]
     fn a_held_message_is_due_when_it_comes_back() {
-        let mut deadlines = Deadlines::new(0, 0);
+        let mut deadlines = Deadlines::new(0, 0, NEAREST);
         deadlines.look_at(1, None);
         deadlines.look_at(2, Some(5));
         assert_eq!(deadlines.pop_due(4), None);
@@ -231,7 +281,7 @@ mod tests {
 
     #[test]
     fn held_messages_take_bounded_room() {
-        let mut deadlines = Deadlines::new(0, 0);
+        let mut deadlines = Deadlines::new(0, 0, NEAREST);
         for number in 0..2 * NEAREST as u64 {
             deadlines.is_held(number, 7, |_| true);
         }

@@ -1,7 +1,7 @@
 //! Messages that die: at the end of their time, over the length limit, and on to the dead letter
 //! publisher.
 
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, NEAREST};
 use super::desk::Desk;
 use super::outbox::DeadLetter;
 use super::serve::{Turn, kill};
@@ -17,6 +17,12 @@ const EXPIRE_QUANTUM: usize = 1024;
 const WALK_QUANTUM: usize = 4096;
 /// Dead letters of a queue that the publisher has at a time.
 const AT_PUBLISHER_MAX: u64 = 64;
+/// … of a store whose messages are passed on when their time has come, which is its purpose.
+const DUE_AT_PUBLISHER_MAX: u64 = 256;
+/// Messages of such a store that are marked as due at a time: the others can wait where they are.
+const DUE_MAX: u64 = 4096;
+/// Deadlines that such a store knows at a time: it is made of messages with times of their own.
+const DELAYED_NEAREST: usize = 128 << 10;
 
 impl Desk {
     /// `drop-head`: ready messages over the limits die, oldest of the lowest level first, so that
@@ -118,6 +124,11 @@ impl Desk {
         let mut next_ms: Option<u64> = None;
         let mut expired = Vec::new();
         let mean = turn.state.alive_bytes() / turn.state.alive().max(1);
+        let nearest_max = if self.delays() {
+            DELAYED_NEAREST
+        } else {
+            NEAREST
+        };
         for at in 0..self.stocks.len() {
             let Some(stock) = self.stocks.get_mut(at) else {
                 break;
@@ -131,7 +142,7 @@ impl Desk {
             let mut deadlines = stock
                 .deadlines
                 .take()
-                .unwrap_or_else(|| Box::new(Deadlines::new(turn.now_ms, base)));
+                .unwrap_or_else(|| Box::new(Deadlines::new(turn.now_ms, base, nearest_max)));
             let state = turn.state;
             let mut quantum = EXPIRE_QUANTUM;
             while quantum > 0
@@ -197,8 +208,23 @@ impl Desk {
         if turn.state.dying() == 0 || self.settings.is_none() {
             return;
         }
-        let mut room = AT_PUBLISHER_MAX
-            .saturating_sub(self.at_publisher.as_ref().map_or(0, |given| given.len()));
+        let first = turn.out.dead_letters.len();
+        let most = if self.delays() {
+            DUE_AT_PUBLISHER_MAX
+        } else {
+            AT_PUBLISHER_MAX
+        };
+        let given = self.at_publisher.as_ref().map_or(0, |given| given.len());
+        self.hand_dying(turn, most.saturating_sub(given));
+        if self.delays()
+            && let Some(due) = turn.out.dead_letters.get_mut(first..)
+        {
+            // What was due first goes first, also after a time without a leader.
+            due.sort_by_key(|letter| letter.expires_at_ms);
+        }
+    }
+
+    fn hand_dying(&mut self, turn: &mut Turn<'_>, mut room: u64) {
         for (from, to, reason) in turn.state.dying_ranges() {
             for number in from.0..=to.0 {
                 if room == 0 {
@@ -249,19 +275,25 @@ impl Desk {
             );
             return false;
         };
-        let message = stored.message.clone();
+        let (message, expires_at_ms) = (stored.message.clone(), stored.expires_at_ms);
         stock.forget_read(number, number);
         turn.out.dead_letters.push(DeadLetter {
             queue: self.queue,
             sequence: Some(sequence),
             reason,
             delivery_count: turn.state.delivery_count(sequence),
+            expires_at_ms,
             message,
         });
         self.at_publisher
             .get_or_insert_default()
             .insert(sequence.0, sequence.0, ());
         true
+    }
+
+    /// Whether more messages are due than the publisher will take for a while.
+    pub(super) fn has_enough_due(&self, state: &QueueState) -> bool {
+        self.delays() && state.dying() >= DUE_MAX
     }
 
     /// The publisher does not have these messages any more.

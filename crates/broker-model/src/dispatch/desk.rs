@@ -3,7 +3,7 @@
 use super::bench::Bench;
 use super::outbox::QueueCounts;
 use super::stock::Stock;
-use crate::catalog::settings::{Overflow, QueueSettings};
+use crate::catalog::settings::{Overflow, QueueSettings, Store};
 use crate::ids::QueueId;
 use crate::queue::{QueueState, RangeSet};
 use std::sync::Arc;
@@ -74,10 +74,18 @@ impl Desk {
             .is_some_and(|settings| settings.single_active_consumer)
     }
 
+    /// Whether what dies goes to the dead letter publisher.
     pub(super) fn dead_letters(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| {
+            settings.dead_letter_exchange.is_some() || settings.store == Some(Store::Delay)
+        })
+    }
+
+    /// Whether messages wait here for their time, to be passed on then.
+    pub(super) fn delays(&self) -> bool {
         self.settings
             .as_ref()
-            .is_some_and(|settings| settings.dead_letter_exchange.is_some())
+            .is_some_and(|settings| settings.store == Some(Store::Delay))
     }
 
     /// When the queue has been unused for too long, if nobody uses it until then.

@@ -68,6 +68,8 @@ pub struct DeadLetter {
     pub reason: DeathReason,
     /// Failed deliveries.
     pub delivery_count: u32,
+    /// When its time to live ends, or ended.
+    pub expires_at_ms: Option<u64>,
     /// The message.
     pub message: Message,
 }

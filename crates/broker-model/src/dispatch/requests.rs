@@ -76,6 +76,8 @@ impl Dispatcher {
                     self.send_counts(origin, request, queue, machine, out);
                 }
             }
+            // Answered by the host: it needs nothing of what is known here.
+            ToHost::Browse { .. } => {}
             ToHost::Purge { request, queue } => self.purge(origin, request, queue, machine, out),
             ToHost::CheckDelete {
                 request,

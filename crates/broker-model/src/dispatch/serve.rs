@@ -361,9 +361,14 @@ impl Desk {
     fn finish_turn(&mut self, turn: &mut Turn<'_>) {
         self.settle_unheld(turn);
         self.drop_overflow(turn);
-        let expires_ms = self.expire_heads(turn);
-        let behind_ms = self.expire_behind(turn);
-        let expires_ms = expires_ms.into_iter().chain(behind_ms).min();
+        let expires_ms = if self.has_enough_due(turn.state) {
+            // Looked at again when one of them is settled.
+            None
+        } else {
+            let expires_ms = self.expire_heads(turn);
+            let behind_ms = self.expire_behind(turn);
+            expires_ms.into_iter().chain(behind_ms).min()
+        };
         self.hand_dead_letters(turn);
         self.tell_starving(turn);
         let dead_letter = self.dead_letters();
@@ -443,6 +448,7 @@ impl Desk {
         missing: &mut Vec<(QueueId, Sequence)>,
     ) {
         let queue = self.queue;
+        let delays = self.delays();
         let Some(stock) = self.stock_mut(load.level) else {
             return;
         };
@@ -479,7 +485,8 @@ impl Desk {
             }
         }
         for (sequence, message) in messages {
-            let wanted = stock.is_ready(sequence.number()) && state.is_alive(sequence);
+            // Of messages that wait for their time, only those whose time has come are handed on.
+            let wanted = !delays && stock.is_ready(sequence.number()) && state.is_alive(sequence);
             if sequence.level() == load.level && (wanted || state.reason_of(sequence).is_some()) {
                 stock.add_read(sequence.number(), message);
             }

@@ -9,9 +9,9 @@
 //! - A message that exists is *alive* or *dying* (kept for the dead letter publisher), never both.
 //! - It is found in memory or, from the checkpoint on that stored it, in the state store: exactly
 //!   one of the two (`level`).
-//! - Memory is bounded by what is not checkpointed yet and by how the settled messages are
-//!   scattered (an eighth of a byte per message of the scattered stretch), not by the backlog. The
-//!   record that a checkpoint writes is bounded likewise.
+//! - Memory is bounded by what is not checkpointed yet, by how the settled messages are scattered
+//!   (an eighth of a byte per message of the scattered stretch) and by the size of deduplication
+//!   windows, not by the backlog. The record that a checkpoint writes is bounded likewise.
 //! - The byte counter is exact for messages in memory. Stored ones count with their average, as the
 //!   size of a message that was not read is not known: a hint, not part of the replicated decision.
 //!
@@ -22,13 +22,16 @@ mod level;
 mod ranges;
 mod record;
 mod tail;
+mod window;
 
 pub(crate) use ranges::{RangeMap, RangeSet};
 
+use crate::identity::Identity;
 use crate::ids::Sequence;
 use crate::op::{DeathReason, SequenceRanges};
 use crate::wire::StoredMessage;
 use level::Level;
+use window::Windows;
 
 /// The replicated state of one queue.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +40,8 @@ pub struct QueueState {
     levels: Vec<Level>,
     /// What only few queues have.
     rare: Option<Box<Rare>>,
+    /// What was accepted of late, where duplicates are found out.
+    windows: Option<Box<Windows>>,
     /// Alive messages in memory: body bytes.
     memory_bytes: u64,
     /// Alive messages in the state store: number and body bytes.
@@ -160,6 +165,21 @@ impl QueueState {
     #[must_use]
     pub fn expires_until_ms(&self, level: u8) -> u64 {
         self.level(level).map_or(0, |level| level.expires_until_ms)
+    }
+
+    /// Whether a message with these identities would be dropped at `now_ms`.
+    #[must_use]
+    pub fn is_duplicate(&self, identities: &[Identity], now_ms: u64) -> bool {
+        self.windows
+            .as_ref()
+            .is_some_and(|windows| windows.knows(identities, now_ms))
+    }
+
+    /// A message with these identities, which is no duplicate, is accepted.
+    pub(crate) fn remember(&mut self, identities: &[Identity], now_ms: u64) {
+        self.windows
+            .get_or_insert_default()
+            .remember(identities, now_ms);
     }
 
     fn level(&self, wanted: u8) -> Option<&Level> {

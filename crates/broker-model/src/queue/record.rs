@@ -1,9 +1,11 @@
 //! A queue's record in the state store: everything but the messages.
 //!
-//! `version, levels (level, next, mark, expiry, alive set), stored bytes, counts, dying`.
+//! `version, levels (level, next, mark, expiry, alive set), stored bytes, counts, dying`, and windows
+//! where there are any.
 
 use super::alive::AliveSet;
 use super::level::Level;
+use super::window::Windows;
 use super::{QueueState, RangeMap};
 use crate::ids::Sequence;
 use crate::op::DeathReason;
@@ -40,6 +42,9 @@ impl QueueState {
                 });
             }
         }
+        if let Some(windows) = &self.windows {
+            windows.encode(&mut out);
+        }
         out.freeze()
     }
 
@@ -67,6 +72,9 @@ impl QueueState {
         state.stored_bytes = cursor.varint()?;
         let counts = read_map(&mut cursor, |cursor| cursor.varint_u32())?;
         let dying: RangeMap<DeathReason> = read_map(&mut cursor, read_reason)?;
+        if cursor.remaining() > 0 {
+            state.windows = Some(Box::new(Windows::decode(&mut cursor)?));
+        }
         cursor.end()?;
         for (from, to, _) in dying.iter() {
             let (from, to) = (Sequence(from), Sequence(to));

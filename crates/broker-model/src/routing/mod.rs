@@ -7,7 +7,8 @@
 //! Not here: permissions, CC and BCC (they are more routing keys of the same message), what queues
 //! do with a message.
 
-mod canonical;
+pub(crate) mod canonical;
+mod delay;
 mod direct;
 mod fanout;
 mod hash;
@@ -18,6 +19,7 @@ pub(crate) mod slab;
 pub(crate) mod targets;
 mod topic;
 
+pub use delay::{DELAY_HEADER, HISTORY_NO_STORE_HEADER, delay_ms, without_delay};
 pub use hash::stable_hash;
 
 use crate::catalog::Name;
@@ -42,11 +44,15 @@ pub enum ExchangeKind {
     Random,
     /// One binding, by hash modulo their number.
     ModulusHash,
+    /// As another kind, which an argument names, when the time of the message has come.
+    DelayedMessage,
+    /// Everything; what comes later gets the last messages too.
+    RecentHistory,
 }
 
 impl ExchangeKind {
     /// All kinds, for display.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -54,6 +60,8 @@ impl ExchangeKind {
         Self::ConsistentHash,
         Self::Random,
         Self::ModulusHash,
+        Self::DelayedMessage,
+        Self::RecentHistory,
     ];
 
     /// The name in `exchange.declare`.
@@ -67,6 +75,8 @@ impl ExchangeKind {
             Self::ConsistentHash => "x-consistent-hash",
             Self::Random => "x-random",
             Self::ModulusHash => "x-modulus-hash",
+            Self::DelayedMessage => "x-delayed-message",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 
@@ -189,7 +199,10 @@ impl Matcher {
     pub(crate) fn new(kind: ExchangeKind, arguments: &FieldTable) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(Default::default()),
-            ExchangeKind::Fanout => Self::Fanout(Default::default()),
+            // The two that never match as themselves: see `ExchangeRecord::matching`.
+            ExchangeKind::Fanout | ExchangeKind::DelayedMessage | ExchangeKind::RecentHistory => {
+                Self::Fanout(Default::default())
+            }
             ExchangeKind::Topic => Self::Topic(Default::default()),
             ExchangeKind::Headers => Self::Headers(Default::default()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(

@@ -1,8 +1,9 @@
 //! From exchange to exchange to queues.
 
 use super::RouteInput;
+use super::delay::{delay_ms, is_kept};
 use super::targets::{Matches, Target};
-use crate::catalog::{Catalog, CatalogError, QueueRecord, Resource};
+use crate::catalog::{Catalog, CatalogError, QueueRecord, Resource, Store};
 use hashbrown::HashSet;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -39,7 +40,8 @@ impl Catalog {
     /// order of their ids. Nothing added means unroutable.
     ///
     /// Each exchange has a message once, so cycles end. An exchange whose own bindings lead nowhere
-    /// hands over to its alternate exchange. Whether clients may publish to it is
+    /// hands over to its alternate exchange. An exchange that keeps messages adds its store; one that
+    /// delays this message adds nothing else. Whether clients may publish to it is
     /// [`Catalog::check_publish`]'s question.
     ///
     /// # Errors
@@ -81,6 +83,17 @@ impl Catalog {
         visited.insert(first);
         ahead.push(first);
         while let Some(exchange) = ahead.pop().and_then(|at| vhost.exchange_at(at)) {
+            if let Some(store) = &exchange.record.store {
+                let headers = input.properties.headers();
+                match store.settings().store {
+                    Some(Store::Delay) if delay_ms(headers.as_ref()).is_some() => {
+                        out.push(store.clone());
+                        continue;
+                    }
+                    Some(Store::History) if is_kept(headers.as_ref()) => out.push(store.clone()),
+                    _ => {}
+                }
+            }
             matches.clear();
             exchange.matcher.matches(input, &mut matches);
             if matches.is_empty() {

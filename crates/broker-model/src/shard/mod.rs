@@ -360,6 +360,14 @@ impl ShardMachine {
     }
 
     fn publish(&mut self, target: &Target, mut stored: StoredMessage, effects: &mut Vec<Effect>) {
+        if !target.identities.is_empty() {
+            let now_ms = self.now_ms;
+            let state = self.state(target.queue);
+            if state.is_duplicate(&target.identities, now_ms) {
+                return;
+            }
+            state.remember(&target.identities, now_ms);
+        }
         stored.expires_at_ms = target
             .ttl_ms
             .map(|ttl_ms| self.now_ms.saturating_add(ttl_ms));

@@ -10,6 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// Consumer, queue, sequence, flag, count, four empty parts.
 const DELIVERY_MIN_LEN: usize = 23;
+/// Four empty parts.
+const MESSAGE_MIN_LEN: usize = 4;
 
 mod to {
     pub(super) const BATCH: u8 = 1;
@@ -23,6 +25,7 @@ mod to {
     pub(super) const COUNT: u8 = 9;
     pub(super) const PURGE: u8 = 10;
     pub(super) const CHECK_DELETE: u8 = 11;
+    pub(super) const BROWSE: u8 = 12;
 }
 
 mod from {
@@ -36,6 +39,7 @@ mod from {
     pub(super) const GOT: u8 = 8;
     pub(super) const COUNTS: u8 = 9;
     pub(super) const NOT_LEADER: u8 = 10;
+    pub(super) const BROWSED: u8 = 11;
 }
 
 /// Encodes for the stream to a host.
@@ -119,6 +123,17 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             put_bool(out, *if_unused);
             put_bool(out, *if_empty);
         }
+        ToHost::Browse {
+            request,
+            queue,
+            count,
+            bytes,
+        } => {
+            out.put_u8(to::BROWSE);
+            put_request(out, *request, *queue);
+            put_varint(out, u64::from(*count));
+            put_varint(out, *bytes);
+        }
     }
 }
 
@@ -182,6 +197,12 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
             queue: cursor.queue()?,
             if_unused: cursor.bool()?,
             if_empty: cursor.bool()?,
+        },
+        to::BROWSE => ToHost::Browse {
+            request: RequestId(cursor.varint()?),
+            queue: cursor.queue()?,
+            count: cursor.varint_u32()?,
+            bytes: cursor.varint()?,
         },
         _ => return Err(WireError::Malformed("message to a host")),
     };
@@ -258,6 +279,14 @@ pub fn encode_from_host(message: &FromHost, out: &mut BytesMut) {
                 put_varint(out, number);
             }
         }
+        FromHost::Browsed { request, messages } => {
+            out.put_u8(from::BROWSED);
+            put_varint(out, request.0);
+            put_varint(out, messages.len() as u64);
+            messages
+                .iter()
+                .for_each(|message| put_message(out, message));
+        }
         FromHost::NotLeader { leader } => {
             out.put_u8(from::NOT_LEADER);
             put_bool(out, leader.is_some());
@@ -329,6 +358,16 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
             consumers: cursor.varint()?,
             ready_bytes: cursor.varint()?,
         },
+        from::BROWSED => {
+            let request = RequestId(cursor.varint()?);
+            let count = cursor.count(MESSAGE_MIN_LEN)?;
+            // As with deliveries.
+            let mut messages = Vec::with_capacity(count.min(1024));
+            for _ in 0..count {
+                messages.push(cursor.message()?);
+            }
+            FromHost::Browsed { request, messages }
+        }
         from::NOT_LEADER => FromHost::NotLeader {
             leader: if cursor.bool()? {
                 Some(NodeId(cursor.varint()?))

@@ -2,6 +2,7 @@
 
 use super::cursor::{put_bool, put_message, put_ranges};
 use super::{Cursor, VERSION, WireError, put_varint};
+use crate::identity::{Fingerprint, Identity, WindowId};
 use crate::ids::Sequence;
 use crate::op::{DeathReason, Op, Target};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,6 +20,13 @@ const MARK: u8 = 6;
 
 /// Queue, level, flag.
 const TARGET_MIN_LEN: usize = 10;
+
+/// Flags of a target: a time to live follows, identities follow.
+const HAS_TTL: u8 = 1;
+const HAS_IDENTITIES: u8 = 2;
+
+/// Window, fingerprint, size, flag.
+const IDENTITY_MIN_LEN: usize = 26;
 
 /// Encodes operations one after the other.
 #[derive(Debug)]
@@ -198,12 +206,7 @@ pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
             out.put_u8(PUBLISH);
             put_varint(out, targets.len() as u64);
             for target in targets {
-                out.put_u64_le(target.queue.0);
-                out.put_u8(target.level);
-                put_bool(out, target.ttl_ms.is_some());
-                if let Some(ttl_ms) = target.ttl_ms {
-                    put_varint(out, ttl_ms);
-                }
+                put_target(out, target);
             }
             put_message(out, message);
         }
@@ -318,16 +321,77 @@ fn skip_op(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
     }
 }
 
+fn put_target(out: &mut BytesMut, target: &Target) {
+    out.put_u64_le(target.queue.0);
+    out.put_u8(target.level);
+    let mut flags = 0;
+    if target.ttl_ms.is_some() {
+        flags |= HAS_TTL;
+    }
+    if !target.identities.is_empty() {
+        flags |= HAS_IDENTITIES;
+    }
+    out.put_u8(flags);
+    if let Some(ttl_ms) = target.ttl_ms {
+        put_varint(out, ttl_ms);
+    }
+    if target.identities.is_empty() {
+        return;
+    }
+    put_varint(out, target.identities.len() as u64);
+    for identity in &target.identities {
+        out.put_u64_le(identity.window.0);
+        out.put_u64_le(identity.fingerprint.0);
+        out.put_u64_le(identity.fingerprint.1);
+        put_varint(out, u64::from(identity.cache_size));
+        put_bool(out, identity.cache_ttl_ms.is_some());
+        if let Some(ttl_ms) = identity.cache_ttl_ms {
+            put_varint(out, ttl_ms);
+        }
+    }
+}
+
+#[inline]
 fn read_target(cursor: &mut Cursor<'_>) -> Result<Target, WireError> {
+    let (queue, level, flags) = (cursor.queue()?, cursor.u8()?, cursor.u8()?);
+    if flags & !(HAS_TTL | HAS_IDENTITIES) != 0 {
+        return Err(WireError::Malformed("flags of a target"));
+    }
     Ok(Target {
-        queue: cursor.queue()?,
-        level: cursor.u8()?,
-        ttl_ms: if cursor.bool()? {
+        queue,
+        level,
+        ttl_ms: if flags & HAS_TTL != 0 {
             Some(cursor.varint()?)
         } else {
             None
         },
+        identities: if flags & HAS_IDENTITIES != 0 {
+            read_identities(cursor)?
+        } else {
+            Box::default()
+        },
     })
+}
+
+fn read_identities(cursor: &mut Cursor<'_>) -> Result<Box<[Identity]>, WireError> {
+    let count = cursor.count(IDENTITY_MIN_LEN)?;
+    if count == 0 {
+        return Err(WireError::Malformed("identities of a target"));
+    }
+    let mut identities = Vec::with_capacity(count);
+    for _ in 0..count {
+        identities.push(Identity {
+            window: WindowId(cursor.u64()?),
+            fingerprint: Fingerprint(cursor.u64()?, cursor.u64()?),
+            cache_size: cursor.varint_u32()?,
+            cache_ttl_ms: if cursor.bool()? {
+                Some(cursor.varint()?)
+            } else {
+                None
+            },
+        });
+    }
+    Ok(identities.into())
 }
 
 /// The stored number of a reason.

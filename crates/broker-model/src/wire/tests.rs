@@ -1,6 +1,7 @@
 //! Round trips, and that broken input is an error and never a panic.
 
 use super::*;
+use crate::identity::{Fingerprint, Identity, WindowId};
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
 use crate::message::Message;
 use crate::op::*;
@@ -51,13 +52,32 @@ fn any_reason() -> impl Strategy<Value = DeathReason> {
 }
 
 fn any_target() -> impl Strategy<Value = Target> {
-    (any_queue(), any::<u8>(), proptest::option::of(any_number())).prop_map(
-        |(queue, level, ttl_ms)| Target {
+    (
+        any_queue(),
+        any::<u8>(),
+        proptest::option::of(any_number()),
+        prop_oneof![4 => Just(Vec::new()), 1 => vec(any_identity(), 1..3)],
+    )
+        .prop_map(|(queue, level, ttl_ms, identities)| Target {
             queue,
             level,
             ttl_ms,
-        },
+            identities: identities.into(),
+        })
+}
+
+fn any_identity() -> impl Strategy<Value = Identity> {
+    (
+        any::<[u64; 3]>(),
+        any::<u32>(),
+        proptest::option::of(any_number()),
     )
+        .prop_map(|([window, a, b], cache_size, cache_ttl_ms)| Identity {
+            window: WindowId(window),
+            fingerprint: Fingerprint(a, b),
+            cache_size,
+            cache_ttl_ms,
+        })
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
@@ -191,6 +211,14 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
                 }
             }
         ),
+        (request(), any_queue(), any::<u32>(), any_number()).prop_map(
+            |(request, queue, count, bytes)| ToHost::Browse {
+                request,
+                queue,
+                count,
+                bytes,
+            }
+        ),
     ]
 }
 
@@ -276,6 +304,8 @@ fn any_from_host() -> impl Strategy<Value = FromHost> {
                     ready_bytes,
                 }
             }),
+        (request(), vec(any_message(), 0..4))
+            .prop_map(|(request, messages)| FromHost::Browsed { request, messages }),
         proptest::option::of(any_number().prop_map(NodeId))
             .prop_map(|leader| FromHost::NotLeader { leader }),
     ]
@@ -389,11 +419,7 @@ fn bodies_are_slices_of_the_input() {
         ..Message::default()
     };
     writer.push(&Op::Publish {
-        targets: smallvec::smallvec![Target {
-            queue: QueueId(1),
-            level: 0,
-            ttl_ms: None
-        }],
+        targets: smallvec::smallvec![Target::plain(QueueId(1))],
         message,
     });
     let bytes = writer.finish();

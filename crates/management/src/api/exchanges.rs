@@ -1,6 +1,6 @@
 //! `/api/exchanges`.
 
-use super::queues::{Conditions, arguments};
+use super::queues::{Conditions, arguments, reports};
 use super::{Body, JsonResult, StatusResult, put_status};
 use crate::App;
 use crate::auth::Operator;
@@ -11,9 +11,10 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use node::broker_model::catalog::{
-    CatalogCommand, ExchangeRecord, ExchangeSpec, Name, Permission, ResourceKind,
+    CatalogCommand, ExchangeRecord, ExchangeSpec, Name, Permission, ResourceKind, Store,
 };
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How the default exchange is written in paths, where it would be an empty segment.
@@ -29,7 +30,7 @@ pub(super) async fn list(
     operator: Operator,
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
-    rows(&app, operator.vhosts(&app), &query)
+    rows(&app, operator.vhosts(&app), &query).await
 }
 
 pub(super) async fn list_in(
@@ -39,10 +40,10 @@ pub(super) async fn list_in(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
-    rows(&app, vec![vhost.into()], &query)
+    rows(&app, vec![vhost.into()], &query).await
 }
 
-fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
+async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
     let mut exchanges: Vec<Arc<ExchangeRecord>> = app.read(|catalog| {
         vhosts
             .iter()
@@ -51,9 +52,41 @@ fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
             .collect()
     });
     exchanges.sort_unstable_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
-    Ok(Json(query.serve(
-        exchanges.iter().map(|exchange| row(exchange)).collect(),
-    )?))
+    Ok(Json(query.serve(with_counts(app, &exchanges).await)?))
+}
+
+/// Rows with the numbers of messages that wait for their time.
+async fn with_counts(app: &App, exchanges: &[Arc<ExchangeRecord>]) -> Vec<Value> {
+    let delays = |exchange: &ExchangeRecord| {
+        let store = exchange.store.as_ref()?;
+        (store.settings().store == Some(Store::Delay)).then(|| Arc::clone(store))
+    };
+    let stores: Vec<_> = exchanges
+        .iter()
+        .filter_map(|exchange| delays(exchange))
+        .collect();
+    let reports = if stores.is_empty() {
+        HashMap::new()
+    } else {
+        reports(app, &stores).await
+    };
+    let count = |exchange: &ExchangeRecord| {
+        let store = delays(exchange)?;
+        let report = reports.get(&store.id);
+        Some(report.map_or(0, |report| report.ready + report.unacked))
+    };
+    exchanges
+        .iter()
+        .map(|exchange| {
+            let mut row = row(exchange);
+            if let Some(count) = count(exchange)
+                && let Some(object) = row.as_object_mut()
+            {
+                object.insert("messages_delayed".into(), count.into());
+            }
+            row
+        })
+        .collect()
 }
 
 fn row(exchange: &ExchangeRecord) -> Value {
@@ -79,7 +112,10 @@ pub(super) async fn one(
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
     let exchange = find(&app, &vhost, from_path(&name)).await?;
-    let mut row = row(&exchange);
+    let mut row = with_counts(&app, &[exchange])
+        .await
+        .pop()
+        .unwrap_or_default();
     if let Some(object) = row.as_object_mut() {
         object.insert("incoming".into(), json!([]));
         object.insert("outgoing".into(), json!([]));

@@ -114,7 +114,10 @@ async fn with_counts(app: &App, records: &[Arc<QueueRecord>], query: &ListQuery)
 }
 
 /// Reports of these queues, asked from each placement's leader at once.
-async fn reports(app: &App, records: &[Arc<QueueRecord>]) -> HashMap<QueueId, QueueReport> {
+pub(super) async fn reports(
+    app: &App,
+    records: &[Arc<QueueRecord>],
+) -> HashMap<QueueId, QueueReport> {
     let mut wanted: BTreeMap<Placement, Vec<QueueId>> = BTreeMap::new();
     for queue in records {
         wanted.entry(queue.placement).or_default().push(queue.id);

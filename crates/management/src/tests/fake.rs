@@ -109,6 +109,23 @@ impl Fake {
     }
 }
 
+impl Fake {
+    /// Sets how many messages wait in the store of an exchange.
+    pub(crate) fn count_delayed(&self, exchange: &str, ready: u64) {
+        let store = {
+            let catalog = self.catalog.lock();
+            catalog.1.exchange("/", exchange).unwrap().store.clone()
+        };
+        let id = store.unwrap().id;
+        let report = QueueReport {
+            queue: id.0,
+            ready,
+            ..QueueReport::default()
+        };
+        self.counts.lock().insert(id, report);
+    }
+}
+
 impl Backend for Fake {
     fn config(&self) -> &Config {
         &self.config

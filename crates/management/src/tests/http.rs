@@ -231,6 +231,35 @@ async fn exchanges_and_bindings() {
 }
 
 #[tokio::test]
+async fn exchanges_count_delayed_messages() {
+    let server = Server::new();
+    let delayed =
+        json!({ "type": "x-delayed-message", "arguments": { "x-delayed-type": "topic" } });
+    server.put("/api/exchanges/%2F/delayed", delayed, 201).await;
+    let bare = json!({ "type": "x-delayed-message" });
+    let refused = server.put("/api/exchanges/%2F/bad", bare, 400).await;
+    assert!(
+        refused
+            .text
+            .contains("'x-delayed-type' must be an existing exchange type"),
+        "{}",
+        refused.text
+    );
+    let one = server.get("/api/exchanges/%2F/delayed").await.body;
+    assert_eq!(one["messages_delayed"], 0);
+    server.fake.count_delayed("delayed", 7);
+    let one = server.get("/api/exchanges/%2F/delayed").await.body;
+    assert_eq!(one["messages_delayed"], 7);
+    let rows = server.get("/api/exchanges/%2F").await.body;
+    let rows = rows.as_array().unwrap();
+    let with = rows
+        .iter()
+        .filter(|row| row.get("messages_delayed").is_some());
+    assert_eq!(with.count(), 1);
+    assert_eq!(server.get("/api/queues").await.body, json!([]));
+}
+
+#[tokio::test]
 async fn users_vhosts_permissions_limits() {
     let server = Server::new();
     server

@@ -1,12 +1,14 @@
 //! The dead letter publisher of a node: takes what died in queues that it leads to their dead
-//! letter exchanges.
+//! letter exchanges, and delayed messages whose time has come to the queues of their exchange.
 //!
 //! At least once: a message is settled in its queue only after every queue it was routed to has
 //! accepted it. A refusal (a target is full and rejects) or a missing majority is tried again, at those
-//! targets only. Memory is bounded (see [`letters`]).
+//! targets only. Memory is bounded (see [`letters`]). Delayed messages carry an identity, by which a
+//! queue that has one already drops it.
 //!
-//! Not here: deciding that a message dies (`broker_model::dispatch`).
+//! Not here: deciding that a message dies or is due (`broker_model::dispatch`).
 
+mod delayed;
 mod header;
 mod letters;
 
@@ -14,16 +16,18 @@ use crate::broker::Broker;
 use crate::host::{HostInput, wall_clock_ms};
 use crate::hub::SessionHandle;
 use crate::hub::api::{SessionEvent, SessionEvents, SubBatch};
-use crate::target::target_for;
+use crate::target::{add_headers, target_for};
 use amqp_codec::PropertiesView;
 use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::{Catalog, Store};
 use broker_model::dispatch::DeadLetter;
 use broker_model::ids::{Placement, QueueId};
-use broker_model::op::Op;
-use broker_model::routing::{RouteInput, RouteProperties};
-use header::{DeadMessage, Death, dead_letter};
+use broker_model::message::Message;
+use broker_model::op::{Op, Target};
+use broker_model::routing::RouteInput;
+use header::{Death, dead_letter};
 use letters::{Answered, Letters, Taken};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -119,24 +123,39 @@ impl Publisher {
         let Some((letter, accepted)) = self.letters.get(number) else {
             return;
         };
-        let (dead, mut targets) = route(&self.broker, letter);
-        targets.retain(|record| !accepted.contains(&record.id));
-        let Some(dead) = dead.filter(|_| !targets.is_empty()) else {
-            // Nowhere to go (any more): dropped, as documented.
+        let routed = route(&self.broker, letter);
+        let mut targets = Vec::new();
+        let Routed {
+            message,
+            targets: by_place,
+        } = match routed {
+            Some(routed) => routed,
+            None => {
+                // Nowhere to go: dropped, as documented.
+                self.finish(number);
+                return;
+            }
+        };
+        for (placement, at_place) in by_place {
+            let open = at_place.into_iter();
+            let open = open.filter(|target| !accepted.contains(&target.queue));
+            targets.extend(open.map(|target| (placement, target)));
+        }
+        if targets.is_empty() {
+            // Nowhere to go (any more).
             self.finish(number);
             return;
-        };
+        }
         self.letters.sent(number, targets.len());
-        let properties = PropertiesView::new(&dead.message.properties);
-        let bytes = dead.message.weight();
-        for record in &targets {
-            let target = target_for(record, properties.priority(), None);
+        let bytes = message.weight();
+        for (placement, target) in targets {
+            let queue = target.queue;
             // An operation for each, so that it is known who has accepted.
             let op = Op::Publish {
                 targets: smallvec![target],
-                message: dead.message.clone(),
+                message: message.clone(),
             };
-            batches.add(record.placement, op, bytes, (number, record.id));
+            batches.add(placement, op, bytes, (number, queue));
         }
     }
 
@@ -195,7 +214,15 @@ impl Publisher {
     }
 
     fn finish(&mut self, number: u64) {
-        self.broker.metrics().counts.dead_lettered.add(1);
+        let is_delayed = {
+            let catalog = self.broker.catalog();
+            let letter = self.letters.get(number).map(|(letter, _)| letter.queue);
+            let record = letter.and_then(|queue| catalog.queue_by_id(queue));
+            record.is_some_and(|record| record.settings().store == Some(Store::Delay))
+        };
+        if !is_delayed {
+            self.broker.metrics().counts.dead_lettered.add(1);
+        }
         let Some((placement, queue, sequence)) = self.letters.finish(number) else {
             return;
         };
@@ -233,24 +260,24 @@ impl Batches {
     }
 }
 
-struct Headers<'a>(PropertiesView<'a>);
-
-impl RouteProperties for Headers<'_> {
-    fn headers(&self) -> Option<amqp_codec::FieldTable> {
-        self.0.headers()
-    }
+/// A message and the queues that it goes to, by their places.
+struct Routed {
+    message: Message,
+    targets: Targets,
 }
 
-/// The dead letter and the queues that it goes to; `None` without a dead letter exchange.
-fn route(broker: &Broker, letter: &DeadLetter) -> (Option<DeadMessage>, Vec<Arc<QueueRecord>>) {
+type Targets = BTreeMap<Placement, SmallVec<[Target; 2]>>;
+
+/// The message to publish and the queues that it goes to; `None` if there is nothing to publish: no
+/// dead letter exchange, or no queue.
+fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
     let catalog = broker.catalog();
-    let Some(record) = catalog.queue_by_id(letter.queue) else {
-        return (None, Vec::new());
-    };
+    let record = catalog.queue_by_id(letter.queue)?;
+    if record.settings().store == Some(Store::Delay) {
+        return delayed::route(&catalog, record, letter);
+    }
     let settings = record.settings();
-    let Some(exchange) = &settings.dead_letter_exchange else {
-        return (None, Vec::new());
-    };
+    let exchange = settings.dead_letter_exchange.as_ref()?;
     let death = Death {
         queue: &record.name,
         reason: letter.reason,
@@ -260,22 +287,54 @@ fn route(broker: &Broker, letter: &DeadLetter) -> (Option<DeadMessage>, Vec<Arc<
         delivery_count: letter.delivery_count,
     };
     let dead = dead_letter(&letter.message, &death);
+    let mut queues = find(
+        &catalog,
+        record,
+        exchange,
+        &dead.routing_keys,
+        &dead.message,
+    );
+    queues.retain(|queue| !dead.is_cycle(&queue.name));
+    let properties = PropertiesView::new(&dead.message.properties);
+    let mut targets = Targets::new();
+    for queue in &queues {
+        let mut target = target_for(queue, properties.priority(), None);
+        if queue.settings().store.is_some() {
+            add_headers(&mut target, queue, None, properties.headers().as_ref());
+            // It was told from its duplicates when it was published. A message that comes back to
+            // a queue from its dead letter queue is no duplicate of itself.
+            target.identities = Box::default();
+        }
+        targets.entry(queue.placement).or_default().push(target);
+    }
+    Some(Routed {
+        message: dead.message,
+        targets,
+    })
+}
+
+/// The queues that an exchange of the vhost of `record` leads a message with these keys to.
+fn find(
+    catalog: &Catalog,
+    record: &QueueRecord,
+    exchange: &str,
+    keys: &[String],
+    message: &Message,
+) -> Vec<Arc<QueueRecord>> {
     let mut queues = Vec::new();
-    let keys: Vec<&str> = dead.routing_keys.iter().map(AsRef::as_ref).collect();
+    let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
     if let Some((routing_key, more_keys)) = keys.split_first() {
-        let properties = Headers(PropertiesView::new(&dead.message.properties));
         let input = RouteInput {
             routing_key,
             more_keys,
-            properties: &properties,
+            properties: &PropertiesView::new(&message.properties),
             random: rand::random(),
         };
         if let Err(error) = catalog.route(&record.vhost, exchange, &input, &mut queues) {
-            debug!(queue = %record.name, %error, "dead letter dropped");
+            debug!(queue = %record.name, %error, "message dropped");
         }
     }
-    queues.retain(|queue| !dead.is_cycle(&queue.name));
-    (Some(dead), queues)
+    queues
 }
 
 async fn sleep_until(at: Option<Instant>) {

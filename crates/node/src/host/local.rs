@@ -4,7 +4,7 @@
 
 use super::attached::{AttachedLinks, Replies};
 use super::shard::{HostContext, reports, sleep_until};
-use super::{HostEvent, HostInput, wall_clock_ms};
+use super::{HostEvent, HostInput, browse, wall_clock_ms};
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{NodeId, Placement};
@@ -160,8 +160,10 @@ impl LocalHost {
                 attachment,
                 message,
             } => self.message(attachment, message),
-            HostInput::Applied { .. } | HostInput::Loaded { .. } | HostInput::LoadFailed { .. } => {
-            }
+            HostInput::Applied { .. }
+            | HostInput::Loaded { .. }
+            | HostInput::LoadFailed { .. }
+            | HostInput::Browsed { .. } => {}
             HostInput::Settings { queue, settings } => {
                 let now_ms = wall_clock_ms();
                 self.dispatcher
@@ -225,6 +227,19 @@ impl LocalHost {
         let Some(origin) = self.links.origin(attachment) else {
             return;
         };
+        if let ToHost::Browse {
+            request,
+            queue,
+            count,
+            bytes,
+        } = message
+        {
+            let last = browse::last(&self.machine, queue, count, bytes);
+            let messages = last.found.into_values().collect();
+            self.replies
+                .push(origin, FromHost::Browsed { request, messages });
+            return;
+        }
         let now_ms = wall_clock_ms();
         if let Some(queue) = message.queue()
             && !self.dispatcher.knows(queue)

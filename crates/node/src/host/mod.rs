@@ -4,6 +4,7 @@
 //! queues that live in this node's memory. Both drive the same pure parts of `broker-model`.
 
 pub mod attached;
+mod browse;
 pub mod local;
 pub mod persist;
 pub mod proposer;
@@ -93,6 +94,13 @@ pub enum HostInput {
         queue: QueueId,
         /// The message.
         sequence: Sequence,
+    },
+    /// A browse is done that had to read from the state store.
+    Browsed {
+        /// Who asked.
+        attachment: AttachmentId,
+        /// The answer.
+        answer: FromHost,
     },
     /// A node's process is known to be dead, or was silent for long.
     NodeLost {

@@ -118,7 +118,7 @@ pub(super) fn load_messages(
     });
 }
 
-fn read(
+pub(super) fn read(
     replica: &ShardReplica,
     load: &Load,
 ) -> Result<Vec<(Sequence, StoredMessage)>, MachineError> {

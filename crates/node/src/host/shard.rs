@@ -6,7 +6,7 @@
 use super::attached::{AttachedLinks, Replies};
 use super::proposer::{EntryDone, Proposer};
 use super::replica::ShardReplica;
-use super::{ConsumerReport, HostEvent, HostInput, QueueReport, persist, wall_clock_ms};
+use super::{ConsumerReport, HostEvent, HostInput, QueueReport, browse, persist, wall_clock_ms};
 use crate::catalog::machine::CatalogMachine;
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use crate::hub::encode_ops;
@@ -389,6 +389,13 @@ impl ShardHost {
                     dispatcher.dead_letter_again(queue, sequence);
                 }
             }
+            HostInput::Browsed { attachment, answer } => {
+                if let Some(origin) = self.links.origin(attachment) {
+                    let mut replies = Replies::default();
+                    replies.push(origin, answer);
+                    self.links.send(&mut replies);
+                }
+            }
             HostInput::NodeLost { node } => self.node_lost(node),
             HostInput::Report { queues, reply } => {
                 let _ = reply.send(self.report(&queues));
@@ -446,6 +453,21 @@ impl ShardHost {
         let Some(origin) = self.links.origin(attachment) else {
             return;
         };
+        if let ToHost::Browse {
+            request,
+            queue,
+            count,
+            bytes,
+        } = message
+        {
+            let last = browse::last(&self.replica.lock().machine, queue, count, bytes);
+            let (replica, inbox) = (Arc::clone(&self.replica), self.to_self.clone());
+            browse::answer(replica, queue, last, bytes, move |messages| {
+                let answer = FromHost::Browsed { request, messages };
+                let _ = inbox.send(HostInput::Browsed { attachment, answer });
+            });
+            return;
+        }
         if message == ToHost::Resumed {
             let replica = Arc::clone(&self.replica);
             let answered = |origin: Origin| {
@@ -536,6 +558,7 @@ impl ShardHost {
         let catalog = self.context.catalog.read();
         catalog
             .all_queues()
+            .chain(catalog.stores())
             .filter(|record| record.placement == self.placement)
             .map(|record| (record.id, catalog.queue_settings(record)))
             .collect()

@@ -4,6 +4,7 @@
 //! sub-batches per [`Placement`]; everything comes back through one ordered channel.
 
 use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
+use broker_model::message::Message;
 use broker_model::op::{Op, SequenceRanges};
 use broker_model::protocol::{ConsumerSpec, Delivery, Refused, Subject};
 use tokio::sync::{mpsc, oneshot};
@@ -97,6 +98,17 @@ pub enum Ask {
         /// Only without ready messages.
         if_empty: bool,
     },
+    /// Copies of the last messages. Answered by `Browsed` or `RequestFailed`.
+    Browse {
+        /// From [`super::Hub::next_request`].
+        request: RequestId,
+        /// Queue.
+        queue: QueueId,
+        /// Messages at most.
+        count: u32,
+        /// Bytes of messages at most.
+        bytes: u64,
+    },
 }
 
 /// What a session hears.
@@ -162,6 +174,13 @@ pub enum SessionEvent {
         unacked: u64,
         /// Consumers.
         consumers: u64,
+    },
+    /// Answer to a browse: the oldest first.
+    Browsed {
+        /// Request.
+        request: RequestId,
+        /// Messages.
+        messages: Vec<Message>,
     },
     /// A consume or request found no leader within the bound.
     RequestFailed {

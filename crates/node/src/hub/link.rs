@@ -467,6 +467,20 @@ impl Link {
                 };
                 self.request(session, request, message, deadline);
             }
+            Ask::Browse {
+                request,
+                queue,
+                count,
+                bytes,
+            } => {
+                let message = ToHost::Browse {
+                    request,
+                    queue,
+                    count,
+                    bytes,
+                };
+                self.request(session, request, message, deadline);
+            }
         }
     }
 
@@ -777,6 +791,11 @@ impl Link {
                             consumers,
                         },
                     );
+                }
+            }
+            FromHost::Browsed { request, messages } => {
+                if let Some(known) = self.requests.remove(&request) {
+                    self.tell(known.session, SessionEvent::Browsed { request, messages });
                 }
             }
             FromHost::NotLeader { leader } => {

@@ -1,7 +1,8 @@
 //! Bindings: of queues and of exchanges, made and removed.
 
-use super::catalog_calls::{catalog_error, look, usable_queue, write};
+use super::catalog_calls::{catalog_error, look, usable_queue, write, write_error};
 use super::channel::ChannelKey;
+use super::operator;
 use super::state::Session;
 use amqp_codec::{FieldTable, Method, ShortStr};
 use amqp_connection::ProtocolError;
@@ -130,7 +131,10 @@ impl Session {
                 Ok(true) => write(&*broker, CatalogCommand::Unbind(spec))
                     .await
                     .map(drop),
-                Ok(false) => write(&*broker, CatalogCommand::Bind(spec)).await.map(drop),
+                Ok(false) => operator::bind(&*broker, spec)
+                    .await
+                    .map(drop)
+                    .map_err(|error| write_error(&error)),
                 Err(CatalogError::NotFound(_)) if !make => Ok(()),
                 Err(error) => Err(catalog_error(&error)),
             }

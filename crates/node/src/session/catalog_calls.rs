@@ -19,7 +19,7 @@ pub(super) fn catalog_error(error: &CatalogError) -> ProtocolError {
     ProtocolError::new(error.reply_code(), error.to_string())
 }
 
-fn write_error(error: &WriteError) -> ProtocolError {
+pub(super) fn write_error(error: &WriteError) -> ProtocolError {
     match error {
         WriteError::Refused(error) => catalog_error(error),
         WriteError::Timeout => internal(&error.to_string()),

@@ -23,6 +23,7 @@ mod deliver;
 mod driver;
 mod exchange;
 mod get;
+mod history;
 mod login;
 mod methods;
 mod names;

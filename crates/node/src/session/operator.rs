@@ -5,16 +5,18 @@
 
 use super::catalog_calls::{catalog_error, look, usable_queue, write};
 use super::consume::unavailable;
+use super::history;
 use super::properties::{look as look_at, without_bcc};
 use super::queue::refusal;
 use super::route::{self, Publisher};
 use super::services::Services;
+use crate::catalog::writer::WriteError;
 use crate::hub::SessionHandle;
 use crate::hub::api::{Ask, Held, SessionEvent, SessionEvents, SubBatch};
 use amqp_codec::PropertiesView;
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
-use broker_model::catalog::{CatalogCommand, Resource};
+use broker_model::catalog::{BindingSpec, CatalogAnswer, CatalogCommand, Resource};
 use broker_model::ids::{ConnectionId, ConsumerId, Placement, Sequence};
 use broker_model::message::Message;
 use broker_model::op::{DeathReason, Op, SequenceRanges};
@@ -191,21 +193,21 @@ pub async fn publish(
         )
     });
     let (route, _) = route.await.map_err(|error| catalog_error(&error))?;
+    let whole = message.properties.clone();
     if looked.has_bcc {
-        message.properties = without_bcc(&message.properties);
+        message.properties = without_bcc(&whole);
     }
     let ops: Vec<(Placement, Op)> = route
         .places
         .iter()
         .map(|place| {
-            let targets = place.targets(looked.priority, looked.expiration_ms);
-            (
-                place.placement,
-                Op::Publish {
-                    targets,
-                    message: message.clone(),
-                },
-            )
+            let properties = PropertiesView::new(&whole);
+            let targets = place.targets(looked.priority, looked.expiration_ms, properties);
+            let mut message = message.clone();
+            if place.delays {
+                message.properties = whole.clone();
+            }
+            (place.placement, Op::Publish { targets, message })
         })
         .collect();
     if ops.is_empty() {
@@ -213,9 +215,9 @@ pub async fn publish(
     }
     let counts = &broker.metrics().counts;
     counts.published.add(1);
-    counts.routed.add(1);
+    counts.routed.add(u64::from(route.is_routed));
     if Desk::new(broker).submit(ops).await {
-        Ok(true)
+        Ok(route.is_routed)
     } else {
         let text = "the message was not accepted: a queue is full, or has no majority";
         Err(ProtocolError::new(
@@ -229,8 +231,22 @@ fn resource(record: &QueueRecord) -> Resource {
     Resource::queue(&record.vhost, &record.name)
 }
 
+/// Makes a binding.
+///
+/// # Errors
+/// As `queue.bind`, permissions aside.
+pub async fn bind(broker: &dyn Services, binding: BindingSpec) -> Result<bool, WriteError> {
+    let command = CatalogCommand::Bind(binding.clone());
+    let answer = broker.catalog_write(command).await?;
+    let made = answer == CatalogAnswer::Done { created: true };
+    if made {
+        history::follow(broker, &binding).await;
+    }
+    Ok(made)
+}
+
 /// A session for one request.
-struct Desk {
+pub(super) struct Desk {
     session: SessionHandle,
     events: SessionEvents,
     deadline: Instant,
@@ -238,7 +254,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(broker: &dyn Services) -> Self {
+    pub(super) fn new(broker: &dyn Services) -> Self {
         let (session, events) = broker.hub().attach();
         let deadline = Instant::now() + broker.config().timing.publish_timeout;
         Self {
@@ -296,29 +312,58 @@ impl Desk {
                 Some(SessionEvent::Refused { why, .. }) => {
                     return Err(catalog_error(&refusal(why, resource(record))));
                 }
-                Some(event @ (SessionEvent::Got { .. } | SessionEvent::Counts { .. })) => {
-                    return Ok(event);
-                }
+                Some(
+                    event @ (SessionEvent::Got { .. }
+                    | SessionEvent::Counts { .. }
+                    | SessionEvent::Browsed { .. }),
+                ) => return Ok(event),
                 Some(_) => {}
             }
         }
     }
 
+    /// Copies of all messages of a store, the oldest first.
+    pub(super) async fn browse(
+        &mut self,
+        store: &QueueRecord,
+    ) -> Result<Vec<Message>, ProtocolError> {
+        let request = self.session.hub().next_request();
+        let settings = store.settings();
+        let ask = Ask::Browse {
+            request,
+            queue: store.id,
+            count: settings
+                .max_length
+                .and_then(|length| u32::try_from(length).ok())
+                .unwrap_or(u32::MAX),
+            bytes: settings.max_length_bytes.unwrap_or(u64::MAX),
+        };
+        match self.ask(store, ask).await? {
+            SessionEvent::Browsed { messages, .. } => Ok(messages),
+            _ => Err(unavailable(&resource(store))),
+        }
+    }
+
     /// Hands over operations, each to its place; returns whether all were accepted.
     async fn submit(&mut self, ops: Vec<(Placement, Op)>) -> bool {
-        let mut open = ops.len();
+        self.submit_all(ops.into_iter().map(|(placement, op)| (placement, vec![op])))
+            .await
+    }
+
+    /// Hands over lists of operations (none empty), each to its place; returns whether all were
+    /// accepted.
+    pub(super) async fn submit_all(
+        &mut self,
+        ops: impl IntoIterator<Item = (Placement, Vec<Op>)>,
+    ) -> bool {
+        let mut open = 0_usize;
         // What is held leaves in one operation.
         for held in &mut self.held {
             held.leaving = Some(1);
         }
-        for (token, (placement, op)) in (1..).zip(ops) {
-            self.session.submit(
-                placement,
-                SubBatch {
-                    token,
-                    ops: vec![op],
-                },
-            );
+        for (token, (placement, ops)) in (1..).zip(ops) {
+            open += 1;
+            self.session.submit(placement, SubBatch { token, ops });
         }
         let mut accepted = true;
         while open > 0 {

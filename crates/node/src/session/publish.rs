@@ -76,7 +76,7 @@ impl Session {
         let looked = look(&publish.properties, &self.user, self.may_impersonate)?;
         let found = self.route(key, &publish, &looked);
         let unsure = match &found {
-            Ok(route) => route.places.is_empty(),
+            Ok(route) => !route.is_routed,
             Err(error) => matches!(
                 error,
                 CatalogError::NotFound(_) | CatalogError::AccessRefused { .. }
@@ -214,7 +214,7 @@ impl Session {
                 Some((key, channel.confirms.publish(places)))
             }
         };
-        if route.places.is_empty() {
+        if !route.is_routed {
             if publish.mandatory {
                 tally.unroutable_returned += 1;
                 let content = Content {
@@ -233,15 +233,23 @@ impl Session {
             }
         } else {
             tally.routed += 1;
+        }
+        if !route.places.is_empty() {
             let own = Placement::Host(broker.origin().node);
+            let whole = publish.properties.clone();
             let message = message(publish, &looked);
             for place in &route.places {
-                let targets = place.targets(looked.priority, looked.expiration_ms);
-                let message = if place.placement == own {
+                let properties = PropertiesView::new(&whole);
+                let targets = place.targets(looked.priority, looked.expiration_ms, properties);
+                let mut message = if place.placement == own {
                     detached(&message)
                 } else {
                     message.clone()
                 };
+                if place.delays && looked.has_bcc {
+                    // It is routed by all of its keys when its time has come.
+                    message.properties = whole.clone();
+                }
                 let bytes = message.weight();
                 outbox.publish(
                     place.placement,

@@ -1,10 +1,12 @@
 //! Where the publishes of a channel go: found once per exchange and key, then remembered until the
 //! catalog changes.
 
-use crate::target::target_for;
+use crate::target::{add_headers, looks_at_headers, target_for};
 use amqp_codec::{FieldTable, PropertiesView, ShortStr};
-use broker_model::catalog::record::QueueRecord;
-use broker_model::catalog::{Catalog, CatalogError, Permission, ResourceKind, TopicVariables};
+use broker_model::catalog::record::{ExchangeRecord, QueueRecord};
+use broker_model::catalog::{
+    Catalog, CatalogError, Permission, ResourceKind, Store, TopicVariables,
+};
 use broker_model::ids::Placement;
 use broker_model::op::Target;
 use broker_model::routing::{RouteInput, RouteProperties};
@@ -24,8 +26,14 @@ const BELIEF: Duration = Duration::from_secs(1);
 pub(super) struct Place {
     pub(super) placement: Placement,
     pub(super) queues: SmallVec<[Arc<QueueRecord>; 1]>,
+    /// These are stores of delayed messages: they keep what is to be taken out before a delivery.
+    pub(super) delays: bool,
     /// The targets of a message without priority and expiration.
     plain: SmallVec<[Target; 2]>,
+    /// The exchange that the message was published to, if it deduplicates.
+    exchange: Option<Arc<ExchangeRecord>>,
+    /// Targets depend on headers.
+    looks_at_headers: bool,
 }
 
 impl Place {
@@ -34,13 +42,27 @@ impl Place {
         &self,
         priority: Option<u8>,
         expiration_ms: Option<u64>,
+        properties: PropertiesView<'_>,
     ) -> SmallVec<[Target; 2]> {
-        if priority.is_none() && expiration_ms.is_none() {
-            return self.plain.clone();
+        if !self.looks_at_headers {
+            if priority.is_none() && expiration_ms.is_none() {
+                return self.plain.clone();
+            }
+            return self
+                .queues
+                .iter()
+                .map(|record| target_for(record, priority, expiration_ms))
+                .collect();
         }
+        let headers = properties.headers();
+        let exchange = self.exchange.as_deref();
         self.queues
             .iter()
-            .map(|record| target_for(record, priority, expiration_ms))
+            .map(|record| {
+                let mut target = target_for(record, priority, expiration_ms);
+                add_headers(&mut target, record, exchange, headers.as_ref());
+                target
+            })
             .collect()
     }
 }
@@ -49,6 +71,8 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct Route {
     pub(super) places: SmallVec<[Place; 1]>,
+    /// Some queue gets it, now or when its time has come: not only the history of an exchange.
+    pub(super) is_routed: bool,
 }
 
 /// Who publishes where.
@@ -180,25 +204,36 @@ pub(super) fn find(
         };
         catalog.route(vhost, exchange, &input, &mut queues)?;
     }
+    let deduplicating = record.deduplication.is_some().then(|| Arc::clone(record));
     let mut places: SmallVec<[Place; 1]> = SmallVec::new();
+    let mut is_routed = false;
     for queue in queues {
         let plain = target_for(&queue, None, None);
+        let store = queue.settings().store;
+        let delays = store == Some(Store::Delay);
+        is_routed |= store != Some(Store::History);
+        let looks = deduplicating.is_some() || looks_at_headers(&queue);
         match places
             .iter_mut()
-            .find(|place| place.placement == queue.placement)
+            .find(|place| place.placement == queue.placement && place.delays == delays)
         {
             Some(place) => {
                 place.plain.push(plain);
                 place.queues.push(queue);
+                place.looks_at_headers |= looks;
             }
             None => places.push(Place {
                 placement: queue.placement,
+                delays,
                 plain: SmallVec::from_elem(plain, 1),
                 queues: SmallVec::from_elem(queue, 1),
+                exchange: deduplicating.clone(),
+                looks_at_headers: looks,
             }),
         }
     }
-    Ok((Route { places }, !watched.asked.get()))
+    let route = Route { places, is_routed };
+    Ok((route, !watched.asked.get()))
 }
 
 /// Properties that remember whether routing looked at them.

@@ -446,6 +446,8 @@ impl Session {
             } => {
                 self.answer(request, Answer::Counts { ready, consumers });
             }
+            // No client asks for copies.
+            SessionEvent::Browsed { .. } => {}
             SessionEvent::Resume { placement, reply } => {
                 let _ = reply.send(self.held(placement));
             }

@@ -99,9 +99,19 @@ fn arguments_of_classic_queues() {
         ("x-message-deduplication", FieldValue::Bool(false), None),
         (
             "x-message-deduplication",
-            FieldValue::Bool(true),
-            Some("\"not supported by this broker yet\""),
+            int(1),
+            Some("\"expected boolean, got long\""),
         ),
+        ("x-cache-size", int(1), None),
+        ("x-cache-size", int(0), Some("{value_zero,0}")),
+        (
+            "x-cache-size",
+            int(1_000_001),
+            Some("{max_value_exceeded,1000001}"),
+        ),
+        ("x-cache-ttl", int(1), None),
+        ("x-cache-ttl", int(0), Some("{value_zero,0}")),
+        ("x-deduplication-header", text("id"), None),
         ("x-of-somebody-else", FieldValue::Void, None),
         ("x-queue-type", text("classic"), None),
         (

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod declare;
+mod exchanges;
 mod lifecycle;
 mod model;
 mod permissions;

@@ -430,7 +430,8 @@ pub(super) fn publish(queue: QueueId, level: u8, ttl_ms: Option<u64>, body: &str
         targets: smallvec::smallvec![Target {
             queue,
             level,
-            ttl_ms
+            ttl_ms,
+            identities: Box::default(),
         }],
         message,
     }

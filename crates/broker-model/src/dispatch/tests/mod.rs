@@ -5,3 +5,4 @@ mod properties;
 mod stories;
 mod stories_attach;
 mod stories_deaths;
+mod stories_delayed;

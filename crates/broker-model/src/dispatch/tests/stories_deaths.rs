@@ -228,11 +228,7 @@ fn a_full_queue_refuses_publishes() {
     // Of several targets only the full one refuses.
     let mut both = publish(QUEUE, 0, None, "d");
     if let crate::op::Op::Publish { targets, .. } = &mut both {
-        targets.push(crate::op::Target {
-            queue: other,
-            level: 0,
-            ttl_ms: None,
-        });
+        targets.push(crate::op::Target::plain(other));
     }
     assert_eq!(leader.batch(node(9), &[both]).refused_ops, [0]);
     assert_eq!(leader.machine.queue(other).unwrap().alive(), 1);
