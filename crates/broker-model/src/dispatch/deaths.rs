@@ -17,8 +17,10 @@ const EXPIRE_QUANTUM: usize = 1024;
 const WALK_QUANTUM: usize = 4096;
 /// Dead letters of a queue that the publisher has at a time.
 const AT_PUBLISHER_MAX: u64 = 64;
-/// … of a store whose messages are passed on when their time has come, which is its purpose.
+/// … of a store whose messages are passed on when their time has come, which is its purpose …
 const DUE_AT_PUBLISHER_MAX: u64 = 256;
+/// … fewer if they are large: about so many bytes, going by the mean size in the store.
+const DUE_BYTES: u64 = 64 << 20;
 /// Messages of such a store that are marked as due at a time: the others can wait where they are.
 const DUE_MAX: u64 = 4096;
 /// Deadlines that such a store knows at a time: it is made of messages with times of their own.
@@ -210,7 +212,8 @@ impl Desk {
         }
         let first = turn.out.dead_letters.len();
         let most = if self.delays() {
-            DUE_AT_PUBLISHER_MAX
+            let mean = turn.state.alive_bytes() / turn.state.alive().max(1);
+            (DUE_BYTES / mean.max(1)).clamp(8, DUE_AT_PUBLISHER_MAX)
         } else {
             AT_PUBLISHER_MAX
         };

@@ -10,7 +10,7 @@ use node::broker_model::ids::{NodeId, Placement};
 use node::broker_model::routing::ExchangeKind;
 use node::host::QueueReport;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -207,11 +207,16 @@ pub(crate) async fn all_queue_reports(app: &App) -> Vec<QueueReport> {
         let host: NodeId = backend.leader_of(placement)?;
         Some(backend.queue_reports(host, placement, Vec::new()))
     });
-    futures::future::join_all(asked)
+    let mut reports: Vec<QueueReport> = futures::future::join_all(asked)
         .await
         .into_iter()
         .flatten()
-        .collect()
+        .collect();
+    // What the broker keeps for exchanges is in no queue.
+    let stores: HashSet<u64> =
+        app.read(|catalog| catalog.stores().map(|store| store.id.0).collect());
+    reports.retain(|report| !stores.contains(&report.queue));
+    reports
 }
 
 pub(super) async fn whoami(operator: Operator) -> JsonResult {

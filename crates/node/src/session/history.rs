@@ -18,7 +18,11 @@ use broker_model::routing::RouteInput;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tracing::debug;
+
+/// Histories that are copied at a time: each is in memory for a moment.
+static COPIES: Semaphore = Semaphore::const_new(4);
 
 /// Gives a new binding its history. Without a majority for it the binding is made all the same: the
 /// messages are a courtesy, and asking again would find the binding there.
@@ -29,6 +33,10 @@ pub(super) async fn follow(broker: &dyn Services, binding: &BindingSpec) {
         .and_then(|exchange| exchange.store.clone())
         .filter(|store| store.settings().store == Some(Store::History));
     let Some(store) = store else { return };
+    let bound = broker.config().timing.publish_timeout;
+    let Ok(Ok(_copying)) = tokio::time::timeout(bound, COPIES.acquire()).await else {
+        return;
+    };
     if let Err(error) = replay(broker, binding, &store).await {
         debug!(exchange = %binding.source, error = error.text, "history not replayed");
     }

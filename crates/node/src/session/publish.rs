@@ -236,17 +236,18 @@ impl Session {
         }
         if !route.places.is_empty() {
             let own = Placement::Host(broker.origin().node);
-            let whole = publish.properties.clone();
+            let with_bcc = looked.has_bcc.then(|| publish.properties.clone());
             let message = message(publish, &looked);
             for place in &route.places {
-                let properties = PropertiesView::new(&whole);
+                let whole = with_bcc.as_ref().unwrap_or(&message.properties);
+                let properties = PropertiesView::new(whole);
                 let targets = place.targets(looked.priority, looked.expiration_ms, properties);
                 let mut message = if place.placement == own {
                     detached(&message)
                 } else {
                     message.clone()
                 };
-                if place.delays && looked.has_bcc {
+                if place.delays && with_bcc.is_some() {
                     // It is routed by all of its keys when its time has come.
                     message.properties = whole.clone();
                 }

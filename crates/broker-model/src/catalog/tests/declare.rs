@@ -100,7 +100,7 @@ fn arguments_of_classic_queues() {
         (
             "x-message-deduplication",
             int(1),
-            Some("\"expected boolean, got long\""),
+            Some("\"expected boolean, got signedint\""),
         ),
         ("x-cache-size", int(1), None),
         ("x-cache-size", int(0), Some("{value_zero,0}")),
