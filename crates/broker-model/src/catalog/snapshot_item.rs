@@ -153,7 +153,9 @@ impl ExchangeRecord {
     ) -> Self {
         Self {
             id,
-            deduplication: super::arguments::deduplication(&spec.arguments),
+            // One that was declared before there was deduplication has no id to remember by.
+            deduplication: super::arguments::deduplication(&spec.arguments)
+                .filter(|_| id != QueueId(0)),
             store: None,
             vhost,
             name: spec.name,
