@@ -7,15 +7,22 @@ import pytest
 from harness import amqp
 from harness.amqp import Consumer
 
-pytestmark = pytest.mark.warren_only("on every queue type, counted as in RabbitMQ 4.3")
+pytestmark = pytest.mark.warren_only("a limit on every queue type, counted as in RabbitMQ 4.3")
+#: Far away: with a limit, deliveries say how often they have failed.
+LIMITED = {"x-delivery-limit": 100}
 
 
 def count(message: amqp.Delivered) -> int | None:
     return (message.properties.headers or {}).get("x-delivery-count")
 
 
-def test_count_of_failed_deliveries(pub, sub, name, durable) -> None:
-    pub.queue_declare(name, durable=durable)
+@pytest.mark.parametrize(
+    ("durable", "arguments"),
+    [(True, LIMITED), (False, LIMITED), (True, {"x-queue-type": "quorum"})],
+    ids=["durable", "transient", "quorum"],
+)
+def test_count_of_failed_deliveries(pub, sub, name, durable, arguments) -> None:
+    pub.queue_declare(name, durable=durable, arguments=arguments)
     amqp.fill(pub, name, [b"x"])
     for attempt in range(4):
         message = amqp.get(sub, name)
@@ -24,7 +31,7 @@ def test_count_of_failed_deliveries(pub, sub, name, durable) -> None:
 
 
 def test_lost_connections_count(pub, connect, name, durable) -> None:
-    pub.queue_declare(name, durable=durable)
+    pub.queue_declare(name, durable=durable, arguments=LIMITED)
     amqp.fill(pub, name, [b"x"])
     for attempt in range(3):
         connection = connect(attempt)
@@ -35,7 +42,7 @@ def test_lost_connections_count(pub, connect, name, durable) -> None:
 
 def test_nack_does_not_count(pub, sub, name, durable) -> None:
     """As in 4.3: basic.nack with requeue says "not now", basic.reject says "failed"."""
-    pub.queue_declare(name, durable=durable)
+    pub.queue_declare(name, durable=durable, arguments=LIMITED)
     amqp.fill(pub, name, [b"x"])
     for _ in range(3):
         message = amqp.get(sub, name)
@@ -59,8 +66,18 @@ def test_dropped_above_the_limit(pub, sub, name, durable) -> None:
     amqp.wait_ready_count(pub, name, 0)
 
 
-def test_no_limit_by_default(pub, sub, name, durable) -> None:
+def test_no_limit_and_no_header_by_default(pub, sub, name, durable) -> None:
+    """A classic queue adds nothing to what was published, as RabbitMQ's."""
     pub.queue_declare(name, durable=durable)
+    amqp.fill(pub, name, [b"x"])
+    for _ in range(40):
+        message = amqp.get(sub, name)
+        assert message.properties.headers is None
+        sub.basic_reject(message.tag, requeue=True)
+
+
+def test_no_limit_but_a_count_on_quorum_queues(pub, sub, name) -> None:
+    pub.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
     amqp.fill(pub, name, [b"x"])
     for _ in range(40):
         sub.basic_reject(amqp.get(sub, name).tag, requeue=True)

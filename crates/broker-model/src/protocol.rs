@@ -266,7 +266,7 @@ pub struct Delivery {
     pub sequence: Sequence,
     /// May have been handed out before.
     pub redelivered: bool,
-    /// Failed deliveries so far (`x-delivery-count`; 0: header absent).
+    /// Failed deliveries so far (`x-delivery-count`; 0: header absent, or not shown by this queue).
     pub delivery_count: u32,
     /// The message.
     pub message: Message,

@@ -137,3 +137,13 @@ pub struct QueueSettings {
     /// For a queue of the broker itself.
     pub store: Option<Store>,
 }
+
+impl QueueSettings {
+    /// Whether deliveries say how often they have failed (`x-delivery-count`): on quorum queues, and
+    /// where there is a limit to it. Consumers of classic queues do not expect a header that the
+    /// publisher has not set.
+    #[must_use]
+    pub fn shows_delivery_count(&self) -> bool {
+        self.queue_type == QueueType::Quorum || self.delivery_limit.is_some()
+    }
+}

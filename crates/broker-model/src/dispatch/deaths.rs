@@ -284,7 +284,7 @@ impl Desk {
             queue: self.queue,
             sequence: Some(sequence),
             reason,
-            delivery_count: turn.state.delivery_count(sequence),
+            delivery_count: self.shown_delivery_count(turn.state, sequence),
             expires_at_ms,
             message,
         });

@@ -4,7 +4,7 @@ use super::bench::Bench;
 use super::outbox::QueueCounts;
 use super::stock::Stock;
 use crate::catalog::settings::{Overflow, QueueSettings, Store};
-use crate::ids::QueueId;
+use crate::ids::{QueueId, Sequence};
 use crate::queue::{QueueState, RangeSet};
 use std::sync::Arc;
 
@@ -66,6 +66,19 @@ impl Desk {
 
     pub(super) fn consumer_count(&self) -> usize {
         self.bench.as_ref().map_or(0, |bench| bench.consumers.len())
+    }
+
+    /// The failed deliveries of a message that its consumer is told; 0 tells nothing.
+    pub(super) fn shown_delivery_count(&self, state: &QueueState, sequence: Sequence) -> u32 {
+        let shows = self
+            .settings
+            .as_ref()
+            .is_some_and(|settings| settings.shows_delivery_count());
+        if shows {
+            state.delivery_count(sequence)
+        } else {
+            0
+        }
     }
 
     pub(super) fn single_active(&self) -> bool {

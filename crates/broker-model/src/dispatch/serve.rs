@@ -243,7 +243,7 @@ impl Desk {
             queue: self.queue,
             sequence,
             redelivered,
-            delivery_count: turn.state.delivery_count(sequence),
+            delivery_count: self.shown_delivery_count(turn.state, sequence),
             message,
         })
     }

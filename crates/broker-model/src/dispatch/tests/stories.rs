@@ -1,7 +1,7 @@
 //! Consumers, credit, order, gets and requests.
 
 use super::leader::*;
-use crate::catalog::settings::QueueSettings;
+use crate::catalog::settings::{QueueSettings, QueueType};
 use crate::ids::{ConsumerId, QueueId, RequestId};
 use crate::op::BatchStatus;
 use crate::protocol::{ConsumerSpec, FromHost, Refused, Subject, ToHost};
@@ -141,15 +141,30 @@ fn what_is_returned_goes_back_to_its_place() {
 
 #[test]
 fn a_delivery_says_how_often_the_message_failed() {
-    let mut leader = plain();
-    leader.publish(&["a"]);
-    for failed in 0..3 {
-        let (delivery, _) = leader.get(node(1), false).unwrap();
-        assert_eq!(
-            (delivery.delivery_count, delivery.redelivered),
-            (failed, failed > 0)
-        );
-        leader.batch(node(1), &[give_back(1, 1)]);
+    let quorum = QueueSettings {
+        queue_type: QueueType::Quorum,
+        ..QueueSettings::default()
+    };
+    let limited = QueueSettings {
+        delivery_limit: Some(10),
+        ..QueueSettings::default()
+    };
+    // A classic queue without a limit adds no header.
+    for (settings, shows) in [
+        (quorum, true),
+        (limited, true),
+        (QueueSettings::default(), false),
+    ] {
+        let mut leader = Leader::of(settings);
+        leader.publish(&["a"]);
+        for failed in 0..3 {
+            let (delivery, _) = leader.get(node(1), false).unwrap();
+            assert_eq!(
+                (delivery.delivery_count, delivery.redelivered),
+                (if shows { failed } else { 0 }, failed > 0)
+            );
+            leader.batch(node(1), &[give_back(1, 1)]);
+        }
     }
 }
 

@@ -451,6 +451,17 @@ fn frame_ends_content(kind: FrameKind) -> bool {
 }
 
 pub(super) fn declare(queue: &str, durable: bool) -> Method {
+    declare_as(queue, durable, FieldTable::default())
+}
+
+/// A queue with a limit far away: its deliveries say how often they have failed.
+pub(super) fn declare_counting(queue: &str, durable: bool) -> Method {
+    let mut arguments = TableBuilder::new();
+    arguments.push("x-delivery-limit", &FieldValue::I64(100));
+    declare_as(queue, durable, arguments.finish())
+}
+
+fn declare_as(queue: &str, durable: bool, arguments: FieldTable) -> Method {
     Method::QueueDeclare {
         queue: text(queue),
         passive: false,
@@ -458,7 +469,7 @@ pub(super) fn declare(queue: &str, durable: bool) -> Method {
         exclusive: false,
         auto_delete: false,
         no_wait: false,
-        arguments: FieldTable::default(),
+        arguments,
     }
 }
 

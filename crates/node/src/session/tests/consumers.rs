@@ -1,7 +1,7 @@
 //! Consuming, getting, acknowledging, giving back.
 
 use super::both;
-use super::client::{consume, text};
+use super::client::{consume, declare_counting, text};
 use amqp_codec::{FieldValue, Method, Properties};
 use bytes::Bytes;
 
@@ -39,7 +39,7 @@ both!(
     node,
     {
         let mut other = node.channel().await;
-        other.declare(1, "q", durable).await;
+        other.declare_with(1, &declare_counting("q", durable)).await;
         for lose in 0..3 {
             let mut client = node.channel().await;
             for n in 0..6 {
@@ -77,7 +77,9 @@ both!(
 
 both!(rejected_and_returned, durable, node, {
     let mut client = node.channel().await;
-    client.declare(1, "q", durable).await;
+    client
+        .declare_with(1, &declare_counting("q", durable))
+        .await;
     for n in 0..4 {
         client.publish(1, "q", &n.to_string()).await;
     }
