@@ -149,6 +149,17 @@ pub enum EndReason {
     LoginRefused,
 }
 
+impl EndReason {
+    /// Whether the last bytes that were written are meant for a client that is still there.
+    #[must_use]
+    pub fn is_told(self) -> bool {
+        match self {
+            Self::ClientClosed | Self::ServerClosed | Self::NotAmqp | Self::LoginRefused => true,
+            Self::CloseTimeout | Self::HandshakeTimeout | Self::HeartbeatTimeout => false,
+        }
+    }
+}
+
 /// What a client said about itself.
 #[derive(Debug, Clone, Default)]
 pub struct ClientInfo {

@@ -23,6 +23,8 @@ const SLICES: usize = 64;
 const EVENTS: usize = 256;
 /// How long the last bytes of a connection may take to be written.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a client that has heard the last of the server may go on sending.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Serves a client until its connection ends.
 pub async fn serve<S>(broker: Arc<dyn Services>, stream: S, ends: Ends)
@@ -69,11 +71,13 @@ where
 {
     async fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
+        let mut drains = false;
         loop {
             self.session.turn(&mut self.input, Instant::now());
             if let Some(reason) = self.session.ended() {
                 debug!(?reason, "connection ended");
-                let _ = tokio::time::timeout(LINGER, self.write_rest()).await;
+                let written = tokio::time::timeout(LINGER, self.write_rest()).await;
+                drains = reason.is_told() && matches!(written, Ok(Ok(())));
                 break;
             }
             let timeout = self.session.next_timeout();
@@ -119,6 +123,22 @@ where
         while let Ok(event) = self.events.try_recv() {
             if let SessionEvent::Resume { placement, reply } = event {
                 let _ = reply.send(self.session.held(placement));
+            }
+        }
+        if drains {
+            let _ = tokio::time::timeout(DRAIN, self.drain()).await;
+        }
+    }
+
+    /// Reads, and forgets, what the client was still sending, until it closes its side. A socket that
+    /// is closed with bytes unread resets the connection, and the client may never see what was
+    /// written last: its `connection.close-ok`, or why it was refused.
+    async fn drain(&mut self) {
+        loop {
+            self.input.clear();
+            self.input.reserve(READ_MIN);
+            if !matches!(self.stream.read_buf(&mut self.input).await, Ok(1..)) {
+                return;
             }
         }
     }

@@ -215,3 +215,16 @@ async fn connection_limits() {
     eventually("the first is gone", || node.sessions() == 0).await;
     node.connect().await;
 }
+
+/// Clients that write in turns for their channels close the connection before what they have published.
+#[tokio::test]
+async fn what_is_sent_after_a_close_does_not_spoil_its_answer() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    client.close().await;
+    let body = "x".repeat(1024);
+    for _ in 0..600 {
+        client.queue_publish(1, "", "q", &body);
+    }
+    client.flush().await;
+}
