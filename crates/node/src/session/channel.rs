@@ -48,10 +48,13 @@ pub(super) enum Mode {
     Tx(Box<Tx>),
 }
 
+/// The consumer of what `basic.get` took.
+pub(super) const GET: ConsumerId = ConsumerId(0);
+
 /// A delivery that awaits its acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unacked {
-    /// Consumer; 0 for a get.
+    /// Consumer; [`GET`] for a get.
     pub(super) consumer: ConsumerId,
     pub(super) queue: QueueId,
     pub(super) placement: Placement,

@@ -52,7 +52,7 @@ impl Session {
         }
         let most = self.most_for(consumer);
         let credit = if consumer.no_ack {
-            most
+            if channel.window.is_full() { 0 } else { most }
         } else {
             let (_, views) = self.views(channel);
             let sharing = views.iter().filter(|view| view.shares).count();

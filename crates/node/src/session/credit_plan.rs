@@ -36,7 +36,7 @@ pub(super) enum Decision {
 pub(super) struct Window {
     /// Its size; 0 is no limit.
     pub(super) limit: u32,
-    /// Unacknowledged deliveries of the channel, gets included.
+    /// Unacknowledged deliveries to consumers of the channel; gets take no room.
     pub(super) unacked: u32,
     /// It was made smaller: credit above it is called back.
     pub(super) narrowed: bool,
@@ -65,6 +65,12 @@ impl Window {
             .saturating_sub(granted)
     }
 
+    /// Everything that it holds is delivered and not acknowledged. Then consumers that do not
+    /// acknowledge wait too, although they take no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.limit > 0 && self.unacked >= self.limit
+    }
+
     /// The share of one of `count` consumers.
     pub(super) fn share(&self, count: usize) -> u32 {
         match self.limit {
@@ -89,7 +95,11 @@ impl Window {
                 .collect();
         }
         for (view, decision) in consumers.iter().zip(&mut decisions) {
-            if self.limit == 0 || !view.shares {
+            if !view.shares && self.is_full() {
+                if view.settled && view.granted > 0 {
+                    *decision = Decision::CallBack;
+                }
+            } else if self.limit == 0 || !view.shares {
                 *decision = view.raise(u32::MAX);
             }
         }
@@ -211,6 +221,11 @@ mod tests {
     fn decisions() {
         use Decision::{CallBack, Grant, Leave};
         let granted = |granted| View { granted, ..IDLE };
+        let outside = |granted| View {
+            granted,
+            shares: false,
+            ..IDLE
+        };
         let hungry = View {
             hungry: true,
             ..IDLE
@@ -237,19 +252,11 @@ mod tests {
             (10, 10, vec![IDLE, IDLE], vec![Leave, Leave]),
             (10, 7, vec![IDLE, IDLE], vec![Grant(3), Leave]),
             (1, 0, vec![IDLE, IDLE], vec![Grant(1), Leave]),
-            // Consumers that do not acknowledge stand outside.
-            (
-                1,
-                1,
-                vec![
-                    View {
-                        shares: false,
-                        ..IDLE
-                    },
-                    IDLE,
-                ],
-                vec![Grant(100), Leave],
-            ),
+            // Consumers that do not acknowledge take no room, and wait while there is none.
+            (2, 1, vec![outside(0), IDLE], vec![Grant(100), Grant(1)]),
+            (1, 1, vec![outside(0), IDLE], vec![Leave, Leave]),
+            (1, 1, vec![outside(9), IDLE], vec![CallBack, Leave]),
+            (0, 1, vec![outside(0), IDLE], vec![Grant(100), Grant(100)]),
             // The hungry come first.
             (10, 4, vec![granted(5), hungry], vec![Leave, Grant(1)]),
             (10, 6, vec![IDLE, hungry], vec![Leave, Grant(4)]),

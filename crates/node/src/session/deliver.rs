@@ -1,6 +1,6 @@
 //! Deliveries from queues to the client.
 
-use super::channel::{Channel, Unacked};
+use super::channel::{Channel, GET, Unacked};
 use super::credit::mean_bytes;
 use super::outbox::Settlement;
 use super::properties::with_delivery_count;
@@ -81,7 +81,9 @@ pub(super) fn hold(
     placement: Placement,
     delivered_s: u32,
 ) -> u64 {
-    channel.window.unacked += 1;
+    if delivery.consumer != GET {
+        channel.window.unacked += 1;
+    }
     channel.unacked.push(Unacked {
         consumer: delivery.consumer,
         queue: delivery.queue,

@@ -1,6 +1,6 @@
 //! Acknowledging, rejecting, recovering; and deliveries that nobody acknowledges.
 
-use super::channel::{ChannelKey, Mode, Unacked};
+use super::channel::{ChannelKey, GET, Mode, Unacked};
 use super::outbox::{Freed, Settlement};
 use super::state::Session;
 use amqp_codec::ReplyCode;
@@ -98,7 +98,9 @@ impl Session {
         if let Some(consumer) = self.consumers.get_mut(&consumer) {
             consumer.unacked = consumer.unacked.saturating_sub(count);
         }
-        if let Some(channel) = self.channel(key) {
+        if let Some(channel) = self.channel(key)
+            && consumer != GET
+        {
             channel.window.unacked = channel.window.unacked.saturating_sub(count);
             self.touch(key);
         }

@@ -123,18 +123,40 @@ both!(a_window_may_change, durable, node, {
     client.deliveries(15).await;
 });
 
-both!(gets_count_in_the_window, durable, node, {
+both!(gets_take_no_room_in_the_window, durable, node, {
     let mut client = node.channel().await;
     client.declare(1, "q", durable).await;
     for n in 0..5 {
         client.queue_publish(1, "", "q", &n.to_string());
     }
     client.qos(1, 2, true).await;
-    let got = client.get(1, "q", false).await.unwrap();
+    let before = client.get(1, "q", false).await.unwrap();
     client.consume(1, "q", "t", false).await;
-    client.deliveries(1).await;
+    client.deliveries(2).await;
     assert_eq!(client.hear_soon().await, None);
-    client.ack(1, got.delivery_tag()).await;
+    let got = client.get(1, "q", false).await.unwrap();
+    for tag in [before.delivery_tag(), got.delivery_tag()] {
+        client.ack(1, tag).await;
+        assert_eq!(client.hear_soon().await, None, "nothing was freed");
+    }
+    client.ack(1, 2).await;
+    client.deliveries(1).await;
+});
+
+both!(a_full_window_holds_all_consumers, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    client.declare(1, "automatic", durable).await;
+    client.qos(1, 1, true).await;
+    client.consume(1, "q", "t", false).await;
+    client.queue_publish(1, "", "q", "1");
+    client.flush().await;
+    client.deliveries(1).await;
+    client.consume(1, "automatic", "a", true).await;
+    client.queue_publish(1, "", "automatic", "2");
+    client.flush().await;
+    assert_eq!(client.hear_soon().await, None, "although it takes no room");
+    client.ack(1, 1).await;
     client.deliveries(1).await;
 });
 
