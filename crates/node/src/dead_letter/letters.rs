@@ -257,6 +257,7 @@ mod tests {
 
     fn letter(number: Option<u64>, bytes: usize) -> DeadLetter {
         DeadLetter {
+            expires_at_ms: None,
             queue: QueueId(1),
             sequence: number.map(Sequence),
             reason: DeathReason::Rejected,

@@ -52,6 +52,7 @@ fn publish(bytes: usize) -> Op {
             queue: QueueId(1),
             level: 0,
             ttl_ms: None,
+            identities: Box::default(),
         }],
         message: Message {
             exchange: Bytes::new(),
