@@ -54,7 +54,7 @@ test: test-rust e2e-core bench-smoke ## The tests that must pass: Rust, end to e
 .PHONY: test-rust
 test-rust: setup-build ## The tests of all crates.
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --release --retries 2 --workspace --locked --no-fail-fast; \
+		$(CARGO) nextest run --release --retries 1 --workspace --locked --no-fail-fast; \
 	else \
 		$(CARGO) test --release --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
