@@ -76,6 +76,9 @@ pub(super) struct Channel {
     pub(super) unacked: DeliveryLedger<Unacked>,
     /// Consumers by tag.
     pub(super) consumers: BTreeMap<ShortStr, ConsumerId>,
+    /// Consumers whose queue has gone while the channel was busy: the client is told after the answer
+    /// that it waits for, which may be that of its own `queue.delete`.
+    pub(super) gone: Vec<ShortStr>,
     /// Prefetch of consumers to come; 0 is none.
     pub(super) prefetch: u32,
     /// The window that all consumers share.
@@ -99,6 +102,7 @@ impl Channel {
             confirms: ConfirmLedger::new(),
             unacked: DeliveryLedger::new(),
             consumers: BTreeMap::new(),
+            gone: Vec::new(),
             prefetch: 0,
             window: Window::default(),
             last_queue: None,

@@ -284,13 +284,23 @@ impl Session {
                 Err(catalog_error(&CatalogError::NotFound(resource)))
             });
         } else if by_host && self.conn.client().consumer_cancel_notify {
-            self.conn.send_method(
-                key.number,
-                &Method::BasicCancel {
-                    consumer_tag,
-                    no_wait: true,
-                },
-            );
+            if let Some(channel) = self.channel(key) {
+                channel.gone.push(consumer_tag);
+            }
+            self.tell_gone(key);
+        }
+    }
+
+    /// Tells the client which consumers are gone, unless the channel is busy.
+    pub(super) fn tell_gone(&mut self, key: ChannelKey) {
+        let idle = self.channel(key).filter(|channel| !channel.busy);
+        let gone = idle.map(|channel| std::mem::take(&mut channel.gone));
+        for consumer_tag in gone.into_iter().flatten() {
+            let cancel = Method::BasicCancel {
+                consumer_tag,
+                no_wait: true,
+            };
+            self.conn.send_method(key.number, &cancel);
         }
     }
 

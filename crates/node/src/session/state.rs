@@ -344,6 +344,7 @@ impl Session {
 
     /// Goes on with what waited on a channel.
     pub(super) fn go_on(&mut self, key: ChannelKey) {
+        self.tell_gone(key);
         while let Some(channel) = self.channels.get_mut(&key.number)
             && channel.key == key
             && !channel.busy

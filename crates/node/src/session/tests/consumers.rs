@@ -340,3 +340,26 @@ both!(
         assert_eq!(client.delivery().await.text(), "direct");
     }
 );
+
+both!(
+    a_client_that_deletes_its_queue_hears_that_before_the_cancel,
+    durable,
+    node,
+    {
+        let mut client = node.channel().await;
+        client.declare(1, "q", durable).await;
+        client.consume(1, "q", "t", false).await;
+        let delete = Method::QueueDelete {
+            queue: text("q"),
+            if_unused: false,
+            if_empty: false,
+            no_wait: false,
+        };
+        client.queue(1, &delete);
+        client.flush().await;
+        let first = client.hear().await.method;
+        assert!(matches!(first, Method::QueueDeleteOk { .. }), "{first:?}");
+        let then = client.hear().await.method;
+        assert!(matches!(then, Method::BasicCancel { .. }), "{then:?}");
+    }
+);
