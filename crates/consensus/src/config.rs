@@ -179,15 +179,15 @@ impl Default for Limits {
 /// When to checkpoint and what to keep of the log.
 #[derive(Debug, Clone)]
 pub struct CheckpointPolicy {
-    /// Log bytes since the last checkpoint that start one.
+    /// Log bytes, over all groups, since their last checkpoints that start new ones.
     pub log_bytes: u64,
     /// A group with changes checkpoints after this time at the latest.
     pub dirty_for: Duration,
-    /// Log bytes kept behind a checkpoint although every live follower has them.
+    /// Log bytes, over all groups, kept behind checkpoints although every live follower has them.
     pub keep_bytes: u64,
     /// Log bytes kept for a follower that is reachable but behind; beyond it needs a snapshot.
     pub lag_bytes: u64,
-    /// Purging waits until at least this many bytes can go: each step costs a range deletion.
+    /// Purging waits until at least this many bytes, over all groups, can go: each step costs a range deletion.
     pub purge_step: u64,
     /// A follower that was unreachable for this long is no longer waited for.
     pub lag_for: Duration,

@@ -6,6 +6,7 @@
 //!
 //! Not here: when a checkpoint is due (`checkpoint`).
 
+use crate::group::dirt::Dirt;
 use crate::log::GroupLog;
 use crate::machine::{
     CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
@@ -22,7 +23,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 type LogId = crate::raft::LogId;
 type Responder = ApplyResponder<Types>;
@@ -49,14 +50,16 @@ pub(crate) struct MachineState {
     progress: watch::Sender<Option<Position>>,
     /// Bytes applied since the last checkpoint began.
     dirty_bytes: AtomicU64,
-    /// Told when `dirty_bytes` passes `dirty_limit`.
-    dirty: Notify,
-    dirty_limit: AtomicU64,
+    /// The same over all groups.
+    dirt: Arc<Dirt>,
 }
 
 impl MachineState {
     /// Starts from what the machine has restored.
-    pub(crate) fn new(machine: Arc<dyn Machine>) -> Result<Arc<Self>, MachineError> {
+    pub(crate) fn new(
+        machine: Arc<dyn Machine>,
+        dirt: Arc<Dirt>,
+    ) -> Result<Arc<Self>, MachineError> {
         let restored = match machine.restored() {
             Some(bytes) => Some(Applied::decode(bytes).ok_or_else(|| {
                 MachineError::new("the applied state of the checkpoint does not decode")
@@ -72,8 +75,7 @@ impl MachineState {
             storing: Mutex::new(()),
             installed: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
-            dirty: Notify::new(),
-            dirty_limit: AtomicU64::new(u64::MAX),
+            dirt,
         }))
     }
 
@@ -107,10 +109,10 @@ impl MachineState {
         self.dirty_bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until the bytes applied since a checkpoint began have passed `limit`.
-    pub(crate) async fn dirty_beyond(&self, limit: u64) {
-        self.dirty_limit.store(limit, Ordering::Relaxed);
-        self.dirty.notified().await;
+    /// Everything that is applied is about to be covered by a checkpoint.
+    fn clean(&self) {
+        let bytes = self.dirty_bytes.swap(0, Ordering::Relaxed);
+        self.dirt.remove(bytes);
     }
 
     /// Makes a received snapshot the machine's state, durably. Nothing may be applied meanwhile.
@@ -135,7 +137,7 @@ impl MachineState {
         let last = applied.last.as_ref().map(position);
         *self.checkpoint.lock() = Some(applied.clone());
         *self.applied.lock() = applied;
-        self.dirty_bytes.store(0, Ordering::Relaxed);
+        self.clean();
         self.progress.send_replace(last);
     }
 
@@ -231,11 +233,8 @@ impl MachineState {
             ));
         }
         let bytes = batch.bytes as u64 + 64 * batch.committed.len() as u64;
-        let before = self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let limit = self.dirty_limit.load(Ordering::Relaxed);
-        if before < limit && before.saturating_add(bytes) >= limit {
-            self.dirty.notify_one();
-        }
+        self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.dirt.add(bytes);
         {
             let mut applied = self.applied.lock();
             applied.last = Some(last);
@@ -289,7 +288,7 @@ impl RaftStateMachine<Types> for MachineAdapter {
         if !force && last <= current {
             return None;
         }
-        self.state.dirty_bytes.store(0, Ordering::Relaxed);
+        self.state.clean();
         Some(self.state.begin_checkpoint(&self.log))
     }
 

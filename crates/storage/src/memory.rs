@@ -347,6 +347,14 @@ impl LogBackend for MemoryLog {
         })
     }
 
+    fn retained_bytes_of_all(&self) -> u64 {
+        let groups: Vec<u32> = self.lock().written.keys().copied().collect();
+        groups
+            .into_iter()
+            .map(|group| self.retained_bytes(group))
+            .sum()
+    }
+
     fn purge_candidate(&self, group: u32, keep_bytes: u64) -> Option<u64> {
         let state = self.lock();
         let mut kept = 0;

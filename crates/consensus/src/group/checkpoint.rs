@@ -24,12 +24,13 @@ pub(super) async fn run(group: Arc<GroupCore>) {
     let mut dirty_since = None;
     // The checkpoint that was there before the one now being taken, and looks left for it.
     let mut awaited: Option<(Option<u64>, u32)> = None;
-    let limit = group.environment().checkpoint.log_bytes;
+    let mut passed = group.environment().dirt.passed();
     while !group.is_stopped() {
         let pause = awaited.map_or(LOOK, |_| LOOK_AFTER_CHECKPOINT);
         let wanted = tokio::select! {
             () = tokio::time::sleep(pause) => false,
-            () = group.state().dirty_beyond(limit) => false,
+            // The sender is in the environment, which outlives its groups.
+            _ = passed.changed() => group.environment().dirt.is_worth(group.state().dirty_bytes()),
             () = group.checkpoint_wanted.notified() => true,
         };
         let Some(raft) = group.raft() else {
@@ -68,7 +69,7 @@ fn is_due(group: &GroupCore, dirty_since: &mut Option<Instant>) -> bool {
         return false;
     }
     let since = *dirty_since.get_or_insert_with(Instant::now);
-    state.dirty_bytes() >= policy.log_bytes || since.elapsed() >= policy.dirty_for
+    group.environment().dirt.is_due(state.dirty_bytes()) || since.elapsed() >= policy.dirty_for
 }
 
 /// What can be purged now, if it is worth it.
@@ -77,11 +78,16 @@ fn purge_upto(group: &GroupCore) -> Option<u64> {
     let safe = known_by_all(group);
     let backend = group.log().backend();
     let group_id = group.id().0;
-    if backend.retained_bytes(group_id) < policy.keep_bytes.saturating_add(policy.purge_step) {
+    // What is kept is for all groups together, each has its share: it stands in the log's write buffer.
+    let retained = backend.retained_bytes(group_id);
+    let all = backend.retained_bytes_of_all().max(1);
+    let share = |bytes: u64| (u128::from(bytes) * u128::from(retained) / u128::from(all)) as u64;
+    let keep_bytes = share(policy.keep_bytes);
+    if retained <= keep_bytes.saturating_add(share(policy.purge_step)) {
         return None;
     }
     let checkpoint = group.state().checkpoint()?.index;
-    let keep = backend.purge_candidate(group_id, policy.keep_bytes);
+    let keep = backend.purge_candidate(group_id, keep_bytes);
     // Whoever is further behind than this gets a snapshot.
     let cap = backend.purge_candidate(group_id, policy.lag_bytes);
     let upto = match (safe, keep) {

@@ -1,5 +1,6 @@
 //! The life of a group's Raft core: start, stop, restart, and what becomes of a failed one.
 
+use super::dirt::Dirt;
 use super::heartbeat::LastBeat;
 use super::leadership::supervise;
 use crate::config::{CheckpointPolicy, Limits, Timing};
@@ -38,6 +39,7 @@ pub(crate) struct GroupEnvironment {
     pub(crate) timing: Timing,
     pub(crate) limits: Limits,
     pub(crate) checkpoint: CheckpointPolicy,
+    pub(crate) dirt: Arc<Dirt>,
     pub(crate) abort: AbortHook,
     /// Whether the disk has room for more log, see [`crate::Consensus::set_writable`].
     pub(crate) writable: watch::Sender<bool>,
@@ -59,6 +61,7 @@ impl GroupEnvironment {
             raft: Arc::new(raft_config(&timing, &limits)?),
             timing,
             limits,
+            dirt: Arc::new(Dirt::new(checkpoint.log_bytes)),
             checkpoint,
             abort,
             writable: watch::Sender::new(true),
@@ -148,7 +151,8 @@ impl GroupCore {
             environment.limits.append_bytes,
         )
         .map_err(|error| failed(error.to_string()))?;
-        let state = MachineState::new(machine).map_err(|error| failed(error.to_string()))?;
+        let state = MachineState::new(machine, Arc::clone(&environment.dirt))
+            .map_err(|error| failed(error.to_string()))?;
         if let Some(purged) = log.span().purged
             && state
                 .checkpoint()

@@ -61,7 +61,9 @@ impl GroupCore {
             return;
         };
         let lease = self.environment().timing.election_max;
-        let unheard = {
+        // Nobody else has to hear of it, and nobody else could lead.
+        let alone = self.voters() == [self.me()];
+        let unheard = !alone && {
             let data = raft.data_metrics();
             let data = data.borrow_watched();
             data.last_quorum_acked

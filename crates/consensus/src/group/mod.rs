@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod core;
+pub(crate) mod dirt;
 mod handover;
 mod heartbeat;
 mod install;

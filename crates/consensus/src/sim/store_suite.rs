@@ -1,6 +1,7 @@
 //! openraft's own tests of storages, over the log in memory and the one on disk.
 
 use super::{SimDisk, SimMachine};
+use crate::group::dirt::Dirt;
 use crate::log::{GroupLog, RaftLog, TailBudget};
 use crate::machine_adapter::{MachineAdapter, MachineState};
 use crate::raft::Types;
@@ -19,7 +20,11 @@ struct Builder {
 
 fn build(backend: Arc<dyn LogBackend>, tail: usize) -> (RaftLog, MachineAdapter) {
     let log = GroupLog::open(GroupId(3), backend, TailBudget::new(tail, tail), 1 << 20).unwrap();
-    let state = MachineState::new(SimMachine::new(Arc::<SimDisk>::default())).unwrap();
+    let state = MachineState::new(
+        SimMachine::new(Arc::<SimDisk>::default()),
+        Arc::new(Dirt::new(1 << 20)),
+    )
+    .unwrap();
     let (adapter, _gone) = MachineAdapter::new(state, Arc::clone(&log));
     (RaftLog(log), adapter)
 }

@@ -78,6 +78,9 @@ pub trait LogBackend: Send + Sync + 'static {
     /// Bytes of entries that the group holds, counted roughly.
     fn retained_bytes(&self, group: u32) -> u64;
 
+    /// The same over all groups.
+    fn retained_bytes_of_all(&self) -> u64;
+
     /// The highest index that can be purged so that about `keep_bytes` of entries stay; `None` if
     /// the whole log is smaller.
     fn purge_candidate(&self, group: u32, keep_bytes: u64) -> Option<u64>;

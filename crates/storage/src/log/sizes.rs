@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-const RUN_BYTES: u64 = 1 << 20;
+const RUN_BYTES: u64 = 256 << 10;
 
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {

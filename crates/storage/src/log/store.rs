@@ -363,6 +363,11 @@ impl LogBackend for LogStore {
             .unwrap_or(0)
     }
 
+    fn retained_bytes_of_all(&self) -> u64 {
+        let queue = self.shared.lock();
+        queue.views.values().map(|view| view.sizes.total()).sum()
+    }
+
     fn purge_candidate(&self, group: u32, keep_bytes: u64) -> Option<u64> {
         self.with_view(group, |view| view.sizes.before_tail(keep_bytes))
             .flatten()

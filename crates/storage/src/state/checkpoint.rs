@@ -49,6 +49,7 @@ impl Inner {
     where
         P: IntoIterator<Item = (MessageKey, Bytes)>,
     {
+        let arrived = self.flushes.arrive();
         let mut writer = self.writer()?;
         let started = Instant::now();
         let epoch = self.epochs_of(shard).for_checkpoint();
@@ -92,10 +93,18 @@ impl Inner {
         }
         put_shard(&mut last, scope, &checkpoint.origins, applied)?;
         self.write(last)?;
-        self.flush()?;
+        let written = arrived.written();
+        drop(writer);
+        written.await_turn();
+        let mut writer = self.writer()?;
+        if !written.is_flushed() {
+            self.flush()?;
+            written.flushed();
+            let WriterState { reclaim } = &mut *writer;
+            reclaim.run(self);
+        }
         self.switched(scope);
-        let WriterState { reclaim } = &mut *writer;
-        reclaim.run(self);
+        drop(writer);
         self.metrics.checkpoint_us.record_time(started.elapsed());
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::message_key::Scope;
 use super::options::{FAMILIES, StateOptions};
 use super::reclaim::Reclaim;
 use super::record_key::RecordKey;
+use super::shared_flush::SharedFlushes;
 use crate::error::StorageError;
 use crate::metrics::StateMetrics;
 use crate::poison::Poison;
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) has_bodies: AtomicBool,
     /// Views being streamed; while there are any, no files are dropped under them.
     pub(crate) views: AtomicUsize,
+    /// Checkpoints that share a flush.
+    pub(crate) flushes: SharedFlushes,
     epochs: Mutex<BTreeMap<u32, Epochs>>,
     writer: Mutex<WriterState>,
 }
@@ -61,6 +64,7 @@ impl Inner {
             poison: Poison::default(),
             has_bodies: AtomicBool::new(false),
             views: AtomicUsize::new(0),
+            flushes: SharedFlushes::default(),
             epochs: Mutex::default(),
             writer: Mutex::default(),
         }

@@ -18,6 +18,7 @@ mod messages;
 mod options;
 mod reclaim;
 mod record_key;
+mod shared_flush;
 mod store;
 mod view;
 
