@@ -42,7 +42,7 @@ pub enum Op {
     /// Append `message` to every target; the body is stored once.
     Publish {
         /// Queues of this shard, each once.
-        targets: SmallVec<[Target; 2]>,
+        targets: SmallVec<[Target; 1]>,
         /// The message.
         message: Message,
     },

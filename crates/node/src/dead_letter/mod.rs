@@ -266,7 +266,7 @@ struct Routed {
     targets: Targets,
 }
 
-type Targets = BTreeMap<Placement, SmallVec<[Target; 2]>>;
+type Targets = BTreeMap<Placement, SmallVec<[Target; 1]>>;
 
 /// The message to publish and the queues that it goes to; `None` if there is nothing to publish: no
 /// dead letter exchange, or no queue.

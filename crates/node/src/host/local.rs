@@ -19,6 +19,8 @@ use tracing::{info, warn};
 
 /// Inputs taken in one turn, at most.
 const INPUTS: usize = 512;
+/// Rounds of handing out in one turn, at most.
+const PUMPS: usize = 16;
 /// How often queues that the catalog no longer has are looked for.
 const RECONCILE: Duration = Duration::from_secs(20);
 
@@ -85,12 +87,18 @@ impl LocalHost {
 
     /// Hands out, and applies what the dispatcher decides, until nothing is left to decide.
     fn turn(&mut self) {
-        self.pump_again = self
-            .dispatcher
-            .pump(wall_clock_ms(), &self.machine, &mut self.outbox);
-        while !self.outbox.leader_ops.is_empty() {
-            let ops = std::mem::take(&mut self.outbox.leader_ops);
-            self.apply_own(ops);
+        // Consumers that keep up come before publishers, which must not run away from them.
+        for _ in 0..PUMPS {
+            self.pump_again =
+                self.dispatcher
+                    .pump(wall_clock_ms(), &self.machine, &mut self.outbox);
+            while !self.outbox.leader_ops.is_empty() {
+                let ops = std::mem::take(&mut self.outbox.leader_ops);
+                self.apply_own(ops);
+            }
+            if !self.pump_again {
+                break;
+            }
         }
         // What was applied now may be for the dead letter publisher, or make way for another.
         self.pump_again |= self.dispatcher.has_work();

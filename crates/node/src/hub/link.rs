@@ -31,6 +31,8 @@ use tracing::{debug, error, warn};
 
 /// Batches sent and not answered, at most.
 const IN_FLIGHT_BATCHES: usize = 16;
+/// The same for a host in this process.
+const IN_FLIGHT_BATCHES_LOCAL: usize = 2;
 /// Bytes sent and not answered, at most (one batch may exceed it).
 const IN_FLIGHT_BYTES: usize = 16 << 20;
 /// Operations merged into one batch, at most.
@@ -552,15 +554,31 @@ impl Link {
             return;
         }
         while !self.waiting.is_empty()
-            && self.unanswered.len() < IN_FLIGHT_BATCHES
+            && self.unanswered.len() < self.window()
             && self.unanswered_bytes < IN_FLIGHT_BYTES
         {
-            let batch = self.merge();
+            let mut batch = self.merge();
             if let State::Attached(attachment) = &self.state {
-                attachment.sender.batch(batch.head, batch.ops.clone());
+                let ops = if self.encode {
+                    batch.ops.clone()
+                } else {
+                    // The host is in this process: what is in its inbox is as good as done.
+                    std::mem::replace(&mut batch.ops, BatchOps::Plain(Vec::new()))
+                };
+                attachment.sender.batch(batch.head, ops);
             }
             self.unanswered_bytes += batch.bytes;
             self.unanswered.push_back(batch);
+        }
+    }
+
+    /// Batches that may be under way. A host in this process answers at once: with a few of them it turns to
+    /// its consumers as often as to its publishers.
+    fn window(&self) -> usize {
+        if self.encode {
+            IN_FLIGHT_BATCHES
+        } else {
+            IN_FLIGHT_BATCHES_LOCAL
         }
     }
 
@@ -679,7 +697,7 @@ impl Link {
         }
         // What was not answered goes first: a settle among it must count before the new leader
         // takes what nobody claims for ready.
-        for batch in &self.unanswered {
+        for batch in self.unanswered.iter().filter(|_| self.encode) {
             sender.batch(batch.head, batch.ops.clone());
         }
         sender.message(ToHost::Resumed);
@@ -697,6 +715,22 @@ impl Link {
             "link attached"
         );
         self.state = State::Attached(attachment);
+        if !self.encode {
+            self.give_up_unanswered();
+        }
+    }
+
+    /// The host in this process has these batches, but its answers went to an earlier attachment.
+    fn give_up_unanswered(&mut self) {
+        self.unanswered_bytes = 0;
+        for batch in std::mem::take(&mut self.unanswered) {
+            self.answered = batch.head.number;
+            self.done += batch.parts.len() as u64;
+            for part in batch.parts.iter().filter(|part| !part.given_up) {
+                self.tell(part.session, SessionEvent::given_up(part.token));
+            }
+        }
+        self.send_deferred();
     }
 
     // ---- from the host ----

@@ -18,7 +18,9 @@ const ON_THE_WAY_BYTES: u32 = 4 << 20;
 /// At least so many of them for each consumer.
 const ON_THE_WAY_BYTES_MIN: u32 = 64 << 10;
 /// Messages on their way to one consumer, at most.
-const ON_THE_WAY_MAX: u32 = 2048;
+const ON_THE_WAY_MAX: u32 = 16 * 1024;
+/// What a message on its way takes apart from its body.
+const MESSAGE_OVERHEAD: u32 = 256;
 /// What a message is taken for before any has come: rather too large, so that a queue of large ones
 /// is no surprise; small ones correct it quickly.
 pub(super) const MEAN_BYTES_FIRST: u32 = 64 << 10;
@@ -170,7 +172,8 @@ impl Session {
             .unwrap_or(u32::MAX)
             .max(1);
         let bytes = (ON_THE_WAY_BYTES / consumers).max(ON_THE_WAY_BYTES_MIN);
-        let on_the_way = (bytes / consumer.mean_bytes.max(1)).clamp(1, ON_THE_WAY_MAX);
+        let on_the_way =
+            (bytes / consumer.mean_bytes.saturating_add(MESSAGE_OVERHEAD)).clamp(1, ON_THE_WAY_MAX);
         if consumer.no_ack {
             return on_the_way;
         }

@@ -70,7 +70,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     async fn run(mut self) {
-        let mut events = Vec::with_capacity(EVENTS);
+        let mut events = Vec::new();
         let mut drains = false;
         loop {
             self.session.turn(&mut self.input, Instant::now());
@@ -115,7 +115,12 @@ where
                 }
                 // Only fails when the node is going down, which tells sessions itself.
                 Ok(()) = alarms.changed() => self.session.alarms_changed(),
-                () = sleep_until(timeout) => self.session.timed_out(Instant::now()),
+                () = sleep_until(timeout) => {
+                    // Time passes where nothing else happens: what was made for a burst is given back.
+                    self.read_size = READ_MIN;
+                    events = Vec::new();
+                    self.session.timed_out(Instant::now());
+                }
             }
         }
         self.session.finish();
@@ -224,6 +229,10 @@ where
                     return Poll::Ready(Socket::Read(count));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Socket::Failed(error)),
+                // Most connections say nothing most of the time, and need no room for it.
+                Poll::Pending if input.is_empty() && *read_size == READ_MIN => {
+                    *input = BytesMut::new();
+                }
                 Poll::Pending => {}
             }
         }

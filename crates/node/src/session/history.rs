@@ -67,7 +67,7 @@ fn targets(
     broker: &dyn Services,
     binding: &BindingSpec,
     message: &Message,
-) -> BTreeMap<Placement, SmallVec<[Target; 2]>> {
+) -> BTreeMap<Placement, SmallVec<[Target; 1]>> {
     let catalog = broker.catalog();
     let properties = PropertiesView::new(&message.properties);
     let mut queues: Vec<Arc<QueueRecord>> = Vec::new();
@@ -90,7 +90,7 @@ fn targets(
         .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let headers = properties.headers();
     let exchange = catalog.exchange(&binding.vhost, &binding.source);
-    let mut targets: BTreeMap<Placement, SmallVec<[Target; 2]>> = BTreeMap::new();
+    let mut targets: BTreeMap<Placement, SmallVec<[Target; 1]>> = BTreeMap::new();
     for queue in queues {
         let mut target = target_for(&queue, properties.priority(), expiration_ms);
         add_headers(

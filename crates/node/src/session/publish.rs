@@ -11,7 +11,7 @@ use broker_model::catalog::CatalogError;
 use broker_model::ids::Placement;
 use broker_model::message::Message;
 use broker_model::op::Op;
-use bytes::Bytes;
+use bytes::BytesMut;
 use std::sync::Arc;
 
 /// `basic.publish`.
@@ -313,17 +313,23 @@ fn message(publish: Publish, looked: &Looked) -> Message {
 
 /// The message without references to the buffer that it was read into, unless it fills it.
 fn detached(message: &Message) -> Message {
-    let copy = |bytes: &Bytes| {
-        if bytes.len() <= COPY_MAX {
-            Bytes::copy_from_slice(bytes)
-        } else {
-            bytes.clone()
-        }
+    let (properties, body) = (&message.properties, &message.body);
+    let body_kept = body.len() > COPY_MAX;
+    let copied = properties.len() + if body_kept { 0 } else { body.len() };
+    // One allocation for both.
+    let mut copy = BytesMut::with_capacity(copied);
+    copy.extend_from_slice(properties);
+    let properties = copy.split().freeze();
+    let body = if body_kept {
+        body.clone()
+    } else {
+        copy.extend_from_slice(body);
+        copy.freeze()
     };
     Message {
         exchange: message.exchange.clone(),
         routing_key: message.routing_key.clone(),
-        properties: copy(&message.properties),
-        body: copy(&message.body),
+        properties,
+        body,
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Place {
     /// These are stores of delayed messages: they keep what is to be taken out before a delivery.
     pub(super) delays: bool,
     /// The targets of a message without priority and expiration.
-    plain: SmallVec<[Target; 2]>,
+    plain: SmallVec<[Target; 1]>,
     /// The exchange that the message was published to, if it deduplicates.
     exchange: Option<Arc<ExchangeRecord>>,
     /// Targets depend on headers.
@@ -43,7 +43,7 @@ impl Place {
         priority: Option<u8>,
         expiration_ms: Option<u64>,
         properties: PropertiesView<'_>,
-    ) -> SmallVec<[Target; 2]> {
+    ) -> SmallVec<[Target; 1]> {
         if !self.looks_at_headers {
             if priority.is_none() && expiration_ms.is_none() {
                 return self.plain.clone();
