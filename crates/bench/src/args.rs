@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Declare(DeclareArgs),
     /// Run the scenarios against RabbitMQ and Warren alternately and print them side by side.
     Compare(CompareArgs),
+    /// Measure how the cost of a message grows with sizes and counts, and draw it.
+    Growth(GrowthArgs),
 }
 
 /// Where the broker is, and what is known about its processes.
@@ -136,6 +138,53 @@ pub(crate) struct RunArgs {
     pub(crate) quiet: bool,
 }
 
+impl RunArgs {
+    /// One producer and one consumer of a transient queue, 1 KiB, measured for a time, without a word.
+    pub(crate) fn measured(target: TargetArgs, warmup: Duration, duration: Duration) -> Self {
+        Self {
+            target,
+            producer_uris: Vec::new(),
+            consumer_uris: Vec::new(),
+            queue: QueueArgs {
+                queue: "bench-%i".to_owned(),
+                queues: 1,
+                durable: false,
+                queue_type: None,
+                arguments: Vec::new(),
+            },
+            keep: false,
+            exchange: None,
+            exchange_type: "fanout".to_owned(),
+            persistent: false,
+            size: 1024,
+            producers: 1,
+            consumers: 1,
+            confirm_window: 0,
+            prefetch: 1000,
+            ack_every: 50,
+            auto_ack: false,
+            rate: None,
+            duration,
+            warmup,
+            messages: None,
+            fill: None,
+            drain: false,
+            settle: Duration::from_secs(20),
+            quiet: true,
+        }
+    }
+
+    /// One replicated queue, persistent messages, confirms and acknowledgements.
+    pub(crate) fn replicated(&mut self) {
+        self.queue.durable = true;
+        self.queue.queue_type = Some("quorum".to_owned());
+        self.persistent = true;
+        self.confirm_window = 1000;
+        self.prefetch = 1000;
+        self.ack_every = 50;
+    }
+}
+
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct ConnectionsArgs {
     #[command(flatten)]
@@ -206,6 +255,28 @@ pub(crate) struct CompareArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct GrowthArgs {
+    /// The program `warren`.
+    #[arg(long)]
+    pub(crate) warren: PathBuf,
+    /// Directory of the charts (SVG) and figures (JSON).
+    #[arg(long, default_value = "docs/growth")]
+    pub(crate) out: PathBuf,
+    /// Series, such as `size,queues`; all without it.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) series: Vec<String>,
+    /// Leave out points above this.
+    #[arg(long)]
+    pub(crate) at_most: Option<u64>,
+    /// How long a point measures, in seconds.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) duration: Duration,
+    /// How long a point runs before it measures, in seconds.
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub(crate) warmup: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -75,7 +75,8 @@ pub(crate) fn execute(args: &ConnectionsArgs) -> anyhow::Result<ConnectionsResul
     })
 }
 
-fn open_all(args: &ConnectionsArgs) -> anyhow::Result<(Vec<Connection>, Latency)> {
+/// Opens the connections, several at a time.
+pub(crate) fn open_all(args: &ConnectionsArgs) -> anyhow::Result<(Vec<Connection>, Latency)> {
     let held = Mutex::new((Vec::with_capacity(args.connections), Latency::new()));
     let outcomes: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
         let held = &held;

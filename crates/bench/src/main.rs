@@ -6,13 +6,16 @@
 //! - `client`: one connection: socket, frames, handshake.
 //! - `load`: producers and consumers, and what they share.
 //! - `measure`: clock, latencies, processor time, results.
-//! - `run`, `declare`, `connections`, `compare`: the subcommands.
+//! - `brokers`: nodes on this machine.
+//! - `run`, `declare`, `connections`, `compare`, `growth`: the subcommands.
 
 mod args;
+mod brokers;
 mod client;
 mod compare;
 mod connections;
 mod declare;
+mod growth;
 mod load;
 mod measure;
 mod output;
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Connections(args) => connections::main(&args),
         Command::Declare(args) => declare::main(&args),
         Command::Compare(args) => compare::main(&args),
+        Command::Growth(args) => growth::main(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

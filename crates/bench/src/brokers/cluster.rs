@@ -13,13 +13,21 @@ use crate::client::{Connection, Uri};
 
 /// Which broker, and its program.
 #[derive(Debug, Clone)]
-pub(super) enum Broker {
+pub(crate) enum Broker {
     RabbitMq(PathBuf),
     Warren(PathBuf),
 }
 
 impl Broker {
-    pub(super) fn name(&self) -> &'static str {
+    /// Warren, by its program.
+    pub(crate) fn warren(program: &Path) -> anyhow::Result<Self> {
+        let program = program
+            .canonicalize()
+            .with_context(|| format!("{}", program.display()))?;
+        Ok(Self::Warren(program))
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::RabbitMq(_) => "RabbitMQ",
             Self::Warren(_) => "Warren",
@@ -29,20 +37,20 @@ impl Broker {
 
 /// Where a node listens and lives.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Counts from 1.
-    pub(super) number: usize,
-    pub(super) amqp_port: u16,
+    pub(crate) number: usize,
+    pub(crate) amqp_port: u16,
     /// Warren: between nodes. RabbitMQ: Erlang distribution.
-    pub(super) cluster_port: u16,
+    pub(crate) cluster_port: u16,
     /// Warren only.
-    pub(super) management_port: u16,
-    pub(super) home: PathBuf,
+    pub(crate) management_port: u16,
+    pub(crate) home: PathBuf,
 }
 
 /// One or more nodes of a broker.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     broker: Broker,
     home: PathBuf,
     places: Vec<Place>,
@@ -62,7 +70,7 @@ impl Cluster {
     const PATIENCE: Duration = Duration::from_secs(120);
 
     /// Chooses ports and directories.
-    pub(super) fn new(broker: Broker, count: usize, home: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(broker: Broker, count: usize, home: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(home)?;
         let ports = ports::free(3 * count)?;
         let places = ports
@@ -89,20 +97,20 @@ impl Cluster {
         })
     }
 
-    pub(super) fn broker(&self) -> &Broker {
+    pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
 
-    pub(super) fn places(&self) -> &[Place] {
+    pub(crate) fn places(&self) -> &[Place] {
         &self.places
     }
 
     /// Starts all nodes and waits until each serves clients.
-    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         for index in 0..self.len() {
             self.spawn(index)?;
             // RabbitMQ's nodes join the first one, which must be there.
@@ -114,7 +122,7 @@ impl Cluster {
     }
 
     /// Starts a node.
-    pub(super) fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
+    pub(crate) fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
         let place = self.places.get(index).context("no such node")?;
         std::fs::create_dir_all(&place.home)?;
         let log = place.home.join("output.log");
@@ -148,7 +156,7 @@ impl Cluster {
     }
 
     /// Waits until a node opens connections.
-    pub(super) fn await_service(&mut self, index: usize) -> anyhow::Result<()> {
+    pub(crate) fn await_service(&mut self, index: usize) -> anyhow::Result<()> {
         let uri = self.uri(index)?;
         let since = Instant::now();
         loop {
@@ -169,14 +177,14 @@ impl Cluster {
     }
 
     /// Stops a node in order.
-    pub(super) fn stop_node(&mut self, index: usize) {
+    pub(crate) fn stop_node(&mut self, index: usize) {
         if let Some(mut node) = self.nodes.get_mut(index).and_then(Option::take) {
             node.process.stop(node.pid);
         }
     }
 
     /// Stops all nodes.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         (0..self.len())
             .rev()
             .for_each(|index| self.stop_node(index));
@@ -187,14 +195,14 @@ impl Cluster {
     }
 
     /// How to reach a node.
-    pub(super) fn uri(&self, index: usize) -> anyhow::Result<Uri> {
+    pub(crate) fn uri(&self, index: usize) -> anyhow::Result<Uri> {
         Ok(Uri::local(
             self.places.get(index).context("no such node")?.amqp_port,
         ))
     }
 
     /// All nodes, and their processes.
-    pub(super) fn target(&self) -> TargetArgs {
+    pub(crate) fn target(&self) -> TargetArgs {
         TargetArgs {
             uris: self
                 .places

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::cluster::{Broker, Cluster};
 
 /// The index of the node that leads `queue`, which has been declared over the first node.
-pub(super) fn of(cluster: &Cluster, queue: &str) -> anyhow::Result<usize> {
+pub(crate) fn of(cluster: &Cluster, queue: &str) -> anyhow::Result<usize> {
     match cluster.broker() {
         // Its default places the leader on the node that the client is connected to.
         Broker::RabbitMq(_) => Ok(0),

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 /// Finds `count` different ports that nobody listens on now.
-pub(super) fn free(count: usize) -> anyhow::Result<Vec<u16>> {
+pub(crate) fn free(count: usize) -> anyhow::Result<Vec<u16>> {
     // All are held until all are found, so that none is found twice.
     let held: Vec<_> = (0..count)
         .map(|_| TcpListener::bind(("127.0.0.1", 0)))

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// A running child. It shares the terminal's process group, so that Ctrl-C ends it as well.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
@@ -19,7 +19,7 @@ impl Process {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Starts `command`; what it prints is appended to `log`.
-    pub(super) fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let open = || OpenOptions::new().create(true).append(true).open(log);
         let (out, err) = (open()?, open()?);
         let child = command
@@ -31,17 +31,17 @@ impl Process {
         Ok(Self { child })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Whether it has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Asks `pid`, the child or what it has started, to stop; kills both after some patience.
-    pub(super) fn stop(&mut self, pid: u32) {
+    pub(crate) fn stop(&mut self, pid: u32) {
         signal(pid, Signal::TERM);
         let since = Instant::now();
         while !self.has_ended() {

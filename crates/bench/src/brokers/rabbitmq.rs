@@ -17,7 +17,7 @@ use super::process::Process;
 const DEBIAN: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// Finds the program, or says what is missing.
-pub(super) fn find(chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn find(chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
     let program = chosen.unwrap_or(Path::new(DEBIAN));
     if !program.exists() {
         bail!(
@@ -30,7 +30,7 @@ pub(super) fn find(chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// Starts the name server that the nodes find each other with, on a port of its own.
-pub(super) fn start_name_server(home: &Path) -> anyhow::Result<(Process, u16)> {
+pub(crate) fn start_name_server(home: &Path) -> anyhow::Result<(Process, u16)> {
     let port = ports::free(1)?.into_iter().next().context("no free port")?;
     let mut command = Command::new("epmd");
     command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
@@ -38,7 +38,7 @@ pub(super) fn start_name_server(home: &Path) -> anyhow::Result<(Process, u16)> {
 }
 
 /// The command that runs a node.
-pub(super) fn command(
+pub(crate) fn command(
     program: &Path,
     place: &Place,
     places: &[Place],
@@ -93,7 +93,7 @@ fn pid_file(place: &Place) -> PathBuf {
 }
 
 /// Waits for the process id of the virtual machine that the script starts.
-pub(super) fn await_pid(place: &Place, process: &mut Process) -> anyhow::Result<u32> {
+pub(crate) fn await_pid(place: &Place, process: &mut Process) -> anyhow::Result<u32> {
     let since = Instant::now();
     loop {
         let text = std::fs::read_to_string(pid_file(place)).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::cluster::Place;
 
 /// The command that runs a node.
-pub(super) fn command(program: &Path, place: &Place, places: &[Place]) -> Command {
+pub(crate) fn command(program: &Path, place: &Place, places: &[Place]) -> Command {
     let listen = |port: u16| format!("127.0.0.1:{port}");
     let mut command = Command::new(program);
     command

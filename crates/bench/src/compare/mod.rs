@@ -3,24 +3,18 @@
 //! Both run on this machine with their defaults. Whatever disturbs the machine disturbs both, and
 //! what counts are ratios, medians and processor time.
 
-mod cluster;
-mod leader;
-mod ports;
-mod process;
-mod rabbitmq;
 mod scenarios;
 mod table;
 mod trial;
-mod warren;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
 use crate::args::CompareArgs;
+use crate::brokers::{Broker, Cluster, Directory, find_rabbitmq};
 use crate::output;
 
-use cluster::{Broker, Cluster};
 use scenarios::{Nodes, SCENARIOS, Scenario};
 use table::Comparison;
 
@@ -147,47 +141,12 @@ fn choose(ids: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
 fn brokers(args: &CompareArgs) -> anyhow::Result<Vec<Broker>> {
     let mut brokers = Vec::new();
     if !args.no_rabbitmq {
-        brokers.push(Broker::RabbitMq(rabbitmq::find(args.rabbitmq.as_deref())?));
+        brokers.push(Broker::RabbitMq(find_rabbitmq(args.rabbitmq.as_deref())?));
     }
     if let Some(program) = &args.warren {
-        let program = program
-            .canonicalize()
-            .with_context(|| format!("{}", program.display()))?;
-        brokers.push(Broker::Warren(program));
+        brokers.push(Broker::warren(program)?);
     }
     Ok(brokers)
-}
-
-/// Where the nodes keep their data; a temporary one is removed at the end.
-struct Directory {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Directory {
-    fn new(chosen: Option<&Path>) -> anyhow::Result<Self> {
-        let temporary =
-            || std::env::temp_dir().join(format!("warren-bench-{}", std::process::id()));
-        let path = chosen.map_or_else(temporary, Path::to_owned);
-        std::fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self {
-            path: path.canonicalize()?,
-            temporary: chosen.is_none(),
-        })
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if self.temporary {
-            // What cannot be removed is the system's to clean.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
 }
 
 #[cfg(test)]

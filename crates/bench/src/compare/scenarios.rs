@@ -197,10 +197,5 @@ fn transient(run: &mut RunArgs, size: usize) {
 
 /// One replicated queue, persistent messages of 1 KiB, confirms and acknowledgements.
 pub(super) fn replicated(run: &mut RunArgs) {
-    run.queue.durable = true;
-    run.queue.queue_type = Some("quorum".to_owned());
-    run.persistent = true;
-    run.confirm_window = 1000;
-    run.prefetch = 1000;
-    run.ack_every = 50;
+    run.replicated();
 }

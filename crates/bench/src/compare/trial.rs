@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use amqp_codec::{Method, ShortStr};
 use anyhow::{Context as _, bail};
 
-use super::cluster::Cluster;
-use super::leader;
 use super::scenarios::{Clients, Scenario, Work, replicated};
 use super::table::Figure;
 use crate::args::{CompareArgs, ConnectionsArgs, DeclareArgs, QueueArgs, RunArgs};
+use crate::brokers::{Cluster, leader};
 use crate::client::{CHANNEL, Connection, Uri};
 use crate::measure::{Phase, usage_of};
 use crate::run::{RunResult, queue_name};
@@ -68,7 +67,7 @@ fn run_load(
     clients: Clients,
     prepare: impl Fn(&mut RunArgs),
 ) -> anyhow::Result<RunResult> {
-    let mut run_args = load_args(cluster, args);
+    let mut run_args = RunArgs::measured(cluster.target(), args.warmup, args.duration);
     prepare(&mut run_args);
     // Declared beforehand, because only then it is known who leads; deleted before that, because a
     // trial that failed may have left messages.
@@ -278,39 +277,5 @@ fn declare_args(cluster: &Cluster, queue: QueueArgs) -> DeclareArgs {
         pipeline: 1,
         keep: true,
         hold: Duration::ZERO,
-    }
-}
-
-fn load_args(cluster: &Cluster, args: &CompareArgs) -> RunArgs {
-    RunArgs {
-        target: cluster.target(),
-        producer_uris: Vec::new(),
-        consumer_uris: Vec::new(),
-        queue: QueueArgs {
-            queue: "bench-%i".to_owned(),
-            queues: 1,
-            durable: false,
-            queue_type: None,
-            arguments: Vec::new(),
-        },
-        keep: false,
-        exchange: None,
-        exchange_type: "fanout".to_owned(),
-        persistent: false,
-        size: 1024,
-        producers: 1,
-        consumers: 1,
-        confirm_window: 0,
-        prefetch: 1000,
-        ack_every: 50,
-        auto_ack: false,
-        rate: None,
-        duration: args.duration,
-        warmup: args.warmup,
-        messages: None,
-        fill: None,
-        drain: false,
-        settle: Duration::from_secs(20),
-        quiet: true,
     }
 }
