@@ -201,7 +201,9 @@ async fn serve(
     };
     let bound = broker.config().timing.handshake_timeout;
     if proxy {
-        match tokio::time::timeout(bound, crate::proxy_protocol::read(&mut stream)).await {
+        // Boxed, as what follows: it is over when the connection has begun, and would be held to its end.
+        let read = Box::pin(crate::proxy_protocol::read(&mut stream));
+        match tokio::time::timeout(bound, read).await {
             Ok(Ok(Some(addresses))) => (ends.peer, ends.local) = addresses,
             Ok(Ok(None)) => {}
             Ok(Err(error)) => {
@@ -213,14 +215,16 @@ async fn serve(
     }
     match tls {
         None => session::serve(broker, stream, ends).await,
-        Some(acceptor) => match tokio::time::timeout(bound, acceptor.accept(stream)).await {
-            Ok(Ok((stream, user))) => {
-                ends.certificate_user = user;
-                session::serve(broker, stream, ends).await;
+        Some(acceptor) => {
+            match tokio::time::timeout(bound, Box::pin(acceptor.accept(stream))).await {
+                Ok(Ok((stream, user))) => {
+                    ends.certificate_user = user;
+                    session::serve(broker, stream, ends).await;
+                }
+                Ok(Err(error)) => info!(%peer, %error, "TLS handshake failed"),
+                Err(_) => info!(%peer, "TLS handshake timed out"),
             }
-            Ok(Err(error)) => info!(%peer, %error, "TLS handshake failed"),
-            Err(_) => info!(%peer, "TLS handshake timed out"),
-        },
+        }
     }
 }
 

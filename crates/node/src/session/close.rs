@@ -38,7 +38,7 @@ impl Session {
                 .lock()
                 .insert(number, Arc::clone(&channel.entry));
         }
-        self.channels.insert(number, channel);
+        self.channels.insert(number, Box::new(channel));
         self.broker.metrics().channels.add(1);
         self.broker.metrics().counts.channels_opened.add(1);
     }

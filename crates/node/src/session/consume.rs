@@ -153,7 +153,7 @@ impl Session {
         channel.consumers.insert(consume.tag.clone(), id);
         self.consumers.insert(
             id,
-            Consumer {
+            Box::new(Consumer {
                 channel: key,
                 tag: consume.tag,
                 queue: record.id,
@@ -171,7 +171,7 @@ impl Session {
                     no_wait: consume.no_wait,
                 }),
                 cancelling: false,
-            },
+            }),
         );
         self.broker.metrics().consumers.add(1);
         let credit = self.first_credit(id);
@@ -364,7 +364,7 @@ impl Session {
             }
         }
         self.touch(consumer.channel);
-        Some(consumer)
+        Some(*consumer)
     }
 }
 

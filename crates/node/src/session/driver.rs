@@ -27,7 +27,11 @@ const LINGER: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Serves a client until its connection ends.
-pub async fn serve<S>(broker: Arc<dyn Services>, stream: S, ends: Ends)
+pub fn serve<S>(
+    broker: Arc<dyn Services>,
+    stream: S,
+    ends: Ends,
+) -> impl Future<Output = ()> + Send + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -41,7 +45,8 @@ where
         read_size: READ_MIN,
         unflushed: false,
     };
-    Box::pin(driver.run()).instrument(span).await;
+    // Made here and not in a future of its own, whose size would hold the driver a second time.
+    Box::pin(driver.run()).instrument(span)
 }
 
 struct Driver<S> {
@@ -76,7 +81,7 @@ where
             self.session.turn(&mut self.input, Instant::now());
             if let Some(reason) = self.session.ended() {
                 debug!(?reason, "connection ended");
-                let written = tokio::time::timeout(LINGER, self.write_rest()).await;
+                let written = tokio::time::timeout(LINGER, Box::pin(self.write_rest())).await;
                 drains = reason.is_told() && matches!(written, Ok(Ok(())));
                 break;
             }
@@ -131,7 +136,7 @@ where
             }
         }
         if drains {
-            let _ = tokio::time::timeout(DRAIN, self.drain()).await;
+            let _ = tokio::time::timeout(DRAIN, Box::pin(self.drain())).await;
         }
     }
 

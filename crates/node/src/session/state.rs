@@ -44,8 +44,10 @@ pub(super) struct Session {
     /// Empty before the connection is open.
     pub(super) vhost: Arc<str>,
     pub(super) entry: Option<Arc<ConnectionEntry>>,
-    pub(super) channels: BTreeMap<u16, Channel>,
-    pub(super) consumers: BTreeMap<ConsumerId, Consumer>,
+    /// Boxed, because a map has room for eleven and most connections have one.
+    pub(super) channels: BTreeMap<u16, Box<Channel>>,
+    /// Boxed for the same reason.
+    pub(super) consumers: BTreeMap<ConsumerId, Box<Consumer>>,
     /// Consumers that end: what still comes for them goes back.
     pub(super) leaving: BTreeMap<ConsumerId, Leaving>,
     pub(super) outbox: Outbox,
@@ -476,6 +478,7 @@ impl Session {
     pub(super) fn channel(&mut self, key: ChannelKey) -> Option<&mut Channel> {
         self.channels
             .get_mut(&key.number)
+            .map(|channel| &mut **channel)
             .filter(|channel| channel.key == key)
     }
 
