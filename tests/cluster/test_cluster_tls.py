@@ -33,6 +33,11 @@ def context(authority: Authority, pair: Pair | None) -> ssl.SSLContext:
     return made
 
 
+def is_listened_on(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def serial_of(port: int, made: ssl.SSLContext) -> int:
     """Serial number of the certificate that is shown on a port."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
@@ -143,6 +148,7 @@ def test_what_was_overheard_cannot_be_repeated(fresh) -> None:
     port = recorder.getsockname()[1]
     second.peers = second.peers.replace(f"1=127.0.0.1:{first.cluster_port}", f"1=127.0.0.1:{port}")
     first.start()
+    eventually(lambda: is_listened_on(first.cluster_port), what="the first node listens")
     second.start()
     recorder.settimeout(30)
     said: bytes = b""
