@@ -81,8 +81,10 @@ pub struct Connection {
     received: u64,
     /// Bytes written.
     written: u64,
-    /// Bytes of unfinished bodies.
+    /// Bytes of unfinished messages.
     pub(crate) assembling: usize,
+    /// The channel whose message may hold a slice of the frames being looked at.
+    begun: Option<u16>,
 }
 
 impl Connection {
@@ -107,6 +109,7 @@ impl Connection {
             received: 0,
             written: 0,
             assembling: 0,
+            begun: None,
         }
     }
 
@@ -197,6 +200,8 @@ impl Connection {
         }
         if at < batch.len_bytes() {
             self.frames = Some((batch, at));
+        } else if let Some(channel) = self.begun.take() {
+            self.detach(channel);
         }
         event.map_or(Step::Went, Step::Happened)
     }
@@ -277,21 +282,45 @@ impl Connection {
                 let progress = assembly
                     .header(channel, size, properties, self.config.max_message_size)
                     .map_err(misfit)?;
+                self.assembling += assembly.held();
+                if let Some(earlier) = self.begun.replace(channel)
+                    && earlier != channel
+                {
+                    self.detach(earlier);
+                }
+                self.check_assembling()?;
                 Ok(self.progressed(channel, progress))
             }
             FrameKind::Body => {
                 let held = assembly.held();
                 let progress = assembly.body(channel, frame.to_bytes()).map_err(misfit)?;
                 self.assembling = self.assembling - held + assembly.held();
-                if self.assembling > self.config.unfinished_bytes_max {
-                    let text = "too many bytes in unfinished messages";
-                    return Err(ProtocolError::new(ReplyCode::RESOURCE_ERROR, text).of(60, 40));
-                }
+                self.check_assembling()?;
                 Ok(self.progressed(channel, progress))
             }
             // Handled for all channels alike.
             FrameKind::Heartbeat => Ok(None),
         }
+    }
+
+    fn check_assembling(&self) -> Result<(), ProtocolError> {
+        if self.assembling > self.config.unfinished_bytes_max {
+            let text = "too many bytes in unfinished messages";
+            return Err(ProtocolError::new(ReplyCode::RESOURCE_ERROR, text).of(60, 40));
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self, channel: u16) {
+        if let Some(Slot::Open(assembly)) = self.channels.get_mut(channel) {
+            assembly.detach();
+        }
+    }
+
+    /// Bytes of messages of which a part has not arrived.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.assembling
     }
 
     fn progressed(&mut self, channel: u16, progress: Progress) -> Option<Event> {

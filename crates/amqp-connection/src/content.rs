@@ -1,16 +1,18 @@
 //! Putting a message together: publish method, content header, body frames.
 //!
 //! A body in one frame is passed on as a slice of the received buffer. A body in several frames is
-//! gathered into one buffer that grows with what arrives, not with what was announced.
+//! gathered into one buffer that grows with what arrives, not with what was announced. What is
+//! unfinished when the received bytes are used up keeps no slice of them (`Assembly::detach`): a few
+//! bytes on each of many channels would hold a large buffer each.
 
 use amqp_codec::ShortStr;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::event::Publish;
 
-/// Room taken at once for a body in several frames.
-const GATHER_MIN: usize = 64 * 1024;
-/// More is taken only as it arrives.
+/// Room taken for a body in several frames: so many times its first frame, within bounds.
+const GATHER_START: usize = 8;
+const GATHER_START_MIN: usize = 4 * 1024;
 const GATHER_START_MAX: usize = 1024 * 1024;
 
 /// A buffer of its own for names, not one that shares a cache line.
@@ -50,15 +52,9 @@ struct Partial {
     arrived: u64,
     /// False: larger than is accepted; counted to its end but not kept.
     keep: bool,
-    body: Gathered,
-}
-
-#[derive(Debug)]
-enum Gathered {
-    Nothing,
-    /// The first frame.
-    One(Bytes),
-    Many(BytesMut),
+    /// The properties are no slice of received bytes.
+    detached: bool,
+    body: Vec<u8>,
 }
 
 /// What a frame of content led to.
@@ -149,11 +145,16 @@ impl Assembly {
                 self.expects = Expects::Body(Box::new(Partial {
                     mandatory,
                     immediate,
-                    properties,
+                    properties: if size <= size_max {
+                        properties
+                    } else {
+                        Bytes::new()
+                    },
                     size,
                     arrived: 0,
                     keep: size <= size_max,
-                    body: Gathered::Nothing,
+                    detached: false,
+                    body: Vec::new(),
                 }));
                 Ok(Progress::More)
             }
@@ -183,42 +184,48 @@ impl Assembly {
         if arrived > size {
             return Err(Misfit::BodyTooLong { size, arrived });
         }
-        if partial.keep {
-            partial.gather(payload);
-        }
         if arrived < size {
+            if partial.keep {
+                partial.gather(&payload);
+            }
             self.expects = Expects::Body(partial);
             return Ok(Progress::More);
         }
         if !partial.keep {
             return Ok(Progress::TooLarge { size });
         }
+        let body = if partial.body.is_empty() {
+            payload
+        } else {
+            partial.gather(&payload);
+            Bytes::from(std::mem::take(&mut partial.body))
+        };
         let Partial {
             mandatory,
             immediate,
             properties,
-            body,
             ..
         } = *partial;
-        let body = match body {
-            Gathered::Nothing => Bytes::new(),
-            Gathered::One(body) => body,
-            Gathered::Many(body) => body.freeze(),
-        };
         Ok(Progress::Complete(
             self.publish(channel, mandatory, immediate, properties, body),
         ))
     }
 
-    /// Bytes of an unfinished body that are held.
+    /// Bytes that an unfinished message holds.
     pub(crate) fn held(&self) -> usize {
         match &self.expects {
-            Expects::Body(partial) => match &partial.body {
-                Gathered::Nothing => 0,
-                Gathered::One(body) => body.len(),
-                Gathered::Many(body) => body.len(),
-            },
+            Expects::Body(partial) => partial.properties.len() + partial.body.capacity(),
             Expects::Method | Expects::Header { .. } => 0,
+        }
+    }
+
+    /// What is unfinished lets go of the received bytes.
+    pub(crate) fn detach(&mut self) {
+        if let Expects::Body(partial) = &mut self.expects
+            && !partial.detached
+        {
+            partial.detached = true;
+            partial.properties = Bytes::copy_from_slice(&partial.properties);
         }
     }
 
@@ -243,26 +250,18 @@ impl Assembly {
 }
 
 impl Partial {
-    fn gather(&mut self, payload: Bytes) {
-        self.body = match std::mem::replace(&mut self.body, Gathered::Nothing) {
-            Gathered::Nothing if payload.is_empty() => Gathered::Nothing,
-            Gathered::Nothing => Gathered::One(payload),
-            Gathered::One(first) => {
-                let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-                let arrived = first.len() + payload.len();
-                let mut body = BytesMut::with_capacity(
-                    size.clamp(GATHER_MIN, GATHER_START_MAX)
-                        .min(size)
-                        .max(arrived),
-                );
-                body.extend_from_slice(&first);
-                body.extend_from_slice(&payload);
-                Gathered::Many(body)
-            }
-            Gathered::Many(mut body) => {
-                body.extend_from_slice(&payload);
-                Gathered::Many(body)
-            }
-        };
+    fn gather(&mut self, payload: &[u8]) {
+        let (len, more) = (self.body.len(), payload.len());
+        if self.body.capacity() - len < more {
+            let wanted = if len == 0 {
+                (GATHER_START * more).clamp(GATHER_START_MIN, GATHER_START_MAX)
+            } else {
+                len
+            };
+            // To double is enough, and more than was announced is never needed.
+            let left = usize::try_from(self.size).unwrap_or(usize::MAX) - len;
+            self.body.reserve_exact(wanted.min(left).max(more));
+        }
+        self.body.extend_from_slice(payload);
     }
 }

@@ -83,6 +83,14 @@ impl Peer {
         self.poll()
     }
 
+    /// Sends bytes that lead to no event; whether nothing holds on to the buffer that they came in.
+    pub(crate) fn lets_go_of(&mut self, bytes: &[u8]) -> bool {
+        self.server.received(bytes.len());
+        self.input = BytesMut::from(bytes);
+        assert_eq!(self.poll(), []);
+        self.input.is_empty() && self.input.try_reclaim(bytes.len())
+    }
+
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.server.received(bytes.len());
         self.input.extend_from_slice(bytes);

@@ -1,0 +1,63 @@
+"""Clients that want a node's memory. They get a bounded share, and it goes back."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from pika import spec
+
+from harness import amqp, wire
+from harness.node import Node
+from harness.wait import bound
+
+MIB = 1 << 20
+#: delivery-mode 2 and nothing else.
+PERSISTENT = b"\x10\x00\x02"
+
+
+def resident(node: Node) -> int:
+    with open(f"/proc/{node.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+
+
+def begin(channel: int, queue: str, size: int) -> bytes:
+    """A publish of `size` bytes, up to the body."""
+    publish = spec.Basic.Publish(exchange="", routing_key=queue)
+    header = struct.pack(">HHQ", 60, 0, size) + PERSISTENT
+    return wire.method_frame(channel, publish) + wire.frame(wire.HEADER, channel, header)
+
+
+def serves(node: Node, name: str) -> None:
+    """A newcomer publishes and gets."""
+    connection = amqp.connect(node.amqp_port, blocked_connection_timeout=bound(30))
+    channel = amqp.confirmed(connection)
+    channel.queue_declare(name, durable=True)
+    channel.basic_publish("", name, b"alive", amqp.PERSISTENT, mandatory=True)
+    assert amqp.get(channel, name, auto_ack=True).body == b"alive"
+    connection.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"x"], ids=["header-only", "first-byte"])
+def test_messages_begun_on_many_channels(fresh, name, body) -> None:
+    """Each begun at the end of a large read: none of them may keep that read in memory."""
+    node = fresh(1).start().nodes[0]
+    peer = wire.Peer(node.amqp_port).open()
+    channels = range(1, 1001)
+    for channel in channels:
+        peer.method(channel, spec.Channel.Open())
+    for channel in channels:
+        peer.expect(spec.Channel.OpenOk, channel)
+    peer.open_channel(2000)
+    filler = begin(2000, name, 100_000) + wire.frame(wire.BODY, 2000, bytes(100_000))
+    before = resident(node)
+    for channel in channels:
+        begun = begin(channel, name, MIB)
+        if body:
+            begun += wire.frame(wire.BODY, channel, body)
+        peer.send(3 * filler + begun)
+    peer.method(2000, spec.Exchange.Declare(exchange="amq.direct", passive=True))
+    peer.expect(spec.Exchange.DeclareOk, 2000)
+    assert resident(node) - before < 100 * MIB
+    peer.socket.close()
+    serves(node, name)
