@@ -9,7 +9,7 @@ from pika import spec
 
 from harness import amqp, wire
 from harness.node import Node
-from harness.wait import bound
+from harness.wait import bound, eventually
 
 MIB = 1 << 20
 #: delivery-mode 2 and nothing else.
@@ -61,3 +61,40 @@ def test_messages_begun_on_many_channels(fresh, name, body) -> None:
     assert resident(node) - before < 100 * MIB
     peer.socket.close()
     serves(node, name)
+
+
+def test_memory_alarm_stops_bodies_half_way(fresh, name) -> None:
+    """Bodies that never end are no way around the alarm, which ends when they are gone."""
+    node = fresh(1, extra_args=["--memory-total", "400MiB"]).start().nodes[0]
+    part = wire.frame(wire.BODY, 1, bytes(131_064))
+    peers = []
+    with pytest.raises(TimeoutError):
+        for _ in range(60):
+            peer = wire.Peer(node.amqp_port).open().open_channel()
+            peers.append(peer)
+            peer.socket.settimeout(bound(3))
+            peer.send(begin(1, name, 16 * MIB) + 120 * part)
+    # 240 MiB is the watermark.
+    assert resident(node) < 450 * MIB
+    for peer in peers:
+        peer.socket.close()
+    eventually(lambda: resident(node) < 240 * MIB, what="the memory is given back")
+    serves(node, name)
+
+
+def test_memory_alarm_ends_when_the_queue_is_empty(fresh, name) -> None:
+    """Memory that messages took goes back to the system although nobody asks for more."""
+    node = fresh(1, extra_args=["--memory-total", "400MiB"]).start().nodes[0]
+    peer = wire.Peer(node.amqp_port).open().open_channel()
+    peer.declare(1, name)
+    peer.socket.settimeout(bound(2))
+    message = begin(1, name, 100_000) + wire.frame(wire.BODY, 1, bytes(100_000))
+    with pytest.raises(TimeoutError):
+        for _ in range(20_000):
+            peer.send(message)
+    assert resident(node) < 600 * MIB
+    other = amqp.connect(node.amqp_port)
+    other.channel().queue_purge(name)
+    serves(node, f"{name}-other")
+    other.close()
+    peer.socket.close()

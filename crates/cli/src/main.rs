@@ -13,6 +13,16 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Settings that the allocator looks up by this name. Without threads of its own it gives memory back only
+/// when somebody allocates: a node whose queues were emptied during a memory alarm would keep it, and the
+/// alarm with it.
+#[expect(
+    unsafe_code,
+    reason = "the name is one that the allocator reserves for this"
+)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8; 23] = b"background_thread:true\0";
+
 fn main() -> ExitCode {
     let matches = command().get_matches();
     if let Some(("serve", matches)) = matches.subcommand() {

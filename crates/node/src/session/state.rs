@@ -145,6 +145,10 @@ impl Session {
                 None => break,
             }
         }
+        if self.conn.unfinished_bytes() > 0 {
+            // What is begun takes memory too, and may never end.
+            self.block_if_alarmed();
+        }
         self.end_turn();
         let reading = self.takes_input();
         if reading != self.reading {
