@@ -1,7 +1,8 @@
-"""Clients that want a node's memory. They get a bounded share, and it goes back."""
+"""Clients that want a node's memory or its file descriptors. They get a bounded share, and it goes back."""
 
 from __future__ import annotations
 
+import socket
 import struct
 
 import pytest
@@ -98,3 +99,29 @@ def test_memory_alarm_ends_when_the_queue_is_empty(fresh, name) -> None:
     serves(node, f"{name}-other")
     other.close()
     peer.socket.close()
+
+
+@pytest.mark.parametrize("port", ["amqp_port", "management_port", "cluster_port"])
+def test_more_connections_than_files(fresh, name, port) -> None:
+    """They are turned away: the store needs files too, and a node whose store fails ends."""
+    cluster = fresh(1)
+    node = cluster.nodes[0]
+    plain = node.command()
+    node.command = lambda: ["/bin/sh", "-c", 'ulimit -n 512; exec "$@"', "sh", *plain]
+    cluster.start()
+    channel = amqp.confirmed(amqp.connect(node.amqp_port))
+    channel.queue_declare(name, durable=True)
+    crowd = []
+    for _ in range(1200):
+        try:
+            crowd.append(socket.create_connection(("127.0.0.1", getattr(node, port)), timeout=1))
+        except OSError:
+            break  # Full: further ones wait to be accepted.
+    # Enough for new files of the log and of the store.
+    for _ in range(400):
+        channel.basic_publish("", name, bytes(300_000), amqp.PERSISTENT)
+    assert node.running
+    for stream in crowd:
+        stream.close()
+    eventually(node.is_ready, what="the node is ready")
+    serves(node, f"{name}-other")

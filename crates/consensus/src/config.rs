@@ -151,6 +151,8 @@ pub struct Limits {
     pub stream_window: u32,
     /// HTTP/2 window of a connection.
     pub connection_window: u32,
+    /// Connections whose other side has not proven yet who it is; further ones are closed at once.
+    pub greeting: usize,
 }
 
 impl Limits {
@@ -172,6 +174,7 @@ impl Default for Limits {
             decode_bytes: LARGEST_MESSAGE,
             stream_window: 4 << 20,
             connection_window: 16 << 20,
+            greeting: 512,
         }
     }
 }

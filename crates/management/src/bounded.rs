@@ -13,8 +13,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Connections at a time; further ones wait to be accepted.
-const CONNECTIONS: usize = 1024;
 /// A connection on which neither side gets anything through for so long is closed. Longer than the
 /// pauses between the questions of monitoring.
 const STILL: Duration = Duration::from_secs(150);
@@ -22,13 +20,14 @@ const STILL: Duration = Duration::from_secs(150);
 /// The listener.
 pub(crate) struct Bounded {
     listener: TcpListener,
+    /// Connections at a time; further ones wait to be accepted.
     permits: Arc<Semaphore>,
     still: Duration,
 }
 
 impl Bounded {
-    pub(crate) fn new(listener: TcpListener) -> Self {
-        Self::with(listener, CONNECTIONS, STILL)
+    pub(crate) fn new(listener: TcpListener, connections: usize) -> Self {
+        Self::with(listener, connections, STILL)
     }
 
     fn with(listener: TcpListener, connections: usize, still: Duration) -> Self {

@@ -29,6 +29,7 @@ use backend::{SharedBackend, read};
 use bounded::Bounded;
 use error::ApiError;
 use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
+use node::life::process::FileShares;
 use parking_lot::Mutex;
 use rates::Rates;
 use std::io;
@@ -109,7 +110,7 @@ impl Management {
         let service =
             router(Arc::clone(&app), with_api).into_make_service_with_connect_info::<SocketAddr>();
         // Tapped for nothing: that way handlers learn the peer's address.
-        let listener = Bounded::new(listener).tap_io(|_| {});
+        let listener = Bounded::new(listener, FileShares::now().operators).tap_io(|_| {});
         let server = axum::serve(listener, service).with_graceful_shutdown(async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         });

@@ -2,14 +2,16 @@
 
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::life::process::FileShares;
 use crate::node::StartError;
 use crate::session;
 use crate::tls::TlsAcceptor;
 use socket2::SockRef;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
@@ -19,6 +21,8 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer that vanished without a word is noticed by the kernel after about this time.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Between two lines about clients that are turned away.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// Ports that are taken and not listened on yet: clients are refused, and try another node.
 pub(crate) struct Bound {
@@ -75,6 +79,8 @@ impl Bound {
     /// Another process has begun to listen on a port since it was bound here.
     pub(crate) fn serve(self, broker: Arc<Broker>) -> Result<Listeners, StartError> {
         let proxy = self.proxy_protocol;
+        let clients = FileShares::now().clients.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(clients));
         let mut listening = Vec::new();
         for port in self.plain {
             listening.push((port.listen()?, None));
@@ -86,7 +92,10 @@ impl Bound {
         }
         let tasks = listening
             .into_iter()
-            .map(|(listener, tls)| tokio::spawn(accept(listener, tls, proxy, Arc::clone(&broker))))
+            .map(|(listener, tls)| {
+                let (broker, room) = (Arc::clone(&broker), Arc::clone(&room));
+                tokio::spawn(accept(listener, tls, proxy, broker, room))
+            })
             .collect();
         Ok(Listeners { tasks })
     }
@@ -151,15 +160,33 @@ fn refused(address: SocketAddr, error: std::io::Error) -> StartError {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, proxy: bool, broker: Arc<Broker>) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    proxy: bool,
+    broker: Arc<Broker>,
+    room: Arc<Semaphore>,
+) {
+    let mut complained: Option<Instant> = None;
     if let Ok(address) = listener.local_addr() {
         info!(%address, tls = tls.is_some(), "listening for AMQP clients");
     }
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                    if complained.is_none_or(|at| at.elapsed() > COMPLAINT) {
+                        complained = Some(Instant::now());
+                        warn!(%peer, "clients are turned away: the limit of open files is too low for more");
+                    }
+                    continue;
+                };
                 prepare(&stream);
-                tokio::spawn(serve(stream, peer, tls.clone(), proxy, Arc::clone(&broker)));
+                let (tls, broker) = (tls.clone(), Arc::clone(&broker));
+                tokio::spawn(async move {
+                    serve(stream, peer, tls, proxy, broker).await;
+                    drop(permit);
+                });
             }
             Err(error) => {
                 error!(%error, "cannot accept a connection");

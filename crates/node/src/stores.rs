@@ -1,6 +1,7 @@
 //! Opens the two stores of a node and translates the configuration for the parts below.
 
 use crate::config::Config;
+use crate::life::process::FileShares;
 use crate::node::StartError;
 use consensus::{CheckpointPolicy, ConsensusConfig, Secret, Timing, TlsFiles};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(crate) async fn open_state(config: &Arc<Config>) -> Result<Arc<StateStore>, 
         let options = StateOptions {
             write_buffer_bytes: config.storage.state_write_buffer_bytes,
             block_cache_bytes: config.memory.block_cache_bytes,
+            open_files: FileShares::now().store,
             ..StateOptions::default()
         };
         StateStore::open(config.data_dir.join("state"), options)
@@ -85,5 +87,6 @@ pub(crate) fn consensus_config(config: &Config) -> ConsensusConfig {
         lag_bytes: config.storage.log_keep_bytes,
         ..CheckpointPolicy::default()
     };
+    consensus.limits.greeting = FileShares::now().strangers;
     consensus
 }

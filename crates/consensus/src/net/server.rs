@@ -26,8 +26,6 @@ const FRAME: u32 = 256 << 10;
 /// Streams of one connection: a node has one link open for every shard, besides calls.
 const STREAMS: u32 = 8192;
 
-/// Connections whose other side has not proven yet who it is; further ones are closed at once.
-const GREETING: usize = 512;
 /// A TLS handshake takes no longer.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -36,9 +34,10 @@ fn greeted(
     mut incoming: BoxStream<'static, io::Result<Box<dyn Wired>>>,
     keys: Arc<Keys>,
     tls: Option<Arc<Tls>>,
+    greeting: usize,
 ) -> impl Stream<Item = io::Result<Accepted>> {
-    let (sender, receiver) = mpsc::channel(GREETING);
-    let permits = Arc::new(Semaphore::new(GREETING));
+    let (sender, receiver) = mpsc::channel(greeting.max(1));
+    let permits = Arc::new(Semaphore::new(greeting));
     tokio::spawn(async move {
         loop {
             let stream = tokio::select! {
@@ -152,7 +151,7 @@ pub(crate) fn serve(
             presence,
         }))
         .add_routes(routes);
-    let incoming = greeted(listening.incoming, keys, tls);
+    let incoming = greeted(listening.incoming, keys, tls, limits.greeting);
     let task = tokio::spawn(async move {
         let stopped = async {
             let _ = stopped.await;

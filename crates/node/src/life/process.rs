@@ -52,10 +52,71 @@ pub fn open_files() -> (u64, u64) {
     (used, limit)
 }
 
+/// How many file descriptors each user of them may have, by the limit of this process. A store that cannot
+/// open a file ends the node, so nobody who connects may take the last ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileShares {
+    /// Connections of AMQP clients.
+    pub clients: usize,
+    /// Connections to the management port.
+    pub operators: usize,
+    /// Connections to the cluster port that have not said who they are.
+    pub strangers: usize,
+    /// Sorted files of the state store.
+    pub store: i32,
+}
+
+impl FileShares {
+    /// By the limit as it is now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::of(open_files().1)
+    }
+
+    /// By a limit of so many files; 0: not known.
+    fn of(files: u64) -> Self {
+        /// Left to all but clients.
+        const KEPT: u64 = 4096;
+        let files = if files == 0 { u64::MAX } else { files };
+        let part = |share: u64, most: u64| share.clamp(1, most);
+        Self {
+            clients: usize::try_from(files - KEPT.min(files / 2)).unwrap_or(usize::MAX),
+            operators: part(files / 8, 1024) as usize,
+            strangers: part(files / 16, 512) as usize,
+            store: part(files / 8, 1024) as i32,
+        }
+    }
+}
+
 /// Free bytes of the file system that holds `path`, as far as this process may use them.
 #[must_use]
 pub fn disk_free(path: &Path) -> Option<u64> {
     rustix::fs::statvfs(path)
         .ok()
         .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_leave_something() {
+        for (files, shares) in [
+            (256, [128, 32, 16, 32]),
+            (1024, [512, 128, 64, 128]),
+            (20_000, [15_904, 1024, 512, 1024]),
+            (1_048_576, [1_044_480, 1024, 512, 1024]),
+        ] {
+            let FileShares {
+                clients,
+                operators,
+                strangers,
+                store,
+            } = FileShares::of(files);
+            assert_eq!([clients, operators, strangers, store as usize], shares);
+            assert!(shares.iter().sum::<usize>() as u64 <= files - files.min(4096) / 8);
+        }
+        assert!(FileShares::of(0).clients > 1 << 40, "not known");
+    }
 }

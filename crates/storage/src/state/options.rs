@@ -21,6 +21,8 @@ pub struct StateOptions {
     pub background_bytes_per_second: u64,
     /// Background threads, at most 7.
     pub background_jobs: i32,
+    /// Sorted files kept open.
+    pub open_files: i32,
 }
 
 impl Default for StateOptions {
@@ -32,6 +34,7 @@ impl Default for StateOptions {
             file_bytes: 32 << 20,
             background_bytes_per_second: 0,
             background_jobs: 2,
+            open_files: 1024,
         }
     }
 }
@@ -72,7 +75,7 @@ impl StateOptions {
         // waiting in `Inner::flush` relies on that.
         options.set_max_background_jobs(self.background_jobs.clamp(1, 7));
         options.set_bytes_per_sync(1 << 20);
-        options.set_max_open_files(1024);
+        options.set_max_open_files(self.open_files);
         if let Ok(rate @ 1..) = i64::try_from(self.background_bytes_per_second) {
             options.set_ratelimiter(rate, 100_000, 10);
         }
