@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 /// For a node to get all of a group's state.
@@ -23,55 +24,64 @@ const ADMIT_AT_ONCE: usize = 3;
 
 /// Admissions under way, by node.
 #[derive(Default)]
-pub(crate) struct Admissions(Mutex<HashMap<u64, RaftNode>>);
+pub(crate) struct Admissions(Mutex<HashMap<u64, (RaftNode, AbortHandle)>>);
 
-/// Starts to make `member` a voter of all groups, unless that is under way.
+/// Starts to make `member` a voter of all groups, unless that is under way. The admission of another
+/// generation of its node ends: that one lost its disk once more, and will never catch up.
 pub(super) fn admit_everywhere(inner: &Arc<Inner>, member: RaftNode, address: String) {
-    if inner
-        .admissions
-        .0
-        .lock()
-        .insert(member.node(), member)
-        .is_some()
-    {
-        return;
+    let mut admissions = inner.admissions.0.lock();
+    match admissions.get(&member.node()) {
+        Some((admitted, _)) if admitted.generation() >= member.generation() => return,
+        Some((former, task)) => {
+            tracing::info!(%former, %member, "an admission is given up for a later one");
+            task.abort();
+        }
+        None => {}
     }
     if let Err(error) = inner.peers.set_peer(member.node(), &address) {
         tracing::warn!(%error, "a joining node has an unusable address");
     }
-    let inner = Arc::clone(inner);
-    tokio::spawn(async move {
-        let change = GroupChange::Admit(member, address);
-        // The catalog first: it is where the next leader looks for the generations of a node.
-        let mut done = change_group(&inner, GroupId::CATALOG, &change).await;
-        if done.is_ok() {
-            let shards: Vec<GroupId> = inner
-                .inbound
-                .groups()
-                .iter()
-                .map(|group| group.id())
-                .collect();
-            let shards = shards
-                .into_iter()
-                .filter(|group| *group != GroupId::CATALOG);
-            let changes = shards.map(|group| {
-                let (inner, change) = (&inner, &change);
-                async move { (group, change_group(inner, group, change).await) }
-            });
-            let mut changes = stream::iter(changes).buffer_unordered(ADMIT_AT_ONCE);
-            while let Some((group, result)) = changes.next().await {
-                if let Err(error) = &result {
-                    tracing::warn!(%group, %member, %error, "a node was not admitted; it will ask again");
-                    done = result;
-                }
+    let task = tokio::spawn(admit_to_all(Arc::clone(inner), member, address));
+    admissions.insert(member.node(), (member, task.abort_handle()));
+}
+
+async fn admit_to_all(inner: Arc<Inner>, member: RaftNode, address: String) {
+    let change = GroupChange::Admit(member, address);
+    // The catalog first: it is where the next leader looks for the generations of a node.
+    let mut done = change_group(&inner, GroupId::CATALOG, &change).await;
+    if done.is_ok() {
+        let shards: Vec<GroupId> = inner
+            .inbound
+            .groups()
+            .iter()
+            .map(|group| group.id())
+            .collect();
+        let shards = shards
+            .into_iter()
+            .filter(|group| *group != GroupId::CATALOG);
+        let changes = shards.map(|group| {
+            let (inner, change) = (&inner, &change);
+            async move { (group, change_group(inner, group, change).await) }
+        });
+        let mut changes = stream::iter(changes).buffer_unordered(ADMIT_AT_ONCE);
+        while let Some((group, result)) = changes.next().await {
+            if let Err(error) = &result {
+                tracing::warn!(%group, %member, %error, "a node was not admitted; it will ask again");
+                done = result;
             }
         }
-        match done {
-            Ok(()) => tracing::info!(%member, "a node was admitted to all groups"),
-            Err(error) => tracing::warn!(%member, %error, "a node was not admitted everywhere"),
-        }
-        inner.admissions.0.lock().remove(&member.node());
-    });
+    }
+    match done {
+        Ok(()) => tracing::info!(%member, "a node was admitted to all groups"),
+        Err(error) => tracing::warn!(%member, %error, "a node was not admitted everywhere"),
+    }
+    let mut admissions = inner.admissions.0.lock();
+    if admissions
+        .get(&member.node())
+        .is_some_and(|(admitted, _)| *admitted == member)
+    {
+        admissions.remove(&member.node());
+    }
 }
 
 /// Removes a node from all groups, the catalog last.

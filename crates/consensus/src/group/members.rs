@@ -107,9 +107,20 @@ impl GroupCore {
                 .filter(|other| *other != member && other.node() == member.node());
             self.remove_learners(former.collect()).await
         };
-        timeout_at(until, steps)
-            .await
-            .map_err(|_| AdminError::Timeout)?
+        tokio::select! {
+            done = timeout_at(until, steps) => done.map_err(|_| AdminError::Timeout)?,
+            // How far the newcomer is, only a leader knows.
+            leader = self.deposed() => Err(AdminError::NotLeader { leader }),
+        }
+    }
+
+    /// Waits until this member does not lead the group; returns who does.
+    async fn deposed(&self) -> Option<RaftNode> {
+        let mut leadership = self.leadership.subscribe();
+        let deposed = leadership
+            .wait_for(|leadership| leadership.leader != Some(self.me()))
+            .await;
+        deposed.ok().and_then(|leadership| leadership.leader)
     }
 
     /// Removes all generations of `node`.

@@ -2,8 +2,9 @@
 
 use super::nodes::{Node, Nodes, free_address, payload};
 use crate::config::{CheckpointPolicy, Secret, Timing};
-use crate::error::StartError;
+use crate::error::{AdminError, StartError};
 use crate::net::Connectivity;
+use crate::types::RaftNode;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,37 @@ fn a_lost_disk_comes_back_as_another_member() {
     nodes.node(2).start();
     nodes.put(2, 12);
     assert_eq!(nodes.converged(2, 13).len(), 13);
+    nodes.no_aborts();
+}
+
+#[test]
+fn an_admission_ends_with_the_leadership_that_it_began_under() {
+    let mut nodes = Nodes::new(3, false).started();
+    nodes.put(1, 0);
+    let leader = nodes.leader(1);
+    let node = nodes.node(leader);
+    let group = node.group(1);
+    let newcomer = RaftNode::new(9, 0);
+    let admitted = node.block_on(async {
+        // Nobody is there, so it never catches up.
+        let admission = group
+            .0
+            .admit(newcomer, "127.0.0.1:9", Duration::from_secs(60));
+        let moving = async {
+            while group.status().learners.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let next = if leader == 1 { 2 } else { 1 };
+            group.transfer_leader(next, Duration::from_secs(10)).await
+        };
+        let (admitted, moved) = tokio::join!(admission, moving);
+        moved.unwrap();
+        admitted
+    });
+    assert!(
+        matches!(admitted, Err(AdminError::NotLeader { .. })),
+        "{admitted:?}"
+    );
     nodes.no_aborts();
 }
 
