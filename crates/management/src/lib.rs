@@ -36,14 +36,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 /// What handlers share.
 pub(crate) struct App {
     backend: OnceLock<SharedBackend>,
     rates: Mutex<Rates>,
+    /// To make a list of very many rows.
+    pub(crate) large_lists: Semaphore,
 }
+
+/// Large lists made at the same time.
+const LARGE_LISTS: usize = 2;
 
 impl App {
     /// The node, if it has started.
@@ -105,6 +110,7 @@ impl Management {
         let app = Arc::new(App {
             backend: OnceLock::new(),
             rates: Mutex::default(),
+            large_lists: Semaphore::new(LARGE_LISTS),
         });
         let (stop, mut stopped) = watch::channel(false);
         let service =

@@ -16,6 +16,7 @@ use node::broker_model::catalog::{
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::host::QueueReport;
+use node::queries::GroupReport;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +34,11 @@ const CATALOG_COLUMNS: &[&str] = &[
     "leader",
     "policy",
 ];
+
+/// A list of so many queues waits for others as large.
+const LARGE: usize = 1000;
+/// Rows made before others have a turn.
+const ROWS_AT_ONCE: usize = 200;
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -76,8 +82,9 @@ async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
         .is_none_or(|sort| CATALOG_COLUMNS.contains(&sort));
     if query.paged() && known {
         if let Some(sort) = query.sort() {
+            let members = Members::now(app);
             records.sort_by_cached_key(|queue| {
-                describe(app, queue)
+                describe(app, &members, queue)
                     .get(sort)
                     .map(ToString::to_string)
                     .unwrap_or_default()
@@ -90,6 +97,11 @@ async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
         let rows = with_counts(app, &page, query).await;
         return Ok(Json(query.answer(rows, total)?));
     }
+    // Some seconds of waiting are better than the memory of many such lists at once.
+    let _turn = match records.len() {
+        LARGE.. => app.large_lists.acquire().await.ok(),
+        _ => None,
+    };
     let mut rows = with_counts(app, &records, query).await;
     query.sort_rows(&mut rows);
     let rows = query.cut(rows)?;
@@ -101,16 +113,40 @@ async fn with_counts(app: &App, records: &[Arc<QueueRecord>], query: &ListQuery)
         true => HashMap::new(),
         false => reports(app, records).await,
     };
-    records
-        .iter()
-        .map(|queue| {
-            let mut row = describe(app, queue);
-            if !query.disable_stats || query.enable_queue_totals {
-                count(&mut row, reports.get(&queue.id));
-            }
-            Value::Object(row)
-        })
-        .collect()
+    let members = Members::now(app);
+    let mut rows = Vec::with_capacity(records.len());
+    for queue in records {
+        let mut row = describe(app, &members, queue);
+        if !query.disable_stats || query.enable_queue_totals {
+            count(&mut row, reports.get(&queue.id));
+        }
+        rows.push(Value::Object(row));
+        if rows.len().is_multiple_of(ROWS_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
+    }
+    rows
+}
+
+/// The members of all shards, looked up once for all rows of an answer: a report looks at the whole node.
+struct Members(HashMap<u32, Vec<NodeId>>);
+
+impl Members {
+    fn now(app: &App) -> Self {
+        let groups = app.backend().report().groups;
+        let voters = |group: GroupReport| {
+            let voters = group.voters.into_iter().map(NodeId).collect();
+            (group.group, voters)
+        };
+        Self(groups.into_iter().map(voters).collect())
+    }
+
+    fn of(&self, placement: Placement) -> Vec<NodeId> {
+        match placement {
+            Placement::Host(node) => vec![node],
+            Placement::Shard(shard) => self.0.get(&shard.0).cloned().unwrap_or_default(),
+        }
+    }
 }
 
 /// Reports of these queues, asked from each placement's leader at once.
@@ -135,7 +171,7 @@ pub(super) async fn reports(
 }
 
 /// What the catalog and the groups here say about a queue.
-fn describe(app: &App, queue: &QueueRecord) -> Map<String, Value> {
+fn describe(app: &App, members: &Members, queue: &QueueRecord) -> Map<String, Value> {
     let backend = app.backend();
     let leader = backend.leader_of(queue.placement);
     let name = |node: NodeId| Config::node_name(node);
@@ -145,17 +181,7 @@ fn describe(app: &App, queue: &QueueRecord) -> Map<String, Value> {
         (Placement::Shard(_), false) => "minority",
         (Placement::Host(_), false) => "down",
     };
-    let members = match queue.placement {
-        Placement::Host(node) => vec![node],
-        Placement::Shard(shard) => backend
-            .report()
-            .groups
-            .iter()
-            .filter(|group| group.group == shard.0)
-            .flat_map(|group| &group.voters)
-            .map(|node| NodeId(*node))
-            .collect(),
-    };
+    let members = members.of(queue.placement);
     let online: Vec<String> = members
         .iter()
         .filter(|node| backend.is_alive(**node))
@@ -297,7 +323,7 @@ pub(super) async fn one(
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
     let queue = find(&app, &vhost, &name).await?;
-    let mut row = describe(&app, &queue);
+    let mut row = describe(&app, &Members::now(&app), &queue);
     if !query.disable_stats || query.enable_queue_totals {
         let report = reports(&app, &[Arc::clone(&queue)]).await.remove(&queue.id);
         count(&mut row, report.as_ref());
