@@ -23,6 +23,11 @@ const SLICES: usize = 64;
 const EVENTS: usize = 256;
 /// How long the last bytes of a connection may take to be written.
 const LINGER: Duration = Duration::from_secs(5);
+/// A client that takes none of the bytes that wait for it for so long is given up: what it was sent, and the
+/// memory for it, go to others.
+const STALL: Duration = Duration::from_secs(30);
+/// And this time more.
+const STALL_TRIED: Duration = Duration::from_secs(1);
 /// How long a client that has heard the last of the server may go on sending.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -44,6 +49,7 @@ where
         input: BytesMut::new(),
         read_size: READ_MIN,
         unflushed: false,
+        uptake: Uptake::default(),
     };
     // Made here and not in a future of its own, whose size would hold the driver a second time.
     Box::pin(driver.run()).instrument(span)
@@ -57,6 +63,44 @@ struct Driver<S> {
     read_size: usize,
     /// Something was written that the stream may still hold (TLS).
     unflushed: bool,
+    uptake: Uptake,
+}
+
+/// Whether the client takes what is written for it.
+#[derive(Debug, Default)]
+struct Uptake {
+    stuck: Option<Stuck>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stuck {
+    /// Bytes that have been written, while more wait.
+    written: u64,
+    until: Instant,
+    /// It has been tried once more: it may be this process that stood still.
+    tried: bool,
+}
+
+impl Uptake {
+    /// Until when the client has to take something; `None` while nothing waits for it.
+    fn look(&mut self, waits: bool, written: u64, now: Instant) -> Option<Instant> {
+        match &mut self.stuck {
+            Some(stuck) if waits && stuck.written == written => {
+                if stuck.until <= now && !stuck.tried {
+                    stuck.tried = true;
+                    stuck.until = now + STALL_TRIED;
+                }
+            }
+            stuck => {
+                *stuck = waits.then_some(Stuck {
+                    written,
+                    until: now + STALL,
+                    tried: false,
+                });
+            }
+        }
+        self.stuck.map(|stuck| stuck.until)
+    }
 }
 
 /// What the socket did.
@@ -78,14 +122,27 @@ where
         let mut events = Vec::new();
         let mut drains = false;
         loop {
-            self.session.turn(&mut self.input, Instant::now());
+            let now = Instant::now();
+            self.session.turn(&mut self.input, now);
             if let Some(reason) = self.session.ended() {
                 debug!(?reason, "connection ended");
                 let written = tokio::time::timeout(LINGER, Box::pin(self.write_rest())).await;
                 drains = reason.is_told() && matches!(written, Ok(Ok(())));
                 break;
             }
-            let timeout = self.session.next_timeout();
+            let conn = &self.session.conn;
+            let (waits, written) = (conn.output_len() > 0, conn.bytes_written());
+            let given_up_at = self.uptake.look(waits, written, now);
+            if given_up_at.is_some_and(|at| at <= now) {
+                info!("client does not read what it is sent; connection given up");
+                break;
+            }
+            let timeout = self
+                .session
+                .next_timeout()
+                .into_iter()
+                .chain(given_up_at)
+                .min();
             let session = &mut self.session;
             let (stream, input) = (&mut self.stream, &mut self.input);
             let (read_size, unflushed) = (&mut self.read_size, &mut self.unflushed);
@@ -263,5 +320,35 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_given_up_when_it_takes_nothing() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut uptake = Uptake::default();
+        for (waits, written, now, given_up, why) in [
+            (false, 10, 0, None, "nothing waits"),
+            (true, 10, 5, Some(35), "from now on"),
+            (true, 10, 20, Some(35), "nothing was taken"),
+            (true, 11, 30, Some(60), "a byte was"),
+            (false, 11, 50, None, "all of it was"),
+            (true, 11, 70, Some(100), "something waits again"),
+            (true, 11, 170, Some(171), "the node may have been frozen"),
+            (true, 12, 171, Some(201), "it was"),
+            (true, 12, 201, Some(202), "not this time"),
+            (true, 12, 202, Some(202), "over"),
+        ] {
+            assert_eq!(
+                uptake.look(waits, written, at(now)),
+                given_up.map(at),
+                "{why}"
+            );
+        }
     }
 }
