@@ -251,7 +251,8 @@ impl Session {
                     // It is routed by all of its keys when its time has come.
                     message.properties = whole.clone();
                 }
-                let bytes = message.weight();
+                // A small message for very many queues is large.
+                let bytes = message.weight() + size_of_val(&targets[..]);
                 outbox.publish(
                     place.placement,
                     Op::Publish { targets, message },

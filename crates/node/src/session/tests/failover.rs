@@ -1,8 +1,9 @@
 //! Links that break, as a leader change breaks them: clients notice a pause and nothing else.
 
-use super::both;
+use super::client::text;
 use super::node::eventually;
-use amqp_codec::Method;
+use super::{TestNode, both};
+use amqp_codec::{FieldTable, Method};
 use std::time::Duration;
 
 const A_MOMENT: Duration = Duration::from_millis(60);
@@ -118,3 +119,39 @@ both!(
         assert_eq!((again.text(), again.redelivered()), ("x".to_owned(), true));
     }
 );
+
+#[tokio::test]
+async fn a_small_message_for_many_queues_is_as_large_as_all_of_it() {
+    const QUEUES: usize = 100;
+    let node = TestNode::start_with(|config| {
+        config.limits.connection_unconfirmed_bytes = 64 * 1024;
+    });
+    let mut client = node.channel().await;
+    for number in 0..QUEUES {
+        let queue = format!("q{number}");
+        client.declare(1, &queue, false).await;
+        let bind = Method::QueueBind {
+            queue: text(&queue),
+            exchange: text("amq.fanout"),
+            routing_key: text(""),
+            no_wait: false,
+            arguments: FieldTable::default(),
+        };
+        client.call(1, &bind).await;
+    }
+    node.break_links(true);
+    tokio::time::sleep(A_MOMENT).await;
+    for _ in 0..50 {
+        client.queue_publish(1, "amq.fanout", "", "tiny");
+    }
+    client.flush().await;
+    tokio::time::sleep(A_MOMENT).await;
+    // Not read before what was published is answered.
+    let flow = Method::ChannelFlow { active: true };
+    client.send(1, &flow).await;
+    assert_eq!(client.hear_soon().await, None);
+    node.restore_links();
+    let heard = client.hear().await;
+    assert_eq!(heard.method, Method::ChannelFlowOk { active: true });
+    assert_eq!(client.ready(1, "q0").await, 50);
+}
