@@ -29,6 +29,15 @@ def test_cc_and_bcc_route(pub, sub, queues) -> None:
     assert amqp.get_all(sub, nobody, 0) == []
 
 
+def test_a_returned_message_does_not_tell_its_bcc(ch, name) -> None:
+    returned = []
+    ch.add_on_return_callback(lambda *parts: returned.append(parts[2].headers))
+    headers = {"CC": [name], "BCC": [name + "-blind"]}
+    ch.basic_publish("", name, b"x", pika.BasicProperties(headers=headers), mandatory=True)
+    amqp.pump(ch.connection, lambda: returned)
+    assert returned == [{"CC": [name]}]
+
+
 def test_the_same_queue_by_several_keys_gets_one(pub, sub, queues) -> None:
     to, cc, _, _ = queues
     pub.basic_publish("", to, b"x", pika.BasicProperties(headers={"CC": [to, cc, cc], "BCC": [to]}))

@@ -140,7 +140,7 @@ NEEDED = "\"needed with 'x-message-deduplication'\""
         ({"x-message-deduplication": True}, f"invalid arg 'x-cache-size' for {{}}: {NEEDED}"),
         (
             {"x-message-deduplication": 1, "x-cache-size": 1},
-            "invalid arg 'x-message-deduplication' for {}: \"expected boolean, got signedint\"",
+            "invalid arg 'x-message-deduplication' for {}: {{unacceptable_type,signedint}}",
         ),
         (arguments(size=0), "invalid arg 'x-cache-size' for {}: {{value_zero,0}}"),
         (

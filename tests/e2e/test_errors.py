@@ -70,11 +70,25 @@ CASES = [
     Case("bind-no-last-queue", lambda c, n: c.queue_bind("", "amq.direct", "k"), 404, NO_PREVIOUS,
          (50, 20)),
     Case("delete-no-last-queue", lambda c, n: c.queue_delete(""), 404, NO_PREVIOUS, (50, 40)),
+    # What is wrong with the exchange is told first.
+    Case("bind-neither", lambda c, n: c.queue_bind(n, n, "k"), 404, NO_EXCHANGE, (50, 20)),
+    Case("bind-neither-exchange", lambda c, n: c.exchange_bind(n, n + "-source"), 404,
+         "NOT_FOUND - no exchange '{n}-source' in vhost '/'", (40, 30)),
+    Case("publish-expiration", lambda c, n: (c.basic_publish(n, "k", b"x", pika.BasicProperties(
+         expiration="never")), amqp.sync(c)), 404, NO_EXCHANGE, (60, 40)),
+    Case("publish-cc", lambda c, n: (c.basic_publish(n, "k", b"x", pika.BasicProperties(
+         headers={"CC": "k"})), amqp.sync(c)), 404, NO_EXCHANGE, (60, 40)),
+    Case("publish-user", lambda c, n: (c.basic_publish(n, "k", b"x", pika.BasicProperties(
+         user_id="somebody")), amqp.sync(c)), 404, NO_EXCHANGE, (60, 40)),
+    # A passive declaration knows no last queue.
+    Case("queue-passive-empty", lambda c, n: c.queue_declare("", passive=True), 404,
+         "NOT_FOUND - no queue '' in vhost '/'", (50, 10), declare),
     # 403
     Case("reserved-queue", lambda c, n: c.queue_declare("amq." + n), 403,
          "ACCESS_REFUSED - queue name 'amq.{n}' contains reserved prefix 'amq.*'", (50, 10)),
     Case("reserved-exchange", lambda c, n: c.exchange_declare("amq." + n), 403,
          "ACCESS_REFUSED - exchange name 'amq.{n}' contains reserved prefix 'amq.*'", (40, 10)),
+    Case("default-bind-no-queue", lambda c, n: c.queue_bind(n, "", "k"), 403, DEFAULT, (50, 20)),
     Case("default-bind", lambda c, n: c.queue_bind(n, "", "k"), 403, DEFAULT, (50, 20), declare),
     Case("default-unbind", lambda c, n: c.queue_unbind(n, "", "k"), 403, DEFAULT, (50, 50), declare),
     Case("default-exchange-bind", lambda c, n: c.exchange_bind("amq.fanout", ""), 403, DEFAULT,
@@ -85,6 +99,17 @@ CASES = [
     Case("delete-system", lambda c, n: c.exchange_delete("amq.topic"), 403,
          "ACCESS_REFUSED - deletion of system exchange 'amq.topic' in vhost '/' not allowed", (40, 20)),
     # 406
+    Case("alternate-exchange-type", lambda c, n: c.exchange_declare(
+         n, arguments={"alternate-exchange": 7}), 406, "PRECONDITION_FAILED - invalid type "
+         "'signedint' for arg 'alternate-exchange' in exchange '{n}' in vhost '/'", (40, 10)),
+    Case("alternate-exchange-type-of-another", lambda c, n: c.exchange_declare(
+         n, "fanout", arguments={"alternate-exchange": 7}), 406, "PRECONDITION_FAILED - inequivalent "
+         "arg 'type' for exchange '{n}' in vhost '/': received 'fanout' but current is 'direct'",
+         (40, 10), exchange),
+    Case("single-active-type", lambda c, n: c.queue_declare(
+         n, arguments={"x-single-active-consumer": "yes"}), 406, "PRECONDITION_FAILED - invalid arg "
+         "'x-single-active-consumer' for queue '{n}' in vhost '/': {{unacceptable_type,longstr}}",
+         (50, 10)),
     Case("confirm-then-tx", lambda c, n: c.tx_select(), 406, TX_FROM_CONFIRM, (90, 10),
          lambda c, n: c.confirm_delivery()),
     Case("commit-without-tx", lambda c, n: c.tx_commit(), 406,
@@ -132,6 +157,17 @@ def test_channel_error(ch, name, case) -> None:
     # The connection lives on, and the number of the channel is free again.
     again = connection.channel(number)
     amqp.sync(again)
+
+
+def test_a_name_that_the_server_made_is_not_declared_by_name(ch, connect) -> None:
+    made = ch.queue_declare("", durable=True).method.queue
+    try:
+        refused = f"ACCESS_REFUSED - queue name '{made}' contains reserved prefix 'amq.*'"
+        with channel_error(403, refused):
+            connect(1).channel().queue_declare(made, durable=True)
+        assert amqp.counts(connect(1).channel(), made) == (0, 0)
+    finally:
+        ch.queue_delete(made)
 
 
 @pytest.mark.warren_only("a connection error 503 before RabbitMQ 4")

@@ -171,16 +171,19 @@ def test_headers(pub, sub, name, arguments, matching, other) -> None:
     assert amqp.get_all(sub, name, len(matching)) == expected
 
 
-@pytest.mark.warren_only("RabbitMQ before 4 printed the value in Erlang's syntax")
-def test_unknown_x_match(ch, name) -> None:
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("foo", 'value <<"foo">>; expected all, any, all-with-x, or any-with-x'),
+        (1, "type signedint (value 1); expected longstr"),
+    ],
+    ids=["text", "number"],
+)
+def test_unknown_x_match(ch, name, value, problem) -> None:
     ch.exchange_declare(name, "headers")
     ch.queue_declare(name)
-    with channel_error(
-        406,
-        'PRECONDITION_FAILED - Invalid x-match field value "foo"; '
-        "expected all, any, all-with-x, or any-with-x",
-    ):
-        ch.queue_bind(name, name, "", arguments={"x-match": "foo"})
+    with channel_error(406, f"PRECONDITION_FAILED - Invalid x-match field {problem}"):
+        ch.queue_bind(name, name, "", arguments={"x-match": value})
 
 
 def test_default_exchange_routes_to_the_queue_of_that_name(pub, sub, name) -> None:

@@ -32,16 +32,34 @@ def locked(queue: str) -> str:
         lambda c, q: c.queue_purge(q),
         lambda c, q: c.queue_delete(q),
         lambda c, q: c.queue_bind(q, "amq.fanout"),
+        lambda c, q: c.queue_unbind(q, "amq.direct", "bound"),
     ],
-    ids=["declare", "declare-plain", "passive", "consume", "get", "purge", "delete", "bind"],
+    ids=[
+        "declare",
+        "declare-plain",
+        "passive",
+        "consume",
+        "get",
+        "purge",
+        "delete",
+        "bind",
+        "unbind",
+    ],
 )
 def test_locked_to_others(connect, name, act, node) -> None:
     owner = connect(0).channel()
     owner.queue_declare(name, exclusive=True)
+    owner.queue_bind(name, "amq.direct", "bound")
     stranger = connect(node).channel()
     with channel_error(405, starts=locked(name)):
         act(stranger, name)
     owner.queue_declare(name, exclusive=True)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_stranger_unbinds_what_is_not_bound(connect, name, node) -> None:
+    connect(0).channel().queue_declare(name, exclusive=True)
+    connect(node).channel().queue_unbind(name, "amq.direct", "not bound")
 
 
 def test_other_channels_of_the_owner_may(connect, name) -> None:

@@ -94,6 +94,9 @@ def test_each_permission(broker, log_in, user, ch, node) -> None:
     denied("read", "exchange", other, lambda c: c.queue_bind(mine, other, "k"))
     denied("read", "exchange", other, lambda c: c.exchange_bind(mine, other))
     denied("write", "exchange", other, lambda c: c.exchange_bind(other, mine))
+    if not broker.external:  # Anybody could look until RabbitMQ 4.2.7.
+        denied("configure", "queue", other, lambda c: c.queue_declare(other, passive=True))
+        denied("configure", "exchange", other, lambda c: c.exchange_declare(other, passive=True))
 
 
 def test_default_exchange_needs_write(broker, log_in, user) -> None:

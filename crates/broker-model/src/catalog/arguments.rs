@@ -378,7 +378,7 @@ fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Resu
         Rule::CacheSize => range(integer()?, 1, DEDUPLICATION_CACHE_MAX),
         Rule::Bool => match value.as_bool() {
             Some(_) => Ok(()),
-            None => Err(format!("\"expected boolean, got {}\"", value.type_name())),
+            None => Err(format!("{{unacceptable_type,{}}}", value.type_name())),
         },
         Rule::Text => text().and_then(|bytes| match std::str::from_utf8(bytes) {
             Ok(text) if text.len() <= 255 => Ok(()),

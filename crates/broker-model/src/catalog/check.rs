@@ -16,11 +16,12 @@ use super::{Catalog, Name};
 use crate::ids::ConnectionId;
 use crate::routing::headers::MatchKind;
 use crate::routing::{ExchangeKind, pick};
+use amqp_codec::FieldTable;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Names that begin so are the broker's.
-const RESERVED_PREFIX: &str = "amq.";
+pub const RESERVED_PREFIX: &str = "amq.";
 
 /// Names of direct reply-to begin so.
 const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to";
@@ -69,6 +70,7 @@ impl Catalog {
             return Err(CatalogError::ServerNamed { queue_type });
         }
         let resource = Resource::queue(&vhost.record.name, &spec.name);
+        check_exchange_named(&resource, &spec.arguments, "x-dead-letter-exchange")?;
         arguments::check(&resource, queue_type, properties_of(spec), &spec.arguments)?;
         if let Some(limit) = vhost.record.limits.max_queues
             && vhost.queue_count() as u64 >= limit
@@ -122,14 +124,6 @@ impl Catalog {
                 kind: spec.kind.clone(),
             })?;
         let resource = Resource::exchange(&vhost.record.name, &spec.name);
-        let alternate = spec.arguments.get("alternate-exchange");
-        if let Some(value) = alternate.filter(|value| value.as_text().is_none()) {
-            let text = format!(
-                "invalid type '{}' for arg 'alternate-exchange' in {resource}",
-                value.type_name()
-            );
-            return Err(CatalogError::Invalid(text.into()));
-        }
         if let Some(exchange) = vhost.exchange(&spec.name) {
             check_exchange_equivalent(&resource, &exchange.record, kind, spec)?;
             return Ok(Some(exchange.record.clone()));
@@ -145,6 +139,7 @@ impl Catalog {
                 name: spec.name.clone(),
             });
         }
+        check_exchange_named(&resource, &spec.arguments, "alternate-exchange")?;
         super::exchange::check(&resource, kind, &spec.arguments)?;
         let matching = super::exchange::matching(kind, &spec.arguments);
         if matching == ExchangeKind::ConsistentHash && pick::HashOn::read(&spec.arguments).is_none()
@@ -242,8 +237,8 @@ impl Catalog {
         }
         match source.record.matching() {
             ExchangeKind::Headers => {
-                MatchKind::read(&spec.arguments).map_err(|value| CatalogError::InvalidMatch {
-                    value: value.into(),
+                MatchKind::read(&spec.arguments).map_err(|problem| CatalogError::InvalidMatch {
+                    problem: problem.into(),
                 })?;
             }
             ExchangeKind::ConsistentHash if pick::weight(&spec.routing_key).is_none() => {
@@ -465,6 +460,22 @@ fn check_exchange_equivalent(
             spec.arguments.get(key).as_ref(),
         )
     })
+}
+
+/// An argument that names an exchange, if it is there.
+fn check_exchange_named(
+    resource: &Resource,
+    arguments: &FieldTable,
+    key: &str,
+) -> Result<(), CatalogError> {
+    match arguments.get(key) {
+        Some(value) if value.as_text().is_none() => {
+            let kind = value.type_name();
+            let text = format!("invalid type '{kind}' for arg '{key}' in {resource}");
+            Err(CatalogError::Invalid(text.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_flag(

@@ -197,10 +197,10 @@ pub enum CatalogError {
         queue_type: QueueType,
     },
     /// A binding to a headers exchange with an unknown `x-match`.
-    #[error("Invalid x-match field value {value}; expected all, any, all-with-x, or any-with-x")]
+    #[error("Invalid x-match field {problem}")]
     InvalidMatch {
-        /// The value, quoted if it is text.
-        value: Name,
+        /// What is wrong with it, and what is expected.
+        problem: Name,
     },
     /// A binding to a hashing exchange whose key is no weight.
     #[error("The binding key must be an integer: {key}")]

@@ -19,7 +19,7 @@ pub(crate) enum MatchKind {
 }
 
 impl MatchKind {
-    /// Reads a binding's arguments; the error is the value as texts print it.
+    /// Reads a binding's arguments; the error says what is wrong, in Erlang's notation as RabbitMQ does.
     pub(crate) fn read(arguments: &FieldTable) -> Result<Self, String> {
         let Some(value) = arguments.get("x-match") else {
             return Ok(Self::All { with_x: false });
@@ -29,8 +29,14 @@ impl MatchKind {
             Some("any") => Ok(Self::Any { with_x: false }),
             Some("all-with-x") => Ok(Self::All { with_x: true }),
             Some("any-with-x") => Ok(Self::Any { with_x: true }),
-            Some(text) => Err(format!("\"{text}\"")),
-            None => Err(crate::catalog::arguments::printed(&value)),
+            Some(text) => Err(format!(
+                "value <<\"{text}\">>; expected all, any, all-with-x, or any-with-x"
+            )),
+            None => {
+                let printed = crate::catalog::arguments::printed(&value);
+                let kind = value.type_name();
+                Err(format!("type {kind} (value {printed}); expected longstr"))
+            }
         }
     }
 

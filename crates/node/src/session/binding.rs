@@ -107,14 +107,6 @@ impl Session {
         };
         let (broker, connection) = (Arc::clone(&self.broker), self.id);
         let change = async move {
-            if let Destination::Queue(queue) = &spec.destination {
-                check_owner(
-                    usable_queue(&*broker, &spec.vhost, queue, connection)
-                        .await
-                        .map(drop),
-                    make,
-                )?;
-            }
             let check = |catalog: &Catalog| {
                 if make {
                     catalog.check_bind(&spec)
@@ -125,6 +117,13 @@ impl Session {
             let mut exists = look(&*broker, check).await;
             if !make && matches!(exists, Ok(false)) && broker.catalog_sync().await {
                 exists = check(&broker.catalog());
+            }
+            // Last, and only if there is something to do: what is missing is told before.
+            if let (Destination::Queue(queue), Ok(exists)) = (&spec.destination, &exists)
+                && (make || *exists)
+            {
+                let access = usable_queue(&*broker, &spec.vhost, queue, connection).await;
+                check_owner(access.map(drop), make)?;
             }
             match exists {
                 Ok(exists) if exists == make => Ok(()),

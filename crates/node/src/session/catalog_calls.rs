@@ -115,6 +115,13 @@ impl Session {
             .map_err(|error| catalog_error(&error))
     }
 
+    /// Whether the user may do anything at all with a queue or exchange.
+    pub(super) fn check_any_permission(&self, resource: &Resource) -> Result<(), ProtocolError> {
+        self.check_permission(Permission::Read, resource)
+            .or_else(|_| self.check_permission(Permission::Write, resource))
+            .or_else(|_| self.check_permission(Permission::Configure, resource))
+    }
+
     /// Whether the user may bind to an exchange by this key.
     pub(super) fn check_topic(
         &self,

@@ -48,6 +48,7 @@ impl Session {
             Ok(())
         };
         if declare.passive {
+            self.check_any_permission(&self.exchange_resource(&name))?;
             let check = async move {
                 look(&*broker, |catalog| {
                     catalog.check_exchange(&vhost, &name).map(drop)

@@ -3,7 +3,7 @@
 use super::catalog_calls::catalog_error;
 use super::channel::{Channel, ChannelKey, Mode};
 use super::properties::{Looked, look, with_reply_to, without_bcc};
-use super::route::{Publisher, Route, find};
+use super::route::{self, Publisher, Route, find};
 use super::state::Session;
 use amqp_codec::{Content, PropertiesView, ReplyCode};
 use amqp_connection::{ProtocolError, Publish};
@@ -73,10 +73,9 @@ impl Session {
         key: ChannelKey,
         publish: Publish,
     ) -> Result<Option<Checked>, ProtocolError> {
-        let looked = look(&publish.properties, &self.user, self.may_impersonate)?;
-        let found = self.route(key, &publish, &looked);
+        let (looked, found) = self.look_and_route(key, &publish);
         let unsure = match &found {
-            Ok(route) => !route.is_routed,
+            Ok(route) => looked.is_ok() && !route.is_routed,
             Err(error) => matches!(
                 error,
                 CatalogError::NotFound(_) | CatalogError::AccessRefused { .. }
@@ -98,6 +97,14 @@ impl Session {
             return Ok(None);
         }
         let route = found.map_err(|error| catalog_error(&error))?;
+        let looked = looked?;
+        if looked.direct_reply
+            && self
+                .channel(key)
+                .is_none_or(|channel| channel.reply_consumer.is_none())
+        {
+            return Err(no_reply_consumer());
+        }
         Ok(Some(Checked {
             publish,
             looked,
@@ -105,14 +112,38 @@ impl Session {
         }))
     }
 
+    /// What matters in the properties, and the way. What is wrong with the exchange is told first, so
+    /// that it is looked at even if the properties are wrong.
+    fn look_and_route(
+        &mut self,
+        key: ChannelKey,
+        publish: &Publish,
+    ) -> (
+        Result<Looked, ProtocolError>,
+        Result<Arc<Route>, CatalogError>,
+    ) {
+        let looked = look(&publish.properties, &self.user, self.may_impersonate);
+        let found = match &looked {
+            Ok(looked) => self.route(key, publish, looked),
+            Err(_) => {
+                let (user, vhost) = (&self.user, &self.vhost);
+                route::check(
+                    &self.broker.catalog(),
+                    Publisher { user, vhost },
+                    &publish.exchange,
+                )
+                .map(|_| Arc::default())
+            }
+        };
+        (looked, found)
+    }
+
     fn check_now(&mut self, key: ChannelKey, publish: Publish) -> Result<Checked, ProtocolError> {
-        let looked = look(&publish.properties, &self.user, self.may_impersonate)?;
-        let route = self
-            .route(key, &publish, &looked)
-            .map_err(|error| catalog_error(&error))?;
+        let (looked, found) = self.look_and_route(key, &publish);
+        let route = found.map_err(|error| catalog_error(&error))?;
         Ok(Checked {
             publish,
-            looked,
+            looked: looked?,
             route,
         })
     }
@@ -184,12 +215,7 @@ impl Session {
                 .channel(key)
                 .and_then(|channel| channel.reply_consumer.clone());
             let Some(reply) = reply else {
-                let text = "fast reply consumer does not exist";
-                self.fail(
-                    key,
-                    ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text),
-                    PUBLISH,
-                );
+                self.fail(key, no_reply_consumer(), PUBLISH);
                 return;
             };
             publish.properties = with_reply_to(&publish.properties, &reply.queue);
@@ -217,6 +243,9 @@ impl Session {
         if !route.is_routed {
             if publish.mandatory {
                 tally.unroutable_returned += 1;
+                if looked.has_bcc {
+                    publish.properties = without_bcc(&publish.properties);
+                }
                 let content = Content {
                     properties: &publish.properties,
                     body: &publish.body,
@@ -296,6 +325,11 @@ impl Session {
         self.touch(key);
         Ok(())
     }
+}
+
+fn no_reply_consumer() -> ProtocolError {
+    let text = "fast reply consumer does not exist";
+    ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text)
 }
 
 fn message(publish: Publish, looked: &Looked) -> Message {

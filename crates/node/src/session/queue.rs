@@ -12,7 +12,8 @@ use amqp_codec::{FieldTable, Method, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{
-    CatalogAnswer, CatalogCommand, CatalogError, Permission, QueueSpec, Resource, strip_line_ends,
+    CatalogAnswer, CatalogCommand, CatalogError, Permission, QueueSpec, RESERVED_PREFIX, Resource,
+    ResourceKind, strip_line_ends,
 };
 use broker_model::ids::{Placement, QueueId};
 use broker_model::protocol::Refused;
@@ -73,7 +74,9 @@ impl Session {
         let (broker, vhost, connection) =
             (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
         if declare.passive {
-            let name = self.queue_name(key, &declare.queue)?;
+            // An empty name is nobody's here, unlike elsewhere.
+            let name: Arc<str> = strip_line_ends(&declare.queue).into();
+            self.check_any_permission(&self.queue_resource(&name))?;
             let found = Arc::clone(&name);
             let find = async move {
                 usable_queue(&*broker, &vhost, &found, connection)
@@ -90,7 +93,13 @@ impl Session {
         let name: Arc<str> = if server_named {
             names::queue_name().into()
         } else {
-            strip_line_ends(&declare.queue).into()
+            let name: Arc<str> = strip_line_ends(&declare.queue).into();
+            // Even if it exists: a name that the server made is not declared a second time.
+            if name.starts_with(RESERVED_PREFIX) {
+                let kind = ResourceKind::Queue;
+                return Err(catalog_error(&CatalogError::Reserved { kind, name }));
+            }
+            name
         };
         self.check_permission(Permission::Configure, &self.queue_resource(&name))?;
         let dead_letters = declare.arguments.get("x-dead-letter-exchange");

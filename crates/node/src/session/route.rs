@@ -161,6 +161,21 @@ fn is_same(a: &ShortStr, b: &ShortStr) -> bool {
     std::ptr::eq(a, b) || a == b
 }
 
+/// Whether `publisher` may publish to this exchange; returns it.
+///
+/// # Errors
+/// No permission, no such exchange, internal.
+pub(super) fn check<'a>(
+    catalog: &'a Catalog,
+    publisher: Publisher<'_>,
+    exchange: &str,
+) -> Result<&'a Arc<ExchangeRecord>, CatalogError> {
+    let Publisher { user, vhost } = publisher;
+    let (permission, kind) = (Permission::Write, ResourceKind::Exchange);
+    catalog.check_permission(user, vhost, permission, kind, exchange)?;
+    catalog.check_publish(vhost, exchange)
+}
+
 /// Finds the way of a message with several keys. Also tells whether it depends on exchange and keys
 /// only.
 ///
@@ -173,15 +188,8 @@ pub(super) fn find(
     keys: &[&str],
     properties: PropertiesView<'_>,
 ) -> Result<(Route, bool), CatalogError> {
+    let record = check(catalog, publisher, exchange)?;
     let Publisher { user, vhost } = publisher;
-    catalog.check_permission(
-        user,
-        vhost,
-        Permission::Write,
-        ResourceKind::Exchange,
-        exchange,
-    )?;
-    let record = catalog.check_publish(vhost, exchange)?;
     let variables = TopicVariables {
         username: user,
         vhost,

@@ -27,7 +27,11 @@ fn missing_ends_and_bad_arguments() {
         ),
         (
             matching(FieldValue::text("foo")),
-            "406 Invalid x-match field value \"foo\"; expected all, any, all-with-x, or any-with-x",
+            "406 Invalid x-match field value <<\"foo\">>; expected all, any, all-with-x, or any-with-x",
+        ),
+        (
+            matching(FieldValue::I32(1)),
+            "406 Invalid x-match field type signedint (value 1); expected longstr",
         ),
         (
             binding("hash", "q", "ten"),

@@ -70,11 +70,6 @@ fn arguments_of_classic_queues() {
         ("x-overflow", int(1), Some("{unacceptable_type,signedint}")),
         ("x-dead-letter-exchange", text("dlx"), None),
         (
-            "x-dead-letter-exchange",
-            int(3),
-            Some("{unacceptable_type,signedint}"),
-        ),
-        (
             "x-dead-letter-routing-key",
             text("k"),
             Some("routing_key_but_no_dlx_defined"),
@@ -83,7 +78,7 @@ fn arguments_of_classic_queues() {
         (
             "x-single-active-consumer",
             int(1),
-            Some("\"expected boolean, got signedint\""),
+            Some("{unacceptable_type,signedint}"),
         ),
         ("x-queue-mode", text("lazy"), None),
         ("x-queue-version", int(2), None),
@@ -100,7 +95,7 @@ fn arguments_of_classic_queues() {
         (
             "x-message-deduplication",
             int(1),
-            Some("\"expected boolean, got signedint\""),
+            Some("{unacceptable_type,signedint}"),
         ),
         ("x-cache-size", int(1), None),
         ("x-cache-size", int(0), Some("{value_zero,0}")),
@@ -137,6 +132,12 @@ fn arguments_of_classic_queues() {
             "{key} = {value:?}"
         );
     }
+    assert_eq!(
+        refusal_of("x-dead-letter-exchange", int(3), None).as_deref(),
+        Some(
+            "406 invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'"
+        )
+    );
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn arguments() {
                 ("x-cache-size", int(5)),
             ],
             Some(
-                "PRECONDITION_FAILED - invalid arg 'x-message-deduplication' for exchange 'e' in vhost '/': \"expected boolean, got longstr\"",
+                "PRECONDITION_FAILED - invalid arg 'x-message-deduplication' for exchange 'e' in vhost '/': {unacceptable_type,longstr}",
             ),
         ),
         (
