@@ -18,6 +18,7 @@ mod error;
 mod group;
 mod identity;
 mod inbound;
+mod lateness;
 mod log;
 mod machine;
 mod machine_adapter;

@@ -15,6 +15,7 @@ const LINGER: Duration = Duration::from_millis(300);
 
 /// Runs a node until a signal asks it to stop.
 pub(super) fn run(config: Config) -> ExitCode {
+    node::life::process::raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -9,6 +9,7 @@
 
 use super::core::GroupCore;
 use crate::inbound::Inbound;
+use crate::lateness::Looks;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 /// A leader that no quorum answers sends a heartbeat only once in so many leases: time for two
 /// attempts at an election.
 const PROBE_LEASES: u32 = 4;
+/// A look that comes after so many intervals is late.
+const LATE: u32 = 3;
 
 /// The last heartbeat of a group.
 #[derive(Debug, Clone, Copy)]
@@ -42,19 +45,22 @@ impl LastBeat {
 pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = Looks::new(every * LATE, Instant::now());
     loop {
         ticks.tick().await;
+        let excused = looks.is_excused(Instant::now());
         let Some(groups) = groups.upgrade() else {
             return;
         };
         for group in groups.groups() {
-            group.send_heartbeat().await;
+            group.send_heartbeat(excused).await;
         }
     }
 }
 
 impl GroupCore {
-    async fn send_heartbeat(self: &Arc<Self>) {
+    /// `excused`: this process stood still, and answers may wait to be read.
+    async fn send_heartbeat(self: &Arc<Self>, excused: bool) {
         let leads = self.leadership.borrow().leader == Some(self.me());
         let Some(raft) = self.raft().filter(|_| leads) else {
             self.net().silent.store(false, Ordering::Relaxed);
@@ -63,7 +69,7 @@ impl GroupCore {
         let lease = self.environment().timing.election_max;
         // Nobody else has to hear of it, and nobody else could lead.
         let alone = self.voters() == [self.me()];
-        let unheard = !alone && {
+        let unheard = !alone && !excused && {
             let data = raft.data_metrics();
             let data = data.borrow_watched();
             data.last_quorum_acked

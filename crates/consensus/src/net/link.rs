@@ -14,6 +14,7 @@ use super::limit::RateLimit;
 use super::{Connectivity, PeerChannel};
 use crate::config::{Limits, Timing};
 use crate::error::StartError;
+use crate::lateness::Looks;
 use crate::types::GroupId;
 use crate::wire::{Answer, AppendPipe, WireError};
 use cluster_proto::v1;
@@ -363,6 +364,7 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
     // heartbeat until the other side has been judged silent.
     let mut ticks = interval((quiet / 2).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = Looks::new(quiet, Instant::now());
     loop {
         tokio::select! {
             message = answers.message() => {
@@ -395,6 +397,9 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 }
             }
             _ = ticks.tick() => {
+                if looks.is_excused(Instant::now()) {
+                    heard = Instant::now();
+                }
                 if heard.elapsed() > link.timing.silence {
                     link.set(Connectivity::Silent);
                 }

@@ -1,5 +1,6 @@
 //! What the operating system says about this process: memory, files, disk.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
 
 /// Resident memory in bytes; 0 where it cannot be read.
@@ -52,6 +53,20 @@ pub fn open_files() -> (u64, u64) {
     (used, limit)
 }
 
+/// Raises the limit of open files as far as this process may: the usual 1,024 is for programs that use
+/// `select`, and every connection takes one.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused, the lower limit is what there is to share out.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
+}
+
 /// How many file descriptors each user of them may have, by the limit of this process. A store that cannot
 /// open a file ends the node, so nobody who connects may take the last ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +114,13 @@ pub fn disk_free(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_is_raised_to_what_is_allowed() {
+        raise_open_files();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
 
     #[test]
     fn shares_leave_something() {
