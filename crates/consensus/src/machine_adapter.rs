@@ -152,6 +152,13 @@ impl MachineState {
     }
 }
 
+impl Drop for MachineState {
+    fn drop(&mut self) {
+        // What a group leaves behind must not count for the others.
+        self.clean();
+    }
+}
+
 /// openraft's handle; the core's worker owns it.
 pub(crate) struct MachineAdapter {
     state: Arc<MachineState>,

@@ -955,6 +955,7 @@ impl Link {
                 given_up.push((waiting.session, token));
             }
         }
+        let kept_ops = self.encode;
         let before = self.waiting.len();
         self.waiting.retain(|waiting| !waiting.batch.ops.is_empty());
         self.done += (before - self.waiting.len()) as u64;
@@ -972,7 +973,8 @@ impl Link {
                 gone.push(part.first_op..part.first_op + part.ops);
                 given_up.push((part.session, part.token));
             }
-            if !gone.is_empty() {
+            // A host in this process has the operations, and its answer is about all of them.
+            if !gone.is_empty() && kept_ops {
                 strip_publishes(batch, &gone);
             }
         }
