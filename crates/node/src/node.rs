@@ -372,10 +372,11 @@ impl Node {
 
     /// Serves a client over a connection that did not come from a listener, until it ends. The
     /// connection counts as one from `peer`.
-    pub async fn serve_client<S>(&self, stream: S, peer: std::net::SocketAddr)
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
-    {
+    pub async fn serve_client(
+        &self,
+        stream: Box<dyn consensus::Wired>,
+        peer: std::net::SocketAddr,
+    ) {
         let ends = crate::session::Ends {
             peer,
             local: self.broker.config.amqp_listen,

@@ -1,6 +1,7 @@
 //! The loop of a connection: read, let the session work, write, wait.
 
 use super::services::Services;
+use super::stream::ClientStream;
 use super::{Ends, Session};
 use crate::hub::api::{SessionEvent, SessionEvents};
 use bytes::BytesMut;
@@ -10,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{Instrument, debug, info, info_span};
 
 /// Room for the first reads; most connections are idle most of the time.
@@ -28,6 +29,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(30);
 /// And this time more.
 const STALL_TRIED: Duration = Duration::from_secs(1);
+/// How often a client that is not read, for an alarm, is looked after.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a client that has heard the last of the server may go on sending.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -38,7 +41,7 @@ pub fn serve<S>(
     ends: Ends,
 ) -> impl Future<Output = ()> + Send + use<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: ClientStream,
 {
     let span = info_span!("connection", peer.addr = %ends.peer);
     let (session, events) = Session::new(broker, ends);
@@ -116,7 +119,7 @@ enum Socket {
 
 impl<S> Driver<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: ClientStream,
 {
     async fn run(mut self) {
         let mut events = Vec::new();
@@ -137,11 +140,14 @@ where
                 info!("client does not read what it is sent; connection given up");
                 break;
             }
-            let timeout = self
-                .session
-                .next_timeout()
+            if self.session.is_blocked() && self.stream.is_left() {
+                self.session.client_left();
+                continue;
+            }
+            let look_at = self.session.is_blocked().then(|| now + LOOK);
+            let timeout = [self.session.next_timeout(), given_up_at, look_at]
                 .into_iter()
-                .chain(given_up_at)
+                .flatten()
                 .min();
             let session = &mut self.session;
             let (stream, input) = (&mut self.stream, &mut self.input);
@@ -247,7 +253,7 @@ async fn poll_socket<S>(
     wanted: IoWanted,
 ) -> Socket
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ClientStream,
 {
     poll_fn(|cx| {
         while conn.output_len() > 0 {

@@ -37,6 +37,7 @@ mod route;
 mod services;
 mod settle;
 mod state;
+mod stream;
 mod tally;
 mod turn;
 mod tx;
@@ -44,6 +45,7 @@ mod wait;
 
 pub use driver::serve;
 pub use services::Services;
+pub use stream::ClientStream;
 
 use state::Session;
 use std::net::SocketAddr;

@@ -67,6 +67,8 @@ pub(super) struct Session {
     alarms: watch::Receiver<Alarms>,
     /// The client publishes during an alarm: it is not read.
     blocked: bool,
+    /// The client is gone: what it had sent is the last of it, and read in any case.
+    left: bool,
     /// Too much is unanswered: the socket is not read.
     pub(super) paused: bool,
     reading: bool,
@@ -117,6 +119,7 @@ impl Session {
             waits: Waits::default(),
             alarms,
             blocked: false,
+            left: false,
             paused: false,
             reading: true,
             backlog_len: 0,
@@ -241,6 +244,18 @@ impl Session {
             self.conn.send_unblocked();
             self.show_state("running");
         }
+    }
+
+    /// Whether the client is not read because of an alarm.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked && self.conn.is_open()
+    }
+
+    /// The client that is blocked will send no more. Its end is found by reading what it has sent, and
+    /// until then it keeps what it has begun in memory, which may be what the alarm is about.
+    pub(super) fn client_left(&mut self) {
+        self.left = true;
+        self.blocked = false;
     }
 
     /// Gives back what is left when the connection is over, in whatever way.
@@ -380,7 +395,7 @@ impl Session {
     }
 
     fn block_if_alarmed(&mut self) {
-        if self.blocked {
+        if self.blocked || self.left {
             return;
         }
         let reason = self.alarms.borrow().reason();
