@@ -20,6 +20,11 @@ PYTEST_ARGS ?=
 FAILOVER_ARGS ?=
 BENCH_ARGS ?=
 SEEDS ?= 100
+# Of `make chaos`.
+SEED ?= 1
+ROUNDS ?= 3
+SECONDS_PER_ROUND ?= 60
+CHAOS_ARGS ?=
 
 .PHONY: help
 help: ## Show this list.
@@ -97,6 +102,11 @@ bench-smoke: build ## A short reading with generous limits: fails when speed col
 .PHONY: failover
 failover: build python ## Kill, freeze and cut off leaders under load; print the longest pauses.
 	PYTHONPATH=tests $(PYTHON) tests/failover/report.py $(FAILOVER_ARGS)
+
+.PHONY: chaos
+chaos: build python ## Seeded faults against real nodes under load of every kind: make chaos SEED=1 ROUNDS=3 SECONDS_PER_ROUND=60.
+	$(PYTHON) -m pytest -c tests/pytest.ini -q tests/chaos
+	PYTHONPATH=tests $(PYTHON) tests/chaos/run.py --seed $(SEED) --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) $(CHAOS_ARGS)
 
 .PHONY: simulate
 simulate: setup-build ## Seeded faults against an in-process cluster: make simulate SEEDS=1000.
