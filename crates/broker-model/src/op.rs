@@ -91,6 +91,15 @@ pub enum Op {
 }
 
 impl Op {
+    /// Does nothing: keeps the place of an operation that was taken out of a batch.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::Settle {
+            queue: QueueId(0),
+            sequences: SequenceRanges::new(),
+        }
+    }
+
     /// Settles one message.
     #[must_use]
     pub fn settle_one(queue: QueueId, sequence: Sequence) -> Self {

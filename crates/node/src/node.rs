@@ -3,6 +3,8 @@
 use crate::auth::Authenticator;
 use crate::broker::{Alarms, Broker};
 use crate::catalog::machine::CatalogMachine;
+use crate::catalog::sequencer::Sequencer;
+use crate::catalog::shown::Shown;
 use crate::catalog::writer::CatalogWriter;
 use crate::config::Config;
 use crate::dead_letter;
@@ -254,11 +256,14 @@ impl Node {
         });
         let hub = Hub::new(origin, config.timing.publish_timeout, connectors, starts);
         hub.open_links((1..=identity.shards).map(|shard| Placement::Shard(ShardId(shard))));
+        let sequencer =
+            Sequencer::start(catalog_group.clone(), Shown::new(consensus.peers().clone()));
         let writer = CatalogWriter::start(
             origin,
             catalog_group.clone(),
             consensus.peers().clone(),
             Arc::clone(&machine),
+            Arc::clone(&sequencer),
             config.timing.publish_timeout,
         );
         let registry = Arc::new(Registry::default());
@@ -301,6 +306,7 @@ impl Node {
         });
         peer_service.open(
             catalog_group.clone(),
+            sequencer,
             Arc::clone(&machine),
             Arc::clone(&queries) as _,
             {

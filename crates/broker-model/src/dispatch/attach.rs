@@ -16,6 +16,10 @@ use crate::queue::push_range;
 use crate::shard::ShardMachine;
 use std::collections::BTreeSet;
 
+/// How long after a hand-over auto-delete queues may be without a consumer, in milliseconds: as long as
+/// consumers of a silent node keep what they hold.
+const UNUSED_AFTER_MS: u64 = 15_000;
+
 /// The hand-over after a leader change, until it is complete.
 #[derive(Debug, Default)]
 pub(super) struct Resuming {
@@ -66,13 +70,7 @@ impl Dispatcher {
 
     /// The node start is gone (its link is down for good, or it started anew): its consumers go too,
     /// and what it held comes back, counted as failed.
-    pub fn node_lost(
-        &mut self,
-        now_ms: u64,
-        origin: Origin,
-        machine: &ShardMachine,
-        out: &mut Outbox,
-    ) {
+    pub fn node_lost(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
         if let Some(origin_slot) = self.roster.known_origin(origin) {
             self.drop_requests(origin_slot);
             for slot in self.roster.consumers_of(origin_slot) {
@@ -84,48 +82,38 @@ impl Dispatcher {
             }
         }
         if self.resuming.awaited.remove(&origin.node) {
-            self.end_hand_over_if_due(now_ms, machine, out);
+            self.end_hand_over_if_due(now_ms);
         }
     }
 
     /// `Resumed` of a node: what it holds of all queues is known.
-    pub(super) fn resumed(
-        &mut self,
-        now_ms: u64,
-        origin: Origin,
-        machine: &ShardMachine,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn resumed(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
         self.take_unclaimed(now_ms, origin, out);
         self.resuming.awaited.remove(&origin.node);
-        self.end_hand_over_if_due(now_ms, machine, out);
+        self.end_hand_over_if_due(now_ms);
     }
 
     /// The time for nodes to tell is over by a clock that does not jump.
-    pub fn end_hand_over(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) {
+    pub fn end_hand_over(&mut self, now_ms: u64) {
         self.resuming.awaited.clear();
-        self.end_hand_over_if_due(now_ms, machine, out);
+        self.end_hand_over_if_due(now_ms);
     }
 
     /// Delivering starts when every node has told, or at the deadline.
-    pub(super) fn end_hand_over_if_due(
-        &mut self,
-        now_ms: u64,
-        machine: &ShardMachine,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn end_hand_over_if_due(&mut self, now_ms: u64) {
         let Some(deadline_ms) = self.resuming.deadline_ms else {
             return;
         };
         if self.resuming.awaited.is_empty() || deadline_ms <= now_ms {
             self.resuming = Resuming::default();
-            self.find_unused(machine, out);
+            self.unused_look_ms = Some(now_ms + UNUSED_AFTER_MS);
         }
     }
 
-    /// Auto-delete queues whose consumers were all lost with the former leader. Only a queue that
+    /// Auto-delete queues whose consumers were all lost with the former leader. Looked for long after the hand-
+    /// over: a node that was silent or slow during it still brings its consumers. Only a queue that
     /// had consumers has a mark ahead of its messages.
-    fn find_unused(&mut self, machine: &ShardMachine, out: &mut Outbox) {
+    pub(super) fn find_unused(&mut self, machine: &ShardMachine, out: &mut Outbox) {
         for (_, desk) in self.desks.iter() {
             let auto_delete = desk
                 .settings

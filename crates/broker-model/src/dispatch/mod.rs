@@ -78,6 +78,8 @@ pub struct Dispatcher {
     /// Desks that may have something to do; each is flagged.
     work: VecDeque<DeskSlot>,
     resuming: Resuming,
+    /// When queues without a consumer are looked for, some time after a hand-over.
+    unused_look_ms: Option<u64>,
     admissions: Admissions,
     loads_in_flight: usize,
 }
@@ -111,6 +113,7 @@ impl Dispatcher {
             timers: Timers::default(),
             work: VecDeque::new(),
             resuming: Resuming::new(hand_over),
+            unused_look_ms: None,
             admissions: Admissions::default(),
             loads_in_flight: 0,
         }
@@ -257,7 +260,14 @@ impl Dispatcher {
     /// Hands out as much as credit allows, fairly; bounded work per call. Returns whether there is
     /// more to do at once.
     pub fn pump(&mut self, now_ms: u64, machine: &ShardMachine, out: &mut Outbox) -> bool {
-        self.end_hand_over_if_due(now_ms, machine, out);
+        self.end_hand_over_if_due(now_ms);
+        if self
+            .unused_look_ms
+            .take_if(|at_ms| *at_ms <= now_ms)
+            .is_some()
+        {
+            self.find_unused(machine, out);
+        }
         while let Some(slot) = self.timers.pop_due(now_ms) {
             if let Some(desk) = self.desks.get_mut(slot) {
                 desk.timer_ms = 0;
@@ -293,6 +303,7 @@ impl Dispatcher {
         self.resuming
             .deadline_ms()
             .into_iter()
+            .chain(self.unused_look_ms)
             .chain(self.timers.first())
             .min()
     }

@@ -42,7 +42,7 @@ impl Dispatcher {
                     self.claim(slot, origin, holder, &sequences, machine);
                 }
             }
-            ToHost::Resumed => self.resumed(now_ms, from, machine, out),
+            ToHost::Resumed => self.resumed(now_ms, from, out),
             ToHost::Cancel { consumer, queue: _ } => {
                 if let Some(slot) = self.roster.find(origin, consumer) {
                     self.remove_consumer(now_ms, slot, out);

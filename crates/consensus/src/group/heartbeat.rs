@@ -6,6 +6,9 @@
 //! A leader that no quorum answers falls silent: followers may hear it although it does not hear
 //! them, and as long as they hear it they elect no other. Falling silent it asks them to elect another
 //! at once (`handover`). It probes now and then, and as soon as a member can be reached again.
+//!
+//! Only if they could: where those that answer are no quorum without this node, as the other one of two
+//! that are left of three, another election brings nothing but a pause. Then it goes on.
 
 use super::core::GroupCore;
 use crate::inbound::Inbound;
@@ -20,6 +23,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 /// A leader that no quorum answers sends a heartbeat only once in so many leases: time for two
 /// attempts at an election.
 const PROBE_LEASES: u32 = 4;
+/// A member that was lost so many leases ago does not vote.
+const GONE_LEASES: u32 = 4;
 /// A look that comes after so many intervals is late.
 const LATE: u32 = 3;
 
@@ -30,6 +35,8 @@ pub(super) struct LastBeat {
     /// Voters that could be reached when the leader was found unheard; more than there are while it
     /// is heard.
     reachable: usize,
+    /// The term in which this node was seen to lead last, and since when.
+    leads: (u64, Instant),
 }
 
 impl LastBeat {
@@ -37,7 +44,20 @@ impl LastBeat {
         Self {
             at: Instant::now(),
             reachable: usize::MAX,
+            leads: (0, Instant::now()),
         }
+    }
+
+    fn heard(&mut self) {
+        self.at = Instant::now();
+        self.reachable = usize::MAX;
+    }
+
+    fn leads_since(&mut self, term: u64) -> Instant {
+        if self.leads.0 != term {
+            self.leads = (term, Instant::now());
+        }
+        self.leads.1
     }
 }
 
@@ -46,22 +66,27 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = Looks::new(every * LATE, Instant::now());
+    let mut woke = None;
     loop {
         ticks.tick().await;
-        let excused = looks.is_excused(Instant::now());
+        let now = Instant::now();
+        if looks.is_excused(now) {
+            woke = Some(now);
+        }
         let Some(groups) = groups.upgrade() else {
             return;
         };
         for group in groups.groups() {
-            group.send_heartbeat(excused).await;
+            group.send_heartbeat(woke).await;
         }
     }
 }
 
 impl GroupCore {
-    /// `excused`: this process stood still, and answers may wait to be read.
-    async fn send_heartbeat(self: &Arc<Self>, excused: bool) {
-        let leads = self.leadership.borrow().leader == Some(self.me());
+    /// `woke`: when this process had stood still last, and answers may have waited to be read.
+    async fn send_heartbeat(self: &Arc<Self>, woke: Option<Instant>) {
+        let leadership = *self.leadership.borrow();
+        let leads = leadership.leader == Some(self.me());
         let Some(raft) = self.raft().filter(|_| leads) else {
             self.net().silent.store(false, Ordering::Relaxed);
             return;
@@ -69,12 +94,15 @@ impl GroupCore {
         let lease = self.environment().timing.election_max;
         // Nobody else has to hear of it, and nobody else could lead.
         let alone = self.voters() == [self.me()];
-        let unheard = !alone && !excused && {
+        let leads_since = self.last_beat.lock().leads_since(leadership.term);
+        let unheard = !alone && woke.is_none_or(|woke| woke.elapsed() > lease) && {
             let data = raft.data_metrics();
             let data = data.borrow_watched();
             data.last_quorum_acked
-                .is_some_and(|acked| acked.elapsed() > lease)
+                .map_or(leads_since.elapsed(), |acked| acked.elapsed())
+                > lease
         };
+        let unheard = unheard && self.others_are_quorum(lease);
         // Without room for its log it must not keep others from leading either.
         let may_lead = self.environment().may_write();
         let silent = self
@@ -88,9 +116,21 @@ impl GroupCore {
             return;
         }
         if !unheard {
-            *self.last_beat.lock() = LastBeat::now();
+            self.last_beat.lock().heard();
         }
         let _ = raft.trigger().heartbeat().await;
+    }
+
+    /// Whether the other members that are there, or were there a moment ago, can elect without this one.
+    fn others_are_quorum(&self, lease: Duration) -> bool {
+        let wire = &self.environment().wire;
+        let voters = self.voters();
+        let me = self.me();
+        let others = voters.iter().filter(|voter| **voter != me);
+        let there = others
+            .filter(|voter| wire.unreachable_for(**voter) <= lease * GONE_LEASES)
+            .count();
+        there > voters.len() / 2
     }
 
     fn may_probe(&self, lease: Duration) -> bool {

@@ -22,6 +22,9 @@ use tonic::transport::{Channel, Endpoint};
 
 /// A connection that is not open by then will not open.
 const CONNECT: Duration = Duration::from_secs(2);
+/// A connection whose peer answers no ping for so long is closed. Heartbeats tell much earlier whether a node
+/// lives; a process that stood still for a few seconds keeps its connections.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Windows and limits of connections.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +53,7 @@ pub(crate) fn channel(
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         .http2_keep_alive_interval(Duration::from_secs(2))
-        .keep_alive_timeout(Duration::from_secs(3))
+        .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .connect_timeout(CONNECT);
     let dialer = Dialer {

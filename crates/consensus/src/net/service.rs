@@ -9,8 +9,7 @@ use cluster_proto::v1::raft_control_server::RaftControl;
 use cluster_proto::v1::raft_log_server::RaftLog;
 use cluster_proto::v1::raft_snapshot_server::RaftSnapshot;
 use futures::StreamExt;
-use futures::future::join_all;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, FuturesUnordered};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Answers that may wait for the connection.
 const ANSWERS: usize = 256;
+/// Answers to heartbeats in one message, at most.
+const BEATS: usize = 256;
 
 /// Appends.
 pub(crate) struct LogService(pub(crate) Arc<Inbound>);
@@ -81,12 +82,18 @@ impl RaftControl for ControlService {
                     }
                     continue;
                 }
-                // A group that is busy must not keep the others' answers back for long.
+                // A group that is busy, or waits for its disk, must not keep the others' answers back.
                 let (inbound, sender) = (Arc::clone(&inbound), sender.clone());
                 tokio::spawn(async move {
-                    let answers =
-                        join_all(message.beats.into_iter().map(|beat| inbound.beat(beat))).await;
-                    let _ = sender.send(v1::HeartbeatAnswers { answers }).await;
+                    let beats = message.beats.into_iter();
+                    let answers: FuturesUnordered<_> =
+                        beats.map(|beat| inbound.beat(beat)).collect();
+                    let mut answers = answers.ready_chunks(BEATS);
+                    while let Some(answers) = answers.next().await {
+                        if sender.send(v1::HeartbeatAnswers { answers }).await.is_err() {
+                            return;
+                        }
+                    }
                 });
             }
         });

@@ -4,6 +4,7 @@
 //! Every request has a key, so that proposing it again after an unknown outcome is harmless.
 
 use super::machine::CatalogMachine;
+use super::sequencer::{ENTRY_REQUESTS, Sequencer};
 use broker_model::catalog::{
     CatalogCommand, CatalogEntry, CatalogError, CatalogReply, CatalogRequest, RequestKey,
     decode_replies,
@@ -11,11 +12,8 @@ use broker_model::catalog::{
 use broker_model::ids::{NodeId, Origin};
 use bytes::Bytes;
 use cluster_proto::node::v1::peer_client::PeerClient;
-use cluster_proto::node::v1::{BarrierRequest, ProposeRequest, propose_reply};
-use consensus::{Connectivity, Group, Payload, PeerNet, ProposeError};
-use futures::future::join_all;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use cluster_proto::node::v1::{ProposeRequest, propose_reply};
+use consensus::{Group, PeerNet, ProposeError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,17 +21,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Requests merged into one entry, at most: so many of the largest still fit a message between nodes.
-const ENTRY_REQUESTS: usize = 128;
-/// Entries on their way at the same time.
-const ENTRIES_IN_FLIGHT: usize = 4;
+/// Proposals on their way at the same time.
+const PROPOSALS_IN_FLIGHT: usize = 4;
 /// How long one attempt at one leader may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Pause between attempts, unless a leader appears.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a live node may take to show what was committed. A node that does not answer in this
-/// time is cut off, and cannot serve what needs a majority anyway.
-const BARRIER: Duration = Duration::from_millis(1500);
 
 /// A write that was not answered by the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +61,8 @@ struct Worker {
     group: Group,
     peers: PeerNet,
     machine: Arc<CatalogMachine>,
-    /// Highest index that each peer is known to have applied.
-    shown: Mutex<BTreeMap<u64, u64>>,
+    /// Of use while this node leads.
+    sequencer: Arc<Sequencer>,
 }
 
 impl CatalogWriter {
@@ -79,6 +72,7 @@ impl CatalogWriter {
         group: Group,
         peers: PeerNet,
         machine: Arc<CatalogMachine>,
+        sequencer: Arc<Sequencer>,
         timeout: Duration,
     ) -> Arc<Self> {
         let (queue, receiver) = mpsc::unbounded_channel();
@@ -87,7 +81,7 @@ impl CatalogWriter {
             group,
             peers,
             machine,
-            shown: Mutex::new(BTreeMap::new()),
+            sequencer,
         });
         tokio::spawn(worker.run(receiver));
         Arc::new(Self {
@@ -139,7 +133,7 @@ enum Attempt {
 
 impl Worker {
     async fn run(self: Arc<Self>, mut queue: mpsc::UnboundedReceiver<Waiting>) {
-        let permits = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
+        let permits = Arc::new(Semaphore::new(PROPOSALS_IN_FLIGHT));
         let mut batch = Vec::new();
         loop {
             // While no entry may start, more requests gather for the next.
@@ -167,11 +161,13 @@ impl Worker {
                 return;
             };
             let requests = waiting.iter().map(|w| w.request.clone()).collect();
-            let entry = CatalogEntry { requests }.encode();
             let attempt = now + ATTEMPT;
-            match self.attempt(entry, attempt.min(deadline)).await {
+            match self.attempt(requests, attempt.min(deadline)).await {
                 Attempt::Committed { index, replies } => {
-                    self.visible(index, deadline).await;
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if self.group.wait_applied(index, left).await.is_err() {
+                        debug!(index, "committed, but not applied here in time");
+                    }
                     for (waiting, reply) in waiting.into_iter().zip(replies) {
                         let _ = waiting.reply.send(Ok(reply));
                     }
@@ -192,7 +188,7 @@ impl Worker {
         }
     }
 
-    async fn attempt(&self, entry: Bytes, until: Instant) -> Attempt {
+    async fn attempt(&self, requests: Vec<CatalogRequest>, until: Instant) -> Attempt {
         let leader = self
             .group
             .leadership()
@@ -202,21 +198,17 @@ impl Worker {
         match leader {
             None => Attempt::Again,
             Some(leader) if leader == self.me => {
-                match tokio::time::timeout_at(until, self.group.propose(Payload::one(entry))).await
-                {
-                    Ok(Ok(done)) => match decode_replies(done.reply) {
-                        Ok(replies) => Attempt::Committed {
-                            index: done.index,
-                            replies,
-                        },
-                        Err(_) => Attempt::Again,
+                match tokio::time::timeout_at(until, self.sequencer.propose(requests)).await {
+                    Ok(Ok(done)) => Attempt::Committed {
+                        index: done.index,
+                        replies: done.replies,
                     },
                     Ok(Err(ProposeError::Stopped)) => Attempt::Stopped,
                     Ok(Err(_)) | Err(_) => Attempt::Again,
                 }
             }
             Some(leader) => self
-                .attempt_at(leader, entry, until)
+                .attempt_at(leader, CatalogEntry { requests }.encode(), until)
                 .await
                 .unwrap_or(Attempt::Again),
         }
@@ -248,61 +240,6 @@ impl Worker {
                 debug!(node = %leader, error = status.message(), "the catalog's leader did not answer");
                 None
             }
-        }
-    }
-
-    /// Waits until `index` is applied here and on every node that answers.
-    async fn visible(&self, index: u64, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if self.group.wait_applied(index, left).await.is_err() {
-            debug!(index, "committed, but not applied here in time");
-        }
-        let live: Vec<u64> = self
-            .peers
-            .connectivity()
-            .borrow()
-            .iter()
-            .filter(|(_, state)| **state == Connectivity::Connected)
-            .map(|(node, _)| *node)
-            .collect();
-        join_all(live.into_iter().map(|node| self.shown_on(node, index))).await;
-    }
-
-    async fn shown_on(&self, node: u64, index: u64) {
-        if self
-            .shown
-            .lock()
-            .get(&node)
-            .is_some_and(|shown| *shown >= index)
-        {
-            return;
-        }
-        let Some(channel) = self.peers.channel(node) else {
-            return;
-        };
-        let request = BarrierRequest {
-            index,
-            timeout_ms: BARRIER.as_millis() as u32,
-        };
-        let call = async { PeerClient::new(channel).barrier(request).await };
-        match tokio::time::timeout(BARRIER, call).await {
-            Ok(Ok(reply)) => {
-                let applied = reply.into_inner().applied;
-                let mut shown = self.shown.lock();
-                let entry = shown.entry(node).or_insert(0);
-                *entry = applied.max(*entry);
-            }
-            Ok(Err(status)) => {
-                debug!(
-                    node,
-                    error = status.message(),
-                    "a node did not confirm a change of the catalog"
-                );
-            }
-            Err(_) => debug!(
-                node,
-                "a node did not confirm a change of the catalog in time"
-            ),
         }
     }
 }

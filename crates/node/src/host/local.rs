@@ -2,12 +2,13 @@
 //!
 //! The same queue code as for durable queues, without a log: operations are applied as they come.
 
+use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
 use super::shard::{HostContext, reports, sleep_until};
 use super::{HostEvent, HostInput, browse, wall_clock_ms};
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::dispatch::{Dispatcher, Outbox};
-use broker_model::ids::{NodeId, Placement};
+use broker_model::ids::{NodeId, Origin, Placement, QueueId};
 use broker_model::op::{BatchHead, Op};
 use broker_model::protocol::{FromHost, ToHost};
 use broker_model::shard::{Effect, ShardMachine};
@@ -30,6 +31,7 @@ pub struct LocalHost {
     placement: Placement,
     inbox: mpsc::UnboundedReceiver<HostInput>,
     links: AttachedLinks,
+    ahead: Ahead,
     machine: ShardMachine,
     dispatcher: Dispatcher,
     outbox: Outbox,
@@ -48,6 +50,7 @@ impl LocalHost {
             placement,
             inbox,
             links: AttachedLinks::default(),
+            ahead: Ahead::default(),
             machine: ShardMachine::new(),
             dispatcher: Dispatcher::local(),
             outbox: Outbox::default(),
@@ -79,7 +82,10 @@ impl LocalHost {
                 () = tokio::task::yield_now(), if self.pump_again => {}
                 () = sleep_until(timeout) => {}
                 _ = reconcile.tick() => self.reconcile(),
-                _ = housekeeping.tick() => self.return_from_silent(),
+                _ = housekeeping.tick() => {
+                    self.try_again();
+                    self.return_from_silent();
+                }
             }
             self.turn();
         }
@@ -145,8 +151,7 @@ impl LocalHost {
             } => {
                 if let Some(former) = self.links.attach(attachment, origin, replies) {
                     let now_ms = wall_clock_ms();
-                    self.dispatcher
-                        .node_lost(now_ms, former, &self.machine, &mut self.outbox);
+                    self.dispatcher.node_lost(now_ms, former, &mut self.outbox);
                 }
                 self.dispatcher.attached(origin);
             }
@@ -176,6 +181,7 @@ impl LocalHost {
                 let now_ms = wall_clock_ms();
                 self.dispatcher
                     .settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
+                self.try_again();
             }
             HostInput::DeadLettered { queue, sequence } => {
                 self.apply_own(vec![Op::settle_one(queue, sequence)]);
@@ -235,6 +241,27 @@ impl LocalHost {
         let Some(origin) = self.links.origin(attachment) else {
             return;
         };
+        let is_ahead = message.queue().is_some_and(|queue| self.is_ahead(queue));
+        if self.ahead.is_empty() && !is_ahead {
+            self.take(origin, message);
+        } else if let Some(message) = self.ahead.keep(attachment, message, is_ahead) {
+            self.take(origin, message);
+        }
+    }
+
+    /// Whether the catalog here does not have the queue yet.
+    fn is_ahead(&self, queue: QueueId) -> bool {
+        !self.dispatcher.knows(queue)
+            && queue.declared_at() > self.context.catalog.read().applied_index()
+    }
+
+    fn try_again(&mut self) {
+        for (attachment, message) in self.ahead.take() {
+            self.message(attachment, message);
+        }
+    }
+
+    fn take(&mut self, origin: Origin, message: ToHost) {
         if let ToHost::Browse {
             request,
             queue,
@@ -275,7 +302,7 @@ impl LocalHost {
     fn node_lost(&mut self, node: NodeId) {
         if let Some(origin) = self.links.lost_now(node) {
             self.dispatcher
-                .node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
+                .node_lost(wall_clock_ms(), origin, &mut self.outbox);
         }
     }
 
@@ -286,7 +313,7 @@ impl LocalHost {
         for origin in self.links.lost_before(before) {
             info!(node = %origin.node, "taking back what the consumers of a lost node hold of local queues");
             self.dispatcher
-                .node_lost(wall_clock_ms(), origin, &self.machine, &mut self.outbox);
+                .node_lost(wall_clock_ms(), origin, &mut self.outbox);
         }
     }
 

@@ -3,6 +3,7 @@
 //! [`shard`] hosts the durable queues of one shard while this node leads it; [`local`] hosts the
 //! queues that live in this node's memory. Both drive the same pure parts of `broker-model`.
 
+mod ahead;
 pub mod attached;
 mod browse;
 pub mod local;

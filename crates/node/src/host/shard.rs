@@ -3,6 +3,7 @@
 //! A single task per shard and node. It does nothing while another node leads, but answers links
 //! with `NotLeader`.
 
+use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
 use super::proposer::{EntryDone, Proposer};
 use super::replica::ShardReplica;
@@ -65,6 +66,7 @@ pub struct ShardHost {
     /// Since this node leads: when nodes must have told what they hold. The dispatcher goes by the wall
     /// clock, which may be set back.
     hand_over_ends: Option<Instant>,
+    ahead: Ahead,
     pump_again: bool,
 }
 
@@ -91,6 +93,7 @@ impl ShardHost {
             proposer: None,
             early: Vec::new(),
             hand_over_ends: None,
+            ahead: Ahead::default(),
             pump_again: false,
         }
     }
@@ -128,6 +131,7 @@ impl ShardHost {
                 () = sleep_until(timeout), if leading => {}
                 _ = reconcile.tick() => self.reconcile(),
                 _ = housekeeping.tick() => {
+                    self.try_again();
                     self.end_hand_over();
                     self.return_from_silent();
                 }
@@ -267,7 +271,7 @@ impl ShardHost {
         let mut guard = self.replica.lock();
         let state = &mut *guard;
         if let Some(dispatcher) = &mut state.dispatcher {
-            dispatcher.end_hand_over(wall_clock_ms(), &state.machine, &mut state.outbox);
+            dispatcher.end_hand_over(wall_clock_ms());
         }
     }
 
@@ -281,6 +285,7 @@ impl ShardHost {
             state.outbox = Outbox::default();
         }
         self.links.dismiss(leader);
+        self.ahead.take();
         self.hand_over_ends = None;
         self.pump_again = false;
         debug!(shard = %self.replica.shard(), leader = ?leader.map(|l| l.0), "no longer leading shard");
@@ -378,6 +383,8 @@ impl ShardHost {
                     let now_ms = wall_clock_ms();
                     dispatcher.settings(now_ms, queue, settings, &state.machine, &mut state.outbox);
                 }
+                drop(guard);
+                self.try_again();
             }
             HostInput::DeadLettered { queue, sequence } => {
                 if let Some(proposer) = &mut self.proposer {
@@ -424,7 +431,7 @@ impl ShardHost {
         let state = &mut *guard;
         if let Some(dispatcher) = &mut state.dispatcher {
             if let Some(former) = former {
-                dispatcher.node_lost(wall_clock_ms(), former, &state.machine, &mut state.outbox);
+                dispatcher.node_lost(wall_clock_ms(), former, &mut state.outbox);
             }
             dispatcher.attached(origin);
         }
@@ -453,6 +460,32 @@ impl ShardHost {
         let Some(origin) = self.links.origin(attachment) else {
             return;
         };
+        let is_ahead = message.queue().is_some_and(|queue| self.is_ahead(queue));
+        if self.ahead.is_empty() && !is_ahead {
+            self.take(attachment, origin, message);
+        } else if let Some(message) = self.ahead.keep(attachment, message, is_ahead) {
+            self.take(attachment, origin, message);
+        }
+    }
+
+    /// Whether the catalog here does not have the queue yet.
+    fn is_ahead(&self, queue: QueueId) -> bool {
+        let unknown = self
+            .replica
+            .lock()
+            .dispatcher
+            .as_ref()
+            .is_some_and(|dispatcher| !dispatcher.knows(queue));
+        unknown && queue.declared_at() > self.context.catalog.read().applied_index()
+    }
+
+    fn try_again(&mut self) {
+        for (attachment, message) in self.ahead.take() {
+            self.message(attachment, message);
+        }
+    }
+
+    fn take(&mut self, attachment: AttachmentId, origin: Origin, message: ToHost) {
         if let ToHost::Browse {
             request,
             queue,
@@ -546,7 +579,7 @@ impl ShardHost {
         let mut guard = self.replica.lock();
         let state = &mut *guard;
         if let Some(dispatcher) = &mut state.dispatcher {
-            dispatcher.node_lost(wall_clock_ms(), origin, &state.machine, &mut state.outbox);
+            dispatcher.node_lost(wall_clock_ms(), origin, &mut state.outbox);
         }
     }
 

@@ -225,7 +225,7 @@ impl SessionEvent {
     }
 }
 
-/// Messages of one queue that a session holds.
+/// Messages of one queue that a session holds, and has not submitted to be settled or returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Consumer they were delivered to; `ConsumerId(0)` for `basic.get`.
@@ -234,6 +234,4 @@ pub struct Held {
     pub queue: QueueId,
     /// Messages.
     pub sequences: SequenceRanges,
-    /// The sub-batch that settles or returns them, if they were submitted in one that is not answered.
-    pub leaving: Option<u64>,
 }

@@ -21,7 +21,7 @@ use super::connector::{ConnectError, Connector};
 use super::encode_ops;
 use broker_model::ids::{ConsumerId, Origin, Placement, QueueId, RequestId};
 use broker_model::op::{BatchHead, BatchStatus, Op, SequenceRanges};
-use broker_model::protocol::{ConsumerSpec, FromHost, Subject, ToHost};
+use broker_model::protocol::{ConsumerSpec, Delivery, FromHost, Subject, ToHost};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,8 @@ struct Consumer {
     confirmed: bool,
     /// The client has cancelled; the host is yet to answer.
     cancelling: bool,
+    /// Its credit is called back; the host is yet to answer.
+    revoking: bool,
     /// Unconfirmed: when to give up.
     deadline: Instant,
 }
@@ -290,6 +292,17 @@ impl Link {
         for consumer in cancelling {
             self.forget_consumer(consumer, false);
         }
+        // Credit that was called back is: the new leader is told of none.
+        let revoking = self.consumers.iter_mut().filter(|(_, c)| c.revoking);
+        let revoked: Vec<(ConsumerId, SessionId, u32)> = revoking
+            .map(|(id, known)| {
+                known.revoking = false;
+                (*id, known.session, std::mem::take(&mut known.credit))
+            })
+            .collect();
+        for (consumer, session, unused) in revoked {
+            self.tell(session, SessionEvent::Revoked { consumer, unused });
+        }
     }
 
     fn attached(&self) -> Option<&Attachment> {
@@ -300,9 +313,26 @@ impl Link {
     }
 
     fn tell(&self, session: SessionId, event: SessionEvent) {
-        if let Some(events) = self.sessions.get(&session) {
-            // A session that ended meanwhile needs no answer.
-            let _ = events.send(event);
+        // A session that ended meanwhile needs no answer.
+        let _ = self.offer(session, event);
+    }
+
+    /// Returns the event if the session hears nothing any more.
+    fn offer(&self, session: SessionId, event: SessionEvent) -> Result<(), SessionEvent> {
+        match self.sessions.get(&session) {
+            Some(events) => events.send(event).map_err(|unheard| unheard.0),
+            None => Err(event),
+        }
+    }
+
+    /// Passes deliveries on; those of a session that has ended go back.
+    fn hand_out(&mut self, session: SessionId, deliveries: Vec<Delivery>) {
+        if let Err(SessionEvent::Deliver(deliveries)) =
+            self.offer(session, SessionEvent::Deliver(deliveries))
+        {
+            for delivery in &deliveries {
+                self.return_unclaimed(delivery);
+            }
         }
     }
 
@@ -380,6 +410,7 @@ impl Link {
                         credit,
                         confirmed: false,
                         cancelling: false,
+                        revoking: false,
                         deadline,
                     },
                 );
@@ -417,6 +448,9 @@ impl Link {
                     attachment
                         .sender
                         .message(ToHost::Revoke { consumer, queue });
+                    if let Some(known) = self.consumers.get_mut(&consumer) {
+                        known.revoking = true;
+                    }
                 } else if let Some(known) = self.consumers.get_mut(&consumer) {
                     let unused = std::mem::take(&mut known.credit);
                     let session = known.session;
@@ -656,24 +690,31 @@ impl Link {
             return;
         };
         let sender = &attachment.sender;
-        let unsent: HashSet<(SessionId, u64)> = self
-            .waiting
-            .iter()
-            .map(|waiting| (waiting.session, waiting.batch.token))
-            .collect();
+        // What is settled or returned, and not sent yet, is held until then. What was sent may have been
+        // applied already, and comes before `Resumed` if not: a message that is back in its queue would be
+        // held for ever by a claim that comes after its return.
+        for op in self.waiting.iter().flat_map(|waiting| &waiting.batch.ops) {
+            if let Op::Settle { queue, sequences }
+            | Op::Kill {
+                queue, sequences, ..
+            }
+            | Op::Return {
+                queue, sequences, ..
+            } = op
+            {
+                sender.message(ToHost::Hold {
+                    queue: *queue,
+                    sequences: sequences.clone(),
+                });
+            }
+        }
         let mut by_consumer: HashMap<ConsumerId, SequenceRanges> = HashMap::new();
-        for (session, held) in held {
+        for (_, held) in held {
             let Held {
                 consumer,
                 queue,
                 sequences,
-                leaving,
             } = held;
-            // What was sent may have been applied already, and comes before `Resumed` if not: a message
-            // that is back in its queue would be held for ever by a claim that comes after its return.
-            if leaving.is_some_and(|token| !unsent.contains(&(session, token))) {
-                continue;
-            }
             let known = self
                 .consumers
                 .get(&consumer)
@@ -791,6 +832,7 @@ impl Link {
             FromHost::Revoked { consumer, unused } => {
                 if let Some(known) = self.consumers.get_mut(&consumer) {
                     known.credit = known.credit.saturating_sub(unused);
+                    known.revoking = false;
                     let session = known.session;
                     self.tell(session, SessionEvent::Revoked { consumer, unused });
                 }
@@ -801,10 +843,17 @@ impl Link {
                 }
             }
             FromHost::Got { request, delivery } => {
-                if let Some(known) = self.requests.remove(&request) {
-                    self.tell(known.session, SessionEvent::Got { request, delivery });
-                } else if let Some((delivery, _)) = delivery {
-                    // The session left while the message was on its way: it goes back.
+                let got = SessionEvent::Got { request, delivery };
+                let unheard = match self.requests.remove(&request) {
+                    Some(known) => self.offer(known.session, got).err(),
+                    None => Some(got),
+                };
+                // The session left while the message was on its way: it goes back.
+                if let Some(SessionEvent::Got {
+                    delivery: Some((delivery, _)),
+                    ..
+                }) = unheard
+                {
                     self.return_unclaimed(&delivery);
                 }
             }
@@ -839,41 +888,33 @@ impl Link {
         }
     }
 
+    /// One batch is answered. Batches are answered in their order; after an attachment, all that had no
+    /// answer are sent again, and the answer to a later one, meant for the attachment before, may come
+    /// first: it says nothing about what an earlier one was refused.
     fn batch_done(&mut self, number: u64, refused_ops: &[u32]) {
-        while let Some(front) = self.unanswered.front() {
-            if front.head.number > number {
-                break;
-            }
-            let exact = front.head.number == number;
-            let Some(done) = self.unanswered.pop_front() else {
-                break;
+        let Some(done) = self
+            .unanswered
+            .pop_front_if(|front| front.head.number == number)
+        else {
+            return;
+        };
+        self.unanswered_bytes -= done.bytes;
+        self.answered = number;
+        self.done += done.parts.len() as u64;
+        for part in done.parts.iter().filter(|part| !part.given_up) {
+            let range = part.first_op..part.first_op + part.ops;
+            let refused = refused_ops.iter().filter(|op| range.contains(op));
+            let event = SessionEvent::Outcome {
+                token: part.token,
+                refused_ops: refused.map(|op| op - part.first_op).collect(),
+                given_up: false,
             };
-            self.unanswered_bytes -= done.bytes;
-            self.answered = done.head.number;
-            self.done += done.parts.len() as u64;
-            for part in done.parts.iter().filter(|part| !part.given_up) {
-                let end = part.first_op + part.ops;
-                let refused = if exact && !refused_ops.is_empty() {
-                    refused_ops
-                        .iter()
-                        .filter(|op| (part.first_op..end).contains(op))
-                        .map(|op| op - part.first_op)
-                        .collect()
-                } else {
-                    Vec::new()
-                };
-                let event = SessionEvent::Outcome {
-                    token: part.token,
-                    refused_ops: refused,
-                    given_up: false,
-                };
-                self.tell(part.session, event);
-            }
+            self.tell(part.session, event);
         }
         self.send_deferred();
     }
 
-    fn deliver(&mut self, deliveries: Vec<broker_model::protocol::Delivery>) {
+    fn deliver(&mut self, deliveries: Vec<Delivery>) {
         let one_session = {
             let mut sessions = deliveries
                 .chunk_by(|a, b| a.consumer == b.consumer)
@@ -892,10 +933,10 @@ impl Link {
             }
         }
         if let Some(session) = one_session {
-            self.tell(session, SessionEvent::Deliver(deliveries));
+            self.hand_out(session, deliveries);
             return;
         }
-        let mut by_session: Vec<(SessionId, Vec<broker_model::protocol::Delivery>)> = Vec::new();
+        let mut by_session: Vec<(SessionId, Vec<Delivery>)> = Vec::new();
         for delivery in deliveries {
             match self.consumers.get(&delivery.consumer) {
                 Some(known) => match by_session
@@ -909,12 +950,12 @@ impl Link {
             }
         }
         for (session, list) in by_session {
-            self.tell(session, SessionEvent::Deliver(list));
+            self.hand_out(session, list);
         }
     }
 
     /// A message for a consumer or request that is gone goes back uncounted.
-    fn return_unclaimed(&mut self, delivery: &broker_model::protocol::Delivery) {
+    fn return_unclaimed(&mut self, delivery: &Delivery) {
         let sequences = SequenceRanges::from_slice(&[(delivery.sequence, delivery.sequence)]);
         let op = Op::Return {
             queue: delivery.queue,
@@ -978,6 +1019,7 @@ impl Link {
                 strip_publishes(batch, &gone);
             }
         }
+        self.send_deferred();
         if !given_up.is_empty() {
             warn!(placement = ?self.placement, sub_batches = given_up.len(), "no majority within the publish timeout; publishes given up");
         }
@@ -1047,8 +1089,8 @@ fn op_bytes(op: &Op) -> usize {
     }
 }
 
-/// Takes the publishes of `ranges` out of a batch that may be sent again. Their places are kept by
-/// nothing: outcomes of these parts have been told.
+/// Takes the publishes of `ranges` out of a batch that may be sent again. Operations that do nothing keep
+/// their places: an answer to the batch as it was may be on its way, and counts as it was.
 fn strip_publishes(batch: &mut SentBatch, ranges: &[std::ops::Range<u32>]) {
     let ops: Vec<Op> = match &batch.ops {
         BatchOps::Plain(ops) => ops.clone(),
@@ -1056,34 +1098,13 @@ fn strip_publishes(batch: &mut SentBatch, ranges: &[std::ops::Range<u32>]) {
             .filter_map(Result::ok)
             .collect(),
     };
-    let mut kept = Vec::with_capacity(ops.len());
-    let mut moved = vec![0u32; batch.parts.len()];
-    let mut lengths = vec![0u32; batch.parts.len()];
-    for (index, op) in ops.into_iter().enumerate() {
-        let index = index as u32;
-        let stripped =
-            matches!(op, Op::Publish { .. }) && ranges.iter().any(|r| r.contains(&index));
-        if !stripped {
-            let part = batch
-                .parts
-                .iter()
-                .rposition(|part| part.first_op <= index)
-                .unwrap_or(0);
-            if let (Some(length), Some(first)) = (lengths.get_mut(part), moved.get_mut(part)) {
-                if *length == 0 {
-                    *first = kept.len() as u32;
-                }
-                *length += 1;
-            }
-            kept.push(op);
-        }
-    }
-    for ((part, first), length) in batch.parts.iter_mut().zip(moved).zip(lengths) {
-        part.first_op = first;
-        part.ops = length;
-    }
+    let left = ops.into_iter().zip(0u32..).map(|(op, index)| {
+        let strip = matches!(op, Op::Publish { .. }) && ranges.iter().any(|r| r.contains(&index));
+        if strip { Op::nothing() } else { op }
+    });
+    let left: Vec<Op> = left.collect();
     batch.ops = match &batch.ops {
-        BatchOps::Plain(_) => BatchOps::Plain(kept),
-        BatchOps::Encoded(_) => BatchOps::Encoded(encode_ops(&kept)),
+        BatchOps::Plain(_) => BatchOps::Plain(left),
+        BatchOps::Encoded(_) => BatchOps::Encoded(encode_ops(&left)),
     };
 }

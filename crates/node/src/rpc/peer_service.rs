@@ -1,13 +1,15 @@
 //! What this node answers to other nodes: catalog proposals, barriers, the operator's questions.
 
 use crate::catalog::machine::CatalogMachine;
+use crate::catalog::sequencer::Sequencer;
 use crate::queries::Queries;
+use broker_model::catalog::{CatalogEntry, encode_replies};
 use bytes::Bytes;
 use cluster_proto::node::v1::{
     BarrierReply, BarrierRequest, Committed, ProposeReply, ProposeRequest, QueryReply,
     QueryRequest, peer_server, propose_reply,
 };
-use consensus::{Group, Payload, ProposeError};
+use consensus::{Group, ProposeError};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ pub struct PeerService {
 #[derive(Clone)]
 struct Inner {
     group: Group,
+    sequencer: Arc<Sequencer>,
     machine: Arc<CatalogMachine>,
     queries: Arc<dyn Queries>,
     writable: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -35,12 +38,14 @@ impl PeerService {
     pub fn open(
         &self,
         group: Group,
+        sequencer: Arc<Sequencer>,
         machine: Arc<CatalogMachine>,
         queries: Arc<dyn Queries>,
         writable: Arc<dyn Fn() -> bool + Send + Sync>,
     ) {
         *self.inner.write() = Some(Inner {
             group,
+            sequencer,
             machine,
             queries,
             writable,
@@ -71,14 +76,14 @@ impl peer_server::Peer for PeerHandle {
     ) -> Result<Response<ProposeReply>, Status> {
         let inner = self.0.inner()?;
         let ProposeRequest { entry, timeout_ms } = request.into_inner();
-        if broker_model::catalog::CatalogEntry::decode(entry.clone()).is_err() {
+        let Ok(CatalogEntry { requests }) = CatalogEntry::decode(entry) else {
             return Err(Status::invalid_argument("not a catalog entry"));
-        }
-        let proposed = inner.group.propose(Payload::one(entry));
+        };
+        let proposed = inner.sequencer.propose(requests);
         let result = match tokio::time::timeout(wait(timeout_ms), proposed).await {
             Ok(Ok(done)) => propose_reply::Result::Committed(Committed {
                 index: done.index,
-                replies: vec![done.reply],
+                replies: vec![encode_replies(&done.replies)],
             }),
             Ok(Err(ProposeError::NotLeader { leader })) => {
                 propose_reply::Result::NotLeader(leader.map_or(0, |leader| leader.node()))

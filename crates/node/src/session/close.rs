@@ -231,17 +231,14 @@ impl Session {
                     .push(delivery.sequence);
             }
         }
-        let mut held: Vec<Held> = by_holder
+        by_holder
             .into_iter()
             .map(|((consumer, queue), sequences)| Held {
                 consumer,
                 queue,
                 sequences: super::outbox::ranges(sequences),
-                leaving: None,
             })
-            .collect();
-        self.outbox.held(placement, &mut held);
-        held
+            .collect()
     }
 
     /// A local queue lives elsewhere now, empty, because its host died.

@@ -3,7 +3,7 @@
 use super::services::Services;
 use super::stream::ClientStream;
 use super::{Ends, Session};
-use crate::hub::api::{SessionEvent, SessionEvents};
+use crate::hub::api::SessionEvents;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -192,12 +192,12 @@ where
             }
         }
         self.session.finish();
-        // A leader that asked before the end must not hand out what was acknowledged.
+        // Whoever sends from now on learns that nobody hears it, and takes deliveries back.
+        self.events.close();
         while let Ok(event) = self.events.try_recv() {
-            if let SessionEvent::Resume { placement, reply } = event {
-                let _ = reply.send(self.session.held(placement));
-            }
+            self.session.hear_at_the_end(event);
         }
+        self.session.flush();
         if drains {
             let _ = tokio::time::timeout(DRAIN, Box::pin(self.drain())).await;
         }

@@ -279,7 +279,6 @@ impl Desk {
             consumer: ConsumerId(0),
             queue: record.id,
             sequences,
-            leaving: None,
         });
     }
 
@@ -357,10 +356,8 @@ impl Desk {
         ops: impl IntoIterator<Item = (Placement, Vec<Op>)>,
     ) -> bool {
         let mut open = 0_usize;
-        // What is held leaves in one operation.
-        for held in &mut self.held {
-            held.leaving = Some(1);
-        }
+        // What is held leaves in one operation, and is the link's to claim until that is sent.
+        self.held.clear();
         for (token, (placement, ops)) in (1..).zip(ops) {
             open += 1;
             self.session.submit(placement, SubBatch { token, ops });

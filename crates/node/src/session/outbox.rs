@@ -3,7 +3,7 @@
 
 use super::channel::{ChannelKey, Unacked};
 use crate::hub::SessionHandle;
-use crate::hub::api::{Held, SubBatch};
+use crate::hub::api::SubBatch;
 use broker_model::ids::{ConsumerId, Placement, QueueId, Sequence};
 use broker_model::op::{DeathReason, Op, SequenceRanges};
 use smallvec::SmallVec;
@@ -63,11 +63,8 @@ impl Gathered {
 /// A submitted batch.
 #[derive(Debug)]
 struct InFlight {
-    placement: Placement,
     bytes: usize,
     runs: Vec<Run>,
-    /// Messages that the batch settles or returns: a new leader must not hand them out before.
-    held: Vec<(QueueId, SequenceRanges)>,
     barriers: SmallVec<[u64; 1]>,
     freed: Vec<Freed>,
 }
@@ -204,10 +201,8 @@ impl Outbox {
             barriers,
             freed,
         } = std::mem::take(gathered);
-        let mut held = Vec::with_capacity(settled.len());
         for (how, queue, sequences) in settled {
             let sequences = ranges(sequences);
-            held.push((queue, sequences.clone()));
             ops.push(match how {
                 Settlement::Done => Op::Settle { queue, sequences },
                 Settlement::Rejected => Op::Kill {
@@ -228,10 +223,8 @@ impl Outbox {
         self.in_flight.insert(
             token,
             InFlight {
-                placement,
                 bytes,
                 runs,
-                held,
                 barriers,
                 freed,
             },
@@ -276,22 +269,6 @@ impl Outbox {
             publishes,
             barriers: batch.barriers,
             freed: batch.freed,
-        }
-    }
-
-    /// Messages of `placement` whose settling or return is not answered.
-    pub(super) fn held(&self, placement: Placement, held: &mut Vec<Held>) {
-        for (token, batch) in self
-            .in_flight
-            .iter()
-            .filter(|(_, batch)| batch.placement == placement)
-        {
-            held.extend(batch.held.iter().map(|(queue, sequences)| Held {
-                consumer: ConsumerId(0),
-                queue: *queue,
-                sequences: sequences.clone(),
-                leaving: Some(*token),
-            }));
         }
     }
 

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Routes remembered per channel.
 const ROUTES_MAX: usize = 1024;
+/// Queues in the routes that are remembered per channel.
+const QUEUES_MAX: usize = 8 * 1024;
 /// What the catalog did not have is believed for so long after it was brought up to date.
 const BELIEF: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,8 @@ pub(super) struct RouteCache {
     version: u64,
     last: Option<(ShortStr, ShortStr, Arc<Route>)>,
     all: HashMap<(ShortStr, ShortStr), Arc<Route>>,
+    /// Queues in `all`.
+    queues: usize,
     /// When the catalog was last brought up to date for this channel.
     synced: Option<(u64, Instant)>,
 }
@@ -104,7 +108,7 @@ impl RouteCache {
         if self.version != version {
             self.version = version;
             self.last = None;
-            self.all.clear();
+            self.forget_all();
             return None;
         }
         if let Some((last_exchange, last_key, route)) = &self.last
@@ -130,12 +134,21 @@ impl RouteCache {
         if self.version != version {
             return;
         }
-        if self.all.len() >= ROUTES_MAX {
-            self.all.clear();
-        }
         let names = (exchange.clone(), key.clone());
         self.last = Some((names.0.clone(), names.1.clone(), Arc::clone(route)));
-        self.all.insert(names, Arc::clone(route));
+        let queues: usize = route.places.iter().map(|place| place.queues.len()).sum();
+        if self.all.len() >= ROUTES_MAX || self.queues + queues > QUEUES_MAX {
+            self.forget_all();
+        }
+        if queues <= QUEUES_MAX {
+            self.queues += queues;
+            self.all.insert(names, Arc::clone(route));
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.all.clear();
+        self.queues = 0;
     }
 
     /// Forgets everything.

@@ -287,6 +287,7 @@ impl Session {
                 && !self.paused
                 && self.backlog_len < BACKLOG_MAX
                 && self.backlog_bytes < self.unanswered_limit()
+                && self.outbox.unanswered_bytes() <= self.unanswered_limit()
                 && self.conn.output_len() <= self.output_max()
     }
 
@@ -413,6 +414,16 @@ impl Session {
     }
 
     // ---- from the hub ----
+
+    /// What had not been heard when the connection ended: messages go back, and a leader that asked must not
+    /// hand out what was acknowledged.
+    pub(super) fn hear_at_the_end(&mut self, event: SessionEvent) {
+        if let SessionEvent::Deliver(_) | SessionEvent::Got { .. } | SessionEvent::Resume { .. } =
+            event
+        {
+            self.hear(event);
+        }
+    }
 
     pub(super) fn hear(&mut self, event: SessionEvent) {
         match event {

@@ -334,7 +334,7 @@ impl Leader {
 
     pub(super) fn node_lost(&mut self, origin: Origin) {
         self.dispatcher
-            .node_lost(self.now_ms, origin, &self.machine, &mut self.out);
+            .node_lost(self.now_ms, origin, &mut self.out);
         self.run();
     }
 

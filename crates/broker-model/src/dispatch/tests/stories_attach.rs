@@ -223,5 +223,25 @@ fn an_auto_delete_queue_whose_consumers_all_died_with_the_leader_is_found() {
     leader.fail_over(&[node(2)]);
     assert_eq!(leader.unused, []);
     leader.hear(node(2), ToHost::Resumed);
+    // The node of its consumer may only have been slow.
+    leader.at(leader.now_ms + 10_000);
+    assert_eq!(leader.unused, []);
+    leader.at(leader.now_ms + 10_000);
     assert_eq!(leader.unused, [QUEUE]);
+}
+
+#[test]
+fn an_auto_delete_queue_whose_consumer_comes_after_the_hand_over_stays() {
+    let mut leader = Leader::of(QueueSettings {
+        auto_delete: true,
+        ..QueueSettings::default()
+    });
+    leader.consume(node(1), 1, 2);
+    leader.fail_over(&[node(2)]);
+    leader.hear(node(2), ToHost::Resumed);
+    leader.at(leader.now_ms + 1_000);
+    resume(&mut leader, node(1), 1, 1, &[]);
+    leader.hear(node(1), ToHost::Resumed);
+    leader.at(leader.now_ms + 20_000);
+    assert_eq!(leader.unused, []);
 }

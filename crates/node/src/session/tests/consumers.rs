@@ -363,3 +363,28 @@ both!(
         assert!(matches!(then, Method::BasicCancel { .. }), "{then:?}");
     }
 );
+
+both!(
+    what_was_on_its_way_to_a_client_that_goes_comes_back,
+    durable,
+    node,
+    {
+        let mut other = node.channel().await;
+        other.declare(1, "q", durable).await;
+        for _ in 0..20 {
+            let mut client = node.channel().await;
+            for n in 0..50 {
+                client.queue_publish(1, "", "q", &n.to_string());
+            }
+            client.flush().await;
+            client.sync(1).await;
+            client.consume(1, "q", "t", false).await;
+            // It has read nothing of what is sent to it.
+            drop(client);
+            let mut found = 0;
+            while found < 50 {
+                found += usize::from(other.get(1, "q", true).await.is_some());
+            }
+        }
+    }
+);

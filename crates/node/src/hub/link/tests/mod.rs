@@ -1,2 +1,3 @@
 mod no_leader;
 mod resume;
+mod trouble;

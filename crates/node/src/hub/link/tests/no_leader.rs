@@ -46,7 +46,7 @@ fn start() -> (mpsc::UnboundedSender<LinkInput>, SessionEvents) {
     (input, heard)
 }
 
-fn publish(bytes: usize) -> Op {
+pub(super) fn publish(bytes: usize) -> Op {
     Op::Publish {
         targets: smallvec![Target {
             queue: QueueId(1),

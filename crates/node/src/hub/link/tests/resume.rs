@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 /// Hands out the attachments that a test puts into it.
-struct Prepared(Mutex<mpsc::UnboundedReceiver<Attachment>>);
+pub(super) struct Prepared(pub(super) Mutex<mpsc::UnboundedReceiver<Attachment>>);
 
 impl Connector for Prepared {
     fn connect(&self) -> BoxFuture<'_, Result<Attachment, ConnectError>> {
@@ -29,21 +29,21 @@ impl Connector for Prepared {
 }
 
 /// A leader as a link sees it.
-struct Leader {
+pub(super) struct Leader {
     heard: mpsc::UnboundedReceiver<ToHost>,
-    _says: mpsc::UnboundedSender<Vec<FromHost>>,
+    pub(super) says: mpsc::UnboundedSender<Vec<FromHost>>,
 }
 
-fn leader() -> (Leader, Attachment) {
+pub(super) fn leader() -> (Leader, Attachment) {
     let (sender, heard) = mpsc::unbounded_channel();
     let (says, receiver) = mpsc::unbounded_channel();
     let sender = HostSender::Remote(sender);
-    let leader = Leader { heard, _says: says };
+    let leader = Leader { heard, says };
     (leader, Attachment { sender, receiver })
 }
 
 impl Leader {
-    async fn hears(&mut self, last: impl Fn(&ToHost) -> bool) -> Vec<ToHost> {
+    pub(super) async fn hears(&mut self, last: impl Fn(&ToHost) -> bool) -> Vec<ToHost> {
         let mut all = Vec::new();
         loop {
             let message = tokio::time::timeout(Duration::from_secs(10), self.heard.recv());
@@ -65,7 +65,7 @@ fn returned(queue: QueueId, sequence: Sequence) -> Vec<Op> {
     }]
 }
 
-fn one(sequence: Sequence) -> SequenceRanges {
+pub(super) fn one(sequence: Sequence) -> SequenceRanges {
     std::iter::once((sequence, sequence)).collect()
 }
 
@@ -122,17 +122,12 @@ async fn what_leaves_by_a_sent_batch_is_not_claimed() {
     };
     // The second goes back while there is no leader: that is not sent before `Resumed`.
     let _ = input.send(submit(2, Sequence(2)));
-    let held = |sequence, leaving| Held {
+    let held = |sequence| Held {
         consumer: ConsumerId(0),
         queue,
         sequences: one(sequence),
-        leaving,
     };
-    let _ = reply.send(vec![
-        held(Sequence(1), Some(1)),
-        held(Sequence(2), Some(2)),
-        held(Sequence(3), None),
-    ]);
+    let _ = reply.send(vec![held(Sequence(3))]);
     let heard = second.hears(|m| *m == ToHost::Resumed).await;
     let claimed: Vec<SequenceRanges> = heard
         .iter()

@@ -1,0 +1,254 @@
+//! Sessions that go, leaders that go, answers that come in a bad moment.
+
+use super::super::*;
+use super::no_leader::publish;
+use super::resume::{Leader, Prepared, leader, one};
+use crate::hub::api::SessionEvents;
+use broker_model::ids::{NodeId, Sequence, ShardId};
+use broker_model::message::Message;
+use broker_model::op::BatchOutcome;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+const QUEUE: QueueId = QueueId(7);
+const SESSION: SessionId = SessionId(1);
+const CONSUMER: ConsumerId = ConsumerId(1);
+const ORIGIN: Origin = Origin {
+    node: NodeId(1),
+    incarnation: 1,
+};
+
+struct World {
+    input: mpsc::UnboundedSender<LinkInput>,
+    told: SessionEvents,
+    leader: Leader,
+    attachments: mpsc::UnboundedSender<Attachment>,
+}
+
+/// A link with a leader and one session.
+async fn world() -> World {
+    let (attachments, prepared) = mpsc::unbounded_channel();
+    let (input, inputs) = mpsc::unbounded_channel();
+    let link = Link::new(
+        Placement::Shard(ShardId(1)),
+        ORIGIN,
+        Arc::new(Prepared(Mutex::new(prepared))),
+        Duration::from_secs(30),
+        inputs,
+    );
+    tokio::spawn(link.run());
+    let (events, told) = mpsc::unbounded_channel();
+    let session = SESSION;
+    let _ = input.send(LinkInput::Session { session, events });
+    let (mut leader, attachment) = leader();
+    let _ = attachments.send(attachment);
+    leader.hears(|m| *m == ToHost::Resumed).await;
+    World {
+        input,
+        told,
+        leader,
+        attachments,
+    }
+}
+
+impl World {
+    fn ask(&self, ask: Ask) {
+        let session = SESSION;
+        let _ = self.input.send(LinkInput::Ask { session, ask });
+    }
+
+    fn submit(&self, token: u64, ops: Vec<Op>) {
+        let (session, batch) = (SESSION, SubBatch { token, ops });
+        let _ = self.input.send(LinkInput::Submit { session, batch });
+    }
+
+    fn say(&self, message: FromHost) {
+        let _ = self.leader.says.send(vec![message]);
+    }
+
+    fn answer(&self, number: u64, status: BatchStatus, refused_ops: &[u32]) {
+        self.say(FromHost::Outcome(BatchOutcome {
+            origin: ORIGIN,
+            number,
+            status,
+            refused_ops: refused_ops.to_vec(),
+        }));
+    }
+
+    async fn consume(&mut self, credit: u32) {
+        self.ask(Ask::Consume {
+            consumer: CONSUMER,
+            queue: QUEUE,
+            spec: ConsumerSpec {
+                tag: Bytes::new(),
+                no_ack: false,
+                exclusive: false,
+                priority: 0,
+                prefetch: 0,
+                connection: 1,
+                channel: 1,
+            },
+            credit,
+        });
+        self.leader
+            .hears(|m| matches!(m, ToHost::Consume { .. }))
+            .await;
+        let consumer = CONSUMER;
+        self.say(FromHost::ConsumeOk { consumer });
+        self.hears(&SessionEvent::ConsumeOk { consumer }).await;
+    }
+
+    /// The next event that is not about a new leader, which is told that nothing is held.
+    async fn hears(&mut self, expected: &SessionEvent) {
+        loop {
+            let event = tokio::time::timeout(Duration::from_secs(10), self.told.recv());
+            match event.await.expect("in time").expect("a link") {
+                SessionEvent::Resume { reply, .. } => {
+                    let _ = reply.send(Vec::new());
+                }
+                event => return assert_eq!(format!("{event:?}"), format!("{expected:?}")),
+            }
+        }
+    }
+
+    /// The leader is lost; another is there.
+    fn change_leader(&mut self) {
+        let (next, attachment) = leader();
+        self.leader = next;
+        let _ = self.attachments.send(attachment);
+    }
+
+    /// Waits until all has been told to the new leader.
+    async fn resumed(&mut self) {
+        let Some(SessionEvent::Resume { reply, .. }) = self.told.recv().await else {
+            panic!("not asked what is held");
+        };
+        let _ = reply.send(Vec::new());
+        self.leader.hears(|m| *m == ToHost::Resumed).await;
+    }
+}
+
+fn delivery(sequence: u64) -> Delivery {
+    Delivery {
+        consumer: CONSUMER,
+        queue: QUEUE,
+        sequence: Sequence(sequence),
+        redelivered: false,
+        delivery_count: 0,
+        message: Message {
+            exchange: Bytes::new(),
+            routing_key: Bytes::new(),
+            properties: Bytes::new(),
+            body: Bytes::new(),
+        },
+    }
+}
+
+/// Until the link hears that a session is over, it takes back what it can no longer pass on.
+#[tokio::test]
+async fn deliveries_to_a_session_that_has_ended_go_back() {
+    let mut world = world().await;
+    world.consume(10).await;
+    world.told.close();
+    world.say(FromHost::Deliver(vec![delivery(5)]));
+    let heard = world
+        .leader
+        .hears(|m| matches!(m, ToHost::Batch { .. }))
+        .await;
+    let Some(ToHost::Batch { ops, .. }) = heard.last() else {
+        panic!("no batch");
+    };
+    let ops: Vec<Op> = broker_model::wire::OpsReader::new(ops.clone())
+        .map(|op| op.expect("readable"))
+        .collect();
+    let back = Op::Return {
+        queue: QUEUE,
+        sequences: one(Sequence(5)),
+        counted: false,
+    };
+    assert_eq!(ops, [back]);
+}
+
+#[tokio::test]
+async fn an_answer_to_a_later_batch_says_nothing_about_an_earlier_one() {
+    let mut world = world().await;
+    // Sessions with consumers are asked what they hold.
+    world.consume(10).await;
+    for token in [1, 2] {
+        world.submit(token, vec![publish(10)]);
+        world
+            .leader
+            .hears(|m| matches!(m, ToHost::Batch { .. }))
+            .await;
+    }
+    world.change_leader();
+    world.resumed().await;
+    // Meant for the attachment before.
+    world.answer(2, BatchStatus::Applied, &[]);
+    world.answer(1, BatchStatus::Duplicate, &[0]);
+    world.answer(2, BatchStatus::Duplicate, &[]);
+    for (token, refused_ops) in [(1, vec![0]), (2, vec![])] {
+        let outcome = SessionEvent::Outcome {
+            token,
+            refused_ops,
+            given_up: false,
+        };
+        world.hears(&outcome).await;
+    }
+}
+
+#[tokio::test]
+async fn credit_that_was_called_back_from_a_lost_leader_is_back() {
+    let mut world = world().await;
+    world.consume(10).await;
+    world.ask(Ask::Revoke {
+        consumer: CONSUMER,
+        queue: QUEUE,
+    });
+    world
+        .leader
+        .hears(|m| matches!(m, ToHost::Revoke { .. }))
+        .await;
+    world.change_leader();
+    let revoked = SessionEvent::Revoked {
+        consumer: CONSUMER,
+        unused: 10,
+    };
+    world.hears(&revoked).await;
+    world.resumed().await;
+}
+
+/// The answer to the batch as it was may be on its way.
+#[test]
+fn what_is_given_up_keeps_its_place() {
+    let settle = Op::settle_one(QUEUE, Sequence(1));
+    let ops = [publish(1), publish(2), settle.clone(), publish(3)];
+    let part = |first_op, ops| Part {
+        session: SESSION,
+        token: 1,
+        first_op,
+        ops,
+        created: Instant::now(),
+        given_up: false,
+    };
+    let head = BatchHead {
+        origin: ORIGIN,
+        previous: 0,
+        number: 1,
+        answered: 0,
+    };
+    let mut batch = SentBatch {
+        head,
+        ops: BatchOps::Encoded(encode_ops(&ops)),
+        bytes: 0,
+        parts: vec![part(0, 2), part(2, 2)],
+    };
+    strip_publishes(&mut batch, &[0..2]);
+    let BatchOps::Encoded(bytes) = batch.ops else {
+        panic!("encoded before");
+    };
+    let left: Vec<Op> = broker_model::wire::OpsReader::new(bytes)
+        .map(|op| op.expect("readable"))
+        .collect();
+    assert_eq!(left, [Op::nothing(), Op::nothing(), settle, publish(3)]);
+}
