@@ -33,7 +33,10 @@ impl GroupCore {
                 return Err(ReadError::Stopped);
             }
             let leader = self.leadership.borrow().leader;
-            let answer = timeout_at(until, async {
+            let mut leadership = self.leadership.subscribe();
+            // A leader that is frozen or cut off does not say that it leads no longer.
+            let replaced = leadership.wait_for(|now| now.leader.is_some() && now.leader != leader);
+            let asked = Box::pin(async {
                 match leader {
                     Some(leader) if leader == self.me() => self.leader_read_index().await.ok(),
                     Some(leader) => {
@@ -42,6 +45,12 @@ impl GroupCore {
                         answer.ok().and_then(|answer| answer.index)
                     }
                     None => None,
+                }
+            });
+            let answer = timeout_at(until, async {
+                tokio::select! {
+                    answer = asked => answer,
+                    _ = replaced, if leader.is_some() => None,
                 }
             })
             .await

@@ -207,10 +207,19 @@ impl Worker {
                     Ok(Err(_)) | Err(_) => Attempt::Again,
                 }
             }
-            Some(leader) => self
-                .attempt_at(leader, CatalogEntry { requests }.encode(), until)
-                .await
-                .unwrap_or(Attempt::Again),
+            Some(leader) => {
+                let entry = CatalogEntry { requests }.encode();
+                let mut leadership = self.group.leadership();
+                // One that is frozen or cut off does not say that it leads no longer.
+                let replaced =
+                    leadership.wait_for(|now| now.leader.is_some_and(|now| now.node() != leader.0));
+                tokio::select! {
+                    attempt = Box::pin(self.attempt_at(leader, entry, until)) => {
+                        attempt.unwrap_or(Attempt::Again)
+                    }
+                    _ = replaced => Attempt::Again,
+                }
+            }
         }
     }
 
