@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from scenes import declare, roles
 
 from harness import amqp
 from harness.load import judge, settle
-from harness.wait import eventually
+from harness.wait import bound, eventually
 
 
 @pytest.mark.parametrize("victim", ["leader", "follower"])
@@ -66,8 +68,6 @@ def test_clients_of_the_frozen_node(whole, load, name) -> None:
 
 def test_short_freezes_do_no_harm(whole, load, name) -> None:
     """Stalls shorter than the failure detection, again and again, of every node."""
-    import time
-
     declare(whole, name)
     _, a, b = roles(whole, name, "leader")
     producer = load.produce(a, name, rate=500)
@@ -100,3 +100,18 @@ def test_management_answers_while_another_node_is_frozen(whole, name, open_at) -
         assert amqp.get_all(open_at(b).channel(), name, 1) == [b"x"]
     finally:
         frozen.thaw()
+
+
+def test_declare_while_a_node_freezes(whole, name) -> None:
+    """One of them leads the catalog: whoever has asked it turns to the next leader."""
+    for number, frozen in enumerate(whole.nodes):
+        for survivor in whole.others(frozen):
+            queue = f"{name}-{number}-{survivor.id}"
+            channel = whole.connect(survivor).channel()
+            frozen.freeze()
+            begin = time.monotonic()
+            channel.queue_declare(queue, durable=True)
+            took = time.monotonic() - begin
+            frozen.thaw()
+            assert took < bound(4), f"node {frozen.id} frozen"
+            whole.wait_in_sync(queue)

@@ -18,7 +18,7 @@ def connect(first)
     # Recovery of its own would hide which publishes were confirmed: this program does it itself.
     connection = Bunny.new(
       host: '127.0.0.1', port: Integer(port), automatically_recover: false,
-      recover_from_connection_close: false, log_level: Logger::FATAL, continuation_timeout: 30_000,
+      recover_from_connection_close: false, log_level: Logger::FATAL, continuation_timeout: 10_000,
       session_error_handler: Class.new { def self.raise(*); end }
     )
     connection.start
