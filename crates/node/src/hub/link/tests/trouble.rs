@@ -243,7 +243,8 @@ fn what_is_given_up_keeps_its_place() {
         bytes: 0,
         parts: vec![part(0, 2), part(2, 2)],
     };
-    strip_publishes(&mut batch, &[0..2]);
+    let first_part = 0..2;
+    strip_publishes(&mut batch, std::slice::from_ref(&first_part));
     let BatchOps::Encoded(bytes) = batch.ops else {
         panic!("encoded before");
     };
