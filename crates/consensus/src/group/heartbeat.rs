@@ -102,7 +102,9 @@ impl GroupCore {
                 .map_or(leads_since.elapsed(), |acked| acked.elapsed())
                 > lease
         };
-        let unheard = unheard && self.others_are_quorum(lease);
+        // Once silent it stays so: those whom it does not hear may hear it, and wait for their leases.
+        let was_silent = self.net().silent.load(Ordering::Relaxed);
+        let unheard = unheard && (was_silent || self.others_are_quorum(lease));
         // Without room for its log it must not keep others from leading either.
         let may_lead = self.environment().may_write();
         let silent = self
