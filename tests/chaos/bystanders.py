@@ -43,7 +43,9 @@ class TemporaryQueues(Worker):
         )
         channel.queue_bind(queue, "amq.topic", "temporary.*")
         try:
-            channel.basic_publish("", queue, b"temporary", amqp.PERSISTENT, mandatory=kind == "durable")
+            channel.basic_publish(
+                "", queue, b"temporary", amqp.PERSISTENT, mandatory=kind == "durable"
+            )
             confirmed = True
         except pika.exceptions.NackError:
             confirmed = False

@@ -117,7 +117,9 @@ class _Channel:
     def _cancel(self, _: Any) -> None:
         self.cancelled = True
         if not self.consumer.local:
-            self.consumer.complain(self.node.id, f"the consumer of {self.consumer.queue} was cancelled")
+            self.consumer.complain(
+                self.node.id, f"the consumer of {self.consumer.queue} was cancelled"
+            )
 
     def _message(self, channel: Any, method: Any, _: Any, body: bytes) -> None:
         session, sequence = identity(body)

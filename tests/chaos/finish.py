@@ -34,7 +34,9 @@ def leave(load: Load, timeout: float, watch: Callable[[], None]) -> list[str]:
 
 def confirmed(load: Load) -> int:
     ledger = load.publishers[0].ledger
-    return sum(p.outcome == "ack" for s in list(ledger.sessions.values()) for p in list(s.publishes))
+    return sum(
+        p.outcome == "ack" for s in list(ledger.sessions.values()) for p in list(s.publishes)
+    )
 
 
 def _ended(workers: list[Any], timeout: float, watch: Callable[[], None]) -> list[str]:

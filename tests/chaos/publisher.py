@@ -118,7 +118,9 @@ class _Channel:
     def _publish(self) -> None:
         assert self.session is not None
         sequence = len(self.session.publishes) + 1
-        size = 100_000 if self.publisher.rng.random() < 0.003 else self.publisher.rng.randint(0, 1500)
+        size = (
+            100_000 if self.publisher.rng.random() < 0.003 else self.publisher.rng.randint(0, 1500)
+        )
         properties = pika.BasicProperties(delivery_mode=2, priority=priority(sequence))
         self.session.publishes.append(Publish(time.monotonic()))
         self._unanswered += 1

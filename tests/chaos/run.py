@@ -137,7 +137,9 @@ def _close(round_: Round, cluster: Cluster, watch: Watch) -> bool:
         return False
     (round_.root / "report.txt").write_text(round_.report() + "\n")
     shown = [f"  {text}" for text in round_.found[:20]]
-    print("\n".join([str(round_.plan), "done:", *(f"  {e}" for e in round_.events), "found:", *shown]))
+    print(
+        "\n".join([str(round_.plan), "done:", *(f"  {e}" for e in round_.events), "found:", *shown])
+    )
     print(
         f"FAILED: {len(round_.found)} faults with seed {round_.plan.seed}; "
         f"logs of the nodes and report.txt are in {round_.root}",

@@ -27,7 +27,9 @@ def ledger(queue: str = "q", outcomes: str = "aaa", node: int = 1) -> Ledger:
     return made
 
 
-def deliver(made: Ledger, *sequences: int, queue: str = "q", disposal: str = "ack", **other) -> None:
+def deliver(
+    made: Ledger, *sequences: int, queue: str = "q", disposal: str = "ack", **other
+) -> None:
     for sequence in sequences:
         at = BEGIN + 10 + len(made.deliveries)
         d = Delivery(queue, "consumer", 2, 1, sequence, other.get("redelivered", False), at)

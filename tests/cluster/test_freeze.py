@@ -115,3 +115,19 @@ def test_declare_while_a_node_freezes(whole, name) -> None:
             frozen.thaw()
             assert took < bound(4), f"node {frozen.id} frozen"
             whole.wait_in_sync(queue)
+
+
+def test_two_nodes_that_are_left_keep_their_leader(whole, name) -> None:
+    """Each stands still for a moment, again and again. Another election would bring nothing."""
+    declare(whole, name)
+    leader, gone, other = roles(whole, name, "leader")
+    gone.kill()
+    time.sleep(4)  # Long enough to count as gone.
+    assert whole.leader(name, ask=[leader]) is leader
+    for node in (other, leader, other, leader, other):
+        node.freeze()
+        time.sleep(0.8)  # Longer than a lease, shorter than it takes to elect another.
+        node.thaw()
+        time.sleep(1)
+        for asked in (leader, other):
+            assert whole.find_leader(name, ask=[asked]) is leader, f"after a stall of {node}"
