@@ -199,8 +199,6 @@ impl NetStreamAppend<Types> for RaftPeer {
 /// A request that awaits its answer.
 struct Sent {
     previous: Option<LogId>,
-    /// The last entry, or the one before if there are none.
-    last: Option<LogId>,
     bytes: usize,
     deadline: Instant,
 }
@@ -284,14 +282,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
         {
             *self.no_room.lock() = Some(Instant::now() + NO_ROOM_PAUSE);
         }
-        let result = append_result(answer, sent.previous)?;
-        // What was not sent cannot be there; counted, it would commit entries that are on no disk.
-        if let Ok(Some(matched)) = &result
-            && sent.last.is_none_or(|last| matched.index > last.index)
-        {
-            return Err(broken("match beyond what was sent"));
-        }
-        Ok(result)
+        append_result(answer, sent.previous)
     }
 
     fn send(&mut self, request: AppendRequest) -> Result<(), RpcError> {
@@ -322,11 +313,6 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
         }
         self.sent.push_back(Sent {
             previous: request.prev_log_id,
-            last: request
-                .entries
-                .last()
-                .map(|entry| entry.log_id)
-                .or(request.prev_log_id),
             bytes,
             deadline,
         });
