@@ -204,8 +204,9 @@ class Cluster:
         goal = max(row["Commit Index"] for row in rows().values())
 
         def caught_up() -> bool:
-            applied = {name: row["Last Applied"] for name, row in rows().items() if name in names}
-            assert min(applied.values()) >= goal, f"applied {applied}, to reach {goal}"
+            now = rows()
+            applied = [row["Last Applied"] for name, row in now.items() if name in names]
+            assert min(applied) >= goal, f"to reach {goal}: {now}"
             return True
 
         eventually(caught_up, SOON, f"all replicas of '{queue}' have caught up")

@@ -40,10 +40,17 @@ impl Writer {
                 bytes,
             } = taken;
             let started = Instant::now();
-            match self.write(&items, &committed, true, &mut scratch) {
-                Ok(()) => {
+            let written = self
+                .write(&items, &committed, true, &mut scratch)
+                .and_then(|()| {
                     self.count(&items, bytes, started);
-                    self.finish(items);
+                    self.note(&items)
+                });
+            match written {
+                Ok(()) => {
+                    for item in items {
+                        (item.done)(Ok(()));
+                    }
                 }
                 Err(cause) => {
                     let error = StorageError::Poisoned { cause };
@@ -114,11 +121,11 @@ impl Writer {
         metrics.entries.fetch_add(entries.sum(), Ordering::Relaxed);
     }
 
-    /// Notes what is on disk, then reports it, in the order of the writes.
-    fn finish(&mut self, items: Vec<Item>) {
+    /// Notes what is on disk, before it is reported.
+    fn note(&mut self, items: &[Item]) -> Result<(), String> {
         let ends: Vec<(u32, u64)> = {
             let mut queue = self.shared.lock();
-            for item in &items {
+            for item in items {
                 match &item.command {
                     Command::Append {
                         group,
@@ -143,12 +150,15 @@ impl Writer {
             ends.filter_map(|(group, view)| Some((*group, view.synced()?)))
                 .collect()
         };
-        if let Err(error) = self.witness.write(self.batch, ends.into_iter()) {
+        match self.witness.write(self.batch, ends.into_iter()) {
+            Ok(()) => Ok(()),
             // It only weakens the check at the next start; the log itself is synced.
-            tracing::warn!(%error, "cannot note how far the log is synced");
-        }
-        for item in items {
-            (item.done)(Ok(()));
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "cannot note how far the log is synced");
+                Ok(())
+            }
+            // A disk that fails may have failed during the sync, and have said nothing.
+            Err(error) => Err(format!("cannot note how far the log is synced: {error}")),
         }
     }
 
