@@ -109,7 +109,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
+            heartbeat: Duration::from_millis(200),
             election_min: Duration::from_millis(350),
             election_max: Duration::from_millis(650),
             campaign_stagger: Duration::from_millis(150),

@@ -12,7 +12,9 @@ use crate::raft::{
 use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use futures::StreamExt;
-use openraft::raft::{StreamAppendError, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{
+    AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
+};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,6 +24,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Requests of one session that may wait for the core; the sender's window is smaller.
 const SESSION_QUEUE: usize = 256;
+
+/// Sessions of one connection, at most: one for each group, and for each member that this node was.
+const SESSIONS_MAX: usize = 4096;
 
 /// Answered to appends and snapshots by a node that must not write, see
 /// [`crate::Consensus::set_writable`].
@@ -166,6 +171,9 @@ impl Inbound {
             .append_entries(request)
             .await
             .map_err(|error| error.to_string())?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            core.hear();
+        }
         if answer.is_conflict() {
             let previous = previous.ok_or("conflict without a previous entry")?;
             return Ok(Err(StreamAppendError::Conflict(previous)));
@@ -189,7 +197,9 @@ impl Inbound {
 /// Takes the appends of one connection apart into the sessions of the groups.
 pub(crate) struct AppendDemux {
     inbound: Arc<Inbound>,
-    sessions: HashMap<u32, Session>,
+    /// By group and the member that is meant: a leader may still send to what this node was before its disk
+    /// was wiped.
+    sessions: HashMap<(u32, u64), Session>,
     answers: mpsc::Sender<v1::AppendAnswer>,
 }
 
@@ -202,9 +212,10 @@ impl AppendDemux {
     /// Passes a request on. A session that has ended (an error was answered) swallows what its
     /// sender had already under way.
     pub(crate) fn handle(&mut self, request: v1::AppendRequest) {
+        let member = (request.group, request.target);
         let known = self
             .sessions
-            .get(&request.group)
+            .get(&member)
             .filter(|session| session.id == request.session);
         let session = match known {
             Some(session) => session,
@@ -213,10 +224,17 @@ impl AppendDemux {
                     return;
                 }
                 let session = self.open(&request);
-                self.sessions
-                    .entry(request.group)
-                    .insert_entry(session)
-                    .into_mut()
+                if self.sessions.len() >= SESSIONS_MAX {
+                    self.sessions.retain(|_, other| !other.requests.is_closed());
+                }
+                if self.sessions.len() >= SESSIONS_MAX {
+                    tracing::warn!(
+                        group = request.group,
+                        "a peer opens more sessions than it may"
+                    );
+                    return;
+                }
+                self.sessions.entry(member).insert_entry(session).into_mut()
             }
         };
         if let Err(mpsc::error::TrySendError::Full(request)) = session.requests.try_send(request) {
@@ -224,7 +242,7 @@ impl AppendDemux {
                 group = request.group,
                 "a peer sends more appends than it may"
             );
-            self.sessions.remove(&request.group);
+            self.sessions.remove(&member);
         }
     }
 

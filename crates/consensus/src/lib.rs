@@ -28,6 +28,7 @@ mod raft_net;
 #[cfg(test)]
 mod sim;
 mod stats;
+pub mod ticks;
 mod types;
 mod wire;
 

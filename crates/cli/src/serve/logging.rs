@@ -5,8 +5,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Libraries that speak of everyday events. A filter of the user's that names them wins.
-const NOISE: &str =
-    "openraft=error,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,rustls=warn,axum=warn";
+const NOISE: &str = "openraft=error,openraft::progress::entry=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,rustls=warn,axum=warn";
 
 /// Starts logging. The filter has been given by the user, so a wrong one is told.
 pub(crate) fn start(options: &LogOptions) -> Result<(), String> {

@@ -72,8 +72,9 @@ async fn announce(inner: &Arc<Inner>) {
 /// Connects to new members, forgets former ones.
 async fn follow_members(inner: &Arc<Inner>) {
     let mut absent: HashMap<u64, Instant> = HashMap::new();
+    let mut looks = crate::ticks::every(LOOK);
     loop {
-        sleep(LOOK).await;
+        looks.tick().await;
         if let Err(error) = inner.know_members() {
             tracing::warn!(%error, "a member cannot be reached");
         }

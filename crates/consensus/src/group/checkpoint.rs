@@ -24,11 +24,12 @@ pub(super) async fn run(group: Arc<GroupCore>) {
     let mut dirty_since = None;
     // The checkpoint that was there before the one now being taken, and looks left for it.
     let mut awaited: Option<(Option<u64>, u32)> = None;
+    let mut ticks = crate::ticks::every(LOOK);
     let mut passed = group.environment().dirt.passed();
     while !group.is_stopped() {
-        let pause = awaited.map_or(LOOK, |_| LOOK_AFTER_CHECKPOINT);
         let wanted = tokio::select! {
-            () = tokio::time::sleep(pause) => false,
+            _ = ticks.tick() => false,
+            () = tokio::time::sleep(LOOK_AFTER_CHECKPOINT), if awaited.is_some() => false,
             // The sender is in the environment, which outlives its groups.
             _ = passed.changed() => group.environment().dirt.is_worth(group.state().dirty_bytes()),
             () = group.checkpoint_wanted.notified() => true,
@@ -76,6 +77,15 @@ fn is_due(group: &GroupCore, dirty_since: &mut Option<Instant>) -> bool {
 fn purge_upto(group: &GroupCore) -> Option<u64> {
     let policy = &group.environment().checkpoint;
     let safe = known_by_all(group);
+    if !group.environment().may_write() {
+        // What is kept for others would keep this node, and with it perhaps the group, from having room again.
+        // They get a snapshot.
+        let checkpoint = group.state().checkpoint()?.index;
+        let purged = group.log().span().purged;
+        return purged
+            .is_none_or(|purged| purged.index < checkpoint)
+            .then_some(checkpoint);
+    }
     let backend = group.log().backend();
     let group_id = group.id().0;
     // What is kept is for all groups together, each has its share: it stands in the log's write buffer.

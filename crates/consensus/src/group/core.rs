@@ -90,6 +90,9 @@ fn raft_config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, Sta
         broadcast_submitted_on_append: Some(true),
         // Checkpoints and purges are ours to start (`checkpoint`).
         snapshot_policy: openraft::SnapshotPolicy::Never,
+        // A disk that has lost what it had acknowledged is given it again, and openraft warns of it; without this
+        // its node would be waited for in silence, and the next loss would be one too many.
+        allow_log_reversion: Some(true),
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 10_000,
         max_payload_entries: limits.append_entries,
@@ -122,6 +125,8 @@ pub(crate) struct GroupCore {
     purge_allowed: AtomicU64,
     pub(super) checkpoint_wanted: Notify,
     pub(super) last_beat: Mutex<LastBeat>,
+    /// When a leader's heartbeat was taken last.
+    heard: Mutex<Option<Instant>>,
     stopped: AtomicBool,
 }
 
@@ -189,6 +194,7 @@ impl GroupCore {
             purge_allowed: AtomicU64::new(NOT_TOLD),
             checkpoint_wanted: Notify::new(),
             last_beat: Mutex::new(LastBeat::now()),
+            heard: Mutex::new(None),
             stopped: AtomicBool::new(false),
         }))
     }
@@ -308,6 +314,16 @@ impl GroupCore {
             tracing::error!(group = %self.id, reason, "group failed");
             (self.environment.abort)(&format!("Raft group {} has failed: {reason}", self.id));
         }
+    }
+
+    /// Notes that a leader's heartbeat was taken.
+    pub(crate) fn hear(&self) {
+        *self.heard.lock() = Some(Instant::now());
+    }
+
+    /// How long no leader's heartbeat was taken; `None`: none ever was.
+    pub(super) fn unheard_for(&self) -> Option<Duration> {
+        self.heard.lock().map(|at| at.elapsed())
     }
 
     /// Notes what the leader lets this member purge.

@@ -18,13 +18,15 @@ use openraft::async_runtime::watch::WatchReceiver;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 /// A leader that no quorum answers sends a heartbeat only once in so many leases: time for two
 /// attempts at an election.
 const PROBE_LEASES: u32 = 4;
 /// A member that was lost so many leases ago does not vote.
 const GONE_LEASES: u32 = 4;
+/// A follower that has heard nothing for so many intervals looks at its election timer.
+const UNHEARD: u32 = 2;
 /// A look that comes after so many intervals is late.
 const LATE: u32 = 3;
 
@@ -63,8 +65,7 @@ impl LastBeat {
 
 /// Runs until the groups are gone.
 pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = crate::ticks::every(every);
     let mut looks = Looks::new(every * LATE, Instant::now());
     let mut woke = None;
     loop {
@@ -77,12 +78,24 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
             return;
         };
         for group in groups.groups() {
+            group.run_clock(every * UNHEARD);
             group.send_heartbeat(woke).await;
         }
     }
 }
 
 impl GroupCore {
+    /// Lets openraft's clock of this group run only if it may have to elect: each tick of it wakes the core's task,
+    /// which is most of what an idle group costs. A leader needs no clock, its heartbeats are ours; nor does a
+    /// follower that heard one lately, for its lease is longer.
+    fn run_clock(&self, unheard: Duration) {
+        let leads = self.leadership.borrow().leader == Some(self.me());
+        let heard = || self.unheard_for().is_some_and(|silence| silence < unheard);
+        if let Some(raft) = self.raft() {
+            raft.runtime_config().tick(!(leads || heard()));
+        }
+    }
+
     /// `woke`: when this process had stood still last, and answers may have waited to be read.
     async fn send_heartbeat(self: &Arc<Self>, woke: Option<Instant>) {
         let leadership = *self.leadership.borrow();

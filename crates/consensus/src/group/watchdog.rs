@@ -8,7 +8,7 @@ use super::core::{GroupCore, Raft};
 use openraft::async_runtime::watch::WatchReceiver;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// Between two looks at a group.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,9 +22,10 @@ const ELECTIONS: u32 = 8;
 pub(super) async fn run(group: Arc<GroupCore>) {
     let look = LOOK.min(group.environment().timing.core_answer);
     let mut looks = 0_u32;
+    let mut ticks = crate::ticks::every(look);
     let mut leaderless = Leaderless::default();
     while !group.is_stopped() {
-        sleep(look).await;
+        ticks.tick().await;
         let Some(raft) = group.raft() else {
             leaderless = Leaderless::default();
             continue;

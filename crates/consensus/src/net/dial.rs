@@ -25,6 +25,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// A connection whose peer answers no ping for so long is closed. Heartbeats tell much earlier whether a node
 /// lives; a process that stood still for a few seconds keeps its connections.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Between pings of HTTP/2. Heartbeats find out sooner about the peer; these are for the other connections.
+pub(super) const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// Windows and limits of connections.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,7 @@ pub(crate) fn channel(
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
-        .http2_keep_alive_interval(Duration::from_secs(2))
+        .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .connect_timeout(CONNECT);

@@ -15,7 +15,7 @@ use super::{Connectivity, PeerChannel};
 use crate::config::{Limits, Timing};
 use crate::error::StartError;
 use crate::lateness::Looks;
-use crate::types::GroupId;
+use crate::types::{GroupId, RaftNode};
 use crate::wire::{Answer, AppendPipe, WireError};
 use cluster_proto::v1;
 use cluster_proto::v1::cluster_client::ClusterClient;
@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
@@ -44,7 +44,14 @@ const RETRY_MAX: Duration = Duration::from_millis(400);
 const BEATS_IN_FLIGHT: usize = 4096;
 
 type Control = RaftControlClient<PeerChannel>;
-type Session = (u64, mpsc::UnboundedSender<Answer<v1::AppendAnswer>>);
+
+/// A session of appends that awaits answers.
+struct Session {
+    group: GroupId,
+    /// Two starts of one node with a wiped disk in between are two members, for a while.
+    target: RaftNode,
+    answers: mpsc::UnboundedSender<Answer<v1::AppendAnswer>>,
+}
 
 struct Beat {
     beat: v1::Heartbeat,
@@ -73,7 +80,8 @@ pub(crate) struct PeerLink {
     beats: mpsc::Sender<Beat>,
     /// Where appends go while the log stream is up.
     appends: Mutex<Option<mpsc::UnboundedSender<v1::AppendRequest>>>,
-    sessions: Mutex<HashMap<u32, Session>>,
+    /// By their numbers.
+    sessions: Mutex<HashMap<u64, Session>>,
     next_session: AtomicU64,
     condition: watch::Sender<Condition>,
     stream_up: watch::Sender<bool>,
@@ -204,8 +212,8 @@ impl PeerLink {
         }
     }
 
-    /// Starts a session of appends; an earlier one of the group ends.
-    pub(super) fn append(&self, group: GroupId) -> Answer<AppendPipe> {
+    /// Starts a session of appends; an earlier one of the group with this member ends.
+    pub(super) fn append(&self, target: RaftNode, group: GroupId) -> Answer<AppendPipe> {
         // What a frozen peer does not take stays in memory, session after session.
         if self.condition.borrow().connectivity != Connectivity::Connected {
             return Err(WireError::Unreachable("the peer is silent".to_owned()));
@@ -215,10 +223,19 @@ impl PeerLink {
             requests.ok_or_else(|| WireError::Unreachable("not connected".to_owned()))?;
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let (sender, answers) = mpsc::unbounded_channel();
-        self.sessions.lock().insert(group.0, (session, sender));
+        {
+            let mut sessions = self.sessions.lock();
+            sessions.retain(|_, former| (former.group, former.target) != (group, target));
+            let started = Session {
+                group,
+                target,
+                answers: sender,
+            };
+            sessions.insert(session, started);
+        }
         if self.appends.lock().is_none() {
             // The stream broke in between and nobody would tell this session.
-            self.sessions.lock().remove(&group.0);
+            self.sessions.lock().remove(&session);
             return Err(WireError::Unreachable("connection closed".to_owned()));
         }
         Ok(AppendPipe {
@@ -263,8 +280,9 @@ impl PeerLink {
     }
 
     fn fail_sessions(&self, why: &str) {
-        for (_, (_, answers)) in self.sessions.lock().drain() {
-            let _ = answers.send(Err(WireError::Unreachable(why.to_owned())));
+        for (_, session) in self.sessions.lock().drain() {
+            let error = WireError::Unreachable(why.to_owned());
+            let _ = session.answers.send(Err(error));
         }
     }
 
@@ -360,10 +378,9 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
     let mut heard = Instant::now();
     let quiet = link.timing.silence / 2;
     let mut sent = Instant::now();
-    // Twice as often: a tick that comes a moment before `quiet` is over must not leave the next
+    // More than twice as often: a tick that comes a moment before `quiet` is over must not leave the next
     // heartbeat until the other side has been judged silent.
-    let mut ticks = interval((quiet / 2).max(Duration::from_millis(10)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = crate::ticks::every((link.timing.silence / 5).max(Duration::from_millis(10)));
     let mut looks = Looks::new(quiet, Instant::now());
     loop {
         tokio::select! {
@@ -455,13 +472,11 @@ async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Conditio
         };
         let Some(Ok(answer)) = answer else { return };
         let mut sessions = link.sessions.lock();
-        if let Some((session, sender)) = sessions.get(&answer.group)
-            && *session == answer.session
+        let number = answer.session;
+        if let Some(session) = sessions.get(&number)
+            && session.answers.send(Ok(answer)).is_err()
         {
-            let group = answer.group;
-            if sender.send(Ok(answer)).is_err() {
-                sessions.remove(&group);
-            }
+            sessions.remove(&number);
         }
     }
 }

@@ -232,7 +232,7 @@ impl PeerNet {
 
 impl Wire for PeerNet {
     fn append(&self, to: RaftNode, group: GroupId) -> Answer<AppendPipe> {
-        self.member(to)?.append(group)
+        self.member(to)?.append(to, group)
     }
 
     fn beat(&self, to: RaftNode, beat: v1::Heartbeat) -> AnswerFuture<v1::AppendAnswer> {

@@ -1,7 +1,7 @@
 //! The listener of the cluster port.
 
 use super::auth::{Doorkeeper, Keys};
-use super::dial::KEEP_ALIVE;
+use super::dial::{KEEP_ALIVE, PING_EVERY};
 use super::greet::{self, GreetError};
 use super::presence::Presence;
 use super::tls::{Bound, Tls};
@@ -145,7 +145,7 @@ pub(crate) fn serve(
         .initial_connection_window_size(limits.connection_window)
         .max_frame_size(FRAME)
         .max_concurrent_streams(Some(STREAMS))
-        .http2_keepalive_interval(Some(Duration::from_secs(2)))
+        .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .layer(InterceptorLayer::new(Doorkeeper {
             keys: Arc::clone(&keys),

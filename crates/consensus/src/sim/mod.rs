@@ -20,6 +20,7 @@ mod chaos;
 mod interrupted;
 mod life;
 mod overload;
+mod reverted;
 mod room;
 mod stand_still;
 mod store_suite;

@@ -137,6 +137,17 @@ impl Node {
         }
     }
 
+    /// The disk forgets the last `count` entries of a group, synced as they are.
+    pub(crate) fn lose_entries(&self, group: u32, count: u64) {
+        assert!(self.running.is_none());
+        let NodeLog::Memory(log) = &self.log else {
+            panic!("only of a log in memory");
+        };
+        let last = log.group(group).unwrap().last.unwrap();
+        let after = last.checked_sub(count);
+        log.truncate_after(group, after, Box::new(|lost| lost.unwrap()));
+    }
+
     /// A clean stop.
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {

@@ -83,3 +83,44 @@ fn all_without_room_go_on_by_themselves() {
     assert_eq!(nodes.converged(1, 2), [0, 1]);
     nodes.no_aborts();
 }
+
+#[test]
+fn a_node_without_room_keeps_no_log_for_one_that_is_away() {
+    let mut nodes = Nodes::new(3, false).started();
+    nodes.put(1, 0);
+    nodes.converged(1, 1);
+    nodes.node(3).kill();
+    for number in 1..30 {
+        nodes.put(1, number);
+    }
+    let position = |nodes: &mut Nodes, id| {
+        let status = nodes.node(id).group(1).status();
+        (
+            status.purged.map(|purged| purged.index),
+            status.checkpoint.map(|checkpoint| checkpoint.index),
+        )
+    };
+    for id in 1..=2 {
+        nodes.node(id).group(1).trigger_checkpoint();
+    }
+    wait_for("checkpoints", || {
+        (1..=2).all(|id| position(&mut nodes, id).1.is_some_and(|index| index > 20))
+    });
+    assert!((1..=2).all(|id| position(&mut nodes, id).0.is_none()));
+    for id in 1..=2 {
+        nodes.node(id).consensus().set_writable(false);
+    }
+    wait_for("the end of what was kept", || {
+        (1..=2).all(|id| {
+            let (purged, checkpoint) = position(&mut nodes, id);
+            purged == checkpoint
+        })
+    });
+    for id in 1..=2 {
+        nodes.node(id).consensus().set_writable(true);
+    }
+    nodes.node(3).start();
+    nodes.put(1, 30);
+    assert_eq!(nodes.converged(1, 31), (0..31).collect::<Vec<u64>>());
+    nodes.no_aborts();
+}

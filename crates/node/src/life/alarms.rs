@@ -45,8 +45,7 @@ impl Watermarks {
 
 /// Keeps `alarms` up to date until the node stops.
 pub async fn watch(marks: Watermarks, queries: Arc<NodeQueries>, alarms: watch::Sender<Alarms>) {
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = consensus::ticks::every(LOOK);
     let (mut own, mut others) = (Alarms::default(), Alarms::default());
     let (mut looks, mut raised) = (0u32, 0u32);
     // A node that does not answer must not keep this one from looking at itself.

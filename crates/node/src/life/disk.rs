@@ -9,7 +9,6 @@ use consensus::Consensus;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 /// How often the free space is looked at.
@@ -48,10 +47,8 @@ fn step(free: Option<u64>, reserve: u64, writable: bool) -> Step {
 /// Runs until the node stops. To be started before the node announces itself: a node may start with
 /// a full disk.
 pub(crate) async fn keep_reserve(consensus: Consensus, free: FreeSpace, reserve: u64) {
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = consensus::ticks::every(LOOK);
     loop {
-        ticks.tick().await;
         let now = free();
         match step(now, reserve, consensus.is_writable()) {
             Step::Stay => {}
@@ -72,6 +69,7 @@ pub(crate) async fn keep_reserve(consensus: Consensus, free: FreeSpace, reserve:
                 );
             }
         }
+        ticks.tick().await;
     }
 }
 

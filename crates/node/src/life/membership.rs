@@ -118,8 +118,7 @@ pub async fn watch_nodes(broker: Arc<Broker>) {
     let leadership = broker.catalog_group.leadership();
     let connectivity = broker.consensus.peers().connectivity();
     let mut since: BTreeMap<u64, (Connectivity, Instant)> = BTreeMap::new();
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = consensus::ticks::every(LOOK);
     loop {
         ticks.tick().await;
         let now = Instant::now();

@@ -7,7 +7,7 @@ use consensus::Connectivity;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// How often this node looks at itself.
@@ -96,8 +96,7 @@ pub(crate) async fn watch(
         good: now,
         confirmed: Some(now),
     };
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = consensus::ticks::every(LOOK);
     loop {
         tokio::select! {
             () = asked_to_stop(&mut stopping) => {

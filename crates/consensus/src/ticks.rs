@@ -1,0 +1,60 @@
+//! Timers that fall due together.
+//!
+//! A node has dozens of tasks that look at something now and then. Each by its own clock would wake an idle process
+//! several hundred times a second, which is most of what an idle process costs. All on one grid they share a wake.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+/// Ticks every `period`, at the same moments as all others of this process with this period or a multiple of it. The
+/// first comes after a whole period at most; missed ones are skipped.
+#[must_use]
+pub fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(next(Instant::now(), period), period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+/// The next moment of the grid of `period`, after `now`.
+fn next(now: Instant, period: Duration) -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let origin = *ORIGIN.get_or_init(Instant::now);
+    now + until_next(now.saturating_duration_since(origin), period)
+}
+
+fn until_next(since_origin: Duration, period: Duration) -> Duration {
+    let over = since_origin.as_nanos() % period.as_nanos().max(1);
+    period.saturating_sub(Duration::from_nanos(u64::try_from(over).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiples_fall_together() {
+        let ms = Duration::from_millis;
+        for (since, period, until) in [
+            (0, 100, 100),
+            (1, 100, 99),
+            (99, 100, 1),
+            (100, 100, 100),
+            (250, 500, 250),
+            (1_000_250, 500, 250),
+        ] {
+            assert_eq!(until_next(ms(since), ms(period)), ms(until));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_start_at_different_times_tick_together() {
+        let mut one = every(Duration::from_millis(100));
+        tokio::time::advance(Duration::from_millis(37)).await;
+        let mut other = every(Duration::from_millis(200));
+        other.tick().await;
+        let at = Instant::now();
+        while one.tick().await < at {}
+        assert!(at.elapsed() < Duration::from_millis(2));
+    }
+}
