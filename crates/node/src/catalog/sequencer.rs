@@ -4,12 +4,14 @@
 //! A round costs every node a sync and several messages, whatever it carries: declarations that arrive
 //! from three nodes at the same time share it, and so do the questions whether all nodes show it.
 
+use super::gather::Gather;
 use super::shown::Shown;
 use broker_model::catalog::{CatalogEntry, CatalogReply, CatalogRequest, decode_replies};
 use consensus::{Group, Payload, ProposeError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 /// Requests merged into one entry, at most: so many of the largest still fit a message between nodes.
@@ -64,23 +66,41 @@ impl Sequencer {
 
 async fn run(group: Group, shown: Arc<Shown>, mut queue: mpsc::UnboundedReceiver<Proposal>) {
     let mut left = None;
+    let mut gather = Gather::default();
     while let Some(first) = match left.take() {
         Some(left) => Some(left),
         None => queue.recv().await,
     } {
         let mut round = Round::default();
         round.add(first);
-        while let Ok(proposal) = queue.try_recv() {
+        while let Some(proposal) = next(&mut queue, &gather, &round).await {
             if !round.has_room_for(&proposal) {
                 left = Some(proposal);
                 break;
             }
             round.add(proposal);
         }
+        let proposers = round.proposers.len();
+        gather.begins(proposers);
         if !round.requests.is_empty() {
             round.carry(&group, &shown).await;
         }
+        let waiting = queue.len() + usize::from(left.is_some());
+        gather.ended(Instant::now(), proposers, waiting);
     }
+}
+
+/// A proposal that is there, or worth waiting for.
+async fn next(
+    queue: &mut mpsc::UnboundedReceiver<Proposal>,
+    gather: &Gather,
+    round: &Round,
+) -> Option<Proposal> {
+    if let Ok(proposal) = queue.try_recv() {
+        return Some(proposal);
+    }
+    let until = gather.wait(Instant::now(), round.proposers.len())?;
+    timeout_at(until, queue.recv()).await.ok().flatten()
 }
 
 /// The proposals that share an entry.

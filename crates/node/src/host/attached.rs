@@ -141,6 +141,12 @@ impl AttachedLinks {
         self.lost.remove(&node).map(|(origin, _)| origin)
     }
 
+    /// Whether there are nodes whose links have gone.
+    #[must_use]
+    pub fn any_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
     /// Starts whose links have been gone since before `before`.
     pub fn lost_before(&mut self, before: Instant) -> Vec<Origin> {
         let late: Vec<NodeId> = self

@@ -6,7 +6,7 @@
 use super::replica::ReplicaState;
 use super::wall_clock_ms;
 use broker_model::dispatch::DeadLetter;
-use broker_model::op::{BatchHead, EntryHead, Op};
+use broker_model::op::{BatchHead, EntryHead, Op, Refusal};
 use broker_model::wire::encode_entry_head;
 use bytes::Bytes;
 use consensus::{Group, Payload, ProposeError};
@@ -14,12 +14,19 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// Entries on their way at the same time.
 const ENTRIES_IN_FLIGHT: usize = 3;
 /// Leader's operations in one entry, at most.
 const LEADER_OPS: usize = 4096;
+
+/// How long a proposer that takes no more batches is waited for.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Of an entry that no dispatcher has admitted.
+const NO_TICKET: u64 = 0;
 
 /// What became of an entry.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ pub struct Proposer {
     leader_ops: VecDeque<Op>,
     in_flight: FuturesUnordered<BoxFuture<'static, EntryDone>>,
     last_ms: u64,
+    /// It takes no more batches, and is waited for until then.
+    drains_until: Option<Instant>,
 }
 
 impl Proposer {
@@ -51,6 +60,7 @@ impl Proposer {
             leader_ops: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
             last_ms: 0,
+            drains_until: None,
         }
     }
 
@@ -90,30 +100,57 @@ impl Proposer {
                 }
             };
             refused.extend(admission.dead_letters);
-            let count = self.leader_ops.len().min(LEADER_OPS);
-            self.last_ms = self.last_ms.max(wall_clock_ms());
-            let head = EntryHead {
-                now_ms: self.last_ms,
-                batches: batches.iter().map(|(head, _)| *head).collect(),
-                leader_ops: self.leader_ops.drain(..count).collect(),
-                refusals: admission.refusals,
-            };
-            let mut segments = Vec::with_capacity(batches.len() + 1);
-            segments.push(encode_entry_head(&head));
-            segments.extend(batches.into_iter().map(|(_, ops)| ops));
-            let ticket = admission.ticket;
-            let proposed = group.propose_in_term(Payload::from(segments), self.term);
-            self.in_flight.push(
-                async move {
-                    EntryDone {
-                        ticket,
-                        result: proposed.await.map(|done| done.index),
-                    }
-                }
-                .boxed(),
-            );
+            self.send(group, batches, admission.refusals, admission.ticket);
         }
         refused
+    }
+
+    /// Takes no more batches, and proposes what was decided before: messages that were handed out are to be settled
+    /// before anybody hands out again in this term.
+    pub fn drain(&mut self, group: &Group) {
+        self.waiting.clear();
+        self.drains_until
+            .get_or_insert_with(|| Instant::now() + DRAIN);
+        while self.in_flight.len() < ENTRIES_IN_FLIGHT && !self.leader_ops.is_empty() {
+            self.send(group, Vec::new(), Vec::new(), NO_TICKET);
+        }
+    }
+
+    /// Whether the fate of all that was proposed is known and nothing waits, or it takes too long.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let late = self.drains_until.is_some_and(|at| at <= Instant::now());
+        late || (self.in_flight.is_empty() && self.leader_ops.is_empty())
+    }
+
+    fn send(
+        &mut self,
+        group: &Group,
+        batches: Vec<(BatchHead, Bytes)>,
+        refusals: Vec<Refusal>,
+        ticket: u64,
+    ) {
+        let count = self.leader_ops.len().min(LEADER_OPS);
+        self.last_ms = self.last_ms.max(wall_clock_ms());
+        let head = EntryHead {
+            now_ms: self.last_ms,
+            batches: batches.iter().map(|(head, _)| *head).collect(),
+            leader_ops: self.leader_ops.drain(..count).collect(),
+            refusals,
+        };
+        let mut segments = Vec::with_capacity(batches.len() + 1);
+        segments.push(encode_entry_head(&head));
+        segments.extend(batches.into_iter().map(|(_, ops)| ops));
+        let proposed = group.propose_in_term(Payload::from(segments), self.term);
+        self.in_flight.push(
+            async move {
+                EntryDone {
+                    ticket,
+                    result: proposed.await.map(|done| done.index),
+                }
+            }
+            .boxed(),
+        );
     }
 
     fn take_batches(&mut self) -> Vec<(BatchHead, Bytes)> {

@@ -25,6 +25,8 @@ use tracing::{debug, error, info, warn};
 
 /// How often queues that the catalog no longer has are looked for.
 const RECONCILE: Duration = Duration::from_secs(20);
+/// How often it is looked for what has waited long enough.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Inputs taken in one turn, at most.
 const INPUTS: usize = 512;
 
@@ -49,6 +51,13 @@ pub struct HostContext {
     pub abort: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
+impl HostContext {
+    /// Whether the queue was declared by a catalog entry that is not applied here yet.
+    pub(super) fn is_ahead(&self, queue: QueueId) -> bool {
+        queue.declared_at() > self.catalog.read().applied_index()
+    }
+}
+
 /// The task of one shard's host.
 pub struct ShardHost {
     context: HostContext,
@@ -61,6 +70,8 @@ pub struct ShardHost {
     links: AttachedLinks,
     /// `Some` while leading.
     proposer: Option<Proposer>,
+    /// Of an earlier time in the present term, until all that it has decided is applied.
+    former: Option<Proposer>,
     /// What links say while this node is elected and not ready to lead yet, in order.
     early: Vec<HostInput>,
     /// Since this node leads: when nodes must have told what they hold. The dispatcher goes by the wall
@@ -91,6 +102,7 @@ impl ShardHost {
             leadership,
             links: AttachedLinks::default(),
             proposer: None,
+            former: None,
             early: Vec::new(),
             hand_over_ends: None,
             ahead: Ahead::default(),
@@ -103,8 +115,7 @@ impl ShardHost {
         let mut inputs = Vec::with_capacity(INPUTS);
         let mut reconcile = tokio::time::interval(RECONCILE);
         reconcile.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut housekeeping = tokio::time::interval(Duration::from_millis(500));
-        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut housekeeping = consensus::ticks::every(HOUSEKEEPING);
         self.follow_leadership();
         loop {
             let timeout = self.next_timeout();
@@ -119,6 +130,7 @@ impl ShardHost {
                     self.follow_leadership();
                 }
                 done = done(&mut self.proposer), if leading => self.entry_done(done),
+                _ = done(&mut self.former), if self.former.is_some() => self.go_on_draining(),
                 count = self.inbox.recv_many(&mut inputs, INPUTS) => {
                     if count == 0 {
                         return;
@@ -130,7 +142,10 @@ impl ShardHost {
                 () = tokio::task::yield_now(), if self.pump_again => {}
                 () = sleep_until(timeout), if leading => {}
                 _ = reconcile.tick() => self.reconcile(),
-                _ = housekeeping.tick() => {
+                _ = housekeeping.tick(), if self.waits() => {
+                    if self.former.as_ref().is_some_and(Proposer::is_drained) {
+                        self.follow_leadership();
+                    }
                     self.try_again();
                     self.end_hand_over();
                     self.return_from_silent();
@@ -138,6 +153,14 @@ impl ShardHost {
             }
             self.turn();
         }
+    }
+
+    /// Whether something is to be looked after now and then.
+    fn waits(&self) -> bool {
+        self.former.is_some()
+            || self.hand_over_ends.is_some()
+            || !self.ahead.is_empty()
+            || self.links.any_lost()
     }
 
     /// After anything happened: hand out, propose, answer.
@@ -197,16 +220,20 @@ impl ShardHost {
 
     fn follow_leadership(&mut self) {
         let now = *self.leadership.borrow_and_update();
+        let elected = now.leader == Some(self.group.me());
+        self.former
+            .take_if(|former| !elected || former.term() != now.term || former.is_drained());
         match (&self.proposer, now.ready) {
             (Some(proposer), true) if proposer.term() == now.term => {}
             (Some(_), _) => {
                 self.step_down(now.leader.map(|leader| NodeId(leader.node())));
-                if now.ready {
+                self.former.take_if(|former| former.term() != now.term);
+                if now.ready && self.former.is_none() {
                     self.take_over(now.term);
                 }
             }
-            (None, true) => self.take_over(now.term),
-            (None, false) => {}
+            (None, true) if self.former.is_none() => self.take_over(now.term),
+            (None, _) => {}
         }
         if self.proposer.is_some() || !self.is_elected() {
             for input in std::mem::take(&mut self.early) {
@@ -276,16 +303,18 @@ impl ShardHost {
     }
 
     fn step_down(&mut self, leader: Option<NodeId>) {
-        if self.proposer.take().is_none() {
+        let Some(mut proposer) = self.proposer.take() else {
             return;
-        }
+        };
+        proposer.drain(&self.group);
+        self.former = (!proposer.is_drained()).then_some(proposer);
         {
             let mut state = self.replica.lock();
             state.dispatcher = None;
             state.outbox = Outbox::default();
         }
         self.links.dismiss(leader);
-        self.ahead.take();
+        self.ahead.clear();
         self.hand_over_ends = None;
         self.pump_again = false;
         debug!(shard = %self.replica.shard(), leader = ?leader.map(|l| l.0), "no longer leading shard");
@@ -301,10 +330,17 @@ impl ShardHost {
         if let Err(error) = done.result {
             debug!(shard = %self.replica.shard(), %error, "an entry was not applied");
             // Links send again what has no answer; everything volatile is told anew.
-            let now = *self.leadership.borrow();
             self.step_down(None);
-            if now.ready {
-                self.take_over(now.term);
+            self.follow_leadership();
+        }
+    }
+
+    /// An entry of the former proposer is done.
+    fn go_on_draining(&mut self) {
+        if let Some(former) = &mut self.former {
+            former.drain(&self.group);
+            if former.is_drained() {
+                self.follow_leadership();
             }
         }
     }
@@ -460,28 +496,24 @@ impl ShardHost {
         let Some(origin) = self.links.origin(attachment) else {
             return;
         };
-        let is_ahead = message.queue().is_some_and(|queue| self.is_ahead(queue));
-        if self.ahead.is_empty() && !is_ahead {
-            self.take(attachment, origin, message);
-        } else if let Some(message) = self.ahead.keep(attachment, message, is_ahead) {
+        let (replica, context) = (&self.replica, &self.context);
+        let is_ahead = |queue| is_ahead(replica, context, queue);
+        if let Some(message) = self.ahead.keep(attachment, message, is_ahead) {
             self.take(attachment, origin, message);
         }
     }
 
-    /// Whether the catalog here does not have the queue yet.
-    fn is_ahead(&self, queue: QueueId) -> bool {
-        let unknown = self
-            .replica
-            .lock()
-            .dispatcher
-            .as_ref()
-            .is_some_and(|dispatcher| !dispatcher.knows(queue));
-        unknown && queue.declared_at() > self.context.catalog.read().applied_index()
-    }
-
     fn try_again(&mut self) {
-        for (attachment, message) in self.ahead.take() {
-            self.message(attachment, message);
+        loop {
+            let (replica, context) = (&self.replica, &self.context);
+            let Some((attachment, message)) =
+                self.ahead.next(|queue| is_ahead(replica, context, queue))
+            else {
+                return;
+            };
+            if let Some(origin) = self.links.origin(attachment) {
+                self.take(attachment, origin, message);
+            }
         }
     }
 
@@ -705,6 +737,14 @@ pub(super) fn reports(
         });
     });
     reports
+}
+
+/// Whether this node leads, and neither its dispatcher nor its catalog has the queue yet.
+fn is_ahead(replica: &ShardReplica, context: &HostContext, queue: QueueId) -> bool {
+    let state = replica.lock();
+    let known = state.dispatcher.as_ref().is_none_or(|d| d.knows(queue));
+    drop(state);
+    !known && context.is_ahead(queue)
 }
 
 async fn done(proposer: &mut Option<Proposer>) -> EntryDone {
