@@ -32,7 +32,6 @@ def test_a_gigabyte_through_small_limits(fresh, load, names) -> None:
             "--log-keep", "8MiB",
             "--log-write-buffer", "8MiB",
             "--state-write-buffer", "8MiB",
-            "--memory-messages", "32MiB",
         ],
     )  # fmt: skip
     cluster.start()

@@ -20,6 +20,7 @@ mod node_backend;
 mod rates;
 
 pub use backend::Backend;
+pub use definitions::{Definitions, Loaded};
 pub use node_backend::NodeBackend;
 
 use axum::Router;

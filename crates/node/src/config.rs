@@ -50,7 +50,7 @@ pub struct Config {
     pub loopback_users: Vec<String>,
     /// Expect a PROXY protocol header (version 1 or 2) on AMQP connections.
     pub proxy_protocol: bool,
-    /// Shards and replicas; fixed when the cluster is formed.
+    /// Shards; fixed when the cluster is formed.
     pub sharding: Sharding,
     /// What is bounded in time.
     pub timing: Timing,
@@ -131,8 +131,6 @@ pub struct DefaultUser {
 pub struct Sharding {
     /// Raft groups that hold durable queues. Used only by the node that forms the cluster.
     pub shards: u32,
-    /// Replicas per shard (as many as there are nodes, if they are fewer).
-    pub replicas: u32,
 }
 
 /// Bounds in time.
@@ -151,9 +149,9 @@ pub struct Timing {
     pub consumer_timeout: Option<Duration>,
     /// Between heartbeats of a leader.
     pub raft_heartbeat: Duration,
-    /// Shortest silence after which a follower stands for election.
+    /// Shortest time, on top of the lease, after which a follower that hears nothing stands for election.
     pub raft_election_min: Duration,
-    /// Longest such silence; the actual one is drawn between the two.
+    /// Longest such time, the actual one is drawn between the two; and a leader's lease.
     pub raft_election_max: Duration,
     /// A new leader waits this long for live nodes to tell what their consumers hold.
     pub hand_over_timeout: Duration,
@@ -195,12 +193,8 @@ pub struct Memory {
     pub total_bytes: Option<u64>,
     /// Share of it above which publishers are blocked on all nodes.
     pub high_watermark: f64,
-    /// Bodies kept in memory for consumers that keep up, over all shards.
-    pub message_bytes: usize,
     /// Cache of stored blocks.
     pub block_cache_bytes: usize,
-    /// Bodies that non-durable queues of this node may hold.
-    pub local_queue_bytes: u64,
 }
 
 /// Log, checkpoints, and the disk alarm.
@@ -282,16 +276,6 @@ impl Config {
         if !(1..=1024).contains(&self.sharding.shards) {
             return range("shards", self.sharding.shards.to_string(), "use 1 to 1024");
         }
-        if self.sharding.replicas == 0
-            || self.sharding.replicas.is_multiple_of(2)
-            || self.sharding.replicas > 7
-        {
-            return range(
-                "replicas",
-                self.sharding.replicas.to_string(),
-                "use 1, 3, 5 or 7",
-            );
-        }
         if limits.frame_max < 4096 {
             return range(
                 "frame_max",
@@ -316,11 +300,11 @@ impl Config {
                 "use a share above 0 and up to 1, such as 0.6",
             );
         }
-        if timing.raft_election_min < timing.raft_heartbeat * 3 {
+        if timing.raft_election_min <= timing.raft_heartbeat {
             return range(
                 "raft_election_min",
                 format!("{:?}", timing.raft_election_min),
-                "use at least three times raft_heartbeat",
+                "use more than raft_heartbeat",
             );
         }
         if timing.raft_election_max <= timing.raft_election_min {
@@ -328,6 +312,13 @@ impl Config {
                 "raft_election_max",
                 format!("{:?}", timing.raft_election_max),
                 "use more than raft_election_min, so that two nodes seldom stand at once",
+            );
+        }
+        if timing.raft_election_max < timing.raft_heartbeat * 3 {
+            return range(
+                "raft_election_max",
+                format!("{:?}", timing.raft_election_max),
+                "use at least three times raft_heartbeat: it is a leader's lease too",
             );
         }
         if timing.publish_timeout.is_zero() {
@@ -481,10 +472,7 @@ impl Default for DefaultUser {
 
 impl Default for Sharding {
     fn default() -> Self {
-        Self {
-            shards: 8,
-            replicas: 3,
-        }
+        Self { shards: 8 }
     }
 }
 
@@ -496,7 +484,7 @@ impl Default for Timing {
             handshake_timeout: Duration::from_secs(10),
             login_failure_delay: Duration::from_secs(3),
             consumer_timeout: None,
-            raft_heartbeat: Duration::from_millis(100),
+            raft_heartbeat: Duration::from_millis(200),
             raft_election_min: Duration::from_millis(350),
             raft_election_max: Duration::from_millis(650),
             hand_over_timeout: Duration::from_millis(500),
@@ -528,9 +516,7 @@ impl Default for Memory {
         Self {
             total_bytes: None,
             high_watermark: 0.6,
-            message_bytes: 256 * MIB,
             block_cache_bytes: 64 * MIB,
-            local_queue_bytes: 1024 * MIB as u64,
         }
     }
 }
@@ -679,7 +665,6 @@ mod tests {
         type Change = fn(&mut Config);
         let wrong: [(&str, Change); 9] = [
             ("shards", |c| c.sharding.shards = 0),
-            ("replicas", |c| c.sharding.replicas = 2),
             ("frame_max", |c| c.limits.frame_max = 4095),
             ("max_message_size", |c| c.limits.message_size = 1 << 40),
             ("channel_max", |c| c.limits.channels_per_connection = 0),
@@ -691,6 +676,10 @@ mod tests {
             }),
             ("raft_election_max", |c| {
                 c.timing.raft_election_max = c.timing.raft_election_min
+            }),
+            ("raft_election_max", |c| {
+                c.timing.raft_heartbeat = c.timing.raft_election_max / 2;
+                c.timing.raft_election_min = c.timing.raft_election_max * 3 / 4;
             }),
             ("disk_reserve", |c| c.storage.disk_reserve_bytes = u64::MAX),
         ];

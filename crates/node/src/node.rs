@@ -215,8 +215,9 @@ impl Node {
             entry_bytes: config.storage.entry_bytes_max,
             abort: Arc::clone(&abort),
         };
+        let (behind, backlog) = watch::channel(false);
         tasks.push(tokio::spawn(
-            LocalHost::new(context.clone(), local_rx).run(),
+            LocalHost::new(context.clone(), local_rx, behind).run(),
         ));
         let mut leaderships: HashMap<ShardId, watch::Receiver<Leadership>> = HashMap::new();
         for (group, (replica, (inbox, receiver))) in replicas.shards.lock().drain() {
@@ -254,7 +255,8 @@ impl Node {
                 }
             }
         });
-        let hub = Hub::new(origin, config.timing.publish_timeout, connectors, starts);
+        let publish_timeout = config.timing.publish_timeout;
+        let hub = Hub::new(origin, publish_timeout, connectors, starts, backlog);
         hub.open_links((1..=identity.shards).map(|shard| Placement::Shard(ShardId(shard))));
         let sequencer =
             Sequencer::start(catalog_group.clone(), Shown::new(consensus.peers().clone()));

@@ -29,6 +29,8 @@ pub(super) struct Desk {
     /// Admitted and not yet applied (`reject-publish`).
     pub(super) pending: u64,
     pub(super) pending_bytes: u64,
+    /// Messages handed out.
+    pub(super) handed_out: u64,
 }
 
 impl Desk {
@@ -45,6 +47,7 @@ impl Desk {
             last_used_ms: now_ms,
             pending: 0,
             pending_bytes: 0,
+            handed_out: 0,
         }
     }
 
@@ -191,6 +194,7 @@ impl Desk {
             unacked: held,
             consumers: self.consumer_count() as u64,
             ready_bytes,
+            handed_out: self.handed_out,
         }
     }
 }

@@ -122,4 +122,6 @@ pub struct QueueCounts {
     pub consumers: u64,
     /// Body bytes of ready messages.
     pub ready_bytes: u64,
+    /// Messages handed out since the queue is known here; only its growth means something.
+    pub handed_out: u64,
 }

@@ -227,6 +227,7 @@ impl Desk {
         let redelivered = stock.was_out(head);
         stock.take(head);
         stock.forget_read(head.number, head.number);
+        self.handed_out = self.handed_out.wrapping_add(1);
         match holder {
             Some(holder) => {
                 let bytes = u32::try_from(message.body.len()).unwrap_or(u32::MAX);

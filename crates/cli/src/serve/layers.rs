@@ -286,7 +286,7 @@ mod tests {
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| value.to_string())
         };
-        let (config, _) = complete(options, &arguments, &lookup)?.into_config()?;
+        let config = complete(options, &arguments, &lookup)?.resolve()?.config;
         Ok(config)
     }
 

@@ -35,20 +35,19 @@ pub(crate) fn main(matches: &clap::ArgMatches, arguments: &[String]) -> ExitCode
             let check_only = options.check_config;
             let environment = |name: &str| std::env::var(name).ok();
             let options = layers::complete(options, arguments, &environment)?;
-            let (config, log) = options.into_config()?;
-            Ok((config, log, check_only))
+            Ok((options.resolve()?, check_only))
         });
-    let (config, log, check_only) = match resolved {
+    let (resolved, check_only) = match resolved {
         Ok(resolved) => resolved,
         Err(error) => return refuse(&error),
     };
     if check_only {
-        return show(&config);
+        return show(&resolved.config);
     }
-    if let Err(error) = logging::start(&log) {
+    if let Err(error) = logging::start(&resolved.log) {
         return refuse(&error);
     }
-    run::run(config)
+    run::run(resolved.config, resolved.definitions)
 }
 
 fn refuse(error: &str) -> ExitCode {

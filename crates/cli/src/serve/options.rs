@@ -4,9 +4,10 @@
 
 use super::values::{Limit, Listen, Names, Peers, Size, Span};
 use clap::{Args, ValueEnum};
+use management::Definitions;
 use node::Config;
 use node::config::{CertificateLogin, ClusterTls, Secret, TlsListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Options of `warren serve`. All are optional here; defaults are those of [`Config`].
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Expect a PROXY protocol header on AMQP connections (default: false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Node")]
     proxy_protocol: Option<bool>,
+    /// Import users, vhosts, queues and so on from this file at each start: definitions exported from Warren or RabbitMQ
+    #[arg(long, value_name = "FILE", help_heading = "Node")]
+    load_definitions: Option<PathBuf>,
 
     /// Node-to-node listener (default: 0.0.0.0:25672)
     #[arg(long, value_name = "ADDR", help_heading = "Cluster")]
@@ -72,9 +76,6 @@ pub(crate) struct Options {
     /// Raft groups for durable queues, fixed when the cluster is formed (default: 8)
     #[arg(long, value_name = "N", help_heading = "Cluster")]
     shards: Option<u32>,
-    /// Replicas of each shard (default: 3)
-    #[arg(long, value_name = "N", help_heading = "Cluster")]
-    replicas: Option<u32>,
 
     /// User of a fresh cluster (default: guest)
     #[arg(long, value_name = "NAME", help_heading = "Users")]
@@ -211,7 +212,7 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     raft_heartbeat: Option<Span>,
-    /// Shortest silence after which a follower stands for election (default: 900ms)
+    /// Shortest time, on top of the lease, after which a follower that hears nothing stands for election (default: 350ms)
     #[arg(
         long,
         value_name = "TIME",
@@ -219,7 +220,7 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     raft_election_min: Option<Span>,
-    /// Longest such silence (default: 1200ms)
+    /// Longest such time, and a leader's lease (default: 650ms)
     #[arg(
         long,
         value_name = "TIME",
@@ -258,9 +259,6 @@ pub(crate) struct Options {
     /// Share of it above which publishers are blocked (default: 0.6)
     #[arg(long, value_name = "SHARE", help_heading = "Memory and disk")]
     memory_high_watermark: Option<f64>,
-    /// Message bodies kept for consumers that keep up (default: 256MiB)
-    #[arg(long, value_name = "SIZE", help_heading = "Memory and disk")]
-    memory_messages: Option<Size>,
     /// Cache of stored blocks (default: 64MiB)
     #[arg(
         long,
@@ -269,14 +267,6 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     block_cache: Option<Size>,
-    /// Message bodies of non-durable queues (default: 1GiB)
-    #[arg(
-        long,
-        value_name = "SIZE",
-        help_heading = "Memory and disk",
-        hide_short_help = true
-    )]
-    memory_local_queues: Option<Size>,
     /// Free disk space below which publishers are blocked (default: 200MB)
     #[arg(long, value_name = "SIZE", help_heading = "Memory and disk")]
     disk_free_limit: Option<Size>,
@@ -377,9 +367,20 @@ pub(crate) struct LogOptions {
     pub(crate) format: LogFormat,
 }
 
+/// What the options come to.
+pub(crate) struct Resolved {
+    /// Of the node.
+    pub(crate) config: Config,
+    /// Of the log.
+    pub(crate) log: LogOptions,
+    /// To be imported when the node is ready.
+    pub(crate) definitions: Option<Definitions>,
+}
+
 impl Options {
-    /// Fills in the configuration and checks it as a whole. Reads the files that hold secrets.
-    pub(crate) fn into_config(self) -> Result<(Config, LogOptions), String> {
+    /// Fills in the configuration and checks it as a whole. Reads the files that hold secrets
+    /// and definitions.
+    pub(crate) fn resolve(self) -> Result<Resolved, String> {
         let mut config = Config::default();
         let cluster_secret = match (&self.cluster_secret, &self.cluster_secret_file) {
             (Some(secret), _) => Some(secret.clone()),
@@ -399,9 +400,20 @@ impl Options {
             filter: self.log.clone(),
             format: self.log_format.unwrap_or_default(),
         };
+        let definitions = self.load_definitions.as_deref();
+        let definitions = definitions.map(read_definitions).transpose()?;
+        let brings_users = definitions.as_ref().is_some_and(Definitions::has_users);
+        if brings_users && self.default_user.is_none() {
+            // As for RabbitMQ: whoever brings users wants no well-known one.
+            config.default_user.name = String::new();
+        }
         self.fill_plain(&mut config);
         config.validate().map_err(|error| error.to_string())?;
-        Ok((config, log))
+        Ok(Resolved {
+            config,
+            log,
+            definitions,
+        })
     }
 
     fn amqps(&self) -> Result<Option<TlsListener>, String> {
@@ -488,7 +500,6 @@ impl Options {
         set(&mut config.join, self.join.map(Some));
         set(&mut config.cluster_name, self.cluster_name);
         set(&mut config.sharding.shards, self.shards);
-        set(&mut config.sharding.replicas, self.replicas);
         set(&mut config.default_user.name, self.default_user);
         set(&mut config.default_user.password, self.default_pass);
         set(&mut config.default_user.vhost, self.default_vhost);
@@ -589,16 +600,8 @@ impl Options {
         );
         set(&mut memory.high_watermark, self.memory_high_watermark);
         set(
-            &mut memory.message_bytes,
-            self.memory_messages.map(in_memory),
-        );
-        set(
             &mut memory.block_cache_bytes,
             self.block_cache.map(in_memory),
-        );
-        set(
-            &mut memory.local_queue_bytes,
-            self.memory_local_queues.map(|size| size.0),
         );
 
         set(
@@ -631,6 +634,18 @@ impl Options {
         );
         set(&mut storage.entry_bytes_max, self.entry_max.map(in_memory));
     }
+}
+
+fn read_definitions(file: &Path) -> Result<Definitions, String> {
+    let json = std::fs::read(file)
+        .map_err(|error| format!("definitions file {}: {error}", file.display()))?;
+    Definitions::parse(&json).map_err(|error| {
+        format!(
+            "definitions file {}: {error}: give a file that `warren definitions export` or `rabbitmqctl \
+             export_definitions` wrote",
+            file.display()
+        )
+    })
 }
 
 fn set<T>(field: &mut T, given: Option<T>) {

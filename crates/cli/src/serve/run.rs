@@ -1,7 +1,7 @@
 //! The life of the process: start, serve, stop on a signal.
 
 use crate::exit;
-use management::{Management, NodeBackend};
+use management::{Definitions, Management, NodeBackend};
 use node::{Config, Node};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Runs a node until a signal asks it to stop.
-pub(super) fn run(config: Config) -> ExitCode {
+pub(super) fn run(config: Config, definitions: Option<Definitions>) -> ExitCode {
     node::life::process::raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -26,7 +26,7 @@ pub(super) fn run(config: Config) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    let code = runtime.block_on(serve(config));
+    let code = runtime.block_on(serve(config, definitions));
     runtime.shutdown_timeout(LINGER);
     code
 }
@@ -53,7 +53,7 @@ impl Stop {
     }
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
     let mut stop = match Stop::listen() {
         Ok(stop) => stop,
         Err(error) => {
@@ -72,6 +72,7 @@ async fn serve(config: Config) -> ExitCode {
         "warren starts"
     );
     if config.default_user.password == "guest"
+        && !config.default_user.name.is_empty()
         && !config.loopback_users.contains(&config.default_user.name)
     {
         warn!(
@@ -104,9 +105,13 @@ async fn serve(config: Config) -> ExitCode {
         }
     };
     management.open(Arc::new(NodeBackend::new(&node)));
-    info!("ready");
-
-    let signal = stop.asked().await;
+    let signal = tokio::select! {
+        () = load(&management, definitions) => {
+            info!("ready");
+            stop.asked().await
+        }
+        signal = stop.asked() => signal,
+    };
     info!(signal, "stopping; once more stops at once");
     tokio::select! {
         () = node.shutdown() => {}
@@ -118,6 +123,25 @@ async fn serve(config: Config) -> ExitCode {
     management.shutdown().await;
     info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// Imports what the operator has given to be imported at each start.
+async fn load(management: &Management, definitions: Option<Definitions>) {
+    let Some(definitions) = definitions else {
+        return;
+    };
+    let loaded = management.load(definitions).await;
+    for item in &loaded.not_understood {
+        warn!(item, "definitions: not understood");
+    }
+    for item in &loaded.failed {
+        error!(item, "definitions: not imported");
+    }
+    info!(
+        imported = loaded.imported,
+        failed = loaded.failed.len(),
+        "definitions loaded"
+    );
 }
 
 /// A store or a Raft group has failed: the node must not go on serving. A supervisor starts it anew.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 const CONCURRENT: usize = 64;
 
 /// Parts of a file, in the order in which they depend on each other.
-const PARTS: &[&str] = &[
+pub(super) const PARTS: &[&str] = &[
     "vhosts",
     "users",
     "permissions",
@@ -64,10 +64,10 @@ pub(crate) struct ImportQuery {
 
 /// What became of a file.
 #[derive(Debug, Default)]
-struct Report {
-    imported: BTreeMap<&'static str, u64>,
-    not_understood: Vec<String>,
-    failed: Vec<String>,
+pub(super) struct Report {
+    pub(super) imported: BTreeMap<&'static str, u64>,
+    pub(super) not_understood: Vec<String>,
+    pub(super) failed: Vec<String>,
 }
 
 pub(crate) async fn import(
@@ -119,7 +119,7 @@ fn answer(report: Report, query: &ImportQuery) -> Response {
     }
 }
 
-async fn run(app: &App, mut body: Body, vhost: Option<&str>) -> Report {
+pub(super) async fn run(app: &App, mut body: Body, vhost: Option<&str>) -> Report {
     let mut report = Report::default();
     for part in PARTS {
         let items = match body.0.remove(*part) {

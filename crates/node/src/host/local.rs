@@ -4,20 +4,23 @@
 
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
+use super::backlogs::Backlogs;
 use super::shard::{HostContext, reports, sleep_until};
 use super::{HostEvent, HostInput, browse, wall_clock_ms};
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::dispatch::{Dispatcher, Outbox};
-use broker_model::ids::{NodeId, Origin, Placement, QueueId};
+use broker_model::ids::{NodeId, Origin, Placement};
 use broker_model::op::{BatchHead, Op};
 use broker_model::protocol::{FromHost, ToHost};
 use broker_model::shard::{Effect, ShardMachine};
 use consensus::Connectivity;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+/// How often it is looked for what has waited long enough.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// Inputs taken in one turn, at most.
 const INPUTS: usize = 512;
 /// Rounds of handing out in one turn, at most.
@@ -32,6 +35,7 @@ pub struct LocalHost {
     inbox: mpsc::UnboundedReceiver<HostInput>,
     links: AttachedLinks,
     ahead: Ahead,
+    backlogs: Backlogs,
     machine: ShardMachine,
     dispatcher: Dispatcher,
     outbox: Outbox,
@@ -41,9 +45,13 @@ pub struct LocalHost {
 }
 
 impl LocalHost {
-    /// An empty host.
+    /// An empty host. Tells `backlog` whether its queues fall behind their publishers.
     #[must_use]
-    pub fn new(context: HostContext, inbox: mpsc::UnboundedReceiver<HostInput>) -> Self {
+    pub fn new(
+        context: HostContext,
+        inbox: mpsc::UnboundedReceiver<HostInput>,
+        backlog: watch::Sender<bool>,
+    ) -> Self {
         let placement = Placement::Host(context.node);
         Self {
             context,
@@ -51,6 +59,7 @@ impl LocalHost {
             inbox,
             links: AttachedLinks::default(),
             ahead: Ahead::default(),
+            backlogs: Backlogs::new(backlog),
             machine: ShardMachine::new(),
             dispatcher: Dispatcher::local(),
             outbox: Outbox::default(),
@@ -65,8 +74,7 @@ impl LocalHost {
         let mut inputs = Vec::with_capacity(INPUTS);
         let mut reconcile = tokio::time::interval(RECONCILE);
         reconcile.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut housekeeping = tokio::time::interval(Duration::from_millis(500));
-        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut housekeeping = consensus::ticks::every(HOUSEKEEPING);
         loop {
             let timeout = self.dispatcher.next_timeout();
             tokio::select! {
@@ -82,13 +90,18 @@ impl LocalHost {
                 () = tokio::task::yield_now(), if self.pump_again => {}
                 () = sleep_until(timeout) => {}
                 _ = reconcile.tick() => self.reconcile(),
-                _ = housekeeping.tick() => {
+                _ = housekeeping.tick(), if self.waits() => {
                     self.try_again();
                     self.return_from_silent();
                 }
             }
             self.turn();
         }
+    }
+
+    /// Whether something is to be looked after now and then.
+    fn waits(&self) -> bool {
+        !self.ahead.is_empty() || self.links.any_lost()
     }
 
     /// Hands out, and applies what the dispatcher decides, until nothing is left to decide.
@@ -106,6 +119,10 @@ impl LocalHost {
                 break;
             }
         }
+        let (dispatcher, machine) = (&self.dispatcher, &self.machine);
+        self.backlogs.look(Instant::now(), |queue| {
+            dispatcher.queue_counts(machine, queue)
+        });
         // What was applied now may be for the dead letter publisher, or make way for another.
         self.pump_again |= self.dispatcher.has_work();
         let outbox = std::mem::take(&mut self.outbox);
@@ -206,6 +223,7 @@ impl LocalHost {
         let now_ms = wall_clock_ms();
         let outcome = match ops {
             BatchOps::Plain(ops) => {
+                self.note_published(&ops);
                 let refusals = self
                     .dispatcher
                     .admit_ops(&ops, &self.machine, &mut self.outbox);
@@ -237,27 +255,40 @@ impl LocalHost {
         self.replies.push(origin, FromHost::Outcome(outcome));
     }
 
+    /// The last publish of a batch stands for all: a queue that is flooded will be met.
+    fn note_published(&mut self, ops: &[Op]) {
+        let last = ops.iter().rev().find_map(|op| match op {
+            Op::Publish { targets, .. } => targets.first(),
+            _ => None,
+        });
+        if let Some(target) = last {
+            let counts = self.dispatcher.queue_counts(&self.machine, target.queue);
+            self.backlogs
+                .published(Instant::now(), target.queue, counts);
+        }
+    }
+
     fn message(&mut self, attachment: AttachmentId, message: ToHost) {
         let Some(origin) = self.links.origin(attachment) else {
             return;
         };
-        let is_ahead = message.queue().is_some_and(|queue| self.is_ahead(queue));
-        if self.ahead.is_empty() && !is_ahead {
-            self.take(origin, message);
-        } else if let Some(message) = self.ahead.keep(attachment, message, is_ahead) {
+        let (dispatcher, context) = (&self.dispatcher, &self.context);
+        let is_ahead = |queue| !dispatcher.knows(queue) && context.is_ahead(queue);
+        if let Some(message) = self.ahead.keep(attachment, message, is_ahead) {
             self.take(origin, message);
         }
     }
 
-    /// Whether the catalog here does not have the queue yet.
-    fn is_ahead(&self, queue: QueueId) -> bool {
-        !self.dispatcher.knows(queue)
-            && queue.declared_at() > self.context.catalog.read().applied_index()
-    }
-
     fn try_again(&mut self) {
-        for (attachment, message) in self.ahead.take() {
-            self.message(attachment, message);
+        loop {
+            let (dispatcher, context) = (&self.dispatcher, &self.context);
+            let is_ahead = |queue| !dispatcher.knows(queue) && context.is_ahead(queue);
+            let Some((attachment, message)) = self.ahead.next(is_ahead) else {
+                return;
+            };
+            if let Some(origin) = self.links.origin(attachment) {
+                self.take(origin, message);
+            }
         }
     }
 

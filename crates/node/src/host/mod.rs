@@ -5,6 +5,7 @@
 
 mod ahead;
 pub mod attached;
+pub(crate) mod backlogs;
 mod browse;
 pub mod local;
 pub mod persist;

@@ -9,6 +9,7 @@
 //!
 //! Not here: who the leader is and how it is reached (`connector`), what queues do (`host`).
 
+mod brake;
 mod moving;
 #[cfg(test)]
 mod tests;
@@ -19,13 +20,14 @@ use super::api::{Ask, Held, SessionEvent, SessionId, SubBatch};
 use super::attachment::{Attachment, BatchOps};
 use super::connector::{ConnectError, Connector};
 use super::encode_ops;
+use brake::Brake;
 use broker_model::ids::{ConsumerId, Origin, Placement, QueueId, RequestId};
 use broker_model::op::{BatchHead, BatchStatus, Op, SequenceRanges};
 use broker_model::protocol::{ConsumerSpec, Delivery, FromHost, Subject, ToHost};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
@@ -43,6 +45,9 @@ const BATCH_BYTES: usize = 1 << 20;
 const SUB_BATCH_BYTES_MAX: usize = consensus::LARGEST_ENTRY / 16 * 15;
 /// How long sessions may take to say what they hold after a leader change.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked for what has waited too long.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// What a link is told.
 #[derive(Debug)]
@@ -97,6 +102,7 @@ struct Part {
     token: u64,
     first_op: u32,
     ops: u32,
+    bytes: usize,
     created: Instant,
     given_up: bool,
 }
@@ -163,6 +169,7 @@ pub struct Link {
     answered: u64,
     /// Consumers that have moved to another placement, until their sessions know.
     moved: HashMap<ConsumerId, moving::Forward>,
+    brake: Brake,
     state: State,
 }
 
@@ -199,8 +206,16 @@ impl Link {
             previous: 0,
             answered: 0,
             moved: HashMap::new(),
+            brake: Brake::default(),
             state: State::Detached,
         }
+    }
+
+    /// Publishers are slowed down while there is a backlog.
+    #[must_use]
+    pub fn braked_by(mut self, backlog: watch::Receiver<bool>) -> Self {
+        self.brake = Brake::on(backlog);
+        self
     }
 
     /// Serves until the hub is gone.
@@ -209,8 +224,7 @@ impl Link {
         let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<(SessionId, Held)>)>(1);
         let mut attach_round = 0u64;
         let mut inputs = Vec::with_capacity(256);
-        let mut housekeeping = tokio::time::interval(Duration::from_millis(250));
-        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut housekeeping = consensus::ticks::every(HOUSEKEEPING);
         loop {
             if matches!(self.state, State::Detached) && self.has_work() {
                 self.state = State::Connecting;
@@ -264,7 +278,8 @@ impl Link {
                 () = self.connector.moved(), if matches!(self.state, State::Attached(_) | State::Resuming(_)) => {
                     self.detach("the leader has changed");
                 }
-                _ = housekeeping.tick() => self.give_up(Instant::now()),
+                () = self.brake.released() => self.release(),
+                _ = housekeeping.tick(), if self.waits() => self.give_up(Instant::now()),
             }
         }
     }
@@ -272,11 +287,15 @@ impl Link {
     /// Whether there is a reason to be attached. Shards always are one: a new leader waits for what
     /// every node has to say.
     fn has_work(&self) -> bool {
-        matches!(self.placement, Placement::Shard(_))
-            || !(self.waiting.is_empty()
-                && self.unanswered.is_empty()
-                && self.consumers.is_empty()
-                && self.requests.is_empty())
+        matches!(self.placement, Placement::Shard(_)) || self.waits()
+    }
+
+    /// Whether somebody may wait for an answer.
+    fn waits(&self) -> bool {
+        !(self.waiting.is_empty()
+            && self.unanswered.is_empty()
+            && self.requests.is_empty()
+            && self.consumers.is_empty())
     }
 
     fn detach(&mut self, why: &'static str) {
@@ -358,6 +377,7 @@ impl Link {
     fn submit(&mut self, session: SessionId, batch: SubBatch) {
         let bytes = batch.ops.iter().map(op_bytes).sum();
         self.submitted += 1;
+        self.brake.submitted(session, bytes);
         let mut waiting = WaitingBatch {
             session,
             batch,
@@ -573,6 +593,7 @@ impl Link {
                     .message(ToHost::Cancel { consumer, queue });
             }
         }
+        self.brake.gone(session);
         self.moved_session_gone(session);
         self.requests
             .retain(|_, request| request.session != session);
@@ -636,6 +657,7 @@ impl Link {
                 token: next.batch.token,
                 first_op: ops.len() as u32,
                 ops: next.batch.ops.len() as u32,
+                bytes: next.bytes,
                 created: next.created,
                 given_up: next.given_up,
             });
@@ -901,6 +923,7 @@ impl Link {
         self.unanswered_bytes -= done.bytes;
         self.answered = number;
         self.done += done.parts.len() as u64;
+        let now = Instant::now();
         for part in done.parts.iter().filter(|part| !part.given_up) {
             let range = part.first_op..part.first_op + part.ops;
             let refused = refused_ops.iter().filter(|op| range.contains(op));
@@ -909,9 +932,20 @@ impl Link {
                 refused_ops: refused.map(|op| op - part.first_op).collect(),
                 given_up: false,
             };
-            self.tell(part.session, event);
+            let heard = self.brake.answered(now, part.session, part.bytes, event);
+            if let Some(event) = heard {
+                self.tell(part.session, event);
+            }
         }
         self.send_deferred();
+    }
+
+    /// Passes on what was held back for long enough.
+    fn release(&mut self) {
+        let now = Instant::now();
+        while let Some((session, event)) = self.brake.release(now) {
+            self.tell(session, event);
+        }
     }
 
     fn deliver(&mut self, deliveries: Vec<Delivery>) {

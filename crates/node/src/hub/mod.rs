@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Makes the connector of a placement.
 pub type ConnectorFactory = Box<dyn Fn(Placement) -> Arc<dyn Connector> + Send + Sync>;
@@ -37,6 +37,8 @@ pub struct Hub {
     /// Of hosts of which the end is yet to be told.
     moves: Mutex<HashMap<NodeId, Moves>>,
     starts: Arc<HostStarts>,
+    /// Whether queues of this node's own host fall behind their publishers.
+    backlog: watch::Receiver<bool>,
     sessions: Mutex<HashMap<SessionId, mpsc::UnboundedSender<SessionEvent>>>,
     next_session: AtomicU64,
     next_consumer: AtomicU64,
@@ -45,12 +47,14 @@ pub struct Hub {
 
 impl Hub {
     /// A hub for one start of a node. Publishes that find no majority within `publish_timeout` are
-    /// given up. `starts` is what the connectors go by.
+    /// given up. `starts` is what the connectors go by; `backlog` tells whether queues in this node's memory fall
+    /// behind their publishers.
     pub fn new(
         origin: Origin,
         publish_timeout: Duration,
         connectors: ConnectorFactory,
         starts: Arc<HostStarts>,
+        backlog: watch::Receiver<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
             origin,
@@ -59,6 +63,7 @@ impl Hub {
             links: Mutex::new(HashMap::new()),
             moves: Mutex::new(HashMap::new()),
             starts,
+            backlog,
             sessions: Mutex::new(HashMap::new()),
             next_session: AtomicU64::new(1),
             next_consumer: AtomicU64::new(1),
@@ -183,6 +188,11 @@ impl Hub {
             self.publish_timeout,
             input,
         );
+        let link = if placement == Placement::Host(self.origin.node) {
+            link.braked_by(self.backlog.clone())
+        } else {
+            link
+        };
         tokio::spawn(link.run());
         links.insert(placement, sender.clone());
         sender

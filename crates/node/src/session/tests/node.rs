@@ -127,6 +127,7 @@ impl TestNode {
             config.timing.publish_timeout,
             connectors,
             Arc::default(),
+            watch::channel(false).1,
         );
         let node = Arc::new(Self {
             config,
