@@ -49,12 +49,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tasks_that_start_at_different_times_tick_together() {
-        let mut one = every(Duration::from_millis(100));
-        tokio::time::advance(Duration::from_millis(37)).await;
-        let mut other = every(Duration::from_millis(200));
-        other.tick().await;
-        let at = Instant::now();
-        while one.tick().await < at {}
-        assert!(at.elapsed() < Duration::from_millis(2));
+        let ms = Duration::from_millis;
+        let first = tokio::spawn(async move { every(ms(100)).tick().await });
+        tokio::time::advance(ms(250)).await;
+        let mut often = every(ms(100));
+        tokio::time::advance(ms(37)).await;
+        let mut seldom = every(ms(200));
+        let (often, seldom) = tokio::join!(
+            async {
+                often.tick().await;
+                often.tick().await
+            },
+            seldom.tick()
+        );
+        let first = first.await.unwrap();
+        assert_eq!((seldom - first).as_millis() % 100, 0);
+        assert!(
+            often == seldom || often == seldom + ms(100),
+            "{often:?} {seldom:?}"
+        );
     }
 }

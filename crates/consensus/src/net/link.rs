@@ -376,12 +376,12 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
     let mut batch: Vec<v1::Heartbeat> = Vec::new();
     let mut batch_due = Instant::now();
     let mut heard = Instant::now();
-    let quiet = link.timing.silence / 2;
+    let quiet = link.timing.silence * 2 / 5;
     let mut sent = Instant::now();
-    // More than twice as often: a tick that comes a moment before `quiet` is over must not leave the next
-    // heartbeat until the other side has been judged silent.
-    let mut ticks = crate::ticks::every((link.timing.silence / 5).max(Duration::from_millis(10)));
-    let mut looks = Looks::new(quiet, Instant::now());
+    // At each tick before which nothing was sent for half its period: one that is lost leaves time for another
+    // before the other side judges this one silent.
+    let mut ticks = crate::ticks::every(quiet.max(Duration::from_millis(10)));
+    let mut looks = Looks::new(link.timing.silence / 2, Instant::now());
     loop {
         tokio::select! {
             message = answers.message() => {
@@ -420,7 +420,7 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 if heard.elapsed() > link.timing.silence {
                     link.set(Connectivity::Silent);
                 }
-                if sent.elapsed() >= quiet && sender.try_send(v1::Heartbeats::default()).is_ok() {
+                if sent.elapsed() >= quiet / 2 && sender.try_send(v1::Heartbeats::default()).is_ok() {
                     sent = Instant::now();
                 }
                 waiting.retain(|_, waiter| !waiter.is_closed());

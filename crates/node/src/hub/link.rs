@@ -391,6 +391,7 @@ impl Link {
             let token = waiting.give_up();
             self.tell(session, SessionEvent::given_up(token));
             waiting.bytes = waiting.batch.ops.iter().map(op_bytes).sum();
+            self.brake.heard(session, bytes - waiting.bytes);
             if waiting.batch.ops.is_empty() {
                 self.submitted -= 1;
                 return;
@@ -789,8 +790,11 @@ impl Link {
         for batch in std::mem::take(&mut self.unanswered) {
             self.answered = batch.head.number;
             self.done += batch.parts.len() as u64;
-            for part in batch.parts.iter().filter(|part| !part.given_up) {
-                self.tell(part.session, SessionEvent::given_up(part.token));
+            for part in &batch.parts {
+                self.brake.heard(part.session, part.bytes);
+                if !part.given_up {
+                    self.tell(part.session, SessionEvent::given_up(part.token));
+                }
             }
         }
         self.send_deferred();
@@ -924,7 +928,11 @@ impl Link {
         self.answered = number;
         self.done += done.parts.len() as u64;
         let now = Instant::now();
-        for part in done.parts.iter().filter(|part| !part.given_up) {
+        for part in &done.parts {
+            if part.given_up {
+                self.brake.heard(part.session, part.bytes);
+                continue;
+            }
             let range = part.first_op..part.first_op + part.ops;
             let refused = refused_ops.iter().filter(|op| range.contains(op));
             let event = SessionEvent::Outcome {
@@ -1032,7 +1040,14 @@ impl Link {
         }
         let kept_ops = self.encode;
         let before = self.waiting.len();
-        self.waiting.retain(|waiting| !waiting.batch.ops.is_empty());
+        let brake = &mut self.brake;
+        self.waiting.retain(|waiting| {
+            let stays = !waiting.batch.ops.is_empty();
+            if !stays {
+                brake.heard(waiting.session, waiting.bytes);
+            }
+            stays
+        });
         self.done += (before - self.waiting.len()) as u64;
         for batch in &mut self.unanswered {
             if !batch.parts.first().is_some_and(|part| late(part.created)) {

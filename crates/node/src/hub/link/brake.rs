@@ -112,7 +112,8 @@ impl Brake {
         self.held.retain(|held| held.session != session);
     }
 
-    fn heard(&mut self, session: SessionId, bytes: usize) {
+    /// A session has heard about so much of what it handed over.
+    pub(super) fn heard(&mut self, session: SessionId, bytes: usize) {
         if let Some(under_way) = self.under_way.get_mut(&session) {
             *under_way = under_way.saturating_sub(bytes);
         }
