@@ -70,7 +70,8 @@ impl Desk {
         if self.single_active()
             && let Some(bench) = self.bench_mut()
         {
-            bench.elect(turn.roster);
+            let changed = bench.elect(turn.roster);
+            turn.post.tell_active(turn.roster, &changed, turn.out);
         }
         self.serve_gets(turn);
         let more = self.serve_consumers(turn);
