@@ -69,8 +69,8 @@ impl Ahead {
 mod tests {
     use super::{Ahead, KEPT_MAX};
     use crate::hub::attachment::AttachmentId;
-    use broker_model::ids::QueueId;
-    use broker_model::protocol::{RequestId, ToHost};
+    use broker_model::ids::{QueueId, RequestId};
+    use broker_model::protocol::ToHost;
     use std::cell::Cell;
 
     const A: AttachmentId = AttachmentId(1);

@@ -105,7 +105,7 @@ mod tests {
         let (told, is_there) = watch::channel(false);
         let mut backlogs = Backlogs::new(told);
         let mut now = Instant::now();
-        let mut look = |backlogs: &mut Backlogs, now, counts| {
+        let look = |backlogs: &mut Backlogs, now, counts| {
             backlogs.published(now, QUEUE, counts);
             backlogs.look(now, |queue| {
                 assert_eq!(queue, QUEUE);
