@@ -86,6 +86,7 @@ pub struct Dispatcher {
     unused_look_ms: Option<u64>,
     admissions: Admissions,
     loads_in_flight: usize,
+    default_delivery_limit: Option<u64>,
 }
 
 impl Dispatcher {
@@ -121,7 +122,19 @@ impl Dispatcher {
             unused_look_ms: None,
             admissions: Admissions::default(),
             loads_in_flight: 0,
+            default_delivery_limit: None,
         }
+    }
+
+    /// Failed deliveries after which a message dies in queues that name no number. A setting of the
+    /// leader's node: what it decides by it is in the log.
+    #[must_use]
+    pub fn with_delivery_limit(mut self, limit: Option<u64>) -> Self {
+        self.default_delivery_limit = limit;
+        for desk in self.desks.iter_mut() {
+            desk.default_delivery_limit = limit;
+        }
+        self
     }
 
     /// Settings from the catalog; `None`: the record is gone, so consumers are cancelled and
@@ -369,6 +382,7 @@ impl Dispatcher {
             return *slot;
         }
         let mut desk = Desk::new(queue, now_ms);
+        desk.default_delivery_limit = self.default_delivery_limit;
         if let Some(state) = machine.queue(queue) {
             desk.meet_levels(state);
         }

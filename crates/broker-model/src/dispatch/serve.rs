@@ -201,11 +201,7 @@ impl Desk {
     }
 
     fn is_over_delivery_limit(&self, turn: &Turn<'_>, at: usize, head: Head) -> bool {
-        let limit = self
-            .settings
-            .as_ref()
-            .and_then(|settings| settings.delivery_limit);
-        match (limit, self.stocks.get(at)) {
+        match (self.delivery_limit(), self.stocks.get(at)) {
             (Some(limit), Some(stock)) => {
                 u64::from(turn.state.delivery_count(stock.sequence(head.number))) > limit
             }
