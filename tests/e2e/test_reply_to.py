@@ -117,3 +117,15 @@ def test_confirmed_reply(pub, connect, name) -> None:
         pub.basic_publish("", address, b"%d" % i)
     replies.wait(10)
     assert replies.bodies == [b"%d" % i for i in range(10)]
+
+
+@pytest.mark.warren_only("RabbitMQ has no queue behind it")
+def test_nobody_sees_the_queue_behind_it(broker, ch, name) -> None:
+    path = f"/api/policies/%2F/{name}"
+    broker.put(path, {"pattern": ".*", "definition": {"max-length": 1}, "apply-to": "queues"})
+    try:
+        Consumer(ch, PSEUDO, auto_ack=True)
+        names = [queue["name"] for queue in broker.get("/api/queues")]
+        assert not [queue for queue in names if queue.startswith(PSEUDO)]
+    finally:
+        broker.delete(path)

@@ -4,7 +4,7 @@
 //! settled entries are dropped at the front at once and elsewhere when they outnumber the living,
 //! so a consumer that never settles one old message costs no memory for the later ones.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// An acknowledgement names a delivery that is not outstanding: 406 `unknown delivery tag N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,8 @@ pub struct DeliveryLedger<T> {
     outstanding: usize,
     /// The tag given last.
     last_tag: u64,
+    /// Tags of deliveries that were taken back: whoever still acknowledges them is not wrong, but late.
+    expired: BTreeSet<u64>,
 }
 
 impl<T> Default for DeliveryLedger<T> {
@@ -28,6 +30,7 @@ impl<T> Default for DeliveryLedger<T> {
             entries: VecDeque::new(),
             outstanding: 0,
             last_tag: 0,
+            expired: BTreeSet::new(),
         }
     }
 }
@@ -35,6 +38,8 @@ impl<T> Default for DeliveryLedger<T> {
 impl<T> DeliveryLedger<T> {
     /// Below this many entries holes are not worth compacting.
     const COMPACT_MIN: usize = 64;
+    /// So many tags that were taken back are remembered, the latest.
+    const EXPIRED_MAX: usize = 64 << 10;
 
     /// An empty ledger; the first tag is 1.
     #[must_use]
@@ -90,10 +95,15 @@ impl<T> DeliveryLedger<T> {
     ) -> Result<(), UnknownDeliveryTag> {
         if multiple {
             let is_outstanding = |at| matches!(self.entries.get(at), Some((_, Some(_))));
-            if tag > 0 && !self.position(tag).is_some_and(is_outstanding) {
+            let known =
+                || self.position(tag).is_some_and(is_outstanding) || self.expired.contains(&tag);
+            if tag > 0 && !known() {
                 return Err(UnknownDeliveryTag(tag));
             }
             let upto = if tag == 0 { self.last_tag } else { tag };
+            while self.expired.first().is_some_and(|first| *first <= upto) {
+                self.expired.pop_first();
+            }
             while let Some(&(first, _)) = self.entries.front() {
                 if first > upto {
                     break;
@@ -106,6 +116,9 @@ impl<T> DeliveryLedger<T> {
             self.trim();
             return Ok(());
         }
+        if self.expired.remove(&tag) {
+            return Ok(());
+        }
         let delivery = self
             .position(tag)
             .and_then(|at| self.entries.get_mut(at))
@@ -115,6 +128,24 @@ impl<T> DeliveryLedger<T> {
         settled.push((tag, delivery));
         self.trim();
         Ok(())
+    }
+
+    /// Takes back, oldest first, what was outstanding for too long. Its tags may still be acknowledged,
+    /// for nothing.
+    pub fn expire(&mut self, is_late: impl Fn(&T) -> bool) -> Vec<(u64, T)> {
+        let mut late = Vec::new();
+        for (tag, entry) in &mut self.entries {
+            if let Some(delivery) = entry.take_if(|delivery| is_late(delivery)) {
+                late.push((*tag, delivery));
+            }
+        }
+        self.outstanding -= late.len();
+        self.expired.extend(late.iter().map(|(tag, _)| *tag));
+        while self.expired.len() > Self::EXPIRED_MAX {
+            self.expired.pop_first();
+        }
+        self.trim();
+        late
     }
 
     /// Takes everything outstanding, oldest first (`basic.recover`, the end of the channel).
@@ -187,6 +218,37 @@ mod tests {
             assert_eq!(ledger.push(n * 10), n);
         }
         ledger
+    }
+
+    #[test]
+    fn late_acknowledgements_of_what_was_taken_back_do_nothing() {
+        let even = |value: &u64| value.is_multiple_of(20);
+        // (tag, multiple, expected tags)
+        for (tag, multiple, expected) in [
+            (2, false, Ok(vec![])),
+            (2, true, Ok(vec![1])),
+            (4, true, Ok(vec![1, 3])),
+            (0, true, Ok(vec![1, 3, 5])),
+            (3, false, Ok(vec![3])),
+            (6, false, Err(UnknownDeliveryTag(6))),
+        ] {
+            let mut ledger = ledger_of(5);
+            let late: Vec<u64> = ledger.expire(even).iter().map(|(tag, _)| *tag).collect();
+            assert_eq!((late, ledger.outstanding()), (vec![2, 4], 3));
+            let mut settled = Vec::new();
+            let result = ledger.settle(tag, multiple, &mut settled);
+            let tags: Vec<u64> = settled.iter().map(|(tag, _)| *tag).collect();
+            assert_eq!(result.map(|()| tags), expected, "{tag} {multiple}");
+        }
+        // Once only.
+        let mut ledger = ledger_of(5);
+        ledger.expire(even);
+        let mut settled = Vec::new();
+        assert_eq!(ledger.settle(4, true, &mut settled), Ok(()));
+        assert_eq!(
+            ledger.settle(2, false, &mut settled),
+            Err(UnknownDeliveryTag(2))
+        );
     }
 
     #[test]

@@ -28,9 +28,8 @@ pub enum ToHost {
         spec: ConsumerSpec,
         /// Deliveries that may be sent before more [`ToHost::Credit`].
         credit: u32,
-        /// `Some` when re-attaching after a leader change: the messages that this consumer still
-        /// holds (may be empty). They stay its own.
-        resume: Option<SequenceRanges>,
+        /// `Some` when re-attaching: what is known of it from the leader before.
+        resume: Option<Resume>,
     },
     /// Messages held by the node without a consumer (from `basic.get`, or whose consumer was
     /// cancelled), told again to a new leader. They stay held.
@@ -149,6 +148,16 @@ pub enum FromHost {
     ConsumeOk {
         /// Consumer.
         consumer: ConsumerId,
+        /// Its age among the consumers of the queue, for [`Resume::order`].
+        order: u64,
+    },
+    /// The consumer became its queue's single active one, or is it no longer. Told before the first
+    /// delivery to it.
+    Active {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// For [`Resume::active_since`]; 0: not active.
+        since: u64,
     },
     /// A consume, delete check or get was refused.
     Refused {
@@ -253,6 +262,18 @@ pub struct ConsumerSpec {
     pub connection: u64,
     /// Channel number, for display.
     pub channel: u16,
+}
+
+/// What a consumer takes along from one leader to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resume {
+    /// The messages that it still holds (may be empty). They stay its own.
+    pub sequences: SequenceRanges,
+    /// Its age, as [`FromHost::ConsumeOk`] told it: lower is older. 0 is not known.
+    pub order: u64,
+    /// Since when it has been the single active consumer, as [`FromHost::Active`] told it: higher
+    /// is later. 0: it is not.
+    pub active_since: u64,
 }
 
 /// One message on its way to a consumer.

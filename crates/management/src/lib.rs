@@ -29,7 +29,7 @@ use axum::serve::ListenerExt;
 use backend::{SharedBackend, read};
 use bounded::Bounded;
 use error::ApiError;
-use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
+use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, CatalogError};
 use node::life::process::FileShares;
 use parking_lot::Mutex;
 use rates::Rates;
@@ -69,14 +69,25 @@ impl App {
 
     /// Changes the catalog, refusing first what it would refuse: that needs no round trip.
     pub(crate) async fn change(&self, command: CatalogCommand) -> Result<CatalogAnswer, ApiError> {
-        let check =
-            |app: &Self| read(app.backend(), |catalog| catalog.check(&command)).unwrap_or(Ok(()));
+        let check = |app: &Self| {
+            read(app.backend(), |catalog| app.check(catalog, &command)).unwrap_or(Ok(()))
+        };
         if check(self).is_err() {
             // What is missing here may have just been made elsewhere.
             self.backend().sync().await;
             check(self)?;
         }
         Ok(self.backend().change(command).await?)
+    }
+
+    fn check(&self, catalog: &Catalog, command: &CatalogCommand) -> Result<(), CatalogError> {
+        if let CatalogCommand::DeclareQueue(spec) = command
+            && catalog.check_declare_queue(spec)?.is_none()
+        {
+            let limit = self.backend().config().limits.queues;
+            return catalog.check_queue_limit(&spec.name, limit);
+        }
+        catalog.check(command)
     }
 
     /// As [`App::change`]; tells whether something new was made.

@@ -139,6 +139,30 @@ const COUNTERS: &[(&str, &str, &str, &str)] = &[
         "Messages acknowledged",
     ),
     (
+        "died_rejected",
+        "rabbitmq_global_messages_dead_lettered_rejected_total",
+        DEAD,
+        "Messages that were rejected",
+    ),
+    (
+        "died_expired",
+        "rabbitmq_global_messages_dead_lettered_expired_total",
+        DEAD,
+        "Messages whose time was over",
+    ),
+    (
+        "died_maxlen",
+        "rabbitmq_global_messages_dead_lettered_maxlen_total",
+        DEAD,
+        "Messages dropped from full queues",
+    ),
+    (
+        "died_delivery_limit",
+        "rabbitmq_global_messages_dead_lettered_delivery_limit_total",
+        DEAD,
+        "Messages that failed too often",
+    ),
+    (
         "auth_attempts",
         "rabbitmq_auth_attempts_total",
         "",
@@ -165,6 +189,8 @@ const COUNTERS: &[(&str, &str, &str, &str)] = &[
 ];
 
 const AMQP: &str = "protocol=\"amqp091\"";
+/// Whether or not there is a dead letter exchange.
+const DEAD: &str = "queue_type=\"rabbit_quorum_queue\"";
 const QUEUE: &str = "protocol=\"amqp091\",queue_type=\"rabbit_quorum_queue\"";
 
 /// `GET /metrics`

@@ -117,6 +117,14 @@ counters! {
         bytes_sent,
         /// Messages dead-lettered.
         dead_lettered,
+        /// Messages that died in queues hosted here because they were rejected.
+        died_rejected,
+        /// … because their time was over.
+        died_expired,
+        /// … because their queue was full.
+        died_maxlen,
+        /// … because they failed too often.
+        died_delivery_limit,
     }
 }
 

@@ -213,6 +213,8 @@ impl Node {
             hand_over: config.timing.hand_over_timeout,
             silence: SILENCE,
             entry_bytes: config.storage.entry_bytes_max,
+            delivery_limit: config.limits.delivery_limit,
+            metrics: Arc::clone(&metrics),
             abort: Arc::clone(&abort),
         };
         let (behind, backlog) = watch::channel(false);

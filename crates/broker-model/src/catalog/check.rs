@@ -26,6 +26,16 @@ pub const RESERVED_PREFIX: &str = "amq.";
 /// Names of direct reply-to begin so.
 const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to";
 
+/// Names of the queues behind direct reply-to begin so.
+const REPLY_QUEUE_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
+/// Whether a queue is one behind a consumer of direct replies. Nobody has declared it: it counts for no
+/// limit, stands in no list, and takes no policy.
+#[must_use]
+pub fn is_reply_queue(name: &str) -> bool {
+    name.starts_with(REPLY_QUEUE_PREFIX)
+}
+
 /// Longest name, bytes.
 const NAME_MAX: usize = 255;
 
@@ -73,7 +83,8 @@ impl Catalog {
         check_exchange_named(&resource, &spec.arguments, "x-dead-letter-exchange")?;
         arguments::check(&resource, queue_type, properties_of(spec), &spec.arguments)?;
         if let Some(limit) = vhost.record.limits.max_queues
-            && vhost.queue_count() as u64 >= limit
+            && !is_reply_queue(&spec.name)
+            && vhost.declared_count() as u64 >= limit
         {
             return Err(CatalogError::QueueLimit {
                 queue: spec.name.clone(),
@@ -82,6 +93,23 @@ impl Catalog {
             });
         }
         Ok(None)
+    }
+
+    /// Whether the cluster may have one more queue. The limit is a setting of nodes, which replicas do
+    /// not know: to be asked before a new queue is proposed.
+    ///
+    /// # Errors
+    /// It has as many as it may have.
+    pub fn check_queue_limit(&self, name: &Name, limit: Option<u64>) -> Result<(), CatalogError> {
+        match limit {
+            Some(limit) if self.declared_queue_count() as u64 >= limit && !is_reply_queue(name) => {
+                Err(CatalogError::ClusterQueueLimit {
+                    queue: name.clone(),
+                    limit,
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The queue, if `connection` may use it (passive declare, bind, consume, get, purge, delete).

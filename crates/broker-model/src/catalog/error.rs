@@ -221,6 +221,14 @@ pub enum CatalogError {
         /// The limit.
         limit: u64,
     },
+    /// The cluster has as many queues as it may have.
+    #[error("cannot declare queue '{queue}': queue limit in cluster ({limit}) is reached")]
+    ClusterQueueLimit {
+        /// Queue to be declared.
+        queue: Name,
+        /// The limit.
+        limit: u64,
+    },
     /// A name, pattern, policy or parameter that makes no sense; the text says why.
     #[error("{0}")]
     Invalid(Name),
@@ -267,6 +275,7 @@ impl CatalogError {
             | Self::InvalidMatch { .. }
             | Self::InvalidWeight { .. }
             | Self::QueueLimit { .. }
+            | Self::ClusterQueueLimit { .. }
             | Self::Invalid(_)
             | Self::NameTooLong { .. } => ReplyCode::PRECONDITION_FAILED,
             Self::Remote { code, .. } => *code,

@@ -155,6 +155,21 @@ impl Catalog {
             .flat_map(|vhost| vhost.queues())
     }
 
+    /// The queues of a vhost that somebody has declared, in no order: not those behind direct reply-to.
+    pub fn declared_queues(&self, vhost: &str) -> impl Iterator<Item = &Arc<QueueRecord>> {
+        self.queues(vhost)
+            .filter(|queue| !super::is_reply_queue(&queue.name))
+    }
+
+    /// Number of queues that somebody has declared.
+    #[must_use]
+    pub fn declared_queue_count(&self) -> usize {
+        self.vhosts
+            .values()
+            .map(|vhost| vhost.declared_count())
+            .sum()
+    }
+
     /// The queues of all vhosts in no order.
     pub fn all_queues(&self) -> impl ExactSizeIterator<Item = &Arc<QueueRecord>> {
         self.queues.values()

@@ -5,6 +5,7 @@
 //! here looks at all bindings.
 
 use super::arguments::QueueArguments;
+use super::check::is_reply_queue;
 use super::command::{Destination, Name};
 use super::policy::{Policy, merge, policy_for_exchange, policy_for_queue};
 use super::record::{
@@ -72,6 +73,8 @@ pub(crate) struct Vhost {
     pub(crate) default_exchange: Arc<ExchangeRecord>,
     queues: Slab<Arc<QueueRecord>>,
     queue_names: HashMap<Name, u32, Hasher>,
+    /// Queues behind direct reply-to.
+    reply_queues: usize,
     exchanges: Slab<Exchange>,
     exchange_names: HashMap<Name, u32, Hasher>,
     /// Bindings by destination; a destination without bindings has no entry.
@@ -116,6 +119,7 @@ impl Vhost {
             default_exchange,
             queues: Slab::default(),
             queue_names: HashMap::default(),
+            reply_queues: 0,
             exchanges: Slab::default(),
             exchange_names: HashMap::default(),
             incoming: HashMap::default(),
@@ -152,9 +156,15 @@ impl Vhost {
         self.queue_names.len()
     }
 
+    /// Queues that somebody has declared.
+    pub(crate) fn declared_count(&self) -> usize {
+        self.queue_names.len() - self.reply_queues
+    }
+
     /// Adds a queue whose name is free.
     pub(crate) fn insert_queue(&mut self, record: Arc<QueueRecord>) {
         let name = record.name.clone();
+        self.reply_queues += usize::from(is_reply_queue(&name));
         let place = self.queues.insert(record);
         self.queue_names.insert(name, place);
     }
@@ -176,6 +186,7 @@ impl Vhost {
         deleted: &mut Vec<Arc<ExchangeRecord>>,
     ) -> Option<Arc<QueueRecord>> {
         let place = self.queue_names.remove(name)?;
+        self.reply_queues -= usize::from(is_reply_queue(name));
         let target = Target::Queue(place);
         // Matchers are told the destination's name, so bindings go before the queue does.
         let unused = self.remove_incoming(target);
@@ -192,12 +203,16 @@ impl Vhost {
         auto_delete: bool,
         arguments: &FieldTable,
     ) -> EffectiveSettings {
+        let policy = |policies| match is_reply_queue(name) {
+            true => None,
+            false => policy_for_queue(BTreeMap::values(policies), name, queue_type),
+        };
         merge(
             &QueueArguments::read(arguments),
             queue_type,
             auto_delete,
-            policy_for_queue(self.policies.values(), name, queue_type),
-            policy_for_queue(self.operator_policies.values(), name, queue_type),
+            policy(&self.policies),
+            policy(&self.operator_policies),
         )
     }
 

@@ -135,10 +135,7 @@ impl Dispatcher {
                 None => return,
             },
         };
-        let limit = desk
-            .settings
-            .as_ref()
-            .and_then(|settings| settings.delivery_limit);
+        let limit = desk.delivery_limit();
         let dead_letter = desk.dead_letters();
         let state = machine.queue(queue);
         let mut kills: SmallVec<[(DeathReason, SequenceRanges); 1]> = SmallVec::new();

@@ -57,6 +57,7 @@ impl Dispatcher {
             return;
         };
         self.drop_requests(origin_slot);
+        self.newcomers.forget_all(origin_slot);
         self.roster.set_standing(origin_slot, Standing::Suspect);
         for slot in self.roster.consumers_of(origin_slot) {
             if let Some(consumer) = self.roster.consumers.get_mut(slot) {
@@ -73,6 +74,7 @@ impl Dispatcher {
     pub fn node_lost(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
         if let Some(origin_slot) = self.roster.known_origin(origin) {
             self.drop_requests(origin_slot);
+            self.newcomers.forget_all(origin_slot);
             for slot in self.roster.consumers_of(origin_slot) {
                 self.remove_consumer(now_ms, slot, out);
             }

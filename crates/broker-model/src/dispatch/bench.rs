@@ -2,7 +2,8 @@
 //!
 //! Consumers with credit stand in a ring per priority. The highest ring that has anybody gives one
 //! message to its first consumer, who then goes to the end. With a single active consumer only that
-//! one ever stands in a ring.
+//! one ever stands in a ring. Who is active is told to its node, which tells the next leader: two
+//! must not work at once because the leader changed.
 
 use super::roster::{ConsumerSlot, OriginSlot, Roster};
 use crate::ids::{RequestId, Sequence};
@@ -22,6 +23,8 @@ pub(super) struct Bench {
     rings: SmallVec<[Ring; 1]>,
     /// The single active consumer.
     active: Option<ConsumerSlot>,
+    /// The active one gets no more: one of higher priority waits until it holds nothing.
+    drains: bool,
     /// Has the queue to itself.
     pub(super) exclusive: Option<ConsumerSlot>,
     /// Ran out of credit and have not been told that a message waits.
@@ -67,6 +70,7 @@ impl Bench {
             .for_each(|ring| ring.ready.retain(|slot| *slot != consumer));
         if self.active == Some(consumer) {
             self.active = None;
+            self.drains = false;
         }
         if self.exclusive == Some(consumer) {
             self.exclusive = None;
@@ -80,43 +84,91 @@ impl Bench {
 
     /// Whether a consumer may get messages when it has credit.
     pub(super) fn is_eligible(&self, consumer: ConsumerSlot, single_active: bool) -> bool {
+        !single_active || self.active == Some(consumer) && !self.drains
+    }
+
+    /// Whether a consumer does not wait behind the single active one.
+    pub(super) fn is_active(&self, consumer: ConsumerSlot, single_active: bool) -> bool {
         !single_active || self.active == Some(consumer)
     }
 
-    /// Chooses the single active consumer: the first by priority, then age. A newcomer of higher
-    /// priority takes over when the present one holds nothing.
-    pub(super) fn elect(&mut self, roster: &mut Roster) {
-        let candidates = self
-            .consumers
-            .iter()
-            .filter_map(|slot| Some((*slot, roster.consumers.get(*slot)?)));
-        let Some((first, _)) = candidates
-            .min_by_key(|(_, consumer)| (Reverse(consumer.spec.priority), consumer.serial))
-        else {
-            self.active = None;
-            return;
+    /// Chooses the single active consumer: who was active under the leader before, else the first by
+    /// priority, then age. For one of higher priority the present one is fed no more, and makes
+    /// place when it holds nothing. Returns whose part has changed.
+    pub(super) fn elect(&mut self, roster: &mut Roster) -> SmallVec<[ConsumerSlot; 2]> {
+        let mut changed = SmallVec::new();
+        let candidates = || {
+            self.consumers
+                .iter()
+                .filter_map(|slot| Some((*slot, roster.consumers.get(*slot)?)))
         };
-        match self.active {
-            Some(active) if active == first => return,
-            Some(active) => {
-                let priority = |slot| {
-                    roster
-                        .consumers
-                        .get(slot)
-                        .map_or(0, |consumer| consumer.spec.priority)
-                };
-                if roster.holds_any(active) || priority(active) >= priority(first) {
-                    return;
-                }
-                self.rings.iter_mut().for_each(|ring| ring.ready.clear());
-                if let Some(consumer) = roster.consumers.get_mut(active) {
-                    consumer.in_ring = false;
-                }
+        let first = candidates()
+            .min_by_key(|(_, consumer)| (Reverse(consumer.spec.priority), consumer.serial));
+        let Some((first, highest)) = first.map(|(slot, first)| (slot, first.spec.priority)) else {
+            self.active = None;
+            self.drains = false;
+            return changed;
+        };
+        if self.active.is_none() {
+            let was_active = candidates()
+                .filter(|(_, consumer)| consumer.active_since > 0)
+                .max_by_key(|(_, consumer)| consumer.active_since);
+            if let Some((slot, _)) = was_active {
+                self.active = Some(slot);
+                self.enter(slot, roster);
             }
-            None => {}
         }
+        if let Some(active) = self.active {
+            let consumer = roster.consumers.get(active);
+            let outranked = consumer.is_none_or(|consumer| consumer.spec.priority < highest);
+            if !outranked {
+                if std::mem::take(&mut self.drains) {
+                    self.enter(active, roster);
+                }
+                self.forget_claims(active, roster, &mut changed);
+                return changed;
+            }
+            self.rings.iter_mut().for_each(|ring| ring.ready.clear());
+            if let Some(consumer) = roster.consumers.get_mut(active) {
+                consumer.in_ring = false;
+            }
+            // What an unconfirmed one holds is not known yet.
+            let unconfirmed = roster
+                .consumers
+                .get(active)
+                .is_some_and(|consumer| !consumer.confirmed);
+            if unconfirmed || roster.holds_any(active) {
+                self.drains = true;
+                self.forget_claims(active, roster, &mut changed);
+                return changed;
+            }
+        }
+        self.drains = false;
         self.active = Some(first);
+        let since = roster.next_serial();
+        if let Some(consumer) = roster.consumers.get_mut(first) {
+            consumer.active_since = since;
+            changed.push(first);
+        }
+        self.forget_claims(first, roster, &mut changed);
         self.enter(first, roster);
+        changed
+    }
+
+    /// One is active; the others are not, whatever they were.
+    fn forget_claims(
+        &self,
+        active: ConsumerSlot,
+        roster: &mut Roster,
+        changed: &mut SmallVec<[ConsumerSlot; 2]>,
+    ) {
+        for slot in self.consumers.iter().filter(|slot| **slot != active) {
+            if let Some(consumer) = roster.consumers.get_mut(*slot)
+                && std::mem::take(&mut consumer.active_since) > 0
+            {
+                changed.push(*slot);
+            }
+        }
     }
 
     /// A consumer that may get messages has credit, or has none and should be told when one waits.

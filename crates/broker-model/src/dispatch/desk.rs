@@ -31,6 +31,8 @@ pub(super) struct Desk {
     pub(super) pending_bytes: u64,
     /// Messages handed out.
     pub(super) handed_out: u64,
+    /// Failed deliveries after which a message dies where the settings name no number.
+    pub(super) default_delivery_limit: Option<u64>,
 }
 
 impl Desk {
@@ -48,6 +50,7 @@ impl Desk {
             pending: 0,
             pending_bytes: 0,
             handed_out: 0,
+            default_delivery_limit: None,
         }
     }
 
@@ -88,6 +91,12 @@ impl Desk {
         self.settings
             .as_ref()
             .is_some_and(|settings| settings.single_active_consumer)
+    }
+
+    /// Failed deliveries after which a message dies.
+    pub(super) fn delivery_limit(&self) -> Option<u64> {
+        let settings = self.settings.as_ref()?;
+        settings.delivery_limit.or(self.default_delivery_limit)
     }
 
     /// Whether what dies goes to the dead letter publisher.

@@ -20,7 +20,8 @@
 //! # Leader change
 //! A new leader does not deliver until every live node has told which messages it holds (or a bound
 //! has passed). Such messages stay with their holders. All others are ready again, and flagged as
-//! redelivered up to the mark of the former leader.
+//! redelivered up to the mark of the former leader. Consumers that begin meanwhile wait, as does the
+//! choice of a single active one: whose the queue was is known at the end.
 //!
 //! Not here: which messages exist (`queue`), batches (`shard`), sessions' credit policy (`node`).
 
@@ -32,6 +33,7 @@ mod deadlines;
 mod deaths;
 mod desk;
 mod held;
+mod newcomers;
 mod outbox;
 mod post;
 mod requests;
@@ -54,6 +56,7 @@ use crate::wire::StoredMessage;
 use admission::Admissions;
 use attach::Resuming;
 use desk::Desk;
+use newcomers::Newcomers;
 use post::{Post, Timers};
 use roster::{DeskSlot, Roster};
 use serve::Turn;
@@ -78,10 +81,12 @@ pub struct Dispatcher {
     /// Desks that may have something to do; each is flagged.
     work: VecDeque<DeskSlot>,
     resuming: Resuming,
+    newcomers: Newcomers,
     /// When queues without a consumer are looked for, some time after a hand-over.
     unused_look_ms: Option<u64>,
     admissions: Admissions,
     loads_in_flight: usize,
+    default_delivery_limit: Option<u64>,
 }
 
 impl Dispatcher {
@@ -113,10 +118,23 @@ impl Dispatcher {
             timers: Timers::default(),
             work: VecDeque::new(),
             resuming: Resuming::new(hand_over),
+            newcomers: Newcomers::default(),
             unused_look_ms: None,
             admissions: Admissions::default(),
             loads_in_flight: 0,
+            default_delivery_limit: None,
         }
+    }
+
+    /// Failed deliveries after which a message dies in queues that name no number. A setting of the
+    /// leader's node: what it decides by it is in the log.
+    #[must_use]
+    pub fn with_delivery_limit(mut self, limit: Option<u64>) -> Self {
+        self.default_delivery_limit = limit;
+        for desk in self.desks.iter_mut() {
+            desk.default_delivery_limit = limit;
+        }
+        self
     }
 
     /// Settings from the catalog; `None`: the record is gone, so consumers are cancelled and
@@ -190,7 +208,7 @@ impl Dispatcher {
     /// Whether a call of [`Self::pump`] has something to do now.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.work.is_empty() && !self.resuming.holds_back()
+        !self.resuming.holds_back() && !(self.work.is_empty() && self.newcomers.is_empty())
     }
 
     fn consumer_info(&self, desk: &Desk, slot: u32) -> Option<ConsumerInfo> {
@@ -207,7 +225,7 @@ impl Dispatcher {
                 .map_or(0, |holder| holder.held),
             active: desk
                 .bench()
-                .is_some_and(|bench| bench.is_eligible(slot, desk.single_active())),
+                .is_some_and(|bench| bench.is_active(slot, desk.single_active())),
         })
     }
 
@@ -285,6 +303,7 @@ impl Dispatcher {
         if self.resuming.holds_back() {
             return false;
         }
+        self.admit_newcomers(now_ms, machine, out);
         for _ in 0..PUMP_TURNS.min(self.work.len()) {
             let Some(slot) = self.work.pop_front() else {
                 break;
@@ -363,6 +382,7 @@ impl Dispatcher {
             return *slot;
         }
         let mut desk = Desk::new(queue, now_ms);
+        desk.default_delivery_limit = self.default_delivery_limit;
         if let Some(state) = machine.queue(queue) {
             desk.meet_levels(state);
         }

@@ -2,7 +2,7 @@
 
 use super::desk::Desk;
 use super::outbox::Outbox;
-use super::roster::{DeskSlot, OriginSlot, Roster};
+use super::roster::{ConsumerSlot, DeskSlot, OriginSlot, Roster};
 use crate::protocol::{Delivery, FromHost};
 use std::collections::BTreeSet;
 
@@ -60,6 +60,22 @@ impl Post {
     ) {
         self.send_off(roster, to, out);
         out.to_nodes.push((roster.origin(to), message));
+    }
+
+    /// Tells consumers whether they are the single active one.
+    pub(super) fn tell_active(
+        &mut self,
+        roster: &Roster,
+        slots: &[ConsumerSlot],
+        out: &mut Outbox,
+    ) {
+        for consumer in slots.iter().filter_map(|slot| roster.consumers.get(*slot)) {
+            let active = FromHost::Active {
+                consumer: consumer.id,
+                since: consumer.active_since,
+            };
+            self.send(roster, consumer.origin, active, out);
+        }
     }
 
     fn send_off(&mut self, roster: &Roster, to: OriginSlot, out: &mut Outbox) {

@@ -3,12 +3,13 @@
 use super::Dispatcher;
 use super::bench::{PendingGet, PendingPurge};
 use super::held::{Hold, HolderSlot};
+use super::newcomers::Newcomer;
 use super::outbox::Outbox;
 use super::roster::{ConsumerSlot, DeskSlot, OriginSlot, Standing};
 use super::stock::alive_within;
 use crate::ids::{ConsumerId, Origin, QueueId, RequestId, Sequence};
 use crate::op::{Op, SequenceRanges};
-use crate::protocol::{ConsumerSpec, FromHost, Refused, Subject, ToHost};
+use crate::protocol::{FromHost, Refused, Subject, ToHost};
 use crate::queue::push_range;
 use crate::shard::ShardMachine;
 
@@ -22,6 +23,8 @@ impl Dispatcher {
         machine: &ShardMachine,
         out: &mut Outbox,
     ) {
+        // What came during the hand-over goes first.
+        self.admit_newcomers(now_ms, machine, out);
         let origin = self.roster.origin_slot(from);
         match message {
             ToHost::Batch { .. } => {}
@@ -32,9 +35,20 @@ impl Dispatcher {
                 credit,
                 resume,
             } => {
-                self.consume(
-                    now_ms, origin, consumer, queue, spec, credit, resume, machine, out,
-                );
+                let newcomer = Newcomer {
+                    origin,
+                    id: consumer,
+                    queue,
+                    spec,
+                    credit,
+                };
+                match resume {
+                    None => self.newcomer(now_ms, newcomer, machine, out),
+                    resume => {
+                        self.newcomers.forget(origin, consumer);
+                        self.consume(now_ms, newcomer, resume, machine, out);
+                    }
+                }
             }
             ToHost::Hold { queue, sequences } => {
                 if let Some(slot) = self.index.get(&queue).copied() {
@@ -44,6 +58,7 @@ impl Dispatcher {
             }
             ToHost::Resumed => self.resumed(now_ms, from, out),
             ToHost::Cancel { consumer, queue: _ } => {
+                self.newcomers.forget(origin, consumer);
                 if let Some(slot) = self.roster.find(origin, consumer) {
                     self.remove_consumer(now_ms, slot, out);
                 }
@@ -109,95 +124,8 @@ impl Dispatcher {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // The fields of the message, and what every request gets.
-    fn consume(
-        &mut self,
-        now_ms: u64,
-        origin: OriginSlot,
-        id: ConsumerId,
-        queue: QueueId,
-        spec: ConsumerSpec,
-        credit: u32,
-        resume: Option<SequenceRanges>,
-        machine: &ShardMachine,
-        out: &mut Outbox,
-    ) {
-        let Some(slot) = self.known_desk(queue, origin, Subject::Consumer(id), out) else {
-            return;
-        };
-        let Some(desk) = self.desks.get_mut(slot) else {
-            return;
-        };
-        let single_active = desk.single_active();
-        let known = self.roster.find(origin, id);
-        if let Some(known) = known
-            && self
-                .roster
-                .consumers
-                .get(known)
-                .is_some_and(|consumer| consumer.desk != slot)
-        {
-            // The number was of a consumer elsewhere: the node has forgotten that one.
-            self.remove_consumer(now_ms, known, out);
-        }
-        let known = self.roster.find(origin, id);
-        let Some(desk) = self.desks.get_mut(slot) else {
-            return;
-        };
-        let bench = desk.bench_or_new();
-        let refused = known.is_none()
-            && resume.is_none()
-            && (bench.exclusive.is_some()
-                || spec.exclusive && (single_active || !bench.consumers.is_empty()));
-        if refused {
-            let refused = FromHost::Refused {
-                subject: Subject::Consumer(id),
-                why: Refused::ExclusiveUse,
-            };
-            self.post.send(&self.roster, origin, refused, out);
-            return;
-        }
-        let consumer = known.unwrap_or_else(|| {
-            let consumer = self.roster.add(origin, id, slot, spec.clone(), credit);
-            bench.add(consumer);
-            consumer
-        });
-        if spec.exclusive {
-            bench.exclusive = Some(consumer);
-        }
-        if let Some(known) = self.roster.consumers.get_mut(consumer) {
-            known.credit = credit;
-            known.bytes = 0;
-            known.told = false;
-            known.confirmed = true;
-        }
-        if single_active {
-            bench.elect(&mut self.roster);
-        }
-        if bench.is_eligible(consumer, single_active) {
-            bench.enter(consumer, &mut self.roster);
-        }
-        self.post.send(
-            &self.roster,
-            origin,
-            FromHost::ConsumeOk { consumer: id },
-            out,
-        );
-        if let Some(sequences) = resume
-            && let Some(holder) = self
-                .roster
-                .consumers
-                .get(consumer)
-                .map(|consumer| consumer.holder)
-        {
-            self.claim(slot, origin, holder, &sequences, machine);
-        }
-        self.touch(now_ms, slot);
-        self.list(slot);
-    }
-
     /// A node says what it holds.
-    fn claim(
+    pub(super) fn claim(
         &mut self,
         slot: DeskSlot,
         origin: OriginSlot,
@@ -254,6 +182,7 @@ impl Dispatcher {
 
     fn add_credit(&mut self, origin: OriginSlot, id: ConsumerId, more: u32) {
         let Some(slot) = self.roster.find(origin, id) else {
+            self.newcomers.add_credit(origin, id, more);
             return;
         };
         let Some(consumer) = self.roster.consumers.get_mut(slot) else {
@@ -276,7 +205,7 @@ impl Dispatcher {
     }
 
     fn revoke(&mut self, origin: OriginSlot, id: ConsumerId, out: &mut Outbox) {
-        let mut unused = 0;
+        let mut unused = self.newcomers.revoke(origin, id);
         if let Some(slot) = self.roster.find(origin, id)
             && let Some(consumer) = self.roster.consumers.get_mut(slot)
         {
@@ -387,7 +316,7 @@ impl Dispatcher {
     }
 
     /// The desk of a queue that the catalog has; otherwise the asking node is told.
-    fn known_desk(
+    pub(super) fn known_desk(
         &mut self,
         queue: QueueId,
         origin: OriginSlot,
@@ -410,7 +339,7 @@ impl Dispatcher {
         known
     }
 
-    fn touch(&mut self, now_ms: u64, slot: DeskSlot) {
+    pub(super) fn touch(&mut self, now_ms: u64, slot: DeskSlot) {
         if let Some(desk) = self.desks.get_mut(slot) {
             desk.last_used_ms = now_ms;
         }

@@ -27,8 +27,11 @@ pub(super) struct Consumer {
     /// Of messages that it got since it was last granted credit.
     pub(super) bytes: usize,
     pub(super) holder: HolderSlot,
-    /// Order of attachment.
+    /// Its age: order of attachment, kept from leader to leader.
     pub(super) serial: u64,
+    /// When it became the single active consumer, counted as `serial`; 0: it is not. More than one
+    /// may say so of an earlier leader's time until one is elected.
+    pub(super) active_since: u64,
     /// Stands in a ring of its desk.
     pub(super) in_ring: bool,
     /// Listed by its desk as one to be told that it starves.
@@ -103,7 +106,7 @@ impl Roster {
         spec: ConsumerSpec,
         credit: u32,
     ) -> ConsumerSlot {
-        self.serial += 1;
+        let serial = self.next_serial();
         let holder = self.add_holder(origin, desk);
         let slot = self.consumers.insert(Consumer {
             origin,
@@ -113,7 +116,8 @@ impl Roster {
             credit,
             bytes: 0,
             holder,
-            serial: self.serial,
+            serial,
+            active_since: 0,
             in_ring: false,
             listed: false,
             told: false,
@@ -124,6 +128,23 @@ impl Roster {
         }
         self.by_id.insert((origin, id), slot);
         slot
+    }
+
+    /// The next in the order of attachments and elections.
+    pub(super) fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// A consumer comes with what an earlier leader told it: the order goes on from there.
+    pub(super) fn resumes(&mut self, slot: ConsumerSlot, order: u64, active_since: u64) {
+        self.serial = self.serial.max(order).max(active_since);
+        if let Some(consumer) = self.consumers.get_mut(slot) {
+            if order > 0 {
+                consumer.serial = order;
+            }
+            consumer.active_since = active_since;
+        }
     }
 
     /// Forgets a consumer; its holder stays while it holds anything.

@@ -70,7 +70,8 @@ impl Desk {
         if self.single_active()
             && let Some(bench) = self.bench_mut()
         {
-            bench.elect(turn.roster);
+            let changed = bench.elect(turn.roster);
+            turn.post.tell_active(turn.roster, &changed, turn.out);
         }
         self.serve_gets(turn);
         let more = self.serve_consumers(turn);
@@ -200,11 +201,7 @@ impl Desk {
     }
 
     fn is_over_delivery_limit(&self, turn: &Turn<'_>, at: usize, head: Head) -> bool {
-        let limit = self
-            .settings
-            .as_ref()
-            .and_then(|settings| settings.delivery_limit);
-        match (limit, self.stocks.get(at)) {
+        match (self.delivery_limit(), self.stocks.get(at)) {
             (Some(limit), Some(stock)) => {
                 u64::from(turn.state.delivery_count(stock.sequence(head.number))) > limit
             }

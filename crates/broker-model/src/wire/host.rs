@@ -5,7 +5,7 @@ use super::head::{put_batch_head, read_batch_head};
 use super::{Cursor, VERSION, WireError, put_varint};
 use crate::ids::{ConsumerId, NodeId, QueueId, RequestId, Sequence};
 use crate::op::{BatchOutcome, BatchStatus};
-use crate::protocol::{ConsumerSpec, Delivery, FromHost, Refused, Subject, ToHost};
+use crate::protocol::{ConsumerSpec, Delivery, FromHost, Refused, Resume, Subject, ToHost};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Consumer, queue, sequence, flag, count, four empty parts.
@@ -40,6 +40,7 @@ mod from {
     pub(super) const COUNTS: u8 = 9;
     pub(super) const NOT_LEADER: u8 = 10;
     pub(super) const BROWSED: u8 = 11;
+    pub(super) const ACTIVE: u8 = 12;
 }
 
 /// Encodes for the stream to a host.
@@ -63,8 +64,10 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             put_spec(out, spec);
             put_varint(out, u64::from(*credit));
             put_bool(out, resume.is_some());
-            if let Some(sequences) = resume {
-                put_ranges(out, sequences);
+            if let Some(resume) = resume {
+                put_ranges(out, &resume.sequences);
+                put_varint(out, resume.order);
+                put_varint(out, resume.active_since);
             }
         }
         ToHost::Hold { queue, sequences } => {
@@ -155,7 +158,11 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
             spec: read_spec(cursor)?,
             credit: cursor.varint_u32()?,
             resume: if cursor.bool()? {
-                Some(cursor.ranges()?)
+                Some(Resume {
+                    sequences: cursor.ranges()?,
+                    order: cursor.varint()?,
+                    active_since: cursor.varint()?,
+                })
             } else {
                 None
             },
@@ -218,9 +225,15 @@ pub fn encode_from_host(message: &FromHost, out: &mut BytesMut) {
             out.put_u8(from::OUTCOME);
             put_outcome(out, outcome);
         }
-        FromHost::ConsumeOk { consumer } => {
+        FromHost::ConsumeOk { consumer, order } => {
             out.put_u8(from::CONSUME_OK);
             put_varint(out, consumer.0);
+            put_varint(out, *order);
+        }
+        FromHost::Active { consumer, since } => {
+            out.put_u8(from::ACTIVE);
+            put_varint(out, consumer.0);
+            put_varint(out, *since);
         }
         FromHost::Refused { subject, why } => {
             out.put_u8(from::REFUSED);
@@ -308,6 +321,11 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
         from::OUTCOME => FromHost::Outcome(read_outcome(cursor)?),
         from::CONSUME_OK => FromHost::ConsumeOk {
             consumer: ConsumerId(cursor.varint()?),
+            order: cursor.varint()?,
+        },
+        from::ACTIVE => FromHost::Active {
+            consumer: ConsumerId(cursor.varint()?),
+            since: cursor.varint()?,
         },
         from::REFUSED => FromHost::Refused {
             subject: match cursor.u8()? {

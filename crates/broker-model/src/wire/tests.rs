@@ -159,6 +159,14 @@ fn any_spec() -> impl Strategy<Value = ConsumerSpec> {
     )
 }
 
+fn any_resume() -> impl Strategy<Value = Resume> {
+    (any_ranges(), any_number(), any_number()).prop_map(|(sequences, order, active_since)| Resume {
+        sequences,
+        order,
+        active_since,
+    })
+}
+
 fn any_to_host() -> impl Strategy<Value = ToHost> {
     let consumer = || any_number().prop_map(ConsumerId);
     let request = || any_number().prop_map(RequestId);
@@ -169,7 +177,7 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
             any_queue(),
             any_spec(),
             any::<u32>(),
-            proptest::option::of(any_ranges())
+            proptest::option::of(any_resume())
         )
             .prop_map(|(consumer, queue, spec, credit, resume)| ToHost::Consume {
                 consumer,
@@ -275,7 +283,10 @@ fn any_from_host() -> impl Strategy<Value = FromHost> {
     ];
     prop_oneof![
         any_outcome().prop_map(FromHost::Outcome),
-        consumer().prop_map(|consumer| FromHost::ConsumeOk { consumer }),
+        (consumer(), any_number())
+            .prop_map(|(consumer, order)| FromHost::ConsumeOk { consumer, order }),
+        (consumer(), any_number())
+            .prop_map(|(consumer, since)| FromHost::Active { consumer, since }),
         (subject, why).prop_map(|(subject, why)| FromHost::Refused { subject, why }),
         (consumer(), any::<bool>())
             .prop_map(|(consumer, by_host)| FromHost::Cancelled { consumer, by_host }),

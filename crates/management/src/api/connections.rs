@@ -266,7 +266,9 @@ async fn consumer_rows(
         super::overview::all_queue_reports(app)
     );
     let queues: HashMap<QueueId, Arc<QueueRecord>> = app.read(|catalog| {
-        let queues = vhosts.iter().flat_map(|vhost| catalog.queues(vhost));
+        let queues = vhosts
+            .iter()
+            .flat_map(|vhost| catalog.declared_queues(vhost));
         queues.map(|queue| (queue.id, Arc::clone(queue))).collect()
     });
     let mut rows = Vec::new();

@@ -94,7 +94,7 @@ pub(super) async fn overview(State(app): State<Arc<App>>, operator: Operator) ->
     let visible: BTreeSet<u64> = app.read(|catalog| {
         let ids = vhosts
             .iter()
-            .flat_map(|vhost| catalog.queues(vhost))
+            .flat_map(|vhost| catalog.declared_queues(vhost))
             .map(|queue| queue.id.0);
         ids.collect()
     });

@@ -64,7 +64,10 @@ async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
     let (all, mut records) = app.read(|catalog| {
         let mut all = 0;
         let mut records = Vec::new();
-        for queue in vhosts.iter().flat_map(|vhost| catalog.queues(vhost)) {
+        for queue in vhosts
+            .iter()
+            .flat_map(|vhost| catalog.declared_queues(vhost))
+        {
             all += 1;
             if filter(&queue.name) {
                 records.push(Arc::clone(queue));

@@ -5,6 +5,7 @@
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
 use super::backlogs::Backlogs;
+use super::deaths::{Deaths, Died};
 use super::shard::{HostContext, reports, sleep_until};
 use super::{HostEvent, HostInput, browse, wall_clock_ms};
 use crate::hub::attachment::{AttachmentId, BatchOps};
@@ -14,6 +15,7 @@ use broker_model::op::{BatchHead, Op};
 use broker_model::protocol::{FromHost, ToHost};
 use broker_model::shard::{Effect, ShardMachine};
 use consensus::Connectivity;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -40,6 +42,8 @@ pub struct LocalHost {
     dispatcher: Dispatcher,
     outbox: Outbox,
     effects: Vec<Effect>,
+    died: Died,
+    deaths: Deaths,
     replies: Replies,
     pump_again: bool,
 }
@@ -54,6 +58,10 @@ impl LocalHost {
     ) -> Self {
         let placement = Placement::Host(context.node);
         Self {
+            died: Died::default(),
+            deaths: Deaths::new(Arc::clone(&context.metrics)),
+            dispatcher: Dispatcher::local()
+                .with_delivery_limit(context.delivery_limit.map(u64::from)),
             context,
             placement,
             inbox,
@@ -61,7 +69,6 @@ impl LocalHost {
             ahead: Ahead::default(),
             backlogs: Backlogs::new(backlog),
             machine: ShardMachine::new(),
-            dispatcher: Dispatcher::local(),
             outbox: Outbox::default(),
             effects: Vec::new(),
             replies: Replies::default(),
@@ -119,6 +126,7 @@ impl LocalHost {
                 break;
             }
         }
+        self.deaths.count(self.died.take(), &self.context.catalog);
         let (dispatcher, machine) = (&self.dispatcher, &self.machine);
         self.backlogs.look(Instant::now(), |queue| {
             dispatcher.queue_counts(machine, queue)
@@ -156,6 +164,7 @@ impl LocalHost {
     fn tell_effects(&mut self, now_ms: u64) {
         self.dispatcher
             .effects(now_ms, &self.effects, &self.machine, &mut self.outbox);
+        self.died.note(&self.effects);
         self.effects.clear();
     }
 

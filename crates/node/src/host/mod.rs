@@ -7,6 +7,7 @@ mod ahead;
 pub mod attached;
 pub(crate) mod backlogs;
 mod browse;
+pub mod deaths;
 pub mod local;
 pub mod persist;
 pub mod proposer;

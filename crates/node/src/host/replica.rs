@@ -4,6 +4,7 @@
 //! One lock guards both; it is taken once per batch of applied entries and once per turn of the
 //! host's loop, never per message. Nothing under it does IO.
 
+use super::deaths::Died;
 use super::persist::{self, InstallSink};
 use super::{HostInput, wall_clock_ms};
 use broker_model::dispatch::{Dispatcher, Outbox};
@@ -37,6 +38,8 @@ pub struct ReplicaState {
     pub dispatcher: Option<Dispatcher>,
     /// What the dispatcher wants done.
     pub outbox: Outbox,
+    /// What has died since this node leads, to be counted.
+    pub died: Died,
     effects: Vec<Effect>,
     outcomes: Vec<BatchOutcome>,
 }
@@ -60,6 +63,7 @@ impl ShardReplica {
                 machine,
                 dispatcher: None,
                 outbox: Outbox::default(),
+                died: Died::default(),
                 effects: Vec::new(),
                 outcomes: Vec::new(),
             }),
@@ -133,6 +137,7 @@ impl Machine for ShardReplica {
                 &inner.machine,
                 &mut inner.outbox,
             );
+            inner.died.note(&inner.effects);
             inner.effects.clear();
             drop(guard);
             let _ = self.inbox.send(HostInput::Applied { outcomes });

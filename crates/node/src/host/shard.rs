@@ -5,12 +5,14 @@
 
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
+use super::deaths::Deaths;
 use super::proposer::{EntryDone, Proposer};
 use super::replica::ShardReplica;
 use super::{ConsumerReport, HostEvent, HostInput, QueueReport, browse, persist, wall_clock_ms};
 use crate::catalog::machine::CatalogMachine;
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use crate::hub::encode_ops;
+use crate::metrics::Metrics;
 use broker_model::dispatch::{Dispatcher, HandOver, Outbox};
 use broker_model::ids::{NodeId, Origin, Placement, QueueId};
 use broker_model::op::{BatchHead, Op};
@@ -47,6 +49,10 @@ pub struct HostContext {
     pub silence: Duration,
     /// Bytes of batches in one entry.
     pub entry_bytes: usize,
+    /// `x-delivery-limit` of queues that name none.
+    pub delivery_limit: Option<u32>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Ends the process: the state is damaged.
     pub abort: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -77,6 +83,7 @@ pub struct ShardHost {
     /// Since this node leads: when nodes must have told what they hold. The dispatcher goes by the wall
     /// clock, which may be set back.
     hand_over_ends: Option<Instant>,
+    deaths: Deaths,
     ahead: Ahead,
     pump_again: bool,
 }
@@ -93,6 +100,7 @@ impl ShardHost {
         let placement = Placement::Shard(replica.shard());
         let leadership = group.leadership();
         Self {
+            deaths: Deaths::new(Arc::clone(&context.metrics)),
             context,
             replica,
             group,
@@ -169,7 +177,7 @@ impl ShardHost {
             return;
         };
         let mut replies = Replies::default();
-        let outbox = {
+        let (outbox, died) = {
             let mut guard = self.replica.lock();
             let state = &mut *guard;
             let Some(dispatcher) = &mut state.dispatcher else {
@@ -179,8 +187,9 @@ impl ShardHost {
             proposer.push_ops(state.outbox.leader_ops.drain(..));
             let refused = proposer.propose(&self.group, state);
             state.outbox.dead_letters.extend(refused);
-            std::mem::take(&mut state.outbox)
+            (std::mem::take(&mut state.outbox), state.died.take())
         };
+        self.deaths.count(died, &self.context.catalog);
         self.carry_out(outbox, &mut replies);
         self.links.send(&mut replies);
     }
@@ -268,7 +277,8 @@ impl ShardHost {
         {
             let mut guard = self.replica.lock();
             let state = &mut *guard;
-            let mut dispatcher = Dispatcher::new(now_ms, &state.machine, Some(hand_over));
+            let mut dispatcher = Dispatcher::new(now_ms, &state.machine, Some(hand_over))
+                .with_delivery_limit(self.context.delivery_limit.map(u64::from));
             state.outbox = Outbox::default();
             for (queue, settings) in queues {
                 dispatcher.settings(

@@ -23,7 +23,7 @@ use super::encode_ops;
 use brake::Brake;
 use broker_model::ids::{ConsumerId, Origin, Placement, QueueId, RequestId};
 use broker_model::op::{BatchHead, BatchStatus, Op, SequenceRanges};
-use broker_model::protocol::{ConsumerSpec, Delivery, FromHost, Subject, ToHost};
+use broker_model::protocol::{ConsumerSpec, Delivery, FromHost, Resume, Subject, ToHost};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,12 +78,26 @@ struct Consumer {
     credit: u32,
     /// `ConsumeOk` has been passed on.
     confirmed: bool,
+    /// Its age, and since when it is the single active one, for the next leader.
+    order: u64,
+    active_since: u64,
     /// The client has cancelled; the host is yet to answer.
     cancelling: bool,
     /// Its credit is called back; the host is yet to answer.
     revoking: bool,
     /// Unconfirmed: when to give up.
     deadline: Instant,
+}
+
+impl Consumer {
+    /// What the next leader is told of it.
+    fn resume(&self, sequences: SequenceRanges) -> Resume {
+        Resume {
+            sequences,
+            order: self.order,
+            active_since: self.active_since,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -430,6 +444,8 @@ impl Link {
                         spec,
                         credit,
                         confirmed: false,
+                        order: 0,
+                        active_since: 0,
                         cancelling: false,
                         revoking: false,
                         deadline,
@@ -756,7 +772,7 @@ impl Link {
                 queue: consumer.queue,
                 spec: consumer.spec.clone(),
                 credit: consumer.credit,
-                resume: consumer.confirmed.then_some(ranges),
+                resume: consumer.confirmed.then(|| consumer.resume(ranges)),
             });
         }
         // What was not answered goes first: a settle among it must count before the new leader
@@ -823,13 +839,18 @@ impl Link {
                     }
                 }
             }
-            FromHost::ConsumeOk { consumer } => {
-                if let Some(known) = self.consumers.get_mut(&consumer)
-                    && !known.confirmed
-                {
-                    known.confirmed = true;
-                    let session = known.session;
-                    self.tell(session, SessionEvent::ConsumeOk { consumer });
+            FromHost::ConsumeOk { consumer, order } => {
+                if let Some(known) = self.consumers.get_mut(&consumer) {
+                    known.order = order;
+                    if !std::mem::replace(&mut known.confirmed, true) {
+                        let session = known.session;
+                        self.tell(session, SessionEvent::ConsumeOk { consumer });
+                    }
+                }
+            }
+            FromHost::Active { consumer, since } => {
+                if let Some(known) = self.consumers.get_mut(&consumer) {
+                    known.active_since = since;
                 }
             }
             FromHost::Refused { subject, why } => match subject {

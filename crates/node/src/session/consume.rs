@@ -3,6 +3,7 @@
 use super::catalog_calls::{catalog_error, usable_queue, write};
 use super::channel::ChannelKey;
 use super::names;
+use super::overdue::Former;
 use super::state::Session;
 use super::wait::Answer;
 use crate::hub::api::Ask;
@@ -43,8 +44,8 @@ pub(super) struct Consumer {
     pub(super) hungry: bool,
     /// Recent size of a message.
     pub(super) mean_bytes: u32,
-    /// Deliveries must be acknowledged within this time.
-    pub(super) timeout: Option<Duration>,
+    /// Deliveries must be acknowledged within this time, as it has said itself.
+    pub(super) own_timeout: Option<Duration>,
     /// The leader has not answered yet; the client wants no answer.
     pub(super) starting: Option<Starting>,
     /// The client has cancelled it and waits for the answer.
@@ -126,15 +127,9 @@ impl Session {
             .arguments
             .get("x-consumer-timeout")
             .and_then(|value| value.as_integer());
-        let queue_timeout = record
-            .settings()
-            .consumer_timeout_ms
-            .map(Duration::from_millis);
-        let timeout = named
+        let own_timeout = named
             .and_then(|ms| u64::try_from(ms).ok())
-            .map(Duration::from_millis)
-            .or(queue_timeout)
-            .or(self.broker.config().timing.consumer_timeout);
+            .map(Duration::from_millis);
         let id = self.handle.hub().next_consumer();
         let connection = self.id.serial;
         let Some(channel) = self.channel(key) else {
@@ -166,7 +161,7 @@ impl Session {
                 revoking: false,
                 hungry: false,
                 mean_bytes: super::credit::MEAN_BYTES_FIRST,
-                timeout,
+                own_timeout,
                 starting: Some(Starting {
                     no_wait: consume.no_wait,
                 }),
@@ -353,6 +348,15 @@ impl Session {
     fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
         let consumer = self.consumers.remove(&id)?;
         self.broker.metrics().consumers.add(-1);
+        if consumer.unacked > 0 {
+            let former = Former {
+                queue: consumer.queue,
+                channel: consumer.channel,
+                unacked: consumer.unacked,
+                own_timeout: consumer.own_timeout,
+            };
+            self.former.insert(id, former);
+        }
         if let Some(channel) = self.channel(consumer.channel) {
             channel.consumers.remove(&consumer.tag);
             if channel

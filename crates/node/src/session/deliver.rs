@@ -33,7 +33,7 @@ impl Session {
             } else {
                 self.tally.delivered_consume_manual_ack += 1;
                 consumer.unacked += 1;
-                timed |= consumer.timeout.is_some();
+                timed = true;
                 hold(channel, &delivery, consumer.placement, delivered_s)
             };
             let (key, message) = (channel.key, &delivery.message);

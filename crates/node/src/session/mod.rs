@@ -29,6 +29,7 @@ mod methods;
 mod names;
 pub mod operator;
 mod outbox;
+mod overdue;
 mod properties;
 mod publish;
 mod queue;

@@ -302,7 +302,15 @@ impl Session {
 async fn find_or_make(broker: &dyn Services, spec: QueueSpec) -> Result<Declared, ProtocolError> {
     let mut tries = 0;
     loop {
-        let found = look(broker, |catalog| catalog.check_declare_queue(&spec)).await;
+        let limit = broker.config().limits.queues;
+        let found = look(broker, |catalog| {
+            let found = catalog.check_declare_queue(&spec)?;
+            if found.is_none() {
+                catalog.check_queue_limit(&spec.name, limit)?;
+            }
+            Ok(found)
+        })
+        .await;
         match found {
             Ok(Some(record)) => return Ok(Declared::existing(&record)),
             Ok(None) => {

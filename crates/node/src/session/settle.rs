@@ -1,4 +1,4 @@
-//! Acknowledging, rejecting, recovering; and deliveries that nobody acknowledges.
+//! Acknowledging, rejecting, recovering.
 
 use super::channel::{ChannelKey, GET, Mode, Unacked};
 use super::outbox::{Freed, Settlement};
@@ -6,7 +6,6 @@ use super::state::Session;
 use amqp_codec::ReplyCode;
 use amqp_connection::ProtocolError;
 use broker_model::ids::ConsumerId;
-use std::time::Duration;
 
 /// An acknowledgement of more than this gives its memory back.
 const SETTLING_KEPT: usize = 4096;
@@ -98,6 +97,7 @@ impl Session {
         if let Some(consumer) = self.consumers.get_mut(&consumer) {
             consumer.unacked = consumer.unacked.saturating_sub(count);
         }
+        self.former_freed(consumer, count);
         if let Some(channel) = self.channel(key)
             && consumer != GET
         {
@@ -121,42 +121,5 @@ impl Session {
         let how = Settlement::Returned { counted: false };
         self.settled(key, how, all.iter().map(|(_, delivery)| delivery));
         Ok(())
-    }
-
-    /// Closes channels that hold a delivery for longer than its consumer may.
-    pub(super) fn check_consumer_timeouts(&mut self) {
-        let now_s = self.seconds();
-        let mut late: Vec<(ChannelKey, Duration)> = Vec::new();
-        let mut timed = false;
-        for channel in self.channels.values() {
-            // The oldest of each consumer stands first: the first with a timeout is enough.
-            let oldest = channel.unacked.iter().find_map(|(_, delivery)| {
-                let timeout = self.consumers.get(&delivery.consumer)?.timeout?;
-                Some((delivery.delivered_s, timeout))
-            });
-            let Some((delivered_s, timeout)) = oldest else {
-                continue;
-            };
-            timed = true;
-            if Duration::from_secs(u64::from(now_s.saturating_sub(delivered_s))) > timeout {
-                late.push((channel.key, timeout));
-            }
-        }
-        for (key, timeout) in late {
-            let text = format!(
-                "delivery acknowledgement on channel {} timed out. Timeout value used: {} ms. This timeout \
-                 value can be configured, see consumers doc guide to learn more",
-                key.number,
-                timeout.as_millis()
-            );
-            self.fail(
-                key,
-                ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text),
-                (0, 0),
-            );
-        }
-        if timed {
-            self.look_at_timeouts();
-        }
     }
 }

@@ -9,6 +9,7 @@ use super::channel::{Channel, ChannelKey, Input, Unacked};
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
 use super::outbox::Outbox;
+use super::overdue::Former;
 use super::services::Services;
 use super::tally::Tally;
 use super::wait::{Answer, Tasks, Then, Waits};
@@ -50,6 +51,8 @@ pub(super) struct Session {
     pub(super) consumers: BTreeMap<ConsumerId, Box<Consumer>>,
     /// Consumers that end: what still comes for them goes back.
     pub(super) leaving: BTreeMap<ConsumerId, Leaving>,
+    /// Consumers that were cancelled and still hold deliveries.
+    pub(super) former: BTreeMap<ConsumerId, Former>,
     pub(super) outbox: Outbox,
     /// Queues that are gone with what was held of them.
     pub(super) gone_queues: HashSet<QueueId>,
@@ -108,6 +111,7 @@ impl Session {
             channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            former: BTreeMap::new(),
             outbox: Outbox::default(),
             gone_queues: HashSet::new(),
             has_exclusive: false,

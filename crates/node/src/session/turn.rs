@@ -8,7 +8,7 @@ use broker_model::ids::{Placement, QueueId};
 use std::time::Duration;
 
 /// How often held deliveries are compared with the consumer timeout.
-const TIMEOUT_LOOK: Duration = Duration::from_secs(10);
+const TIMEOUT_LOOK: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
 
 impl Session {
     /// Has a channel looked at when the turn ends.

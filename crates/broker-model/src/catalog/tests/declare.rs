@@ -342,6 +342,55 @@ fn queue_limit_of_a_vhost() {
 }
 
 #[test]
+fn queue_limit_of_the_cluster() {
+    let mut driver = Driver::new();
+    driver.queue("a");
+    let check = |driver: &Driver, limit| {
+        let checked = driver.catalog.check_queue_limit(&"b".into(), limit);
+        checked.map_err(|error| shown(&error))
+    };
+    assert_eq!(check(&driver, None), Ok(()));
+    assert_eq!(check(&driver, Some(2)), Ok(()));
+    let refused = "406 cannot declare queue 'b': queue limit in cluster (1) is reached";
+    assert_eq!(check(&driver, Some(1)), Err(refused.to_owned()));
+}
+
+#[test]
+fn queues_behind_direct_replies_count_for_nothing() {
+    let mut driver = Driver::new();
+    let limits = Limits {
+        max_queues: Some(1),
+        ..Limits::default()
+    };
+    driver.ok(CatalogCommand::SetVhostLimits {
+        vhost: "/".into(),
+        limits,
+    });
+    let replies = |name: &str| {
+        CatalogCommand::DeclareQueue(QueueSpec {
+            durable: false,
+            placement: Placement::Host(NodeId(1)),
+            server_named: true,
+            ..queue(name)
+        })
+    };
+    let names = ["amq.rabbitmq.reply-to.1", "amq.rabbitmq.reply-to.2"];
+    driver.ok(replies(names[0]));
+    driver.queue("a");
+    driver.ok(replies(names[1]));
+    assert_eq!(driver.catalog.declared_queue_count(), 1);
+    assert_eq!(driver.catalog.declared_queues("/").count(), 1);
+    assert_eq!(driver.catalog.queue_count(), 3);
+    assert!(is_reply_queue(names[0]) && !is_reply_queue("amq.rabbitmq.reply-to"));
+    driver.ok(CatalogCommand::DeleteQueue {
+        vhost: "/".into(),
+        name: names[0].into(),
+        expected: None,
+    });
+    assert_eq!(driver.catalog.declared_queue_count(), 1);
+}
+
+#[test]
 fn line_ends_are_stripped() {
     assert_eq!(strip_line_ends("a\r\nb\n"), "ab");
     assert_eq!(strip_line_ends("ab"), "ab");

@@ -5,7 +5,7 @@ use crate::dispatch::{DeadLetter, Dispatcher, HandOver, Outbox, QueueCounts};
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
 use crate::message::Message;
 use crate::op::{BatchHead, BatchOutcome, EntryHead, Op, SequenceRanges, Target};
-use crate::protocol::{ConsumerSpec, Delivery, FromHost, ToHost};
+use crate::protocol::{ConsumerSpec, Delivery, FromHost, Resume, ToHost};
 use crate::shard::{CheckpointDelta, MessageKey, ShardMachine};
 use crate::wire::{OpsWriter, StoredMessage, encode_entry_head};
 use bytes::Bytes;
@@ -287,6 +287,22 @@ impl Leader {
         credit: u32,
         spec: ConsumerSpec,
         resume: Option<SequenceRanges>,
+    ) {
+        let resume = resume.map(|sequences| Resume {
+            sequences,
+            ..Resume::default()
+        });
+        self.resume_with(from, queue, consumer, credit, spec, resume);
+    }
+
+    pub(super) fn resume_with(
+        &mut self,
+        from: Origin,
+        queue: QueueId,
+        consumer: u64,
+        credit: u32,
+        spec: ConsumerSpec,
+        resume: Option<Resume>,
     ) {
         let consumer = ConsumerId(consumer);
         self.hear(

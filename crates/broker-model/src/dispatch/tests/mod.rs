@@ -3,6 +3,7 @@
 mod leader;
 mod properties;
 mod stories;
+mod stories_active;
 mod stories_attach;
 mod stories_deaths;
 mod stories_delayed;

@@ -301,3 +301,31 @@ fn dead_letters_wait_for_the_publisher() {
             .all(|(_, told)| !matches!(told, FromHost::Starved { .. }))
     );
 }
+
+#[test]
+fn a_queue_without_a_limit_has_that_of_the_leader() {
+    // (own limit, default, deliveries before it dies)
+    for (own, default, expected) in [
+        (None, None, None),
+        (None, Some(2), Some(3)),
+        (Some(1), Some(5), Some(2)),
+    ] {
+        let mut leader = Leader::new();
+        leader.dispatcher = crate::dispatch::Dispatcher::local().with_delivery_limit(default);
+        leader.declare(
+            QUEUE,
+            QueueSettings {
+                delivery_limit: own,
+                ..QueueSettings::default()
+            },
+        );
+        leader.publish(&["poison"]);
+        leader.consume(node(1), 1, 100);
+        let mut deliveries = 0;
+        while deliveries < 10 && !leader.deliveries().is_empty() {
+            deliveries += 1;
+            leader.batch(node(1), &[give_back(1, 1)]);
+        }
+        assert_eq!(deliveries, expected.unwrap_or(10), "{own:?} {default:?}");
+    }
+}

@@ -127,7 +127,7 @@ impl Link {
                 queue: state.queue,
                 spec: ConsumerSpec::clone(&state.spec),
                 credit: state.credit,
-                resume: state.confirmed.then(SequenceRanges::new),
+                resume: state.confirmed.then(|| state.resume(SequenceRanges::new())),
             });
         }
         self.moved.remove(&consumer);

@@ -55,6 +55,8 @@ pub(super) struct Client {
     stream: DuplexStream,
     input: BytesMut,
     output: BytesMut,
+    /// Understands `basic.cancel` of the server.
+    pub(super) cancel_notify: bool,
 }
 
 pub(super) fn text(text: &str) -> ShortStr {
@@ -67,6 +69,7 @@ impl Client {
             stream,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            cancel_notify: true,
         }
     }
 
@@ -107,7 +110,8 @@ impl Client {
             "connection.blocked",
             "authentication_failure_close",
         ] {
-            capabilities.push(name, &FieldValue::Bool(true));
+            let told = self.cancel_notify || name != "consumer_cancel_notify";
+            capabilities.push(name, &FieldValue::Bool(told));
         }
         let mut properties = TableBuilder::new();
         properties.push("capabilities", &FieldValue::Table(capabilities.finish()));
@@ -461,7 +465,7 @@ pub(super) fn declare_counting(queue: &str, durable: bool) -> Method {
     declare_as(queue, durable, arguments.finish())
 }
 
-fn declare_as(queue: &str, durable: bool, arguments: FieldTable) -> Method {
+pub(super) fn declare_as(queue: &str, durable: bool, arguments: FieldTable) -> Method {
     Method::QueueDeclare {
         queue: text(queue),
         passive: false,

@@ -269,3 +269,21 @@ async fn refused_logins() {
         (530, "NOT_ALLOWED - vhost nope not found", (10, 40))
     );
 }
+
+#[tokio::test]
+async fn a_limit_of_queues() {
+    let node = TestNode::start_with(|config| config.limits.queues = Some(1));
+    let mut client = node.channel().await;
+    client.declare(1, "a", true).await;
+    client.declare(1, "a", true).await;
+    client.send(1, &declare("b", false)).await;
+    let (code, text, _) = client.channel_error(1).await;
+    let expected =
+        "PRECONDITION_FAILED - cannot declare queue 'b': queue limit in cluster (1) is reached";
+    assert_eq!((code, text.as_str()), (406, expected));
+    // Direct replies are none of it.
+    client.open_channel(1).await;
+    client
+        .consume(1, "amq.rabbitmq.reply-to", "replies", true)
+        .await;
+}

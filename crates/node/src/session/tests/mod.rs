@@ -13,6 +13,7 @@ mod host;
 mod lifecycle;
 mod moved;
 mod node;
+mod overdue;
 mod replies;
 mod transactions;
 

@@ -94,7 +94,7 @@ impl World {
             .hears(|m| matches!(m, ToHost::Consume { .. }))
             .await;
         let consumer = CONSUMER;
-        self.say(FromHost::ConsumeOk { consumer });
+        self.say(FromHost::ConsumeOk { consumer, order: 7 });
         self.hears(&SessionEvent::ConsumeOk { consumer }).await;
     }
 
@@ -229,6 +229,7 @@ fn what_is_given_up_keeps_its_place() {
         token: 1,
         first_op,
         ops,
+        bytes: 0,
         created: Instant::now(),
         given_up: false,
     };
