@@ -6,7 +6,8 @@
 use super::arguments::{self, Properties};
 use super::command::{BindingSpec, CatalogCommand, Destination, ExchangeSpec, QueueSpec};
 use super::error::{CatalogError, Resource, ResourceKind};
-use super::permission::{Pattern, TopicPattern};
+use super::pattern::Pattern;
+use super::permission::TopicPattern;
 use super::policy::check_policy;
 use super::record::{ExchangeRecord, QueueRecord};
 use super::settings::QueueType;
