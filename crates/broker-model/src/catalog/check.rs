@@ -12,7 +12,7 @@ use super::policy::check_policy;
 use super::record::{ExchangeRecord, QueueRecord};
 use super::settings::QueueType;
 use super::topology::binding_of;
-use super::vhost::{Vhost, is_predeclared};
+use super::vhost::Vhost;
 use super::{Catalog, Name};
 use crate::ids::ConnectionId;
 use crate::routing::headers::MatchKind;
@@ -194,7 +194,7 @@ impl Catalog {
     /// `exchange.delete`: whether there is something to delete.
     ///
     /// # Errors
-    /// Default or predeclared exchange, in use.
+    /// The default exchange or one of the broker's, in use.
     pub fn check_delete_exchange(
         &self,
         vhost: &str,
@@ -206,7 +206,8 @@ impl Catalog {
             return Err(CatalogError::DefaultExchange);
         }
         let resource = || Resource::exchange(&vhost.record.name, name);
-        if is_predeclared(name) {
+        // As RabbitMQ answers for every such name, whether there is an exchange or not.
+        if name.starts_with(RESERVED_PREFIX) {
             return Err(CatalogError::SystemExchange(resource()));
         }
         match vhost.exchange(name) {
