@@ -221,6 +221,12 @@ def test_definitions(warren, fails, name, tmp_path) -> None:
 def test_exit_statuses(fails, warren) -> None:
     assert "no answer" in fails(3, "queue", "list", url=f"http://127.0.0.1:{free_port()}")
     assert "login refused" in fails(1, "queue", "list", login="guest:wrong")
+    warren("user", "add", "cli-watcher", "w", "--tags", "monitoring")
+    try:
+        refused = fails(1, "user", "list", login="cli-watcher:w")
+        assert "Not administrator user" in refused and "login refused" not in refused
+    finally:
+        warren("user", "delete", "cli-watcher")
     assert fails(2, "queue", "no-such-command")
     assert fails(2, "queue", "info")
     for words in (["help"], ["queue", "--help"], ["completion", "bash"], ["--version"]):

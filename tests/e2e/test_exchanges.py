@@ -28,6 +28,14 @@ def test_predeclared(ch, exchange, kind) -> None:
         ch.exchange_delete(exchange)
 
 
+def test_names_of_the_broker_are_not_deleted_even_if_missing(ch, name) -> None:
+    with channel_error(
+        403,
+        f"ACCESS_REFUSED - deletion of system exchange 'amq.{name}' in vhost '/' not allowed",
+    ):
+        ch.exchange_delete(f"amq.{name}")
+
+
 def test_trace_exchange_is_internal(pub) -> None:
     pub.exchange_declare("amq.rabbitmq.trace", passive=True)
     with channel_error(

@@ -110,3 +110,88 @@ def test_metrics(broker, pub, name) -> None:
         assert "# TYPE" in text
         for word in ("connections", "queues", "fsync"):
             assert word in text, word
+
+
+@pytest.mark.warren_only("RabbitMQ's statistics come some seconds later")
+def test_message_stats_of_a_queue(broker, pub, sub, name, durable) -> None:
+    pub.queue_declare(name, durable=durable)
+    path = f"/api/queues/%2F/{part(name)}"
+    assert "message_stats" not in broker.get(path)
+    amqp.fill(pub, name, [b"1", b"2", b"3"])
+    sub.basic_ack(amqp.get(sub, name).tag)
+    Consumer(sub, name).wait(2)
+
+    def counted() -> bool:
+        stats = broker.get(path)["message_stats"]
+        keys = ("publish", "deliver", "get", "deliver_get", "ack")
+        got = [stats[key] for key in keys]
+        assert got == [3, 2, 1, 3, 1], stats
+        assert all(stats[f"{key}_details"]["rate"] >= 0 for key in keys), stats
+        return True
+
+    eventually(counted, what="the counts")
+
+    def fast() -> bool:
+        amqp.fill(pub, name, [b"more"] * 10)
+        return broker.get(path)["message_stats"]["publish_details"]["rate"] > 0
+
+    eventually(fast, what="a rate")
+
+
+@pytest.mark.warren_only("RabbitMQ serves its metrics on another port")
+def test_metrics_of_single_objects(broker, pub, sub, name, durable) -> None:
+    pub.queue_declare(name, durable=durable)
+    amqp.fill(pub, name, [b"1", b"2", b"3"])
+    amqp.get(sub, name)
+    labels = f'{{vhost="/",queue="{name}"}}'
+
+    def shown(path: str, sample: str) -> bool:
+        """By the one node that leads or hosts the queue."""
+        texts = [broker.http(path, node=node)[1].decode() for node in range(len(broker.ports))]
+        return sum(sample in text.splitlines() for text in texts) == 1
+
+    for path, sample in (
+        ("/metrics/per-object", f"rabbitmq_queue_messages_ready{labels} 2"),
+        (
+            "/metrics/detailed?family=queue_coarse_metrics&vhost=%2F",
+            f"rabbitmq_detailed_queue_messages_unacked{labels} 1",
+        ),
+        (
+            "/metrics/detailed?family=queue_delivery_metrics",
+            f"rabbitmq_detailed_queue_messages_published_total{labels} 3",
+        ),
+    ):
+        eventually(lambda path=path, sample=sample: shown(path, sample), what=sample)
+    text = broker.http("/metrics/detailed?family=queue_coarse_metrics&vhost=none")[1].decode()
+    assert "rabbitmq_detailed_queue_messages{" not in text
+    own = broker.http("/metrics/detailed?family=connection_coarse_metrics")[1].decode()
+    assert "rabbitmq_detailed_connection_incoming_bytes_total{" in own
+
+
+def test_connections_of_a_user(broker, ch) -> None:
+    rows = eventually(
+        lambda: broker.get("/api/connections/username/guest"), what="connections of guest"
+    )
+    assert {row["user"] for row in rows} == {"guest"}
+    assert broker.get("/api/connections/username/nobody-of-that-name") == []
+
+
+def test_feature_flags(broker) -> None:
+    enable = "/api/feature-flags/{}/enable"
+    assert broker.http(enable.format("quorum_queue"), "PUT", {})[0] == 204
+    assert broker.http(enable.format("no_such_flag"), "PUT", {})[0] == 400
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "certificate-expiration/1/months",
+        "quorum-queues-without-elected-leaders/all-vhosts",
+        "quorum-queues-without-elected-leaders/all-vhosts/pattern/.*",
+        "quorum-queues-without-elected-leaders/vhost/%2F",
+        "quorum-queues-without-elected-leaders/vhost/%2F/pattern/%5Ejobs",
+    ],
+)
+@pytest.mark.warren_only("checks of newer RabbitMQ")
+def test_health_checks(broker, check) -> None:
+    assert broker.get(f"/api/health/checks/{check}") == {"status": "ok"}

@@ -229,3 +229,61 @@ def test_topic_permissions(broker, log_in, user, name, ch) -> None:
     bad = connection.channel()
     with channel_error(403):
         bad.queue_bind(name, name, "private.#")
+
+
+def test_patterns_may_look_ahead_and_refer_back(broker, log_in, user) -> None:
+    permit(broker, user, "^(?!secret).*$", r"^(..).*\1$|^amq\.default$", ".*")
+
+    def entered() -> pika.BlockingConnection | None:
+        try:
+            return log_in()
+        except pika.exceptions.ProbableAccessDeniedError:
+            return None
+
+    connection = eventually(entered, what="the permission is known")
+    queue = f"open-{user}"
+    connection.channel().queue_declare(queue, exclusive=True)
+    with channel_error(403, refused(broker, "configure", f"queue 'secret-{user}'", user)):
+        connection.channel().queue_declare(f"secret-{user}")
+    with channel_error(403, refused(broker, "write", "exchange 'amq.topic'", user)):
+        channel = connection.channel()
+        channel.basic_publish("amq.topic", "k", b"")
+        amqp.sync(channel)
+
+
+def limit(broker: Broker, user: str, what: str, value: int) -> None:
+    broker.put(f"/api/user-limits/{part(user)}/{what}", {"value": value})
+
+
+def test_channels_of_a_user_are_limited(broker, log_in, user) -> None:
+    permit(broker, user, ".*", ".*", ".*")
+    limit(broker, user, "max-channels", 2)
+    connection = log_in()
+    for _ in range(2):
+        connection.channel()
+    with amqp.connection_error(
+        530,
+        f"NOT_ALLOWED - number of channels opened for user '{user}' has reached the maximum "
+        "allowed user limit of (2)",
+    ):
+        connection.channel()
+
+
+def test_connections_of_a_user_are_limited(broker, log_in, user) -> None:
+    permit(broker, user, ".*", ".*", ".*")
+    limit(broker, user, "max-connections", 1)
+    first = log_in()
+    with pytest.raises(pika.exceptions.AMQPConnectionError) as caught:
+        log_in(1)
+    text = f"connection refused for user '{user}': user connection limit (1) is reached"
+    assert text in str(caught.value)
+    first.close()
+    eventually(lambda: _opens(log_in), what="the place is free again")
+
+
+def _opens(log_in: Callable[..., pika.BlockingConnection]) -> bool:
+    try:
+        log_in().close()
+    except pika.exceptions.AMQPConnectionError:
+        return False
+    return True

@@ -164,3 +164,22 @@ def test_invalid_policy_is_refused(broker, name) -> None:
         {"pattern": "^x", "definition": {"max-length": "many"}, "priority": 0, "apply-to": "all"},
     )
     assert status == 400, body
+
+
+def test_a_pattern_may_look_ahead(broker, pub, sub, name) -> None:
+    """As in OpenStack's `^(?!amq\\.).*`: all queues but some."""
+    path = f"/api/policies/%2F/{part(name)}"
+    pattern = f"^(?!{name}-not).*{name}"
+    broker.put(path, {"pattern": pattern, "definition": {"max-length": 1}, "apply-to": "queues"})
+    try:
+        for queue, expected in ((f"{name}-yes", 1), (f"{name}-not", 3)):
+            pub.queue_declare(queue, auto_delete=False, exclusive=False)
+            amqp.fill(pub, queue, [b"x"] * 3)
+            amqp.wait_ready_count(sub, queue, expected)
+            pub.queue_delete(queue)
+        status, _ = broker.http(
+            path, "PUT", {"pattern": "^(?!amq", "definition": {"max-length": 1}}
+        )
+        assert status == 400
+    finally:
+        broker.http(path, "DELETE")

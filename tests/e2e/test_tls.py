@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pika
 import pytest
@@ -157,3 +160,45 @@ def test_a_client_certificate_can_be_required(authority: Authority) -> None:
             assert connection.is_open
         with pytest.raises(amqp.CONNECT_ERRORS):
             made.connect(None, connection_attempts=1)
+
+
+def test_external_with_the_whole_subject(authority: Authority) -> None:
+    made = Served(
+        authority,
+        "--tls-client-ca", str(authority.certificate),
+        "--tls-login-from", "distinguished-name",
+    )  # fmt: skip
+    with made.cluster:
+        made.cluster.start()
+        subject_given = "/DC=example/O=shop, inc/CN=alice"
+        alice = authority.issue("alice", host=False, subject=subject_given)
+        subject = _subject(alice)
+        assert subject == r"CN=alice,O=shop\, inc,DC=example"
+        user = quote(subject, safe="")
+        status, _ = made.node.http(f"/api/users/{user}", "PUT", {"password": "x", "tags": ""})
+        assert status in (201, 204)
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        status, _ = made.node.http(f"/api/permissions/%2F/{user}", "PUT", everything)
+        assert status in (201, 204)
+        external = {"credentials": pika.credentials.ExternalCredentials()}
+        with made.connect(alice, **external) as connection:
+            connection.channel().queue_declare("by-subject", durable=True)
+
+
+def _subject(pair: Pair) -> str:
+    """As RFC 2253 and 4514 write it: the last part first, no blanks."""
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", str(pair.certificate), "-noout", "-subject",
+         "-nameopt", "RFC2253"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return shown.stdout.strip().removeprefix("subject=").strip()
+
+
+def test_certificates_that_end_soon_are_told(served: Served) -> None:
+    check = "/api/health/checks/certificate-expiration"
+    status, _ = served.node.http(f"{check}/1/days")
+    status_far, body = served.node.http(f"{check}/200/years")
+    assert (status, status_far) == (200, 503), body
+    expiring = json.loads(body)["expired"]
+    assert str(served.pair.certificate) in {row["file"] for row in expiring}

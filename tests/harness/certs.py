@@ -35,10 +35,12 @@ class Authority:
             "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE",
         )  # fmt: skip
 
-    def issue(self, name: str, *, host: bool = True, into: Pair | None = None) -> Pair:
+    def issue(
+        self, name: str, *, host: bool = True, into: Pair | None = None, subject: str | None = None
+    ) -> Pair:
         """A certificate for `name`; `host`: also good for localhost and 127.0.0.1.
 
-        `into`: write it over these files, the key first.
+        `into`: write it over these files, the key first. `subject`: as openssl takes it.
         """
         self._serial += 1
         pair = into or Pair(
@@ -53,7 +55,7 @@ class Authority:
         key = self.directory / "fresh.key"
         _openssl(
             "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-keyout", str(key), "-out", str(request), "-subj", f"/CN={name}",
+            "-keyout", str(key), "-out", str(request), "-subj", subject or f"/CN={name}",
         )  # fmt: skip
         _openssl(
             "x509", "-req", "-in", str(request), "-CA", str(self.certificate),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Method, Request, StatusCode};
 
+/// The API's reason where it lets a user not in at all; others say what an operator may not do.
+const NO_LOGIN: &str = "Not_Authorized";
 /// Rows asked for at once where lists are paged; the server's upper bound.
 const PAGE_SIZE: usize = 500;
 
@@ -89,7 +91,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+            Self::Refused {
+                status: StatusCode::UNAUTHORIZED,
+                reason,
+            } if reason.is_empty() || reason == NO_LOGIN => {
                 f.write_str("login refused: check --login user:password (or WARREN_LOGIN), and that the user has a tag such as administrator")
             }
             Self::Refused { status, reason } if reason.is_empty() => write!(f, "the node answered {status}"),
@@ -349,6 +354,24 @@ mod tests {
             ("/api/users/50%", "users 50%"),
         ] {
             assert_eq!(readable(path), expected);
+        }
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        for (status, reason, expected) in [
+            (401, "Not_Authorized", "login refused: check --login"),
+            (401, "", "login refused: check --login"),
+            (401, "Not administrator user", "Not administrator user"),
+            (400, "inequivalent arg", "inequivalent arg"),
+            (503, "", "the node answered 503"),
+        ] {
+            let refused = Failure::Refused {
+                status: StatusCode::from_u16(status).unwrap(),
+                reason: reason.into(),
+            };
+            let shown = refused.to_string();
+            assert!(shown.starts_with(expected), "{shown}");
         }
     }
 

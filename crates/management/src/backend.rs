@@ -69,6 +69,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Connections of all nodes that answer.
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>>;
 
+    /// Connections of this node.
+    fn own_connections(&self) -> Vec<ConnectionReport>;
+
     /// Counts of queues at the host that serves them; all of that placement if `queues` is empty.
     fn queue_reports(
         &self,

@@ -16,7 +16,9 @@ mod fields;
 mod health;
 mod list;
 mod metrics;
+mod metrics_objects;
 mod node_backend;
+mod queue_rates;
 mod rates;
 
 pub use backend::Backend;
@@ -32,22 +34,26 @@ use error::ApiError;
 use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, CatalogError};
 use node::life::process::FileShares;
 use parking_lot::Mutex;
+use queue_rates::QueueRates;
 use rates::Rates;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// What handlers share.
 pub(crate) struct App {
     backend: OnceLock<SharedBackend>,
     rates: Mutex<Rates>,
+    pub(crate) queue_rates: Mutex<QueueRates>,
     /// To make a list of very many rows.
     pub(crate) large_lists: Semaphore,
 }
 
+/// Connections at a time on the port for metrics.
+const SCRAPERS: usize = 16;
 /// Large lists made at the same time.
 const LARGE_LISTS: usize = 2;
 
@@ -108,7 +114,7 @@ pub struct Management {
     app: Arc<App>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    server: JoinHandle<io::Result<()>>,
+    servers: Vec<JoinHandle<io::Result<()>>>,
 }
 
 impl Management {
@@ -122,22 +128,32 @@ impl Management {
         let app = Arc::new(App {
             backend: OnceLock::new(),
             rates: Mutex::default(),
+            queue_rates: Mutex::default(),
             large_lists: Semaphore::new(LARGE_LISTS),
         });
-        let (stop, mut stopped) = watch::channel(false);
-        let service =
-            router(Arc::clone(&app), with_api).into_make_service_with_connect_info::<SocketAddr>();
-        // Tapped for nothing: that way handlers learn the peer's address.
-        let listener = Bounded::new(listener, FileShares::now().operators).tap_io(|_| {});
-        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        });
+        let stop = watch::Sender::new(false);
+        let router = router(Arc::clone(&app), with_api);
+        let server = serve(listener, FileShares::now().operators, router, &stop);
         Ok(Self {
             app,
             address,
             stop,
-            server: tokio::spawn(async move { server.await }),
+            servers: vec![server],
         })
+    }
+
+    /// Serves metrics, and nothing else, on another port too. Returns where.
+    ///
+    /// # Errors
+    /// The port cannot be taken.
+    pub async fn serve_metrics(&mut self, listen: SocketAddr) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let connections = SCRAPERS.min(FileShares::now().operators);
+        let router = metrics_router(Arc::clone(&self.app));
+        let server = serve(listener, connections, router, &self.stop);
+        self.servers.push(server);
+        Ok(address)
     }
 
     /// Where it listens.
@@ -154,24 +170,58 @@ impl Management {
     /// Answers what is being asked, for a moment, and stops.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        let abort = self.server.abort_handle();
-        if tokio::time::timeout(std::time::Duration::from_secs(1), self.server)
+        let aborts: Vec<_> = self.servers.iter().map(JoinHandle::abort_handle).collect();
+        let all = futures::future::join_all(self.servers);
+        if tokio::time::timeout(std::time::Duration::from_secs(1), all)
             .await
             .is_err()
         {
-            abort.abort();
+            aborts.iter().for_each(AbortHandle::abort);
         }
     }
+}
+
+/// Answers on a port until it is told to stop.
+fn serve(
+    listener: TcpListener,
+    connections: usize,
+    router: Router,
+    stop: &watch::Sender<bool>,
+) -> JoinHandle<io::Result<()>> {
+    let mut stopped = stop.subscribe();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // Tapped for nothing: that way handlers learn the peer's address.
+    let listener = Bounded::new(listener, connections).tap_io(|_| {});
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    });
+    tokio::spawn(async move { server.await })
 }
 
 fn router(app: Arc<App>, with_api: bool) -> Router {
     let mut router = Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::text));
+        .merge(metrics_routes());
     if with_api {
         router = router.nest("/api", api::router());
     }
+    finished(router, app)
+}
+
+/// Metrics alone, for a port that scrapers may reach and others need not.
+fn metrics_router(app: Arc<App>) -> Router {
+    finished(metrics_routes(), app)
+}
+
+fn metrics_routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/metrics", get(metrics::text))
+        .route("/metrics/per-object", get(metrics_objects::per_object))
+        .route("/metrics/detailed", get(metrics_objects::detailed))
+}
+
+fn finished(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     let router = router
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .fallback(async || ApiError::NotFound)

@@ -4,6 +4,7 @@
 
 use crate::App;
 use crate::backend::{Backend, Histogram, Numbers};
+use crate::metrics_objects::SUMS;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -195,18 +196,36 @@ const QUEUE: &str = "protocol=\"amqp091\",queue_type=\"rabbit_quorum_queue\"";
 
 /// `GET /metrics`
 pub(crate) async fn text(State(app): State<Arc<App>>) -> Response {
-    let text = match app.open_backend() {
-        Ok(backend) => render(&**backend, &backend.numbers().await),
-        Err(_) => "# HELP warren_ready Whether clients are served\n# TYPE warren_ready gauge\nwarren_ready 0\n".into(),
-    };
-    ([(CONTENT_TYPE, CONTENT)], text).into_response()
+    answer(match app.open_backend() {
+        Ok(backend) => render(
+            &**backend,
+            &backend.numbers().await,
+            Page::default(),
+            "aggregated",
+        ),
+        Err(_) => Page::not_ready(),
+    })
 }
 
-/// Everything as text.
-fn render(backend: &dyn Backend, numbers: &Numbers) -> String {
+/// The response.
+pub(crate) fn answer(page: Page) -> Response {
+    ([(CONTENT_TYPE, CONTENT)], page.text).into_response()
+}
+
+/// Everything but what `/metrics/per-object` shows for each object.
+pub(crate) fn render_without_objects(backend: &dyn Backend, numbers: &Numbers) -> Page {
+    let page = Page {
+        left_out: SUMS,
+        ..Page::default()
+    };
+    let mut page = render(backend, numbers, page, "per-object");
+    page.left_out = &[];
+    page
+}
+
+fn render(backend: &dyn Backend, numbers: &Numbers, mut page: Page, endpoint: &str) -> Page {
     let report = backend.report();
-    let mut page = Page::default();
-    identity(&mut page, backend);
+    identity(&mut page, backend, endpoint);
     page.gauge(
         "warren_ready",
         "Whether clients are served",
@@ -222,10 +241,11 @@ fn render(backend: &dyn Backend, numbers: &Numbers) -> String {
     for histogram in &numbers.histograms {
         page.histogram(histogram);
     }
-    page.text
+    page
 }
 
-fn identity(page: &mut Page, backend: &dyn Backend) {
+/// Which node this is; `endpoint` says what the page holds.
+pub(crate) fn identity(page: &mut Page, backend: &dyn Backend, endpoint: &str) {
     let config = backend.config();
     let (cluster, id) = crate::backend::read(backend, |catalog| {
         let text = |name: Option<&Arc<str>>| name.map(ToString::to_string).unwrap_or_default();
@@ -239,7 +259,7 @@ fn identity(page: &mut Page, backend: &dyn Backend) {
             ("rabbitmq_node", &Config::node_name(config.node_id)),
             ("rabbitmq_cluster", &cluster),
             ("rabbitmq_cluster_permanent_id", &id),
-            ("rabbitmq_endpoint", "aggregated"),
+            ("rabbitmq_endpoint", endpoint),
         ],
         1.0,
     );
@@ -499,13 +519,25 @@ pub(crate) fn group_name(group: u32) -> String {
 
 /// A page that grows.
 #[derive(Default)]
-struct Page {
+pub(crate) struct Page {
     text: String,
+    /// Names that are not written.
+    left_out: &'static [&'static str],
 }
 
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    /// Of a node that has not started.
+    pub(crate) fn not_ready() -> Self {
+        let mut page = Self::default();
+        page.gauge("warren_ready", "Whether clients are served", 0.0);
+        page
+    }
+
+    /// Introduces a name.
+    pub(crate) fn head(&mut self, name: &str, kind: &str, help: &str) {
+        if !self.left_out.contains(&name) {
+            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        }
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) {
@@ -515,13 +547,17 @@ impl Page {
 
     /// A sample with labels that need no escaping.
     fn raw(&mut self, name: &str, labels: &str, value: f64) {
+        if self.left_out.contains(&name) {
+            return;
+        }
         let _ = match labels {
             "" => writeln!(self.text, "{name} {value}"),
             labels => writeln!(self.text, "{name}{{{labels}}} {value}"),
         };
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    /// A sample; the values of labels are escaped.
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let labels: Vec<String> = labels
             .iter()
             .map(|(key, text)| format!("{key}=\"{}\"", escaped(text)))

@@ -130,6 +130,10 @@ impl Backend for NodeBackend {
         Box::pin(self.queries.connections())
     }
 
+    fn own_connections(&self) -> Vec<ConnectionReport> {
+        self.queries.connections_here()
+    }
+
     fn queue_reports(
         &self,
         host: NodeId,

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// A rate is taken over at least this time, so that two looks in a row do not show noise.
-const SPAN_MIN: Duration = Duration::from_secs(4);
+pub(crate) const SPAN_MIN: Duration = Duration::from_secs(4);
 /// Older samples say nothing about now.
-const SPAN_MAX: Duration = Duration::from_secs(60);
+pub(crate) const SPAN_MAX: Duration = Duration::from_secs(60);
 /// Samples are this far apart.
 const STEP: Duration = Duration::from_secs(1);
 

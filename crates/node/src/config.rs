@@ -38,6 +38,8 @@ pub struct Config {
     pub management_listen: SocketAddr,
     /// Serve the `/api` routes. Health and metrics are always served.
     pub management_api: bool,
+    /// Metrics alone, without the API, on a port of their own.
+    pub prometheus_listen: Option<SocketAddr>,
     /// Name of the cluster, told to clients and in `/api/overview`, as long as nobody has set another.
     pub cluster_name: String,
     /// `product` in the server properties. Some clients choose their dialect by the word `RabbitMQ`.
@@ -445,6 +447,7 @@ impl Default for Config {
             cluster_tls: None,
             management_listen: any(15672),
             management_api: true,
+            prometheus_listen: None,
             cluster_name: "warren".into(),
             product: "RabbitMQ".into(),
             product_version: "4.3.5".into(),

@@ -9,6 +9,7 @@ pub mod broker;
 pub mod catalog;
 pub mod config;
 pub mod dead_letter;
+mod distinguished_name;
 pub mod host;
 pub mod hub;
 pub mod life;
@@ -25,6 +26,7 @@ pub mod session;
 mod stores;
 mod target;
 mod tls;
+pub mod validity;
 
 // Parts of this crate's interface: whoever uses a node needs no other crate of ours.
 pub use {amqp_codec, broker_model};

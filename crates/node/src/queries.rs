@@ -169,7 +169,9 @@ impl Queries for NodeQueries {
 }
 
 impl NodeQueries {
-    fn connections_here(&self) -> Vec<ConnectionReport> {
+    /// Connections of this node.
+    #[must_use]
+    pub fn connections_here(&self) -> Vec<ConnectionReport> {
         self.registry
             .connections()
             .iter()

@@ -131,7 +131,9 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
 fn user_of(certificate: &CertificateDer<'_>, from: CertificateLogin) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     match from {
-        CertificateLogin::DistinguishedName => Some(parsed.subject().to_string()),
+        CertificateLogin::DistinguishedName => {
+            Some(crate::distinguished_name::text(parsed.subject()))
+        }
         CertificateLogin::CommonName => {
             let name = parsed.subject().iter_common_name().next()?;
             name.as_str().ok().map(str::to_owned)
@@ -147,5 +149,63 @@ fn user_of(certificate: &CertificateDer<'_>, from: CertificateLogin) -> Option<S
                     _ => None,
                 })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DC=example, O=shop, the; OU=a+b; CN=alice. Its alternative names: an address, two hosts. Ends in 2126.
+    const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIICKjCCAdGgAwIBAgIUMs5r22KtqRs2ttgWB90gLqLFRcEwCgYIKoZIzj0EAwIw\n\
+SzEXMBUGCgmSJomT8ixkARkWB2V4YW1wbGUxEjAQBgNVBAoMCXNob3AsIHRoZTEM\n\
+MAoGA1UECwwDYStiMQ4wDAYDVQQDDAVhbGljZTAgFw0yNjExMjgyMDU4MzBaGA8y\n\
+MTI2MTEwNDIwNTgzMFowSzEXMBUGCgmSJomT8ixkARkWB2V4YW1wbGUxEjAQBgNV\n\
+BAoMCXNob3AsIHRoZTEMMAoGA1UECwwDYStiMQ4wDAYDVQQDDAVhbGljZTBZMBMG\n\
+ByqGSM49AgEGCCqGSM49AwEHA0IABKR4v3AjxC2WzHfv/0FkEHDJXLhhXPeHmlVU\n\
+uFlByB9eZG0BY+9Cqef4oAnxbURnytGkiJqrVffuGlPBps3FrUKjgZAwgY0wHQYD\n\
+VR0OBBYEFP9qnpABdNt7dk52gGOaxoTzH7i7MB8GA1UdIwQYMBaAFP9qnpABdNt7\n\
+dk52gGOaxoTzH7i7MA8GA1UdEwEB/wQFMAMBAf8wOgYDVR0RBDMwMYENYUBleGFt\n\
+cGxlLm9yZ4IRYWxpY2UuZXhhbXBsZS5vcmeCDWIuZXhhbXBsZS5vcmcwCgYIKoZI\n\
+zj0EAwIDRwAwRAIgPS3zBsRSiFx5/qwzR2dsJk9t1jvSeFrcbGGSFf7G7p0CIFSA\n\
+Ias5RpZy7m932xtw0CwF9HEKFDaRIg7SOA8TStbX\n\
+-----END CERTIFICATE-----\n\
+";
+
+    #[test]
+    fn users_of_a_certificate() {
+        let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
+        for (from, expected) in [
+            (
+                CertificateLogin::DistinguishedName,
+                r"CN=alice,OU=a\+b,O=shop\, the,DC=example",
+            ),
+            (CertificateLogin::CommonName, "alice"),
+            (
+                CertificateLogin::SubjectAlternativeName,
+                "alice.example.org",
+            ),
+        ] {
+            assert_eq!(user_of(&certificate, from).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_certificate() {
+        let path = std::env::temp_dir().join(format!("warren-{}.pem", std::process::id()));
+        std::fs::write(&path, [CERTIFICATE, CERTIFICATE].concat()).unwrap();
+        let found = crate::validity::validities(&path).unwrap();
+        assert_eq!(found.len(), 2);
+        for validity in found {
+            assert!(validity.not_after_s > 4_900_000_000, "{validity:?}");
+            assert!(validity.not_after.contains("2126"), "{validity:?}");
+            assert!(validity.subject.starts_with("CN=alice,"), "{validity:?}");
+        }
+        std::fs::write(&path, "-----BEGIN NONSENSE").unwrap();
+        let broken = crate::validity::validities(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert!(broken.is_err());
     }
 }

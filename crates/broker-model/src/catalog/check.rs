@@ -6,12 +6,13 @@
 use super::arguments::{self, Properties};
 use super::command::{BindingSpec, CatalogCommand, Destination, ExchangeSpec, QueueSpec};
 use super::error::{CatalogError, Resource, ResourceKind};
-use super::permission::{Pattern, TopicPattern};
+use super::pattern::Pattern;
+use super::permission::TopicPattern;
 use super::policy::check_policy;
 use super::record::{ExchangeRecord, QueueRecord};
 use super::settings::QueueType;
 use super::topology::binding_of;
-use super::vhost::{Vhost, is_predeclared};
+use super::vhost::Vhost;
 use super::{Catalog, Name};
 use crate::ids::ConnectionId;
 use crate::routing::headers::MatchKind;
@@ -221,7 +222,7 @@ impl Catalog {
     /// `exchange.delete`: whether there is something to delete.
     ///
     /// # Errors
-    /// Default or predeclared exchange, in use.
+    /// The default exchange or one of the broker's, in use.
     pub fn check_delete_exchange(
         &self,
         vhost: &str,
@@ -233,7 +234,8 @@ impl Catalog {
             return Err(CatalogError::DefaultExchange);
         }
         let resource = || Resource::exchange(&vhost.record.name, name);
-        if is_predeclared(name) {
+        // As RabbitMQ answers for every such name, whether there is an exchange or not.
+        if name.starts_with(RESERVED_PREFIX) {
             return Err(CatalogError::SystemExchange(resource()));
         }
         match vhost.exchange(name) {

@@ -16,6 +16,7 @@ mod event;
 mod exchange;
 mod nodes;
 mod password;
+mod pattern;
 mod permission;
 mod policy;
 mod read;
@@ -44,9 +45,8 @@ pub use command::{
 pub use error::{CatalogError, Resource, ResourceKind};
 pub use event::CatalogEvent;
 pub use password::{PasswordAlgorithm, PasswordHash};
-pub use permission::{
-    Pattern, Permission, Permissions, TopicPattern, TopicPermissions, TopicVariables,
-};
+pub use pattern::Pattern;
+pub use permission::{Permission, Permissions, TopicPattern, TopicPermissions, TopicVariables};
 pub use policy::{ApplyTo, Policy, PolicyValue};
 pub use record::{
     BindingRecord, EffectiveSettings, ExchangeRecord, Limits, NodeRecord, NodeState, QueueRecord,

@@ -1,12 +1,7 @@
-//! What users may do: regular expressions over names, compiled once.
+//! What users may do: regular expressions over names.
 
 use super::command::Name;
-use super::error::CatalogError;
-use regex::{Regex, RegexBuilder};
-
-/// Memory that one compiled expression may take. Expressions come from operators, but a mistake in
-/// one must not take the node down.
-const COMPILED_MAX: usize = 1 << 20;
+use super::pattern::Pattern;
 
 /// The three permissions of AMQP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,78 +24,6 @@ impl Permission {
             Self::Read => "read",
         }
     }
-}
-
-/// A compiled expression: an unanchored search; empty matches the empty name only.
-#[derive(Debug, Clone)]
-pub struct Pattern {
-    source: Name,
-    matcher: Matcher,
-}
-
-#[derive(Debug, Clone)]
-enum Matcher {
-    Empty,
-    Everything,
-    Regex(Box<Regex>),
-    /// It does not compile (here): it matches nothing.
-    Broken,
-}
-
-impl Pattern {
-    /// Compiles `source`; one that does not compile matches nothing. (It has been checked when it
-    /// was proposed; that this version of the program cannot read it must not make replicas differ.)
-    #[must_use]
-    pub fn new(source: Name) -> Self {
-        let matcher = match &*source {
-            "" => Matcher::Empty,
-            ".*" | "^.*" | ".*$" | "^.*$" => Matcher::Everything,
-            other => match compile(other) {
-                Ok(regex) => Matcher::Regex(Box::new(regex)),
-                Err(_) => Matcher::Broken,
-            },
-        };
-        Self { source, matcher }
-    }
-
-    /// Whether `source` is a usable expression.
-    pub fn check(source: &str) -> Result<(), CatalogError> {
-        compile(source).map(drop).map_err(|error| {
-            CatalogError::Invalid(format!("invalid regular expression '{source}': {error}").into())
-        })
-    }
-
-    /// Whether it matches.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        match &self.matcher {
-            Matcher::Empty => name.is_empty(),
-            Matcher::Everything => true,
-            Matcher::Regex(regex) => regex.is_match(name),
-            Matcher::Broken => false,
-        }
-    }
-
-    /// As written.
-    #[must_use]
-    pub fn source(&self) -> &Name {
-        &self.source
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for Pattern {}
-
-fn compile(source: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(source)
-        .size_limit(COMPILED_MAX)
-        .dfa_size_limit(COMPILED_MAX)
-        .build()
 }
 
 /// What one user may do in one vhost.

@@ -3,7 +3,7 @@
 use super::arguments::QueueArguments;
 use super::command::{Name, PolicySpec};
 use super::error::CatalogError;
-use super::permission::Pattern;
+use super::pattern::Pattern;
 use super::record::EffectiveSettings;
 use super::settings::{Overflow, QueueSettings, QueueType};
 

@@ -6,7 +6,8 @@ use super::command::{
 };
 use super::error::CatalogError;
 use super::event::CatalogEvent;
-use super::permission::{Pattern, Permissions, TopicPattern, TopicPermissions};
+use super::pattern::Pattern;
+use super::permission::{Permissions, TopicPattern, TopicPermissions};
 use super::record::{Limits, UserRecord};
 use super::vhost::Vhost;
 use super::{Catalog, Name};

@@ -22,18 +22,24 @@ impl Dispatcher {
     ) {
         for effect in effects {
             match effect {
-                Effect::Enqueued { queue, .. } => {
+                Effect::Enqueued { queue, first, last } => {
                     let slot = self.desk_or_new(now_ms, *queue, machine);
+                    if let Some(desk) = self.desks.get_mut(slot) {
+                        desk.tally_mut().published += last.0 - first.0 + 1;
+                    }
                     self.list(slot);
                 }
-                Effect::Settled { queue, sequences } => self.forget(*queue, sequences, out),
+                Effect::Settled { queue, sequences } => {
+                    let held = self.forget(*queue, sequences, out);
+                    self.acknowledged(*queue, held);
+                }
                 Effect::Killed {
                     queue,
                     sequences,
                     dead_letter,
                     ..
                 } => {
-                    self.forget(*queue, sequences, out);
+                    self.forget(*queue, sequences, out); // Nobody has acknowledged these.
                     if *dead_letter {
                         let slot = self.desk_or_new(now_ms, *queue, machine);
                         self.list(slot);
@@ -50,18 +56,30 @@ impl Dispatcher {
         }
     }
 
-    /// These messages are no more.
-    fn forget(&mut self, queue: QueueId, sequences: &SequenceRanges, out: &mut Outbox) {
+    /// Somebody held so many messages that are settled now.
+    fn acknowledged(&mut self, queue: QueueId, messages: u64) {
+        let slot = self.index.get(&queue).copied();
+        if messages > 0
+            && let Some(desk) = slot.and_then(|slot| self.desks.get_mut(slot))
+        {
+            desk.tally_mut().acknowledged += messages;
+        }
+    }
+
+    /// These messages are no more. Returns how many of them somebody held.
+    fn forget(&mut self, queue: QueueId, sequences: &SequenceRanges, out: &mut Outbox) -> u64 {
         let Some(slot) = self.index.get(&queue).copied() else {
-            return;
+            return 0;
         };
         let Some(desk) = self.desks.get_mut(slot) else {
-            return;
+            return 0;
         };
+        let mut held = 0;
         for (from, to) in sequences {
             let roster = &mut self.roster;
             if let Some(stock) = desk.stock_mut(from.level()) {
                 stock.gone(from.number(), to.number(), |hold| {
+                    held += 1;
                     roster.released(hold.holder)
                 });
             }
@@ -70,6 +88,7 @@ impl Dispatcher {
         self.finish_purges(slot, out);
         // A head may have changed, a dead letter may go next, another consumer may become active.
         self.list(slot);
+        held
     }
 
     fn finish_purges(&mut self, slot: DeskSlot, out: &mut Outbox) {

@@ -3,6 +3,7 @@
 use super::bench::Bench;
 use super::outbox::QueueCounts;
 use super::stock::Stock;
+use super::tally::Tally;
 use crate::catalog::settings::{Overflow, QueueSettings, Store};
 use crate::ids::{QueueId, Sequence};
 use crate::queue::{QueueState, RangeSet};
@@ -29,10 +30,10 @@ pub(super) struct Desk {
     /// Admitted and not yet applied (`reject-publish`).
     pub(super) pending: u64,
     pub(super) pending_bytes: u64,
-    /// Messages handed out.
-    pub(super) handed_out: u64,
     /// Failed deliveries after which a message dies where the settings name no number.
     pub(super) default_delivery_limit: Option<u64>,
+    /// None before the first message.
+    tally: Option<Box<Tally>>,
 }
 
 impl Desk {
@@ -49,9 +50,13 @@ impl Desk {
             last_used_ms: now_ms,
             pending: 0,
             pending_bytes: 0,
-            handed_out: 0,
             default_delivery_limit: None,
+            tally: None,
         }
+    }
+
+    pub(super) fn tally_mut(&mut self) -> &mut Tally {
+        self.tally.get_or_insert_default()
     }
 
     pub(super) fn bench(&self) -> Option<&Bench> {
@@ -198,12 +203,14 @@ impl Desk {
                 .map_or(0, QueueState::alive_bytes)
                 .saturating_sub(busy_bytes)
         };
+        let tally = self.tally.as_deref().copied().unwrap_or_default();
         QueueCounts {
             ready,
             unacked: held,
             consumers: self.consumer_count() as u64,
             ready_bytes,
-            handed_out: self.handed_out,
+            handed_out: tally.handed_out(),
+            tally,
         }
     }
 }

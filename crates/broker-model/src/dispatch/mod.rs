@@ -41,10 +41,12 @@ mod roster;
 mod serve;
 mod slab;
 mod stock;
+mod tally;
 #[cfg(test)]
 mod tests;
 
 pub use outbox::{Admission, ConsumerInfo, DeadLetter, HandOver, Load, Outbox, QueueCounts};
+pub use tally::Tally;
 
 use crate::catalog::settings::QueueSettings;
 use crate::ids::{QueueId, RequestId, Sequence};

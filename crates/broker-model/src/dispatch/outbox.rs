@@ -124,4 +124,6 @@ pub struct QueueCounts {
     pub ready_bytes: u64,
     /// Messages handed out since the queue is known here; only its growth means something.
     pub handed_out: u64,
+    /// What has been done since the queue is known here.
+    pub tally: super::tally::Tally,
 }

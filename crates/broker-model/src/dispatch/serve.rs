@@ -13,6 +13,8 @@ use crate::queue::{QueueState, push_range};
 use crate::wire::StoredMessage;
 use smallvec::SmallVec;
 
+/// In place of a consumer where a message is got.
+const FOR_GET: ConsumerId = ConsumerId(0);
 /// Messages handed out in one turn at most, so that others get theirs.
 const QUANTUM: usize = 512;
 /// A mark is set so far ahead of what is handed out …
@@ -87,13 +89,7 @@ impl Desk {
                 Next::Empty => None,
                 Next::Ready(at, head) => {
                     let holder = turn.roster.loose_holder(turn.slot, get.origin);
-                    self.hand_out(
-                        turn,
-                        at,
-                        head,
-                        (!get.no_ack).then_some(holder),
-                        ConsumerId(0),
-                    )
+                    self.hand_out(turn, at, head, (!get.no_ack).then_some(holder), FOR_GET)
                 }
             };
             if let Some(bench) = self.bench_mut() {
@@ -224,7 +220,6 @@ impl Desk {
         let redelivered = stock.was_out(head);
         stock.take(head);
         stock.forget_read(head.number, head.number);
-        self.handed_out = self.handed_out.wrapping_add(1);
         match holder {
             Some(holder) => {
                 let bytes = u32::try_from(message.body.len()).unwrap_or(u32::MAX);
@@ -236,6 +231,8 @@ impl Desk {
                 turn.settled_bytes += message.body.len() as u64;
             }
         }
+        self.tally_mut()
+            .hand_out(consumer == FOR_GET, holder.is_none(), redelivered);
         Some(Delivery {
             consumer,
             queue: self.queue,

@@ -325,6 +325,7 @@ mod tests {
                     "--memory-high-watermark=0.5",
                     "--connection-limit=7",
                     "--management-api=false",
+                    "--prometheus-listen=127.0.0.1:2",
                     "--loopback-users=none",
                     "--consumer-timeout=1h",
                 ],
@@ -342,6 +343,7 @@ mod tests {
                     ("WARREN_MEMORY_HIGH_WATERMARK", "0.5"),
                     ("WARREN_CONNECTION_LIMIT", "7"),
                     ("WARREN_MANAGEMENT_API", "false"),
+                    ("WARREN_PROMETHEUS_LISTEN", "127.0.0.1:2"),
                     ("WARREN_LOOPBACK_USERS", "none"),
                     ("WARREN_CONSUMER_TIMEOUT", "60m"),
                 ],
@@ -353,7 +355,7 @@ mod tests {
                 Some(
                     "amqp_listen = '127.0.0.1:1'\npeers = { 1 = 'a:1', 2 = 'b:2' }\ncluster_secret = 's'\n\
                      publish_timeout = 5\ncheckpoint_bytes = 1048576\nmemory_high_watermark = 0.5\n\
-                     connection_limit = 7\nmanagement_api = false\nloopback_users = []\nconsumer_timeout = '1h'\n",
+                     connection_limit = 7\nmanagement_api = false\nprometheus_listen = '127.0.0.1:2'\nloopback_users = []\nconsumer_timeout = '1h'\n",
                 ),
             ),
         ];
@@ -363,6 +365,7 @@ mod tests {
         assert_eq!(first.limits.connections, Some(7));
         assert!(first.loopback_users.is_empty());
         assert!(!first.management_api);
+        assert_eq!(first.prometheus_listen.map(|listen| listen.port()), Some(2));
         for other in rest {
             assert_eq!(other, first);
         }

@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Serve the management API; health and metrics are always served (default: true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Node")]
     management_api: Option<bool>,
+    /// A second HTTP listener for metrics alone, RabbitMQ's is on port 15692 (default: none)
+    #[arg(long, value_name = "ADDR", help_heading = "Node")]
+    prometheus_listen: Option<Listen>,
     /// Expect a PROXY protocol header on AMQP connections (default: false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Node")]
     proxy_protocol: Option<bool>,
@@ -487,6 +490,10 @@ impl Options {
             self.management_listen.map(|listen| listen.0),
         );
         set(&mut config.management_api, self.management_api);
+        set(
+            &mut config.prometheus_listen,
+            self.prometheus_listen.map(|listen| Some(listen.0)),
+        );
         set(&mut config.proxy_protocol, self.proxy_protocol);
         set(
             &mut config.cluster_listen,

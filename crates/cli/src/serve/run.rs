@@ -68,6 +68,7 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
         amqps = config.amqps.as_ref().map(|tls| tls.listen.to_string()),
         cluster = %config.cluster_listen,
         management = %config.management_listen,
+        prometheus = config.prometheus_listen.map(|listen| listen.to_string()),
         data_dir = %config.data_dir.display(),
         "warren starts"
     );
@@ -80,7 +81,8 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
         );
     }
     // Before the node, so that one that waits for its peers is seen to be alive.
-    let management = match Management::start(config.management_listen, config.management_api).await
+    let mut management = match Management::start(config.management_listen, config.management_api)
+        .await
     {
         Ok(management) => management,
         Err(error) => {
@@ -88,6 +90,12 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
+    if let Some(listen) = config.prometheus_listen
+        && let Err(error) = management.serve_metrics(listen).await
+    {
+        error!(address = %listen, %error, "cannot listen for metrics: is the port taken?");
+        return ExitCode::from(exit::FAILED);
+    }
     let started = tokio::select! {
         started = Node::start(config, Arc::new(abort)) => started,
         signal = stop.asked() => {

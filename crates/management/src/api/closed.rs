@@ -81,6 +81,10 @@ impl Backend for Closed {
         Box::pin(ready(Vec::new()))
     }
 
+    fn own_connections(&self) -> Vec<ConnectionReport> {
+        Vec::new()
+    }
+
     fn queue_reports(
         &self,
         _host: NodeId,

@@ -55,6 +55,19 @@ pub(super) async fn of_vhost(
     ))
 }
 
+pub(super) async fn of_user(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(user): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
+    let mut connections = visible(&app, &operator).await;
+    connections.retain(|connection| connection.user == user);
+    Ok(Json(
+        query.serve(connections.iter().map(connection_row).collect())?,
+    ))
+}
+
 async fn find(app: &App, operator: &Operator, name: &str) -> Result<ConnectionReport, ApiError> {
     let connections = visible(app, operator).await;
     connections

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) async fn check(
@@ -96,7 +96,8 @@ async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response,
                 config.cluster_listen,
             ]
             .into_iter()
-            .chain(tls);
+            .chain(tls)
+            .chain(config.prometheus_listen);
             let port: u16 = port
                 .parse()
                 .map_err(|_| ApiError::BadRequest("not a port".into()))?;
@@ -106,6 +107,7 @@ async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response,
             let known = match protocol.to_ascii_lowercase().as_str() {
                 "amqp" | "amqp091" | "amqp0-9-1" | "amqp 0-9-1" | "http" | "clustering" => true,
                 "amqps" | "amqp/ssl" => config.amqps.is_some(),
+                "http/prometheus" => config.prometheus_listen.is_some(),
                 _ => false,
             };
             (!known).then(|| "No active listener".into())
@@ -113,12 +115,19 @@ async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response,
         _ => return Err(ApiError::NotFound),
     };
     Ok(match failed {
-        None => Json(json!({ "status": "ok" })).into_response(),
-        Some(reason) => {
-            let body = Json(json!({ "status": "failed", "reason": reason }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
+        None => passed(),
+        Some(reason) => refused(json!({ "status": "failed", "reason": reason })),
     })
+}
+
+/// All is well.
+pub(super) fn passed() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+/// It is not; `body` says why.
+pub(super) fn refused(body: Value) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
 /// Groups that would be left without a majority if this node stopped.

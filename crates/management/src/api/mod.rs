@@ -1,11 +1,13 @@
 //! `/api`: routes of RabbitMQ's HTTP API, and a few of our own below `/api/cluster`.
 
 mod bindings;
+mod certificates;
 pub(crate) mod closed;
 mod cluster;
 mod connections;
 mod exchanges;
 mod health_checks;
+mod leaderless;
 pub(crate) mod limits;
 mod messages;
 mod nodes;
@@ -13,6 +15,7 @@ pub(crate) mod overview;
 pub(crate) mod parameters;
 pub(crate) mod permissions;
 pub(crate) mod policies;
+mod queue_stats;
 pub(crate) mod queues;
 pub(crate) mod users;
 mod vhosts;
@@ -37,6 +40,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/version", get(overview::version))
         .route("/extensions", get(overview::extensions))
         .route("/feature-flags", get(overview::feature_flags))
+        .route(
+            "/feature-flags/{name}/enable",
+            put(overview::enable_feature_flag),
+        )
         .route("/deprecated-features", get(overview::nothing))
         .route("/cluster-name", get(cluster::name).put(cluster::set_name))
         .route("/cluster/status", get(cluster::status))
@@ -56,7 +63,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         )
         .route(
             "/connections/username/{user}",
-            delete(connections::close_of_user),
+            get(connections::of_user).delete(connections::close_of_user),
         )
         .route("/channels", get(connections::channels))
         .route("/channels/{name}", get(connections::channel))
@@ -202,6 +209,26 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route(
             "/definitions/{vhost}",
             get(definitions::export_vhost).post(definitions::import_vhost),
+        )
+        .route(
+            "/health/checks/certificate-expiration/{within}/{unit}",
+            get(certificates::check),
+        )
+        .route(
+            "/health/checks/quorum-queues-without-elected-leaders/all-vhosts",
+            get(leaderless::everywhere),
+        )
+        .route(
+            "/health/checks/quorum-queues-without-elected-leaders/all-vhosts/pattern/{pattern}",
+            get(leaderless::everywhere_named),
+        )
+        .route(
+            "/health/checks/quorum-queues-without-elected-leaders/vhost/{vhost}",
+            get(leaderless::in_vhost),
+        )
+        .route(
+            "/health/checks/quorum-queues-without-elected-leaders/vhost/{vhost}/pattern/{pattern}",
+            get(leaderless::in_vhost_named),
         )
         .route("/health/checks/{check}", get(health_checks::check))
         .route(

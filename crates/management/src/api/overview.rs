@@ -1,10 +1,12 @@
 //! `/api/overview` and what else describes the whole.
 
-use super::JsonResult;
+use super::{JsonResult, StatusResult};
 use crate::App;
-use crate::auth::Operator;
+use crate::auth::{Need, Operator};
+use crate::error::ApiError;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use node::Config;
 use node::broker_model::ids::{NodeId, Placement};
 use node::broker_model::routing::ExchangeKind;
@@ -184,6 +186,11 @@ pub(super) fn listeners(app: &App) -> Vec<Value> {
         ("http", config.management_listen),
     ];
     listeners.extend(config.amqps.as_ref().map(|tls| ("amqp/ssl", tls.listen)));
+    listeners.extend(
+        config
+            .prometheus_listen
+            .map(|listen| ("http/prometheus", listen)),
+    );
     listeners
         .into_iter()
         .map(|(protocol, address)| {
@@ -235,16 +242,30 @@ pub(super) async fn extensions(_: Operator) -> JsonResult {
 }
 
 /// Flags that clients ask for; everything they name is there.
+const FEATURE_FLAGS: [&str; 6] = [
+    "quorum_queue",
+    "classic_queue_type_delivery_support",
+    "direct_exchange_routing_v2",
+    "khepri_db",
+    "message_containers",
+    "user_limits",
+];
+
+/// Enabling what is always enabled succeeds; what is not known here cannot be enabled.
+pub(super) async fn enable_feature_flag(
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    if FEATURE_FLAGS.contains(&name.as_str()) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::BadRequest("unsupported".into()))
+    }
+}
+
 pub(super) async fn feature_flags(_: Operator) -> JsonResult {
-    let flags = [
-        "quorum_queue",
-        "classic_queue_type_delivery_support",
-        "direct_exchange_routing_v2",
-        "khepri_db",
-        "message_containers",
-        "user_limits",
-    ];
-    let rows = flags.map(|name| json!({ "name": name, "state": "enabled", "stability": "required", "desc": "", "provided_by": "warren" }));
+    let rows = FEATURE_FLAGS.map(|name| json!({ "name": name, "state": "enabled", "stability": "required", "desc": "", "provided_by": "warren" }));
     Ok(Json(rows.into_iter().collect()))
 }
 

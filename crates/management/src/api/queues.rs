@@ -121,7 +121,7 @@ async fn with_counts(app: &App, records: &[Arc<QueueRecord>], query: &ListQuery)
     for queue in records {
         let mut row = describe(app, &members, queue);
         if !query.disable_stats || query.enable_queue_totals {
-            count(&mut row, reports.get(&queue.id));
+            count(app, &mut row, reports.get(&queue.id));
         }
         rows.push(Value::Object(row));
         if rows.len().is_multiple_of(ROWS_AT_ONCE) {
@@ -252,7 +252,7 @@ fn effective_definition(app: &App, queue: &QueueRecord) -> Value {
 }
 
 /// Adds what the queue's leader counts; zeros while it does not answer or has none.
-fn count(row: &mut Map<String, Value>, report: Option<&QueueReport>) {
+fn count(app: &App, row: &mut Map<String, Value>, report: Option<&QueueReport>) {
     let empty = QueueReport::default();
     let report = report.unwrap_or(&empty);
     let single = report
@@ -299,13 +299,7 @@ fn count(row: &mut Map<String, Value>, report: Option<&QueueReport>) {
             Value::Null
         },
     );
-    for key in [
-        "messages_details",
-        "messages_ready_details",
-        "messages_unacknowledged_details",
-    ] {
-        put(key, json!({ "rate": 0.0 }));
-    }
+    super::queue_stats::add(app, row, report);
 }
 
 /// The queue, after asking the catalog's leader if it is not known here.
@@ -329,7 +323,7 @@ pub(super) async fn one(
     let mut row = describe(&app, &Members::now(&app), &queue);
     if !query.disable_stats || query.enable_queue_totals {
         let report = reports(&app, &[Arc::clone(&queue)]).await.remove(&queue.id);
-        count(&mut row, report.as_ref());
+        count(&app, &mut row, report.as_ref());
         let consumers = report.map(|report| report.consumers).unwrap_or_default();
         let details = consumers
             .iter()

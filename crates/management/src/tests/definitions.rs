@@ -18,16 +18,16 @@ fn foreign() -> serde_json::Value {
             "limits": { "max-connections": 4 },
         }],
         "vhosts": [{ "name": "shop", "metadata": { "description": "d", "tags": ["t"], "default_queue_type": "undefined" } }],
-        "permissions": [{ "user": "ann", "vhost": "shop", "configure": ".*", "write": ".*", "read": ".*" }],
-        "topic_permissions": [{ "user": "ann", "vhost": "shop", "exchange": "e", "write": "a", "read": "b" }],
+        "permissions": [{ "user": "ann", "vhost": "shop", "configure": "^(?!amq\\.).*", "write": ".*", "read": ".*" }],
+        "topic_permissions": [{ "user": "ann", "vhost": "shop", "exchange": "e", "write": "(?<!b)a", "read": "b" }],
         "parameters": [
             { "component": "operator_policy", "name": "op", "vhost": "shop",
-              "value": { "pattern": ".*", "definition": { "max-length": 9 }, "priority": 0, "apply-to": "queues" } },
+              "value": { "pattern": "^(?!amq\\.)", "definition": { "max-length": 9 }, "priority": 0, "apply-to": "queues" } },
             { "component": "vhost-limits", "name": "limits", "vhost": "shop", "value": { "max-queues": 9 } },
             { "component": "shovel", "name": "s", "vhost": "shop", "value": { "src-uri": "amqp://" } },
         ],
         "global_parameters": [{ "name": "cluster_name", "value": "moved" }, { "name": "colour", "value": 1 }],
-        "policies": [{ "vhost": "shop", "name": "p", "pattern": "^q", "apply-to": "queues",
+        "policies": [{ "vhost": "shop", "name": "p", "pattern": "^(?!amq\\.)q", "apply-to": "queues",
                        "definition": { "message-ttl": 1000 }, "priority": 2 }],
         "queues": [
             { "name": "q", "vhost": "shop", "durable": true, "auto_delete": false, "type": "quorum",
@@ -74,6 +74,11 @@ async fn a_file_of_rabbitmq_is_imported_and_comes_out_again() {
     );
     assert_eq!(column(&exported["queues"], "type"), ["classic", "quorum"]);
     assert_eq!(exported["parameters"].as_array().unwrap().len(), 3);
+    let queue = server.get("/api/queues/shop/q").await.body;
+    assert_eq!(
+        (&queue["policy"], &queue["operator_policy"]),
+        (&json!("p"), &json!("op"))
+    );
     assert!(column(&exported["global_parameters"], "value").contains(&"moved"));
 
     // Again, and into another cluster: nothing changes.

@@ -8,7 +8,7 @@ use node::broker_model::catalog::{
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use node::broker_model::message::Message;
-use node::host::{ConsumerReport, QueueReport};
+use node::host::{ConsumerReport, QueueReport, TallyReport};
 use node::queries::{ChannelReport, ConnectionReport, GroupReport, NodeReport};
 use node::{Alarms, Config, Readiness};
 use parking_lot::Mutex;
@@ -104,6 +104,13 @@ impl Fake {
             unacked,
             ready_bytes: ready * 10,
             consumers,
+            tally: TallyReport {
+                published: 9,
+                delivered: 5,
+                got: 1,
+                acknowledged: 2,
+                ..TallyReport::default()
+            },
         };
         self.counts.lock().insert(id, report);
     }
@@ -227,6 +234,10 @@ impl Backend for Fake {
     }
 
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
+        Box::pin(ready(self.own_connections()))
+    }
+
+    fn own_connections(&self) -> Vec<ConnectionReport> {
         let connection = ConnectionReport {
             node: 2,
             serial: 7,
@@ -258,7 +269,7 @@ impl Backend for Fake {
                 transactional: false,
             }],
         };
-        Box::pin(ready(vec![connection]))
+        vec![connection]
     }
 
     fn queue_reports(

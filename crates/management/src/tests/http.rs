@@ -1,7 +1,9 @@
 //! Objects over HTTP: made, seen, refused, deleted.
 
 use super::{Server, column};
-use node::broker_model::ids::NodeId;
+use node::amqp_codec::FieldTable;
+use node::broker_model::catalog::{CatalogCommand, QueueSpec};
+use node::broker_model::ids::{NodeId, Placement, ShardId};
 use node::{Alarms, Readiness};
 use serde_json::{Value, json};
 
@@ -111,8 +113,20 @@ async fn queues() {
         ("messages_unacknowledged", json!(3)),
         ("consumers", json!(1)),
         ("arguments", json!({ "x-max-length": 10 })),
+        ("messages_details", json!({ "rate": 0.0 })),
     ] {
         assert_eq!(queue[key], value, "{key}");
+    }
+    for (key, value) in [
+        ("publish", 9),
+        ("deliver", 5),
+        ("deliver_get", 6),
+        ("get", 1),
+        ("ack", 2),
+    ] {
+        let stats = &queue["message_stats"];
+        assert_eq!(stats[key], value, "{key}");
+        assert_eq!(stats[format!("{key}_details")]["rate"], 0.0, "{key}");
     }
     assert_eq!(server.get("/api/queues/%2F/nope").await.status, 404);
     assert_eq!(server.get("/api/queues/nope/jobs").await.status, 404);
@@ -627,6 +641,10 @@ async fn health() {
         ("/api/health/checks/node-is-quorum-critical", 503), // Node 3 is dead already.
         ("/api/health/checks/metadata-store/initialized", 200),
         ("/api/health/checks/no-such-check", 404),
+        // No certificate is in use.
+        ("/api/health/checks/certificate-expiration/1/months", 200),
+        ("/api/health/checks/certificate-expiration/1/hours", 400),
+        ("/api/health/checks/certificate-expiration/soon/days", 400),
         ("/api/aliveness-test/%2F", 200),
         ("/api/healthchecks/node", 200),
         ("/api/healthchecks/node/warren@1", 200),
@@ -669,4 +687,66 @@ async fn health() {
     assert_eq!(status["ready"], false);
     let warnings = status["warnings"].to_string();
     assert!(warnings.contains("warren@1 is not ready"), "{warnings}");
+}
+
+#[tokio::test]
+async fn queues_without_a_leader() {
+    let server = Server::new();
+    server.put("/api/vhosts/shop", json!({}), 201).await;
+    for (name, shard) in [("led", 1), ("orphan-1", 2), ("orphan-2", 2)] {
+        let spec = QueueSpec {
+            vhost: "/".into(),
+            name: name.into(),
+            durable: true,
+            server_named: false,
+            exclusive: None,
+            auto_delete: false,
+            arguments: FieldTable::empty(),
+            placement: Placement::Shard(ShardId(shard)),
+        };
+        server
+            .fake
+            .apply(CatalogCommand::DeclareQueue(spec))
+            .unwrap();
+    }
+    let check = "/api/health/checks/quorum-queues-without-elected-leaders";
+    for (path, names) in [
+        ("all-vhosts", vec!["orphan-1", "orphan-2"]),
+        ("all-vhosts/", vec!["orphan-1", "orphan-2"]),
+        ("all-vhosts/pattern/%5E(%3F!orphan).*", vec![]),
+        ("vhost/%2F", vec!["orphan-1", "orphan-2"]),
+        ("vhost/%2F/pattern/1$", vec!["orphan-1"]),
+        ("vhost/shop", vec![]),
+    ] {
+        let reply = server.get(&format!("{check}/{path}")).await;
+        if names.is_empty() {
+            assert_eq!(reply.status, 200, "{path}: {}", reply.text);
+            assert_eq!(reply.body, json!({ "status": "ok" }), "{path}");
+            continue;
+        }
+        assert_eq!(reply.status, 503, "{path}: {}", reply.text);
+        let mut found = column(&reply.body["queues"], "name");
+        found.sort_unstable();
+        assert_eq!(found, names, "{path}");
+    }
+    for (path, expected) in [("all-vhosts/pattern/(", 400), ("vhost/none", 404)] {
+        let reply = server.get(&format!("{check}/{path}")).await;
+        assert_eq!(reply.status.as_u16(), expected, "{path}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn connections_of_a_user_and_feature_flags() {
+    let server = Server::new();
+    for (user, count) in [("guest", 1), ("nobody", 0)] {
+        let rows = server
+            .get(&format!("/api/connections/username/{user}"))
+            .await
+            .body;
+        assert_eq!(rows.as_array().unwrap().len(), count, "{user}");
+    }
+    let enable = |flag: &str| format!("/api/feature-flags/{flag}/enable");
+    server.put(&enable("quorum_queue"), json!({}), 204).await;
+    let refused = server.put(&enable("stream_queue"), json!({}), 400).await;
+    assert_eq!(refused.body["reason"], "unsupported");
 }

@@ -132,6 +132,38 @@ pub struct QueueReport {
     pub ready_bytes: u64,
     /// Consumers.
     pub consumers: Vec<ConsumerReport>,
+    /// What has been done since its host serves it. Nodes of an older version do not say.
+    #[serde(default)]
+    pub tally: TallyReport,
+}
+
+/// [`Tally`] between nodes.
+///
+/// [`Tally`]: broker_model::dispatch::Tally
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[allow(missing_docs)]
+pub struct TallyReport {
+    pub published: u64,
+    pub delivered: u64,
+    pub delivered_no_ack: u64,
+    pub got: u64,
+    pub got_no_ack: u64,
+    pub redelivered: u64,
+    pub acknowledged: u64,
+}
+
+impl From<broker_model::dispatch::Tally> for TallyReport {
+    fn from(tally: broker_model::dispatch::Tally) -> Self {
+        Self {
+            published: tally.published,
+            delivered: tally.delivered,
+            delivered_no_ack: tally.delivered_no_ack,
+            got: tally.got,
+            got_no_ack: tally.got_no_ack,
+            redelivered: tally.redelivered,
+            acknowledged: tally.acknowledged,
+        }
+    }
 }
 
 /// One consumer at its host.

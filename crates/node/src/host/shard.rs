@@ -730,6 +730,7 @@ pub(super) fn reports(
             ready: counts.ready,
             unacked: counts.unacked,
             ready_bytes: counts.ready_bytes,
+            tally: counts.tally.into(),
             consumers: consumers
                 .iter()
                 .map(|consumer| ConsumerReport {

@@ -44,9 +44,9 @@ impl Session {
     }
 
     fn check_channel_limits(&self) -> Result<(), ProtocolError> {
-        let refuse = |of: String, limit: u64| {
+        let refuse = |of: String, kind: &str, limit: u64| {
             let text = format!(
-                "number of channels opened {of} has reached the maximum allowed limit of ({limit})"
+                "number of channels opened {of} has reached the maximum allowed {kind} of ({limit})"
             );
             Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text).of(20, 10))
         };
@@ -54,7 +54,7 @@ impl Session {
             && self.broker.metrics().channels.value() >= i64::from(limit)
         {
             let node = Config::node_name(self.broker.origin().node);
-            return refuse(format!("on node '{node}'"), u64::from(limit));
+            return refuse(format!("on node '{node}'"), "limit", u64::from(limit));
         }
         let of_user = self
             .broker
@@ -69,7 +69,7 @@ impl Session {
                 .map(|entry| entry.channels.lock().len())
                 .sum();
             if used as u64 >= limit {
-                return refuse(format!("for user '{}'", self.user), limit);
+                return refuse(format!("for user '{}'", self.user), "user limit", limit);
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::state::Session;
 use amqp_codec::{FieldTable, Method, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::{
-    CatalogCommand, CatalogError, ExchangeSpec, Permission, strip_line_ends,
+    CatalogCommand, CatalogError, ExchangeSpec, Permission, RESERVED_PREFIX, strip_line_ends,
 };
 use std::sync::Arc;
 
@@ -100,7 +100,11 @@ impl Session {
         if name.is_empty() {
             return Err(catalog_error(&CatalogError::DefaultExchange));
         }
-        self.check_permission(Permission::Configure, &self.exchange_resource(&name))?;
+        let resource = self.exchange_resource(&name);
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(catalog_error(&CatalogError::SystemExchange(resource)));
+        }
+        self.check_permission(Permission::Configure, &resource)?;
         let (broker, vhost) = (Arc::clone(&self.broker), Arc::clone(&self.vhost));
         let delete = async move {
             let check = |catalog: &broker_model::catalog::Catalog| {

@@ -261,6 +261,14 @@ fn names_of_the_broker() {
             "403 deletion of system exchange 'amq.direct' in vhost '/' not allowed",
         ),
         (
+            CatalogCommand::DeleteExchange {
+                vhost: "/".into(),
+                name: "amq.missing".into(),
+                if_unused: true,
+            },
+            "403 deletion of system exchange 'amq.missing' in vhost '/' not allowed",
+        ),
+        (
             CatalogCommand::Bind(binding("", "amq.gen-x", "k")),
             "403 operation not permitted on the default exchange",
         ),

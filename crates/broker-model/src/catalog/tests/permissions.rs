@@ -22,6 +22,29 @@ fn expressions() {
         ("^q$", "queue", false),
         ("^(a|b)$", "b", true),
         ("(", "(", false), // Does not compile: matches nothing.
+        ("^(?!amq\\.).*", "jobs", true),
+        ("^(?!amq\\.).*", "amq.gen-1", false),
+        ("^(?!(amq\\.)|(.*_fanout_)|(reply_)).*", "reply_1", false),
+        (
+            "^(?!(amq\\.)|(.*_fanout_)|(reply_)).*",
+            "cinder-volume",
+            true,
+        ),
+        ("(?<=\\.)dlq$", "a.dlq", true),
+        ("(?<=\\.)dlq$", "dlq", false),
+        ("^(.)\\1$", "aa", true),
+        ("^(.)\\1$", "ab", false),
+        ("(?>a+)b", "aab", true),
+        (
+            "^(?!(a+)+$)",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+            true,
+        ), // Still linear inside.
+        (
+            "^(a+)+\\1$",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+            false,
+        ), // Given up.
     ] {
         assert_eq!(
             Pattern::new(pattern.into()).matches(name),
@@ -31,12 +54,15 @@ fn expressions() {
     }
     assert!(Pattern::check("(").is_err());
     assert!(Pattern::check("(a{1000}){1000}").is_err(), "too large");
+    assert!(Pattern::check("(?!(a{1000}){1000})").is_err(), "too large");
+    assert!(Pattern::check("(?!a").is_err());
+    assert_eq!(Pattern::check("(?!a)"), Ok(()));
 }
 
 #[test]
 fn refusals() {
     let mut driver = Driver::new();
-    driver.ok(grant("^mine", "^amq\\.default$", ""));
+    driver.ok(grant("^(?!their)mine", "^amq\\.default$", ""));
     let check = |permission, kind, name| {
         driver
             .catalog
@@ -110,8 +136,8 @@ fn topics() {
         user: "guest".into(),
         vhost: "/".into(),
         exchange: "amq.topic".into(),
-        write: "^{username}\\.{client_id}\\.".into(),
-        read: "^a".into(),
+        write: "^(?!x){username}\\.{client_id}\\.".into(),
+        read: "^(?!b)".into(),
     }));
     assert_eq!(
         check(&driver, &topic, Permission::Write, "guest.c.1.x"),

@@ -30,6 +30,29 @@ fn operator(spec: PolicySpec) -> PolicySpec {
     }
 }
 
+/// OpenStack's and many cookbooks' expression for "all but what the broker names".
+#[test]
+fn patterns_may_look_ahead() {
+    let mut driver = Driver::new();
+    let ttl = [("message-ttl", int(500))];
+    let all_but = |name: &str| policy(name, "^(?!amq\\.).*", 0, &ttl);
+    driver.ok(CatalogCommand::PutPolicy(all_but("p")));
+    driver.ok(CatalogCommand::PutPolicy(operator(all_but("o"))));
+    for (name, server_named, expected) in [("q", false, "p o"), ("amq.gen-q", true, "")] {
+        driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
+            server_named,
+            ..queue(name)
+        }));
+        let record = driver.catalog.queue("/", name).expect("declared");
+        let effective = &record.effective;
+        let policies = [&effective.policy, &effective.operator_policy];
+        let policies: Vec<&str> = policies.into_iter().filter_map(|p| p.as_deref()).collect();
+        assert_eq!(policies.join(" "), expected, "{name}");
+    }
+    let broken = CatalogCommand::PutPolicy(policy("b", "^(?!amq", 0, &ttl));
+    assert!(driver.catalog.check(&broken).is_err());
+}
+
 const fn int(value: i64) -> PolicyValue {
     PolicyValue::Integer(value)
 }

@@ -2,6 +2,7 @@
 
 use super::leader::*;
 use crate::catalog::settings::{QueueSettings, QueueType};
+use crate::dispatch::Tally;
 use crate::ids::{ConsumerId, QueueId, RequestId};
 use crate::op::BatchStatus;
 use crate::protocol::{ConsumerSpec, FromHost, Refused, Subject, ToHost};
@@ -184,6 +185,37 @@ fn a_get_takes_the_head_and_tells_what_is_left() {
     assert_eq!(leader.get(node(1), true), None);
     leader.batch(node(1), &[settle(1, 1)]);
     assert_eq!(leader.machine.queue(QUEUE).unwrap().alive(), 0);
+}
+
+#[test]
+fn what_a_queue_does_is_counted() {
+    let mut leader = plain();
+    leader.publish(&["a", "b", "c", "d", "e"]);
+    leader.get(node(1), true).unwrap();
+    leader.get(node(1), false).unwrap();
+    leader.batch(node(1), &[give_back(2, 2)]);
+    leader.get(node(1), false).unwrap();
+    leader.batch(node(1), &[settle(2, 2)]);
+    leader.consume(node(1), 1, 2);
+    leader.batch(node(1), &[settle(3, 4)]);
+    leader.hear(
+        node(2),
+        ToHost::Purge {
+            request: RequestId(5),
+            queue: QUEUE,
+        },
+    );
+    let expected = Tally {
+        published: 5,
+        delivered: 2,
+        delivered_no_ack: 0,
+        got: 2,
+        got_no_ack: 1,
+        redelivered: 1,
+        acknowledged: 3, // Neither what was got for good nor what was purged.
+    };
+    assert_eq!(leader.counts().tally, expected);
+    assert_eq!(leader.counts().handed_out, 5);
 }
 
 #[test]
