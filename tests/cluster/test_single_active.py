@@ -103,4 +103,3 @@ def test_higher_priority_takes_over_from_a_busy_one(whole, name) -> None:
     assert new.messages, "the newcomer never became active"
     new.wait(200 - done)
     assert old.bodies + new.bodies == [b"%d" % i for i in range(200)]
-

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pika import spec
 
 from harness import amqp, wire
 from harness.amqp import Consumer
+from harness.broker import part
 
-pytestmark = pytest.mark.warren_only("RabbitMQ has timeouts on quorum queues only, looked at rarely")
+pytestmark = pytest.mark.warren_only(
+    "RabbitMQ has timeouts on quorum queues only, looked at rarely"
+)
 #: Deliveries are looked at every ten seconds.
 SOON_LATE = 40.0
 LATE = {"x-consumer-timeout": 1000}
@@ -70,9 +75,14 @@ def test_a_policy_reaches_consumers_that_are_there(broker, pub, sub, name) -> No
     amqp.fill(pub, name, [b"x"])
     consumer = Consumer(sub, name)
     consumer.wait(1)
-    path = f"/api/policies/%2F/{name}"
+    path = f"/api/policies/%2F/{part(name)}"
     broker.put(
-        path, {"pattern": f"^{name}$", "definition": {"consumer-timeout": 1000}, "priority": 9}
+        path,
+        {
+            "pattern": f"^{re.escape(name)}$",
+            "definition": {"consumer-timeout": 1000},
+            "priority": 9,
+        },
     )
     try:
         wait_cancelled(consumer)

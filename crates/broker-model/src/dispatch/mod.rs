@@ -210,7 +210,8 @@ impl Dispatcher {
     /// Whether a call of [`Self::pump`] has something to do now.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.resuming.holds_back() && !(self.work.is_empty() && self.newcomers.is_empty())
+        let idle = self.work.is_empty() && self.newcomers.is_empty();
+        !idle && !self.resuming.holds_back()
     }
 
     fn consumer_info(&self, desk: &Desk, slot: u32) -> Option<ConsumerInfo> {

@@ -35,8 +35,12 @@ impl Newcomers {
         self.waiting.is_empty()
     }
 
+    /// Whether somebody waits for a queue.
+    pub(super) fn want(&self, queue: QueueId) -> bool {
+        self.waiting.iter().any(|newcomer| newcomer.queue == queue)
+    }
+
     fn keep(&mut self, newcomer: Newcomer) {
-        self.forget(newcomer.origin, newcomer.id);
         if self.waiting.len() < NEWCOMERS_MAX {
             self.waiting.push_back(newcomer);
         }

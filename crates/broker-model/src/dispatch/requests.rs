@@ -44,10 +44,7 @@ impl Dispatcher {
                 };
                 match resume {
                     None => self.newcomer(now_ms, newcomer, machine, out),
-                    resume => {
-                        self.newcomers.forget(origin, consumer);
-                        self.consume(now_ms, newcomer, resume, machine, out);
-                    }
+                    resume => self.consume(now_ms, newcomer, resume, machine, out),
                 }
             }
             ToHost::Hold { queue, sequences } => {
@@ -369,7 +366,8 @@ impl Dispatcher {
                 desk.stocks
                     .iter_mut()
                     .for_each(super::stock::Stock::forget_all_read);
-                if auto_delete {
+                // If who waits is refused after all, the look after the hand-over finds it unused.
+                if auto_delete && !self.newcomers.want(queue) {
                     out.unused.push(queue);
                 }
             }

@@ -97,7 +97,7 @@ impl Deaths {
             if reason != DeathReason::DeliveryLimit {
                 continue;
             }
-            let Some(messages) = self.to_tell(queue, count, Instant::now()) else {
+            let Some(messages) = self.due(queue, count, Instant::now()) else {
                 continue;
             };
             let name = record.map_or("?", |record| &*record.name);
@@ -115,7 +115,7 @@ impl Deaths {
     }
 
     /// How many messages of a queue are to be told of now.
-    fn to_tell(&mut self, queue: QueueId, count: u64, now: Instant) -> Option<u64> {
+    fn due(&mut self, queue: QueueId, count: u64, now: Instant) -> Option<u64> {
         if self.told.len() >= QUEUES_MAX {
             self.told
                 .retain(|_, told| now.duration_since(told.at) < QUIET);
@@ -181,7 +181,7 @@ mod tests {
             (32, A, 1, None),
         ] {
             let now = start + Duration::from_secs(at);
-            assert_eq!(deaths.to_tell(queue, count, now), told, "{at}");
+            assert_eq!(deaths.due(queue, count, now), told, "{at}");
         }
     }
 }

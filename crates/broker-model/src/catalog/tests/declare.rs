@@ -390,6 +390,23 @@ fn queues_behind_direct_replies_count_for_nothing() {
     assert_eq!(driver.catalog.declared_queues("/").count(), 1);
     assert_eq!(driver.catalog.queue_count(), 3);
     assert!(is_reply_queue(names[0]) && !is_reply_queue("amq.rabbitmq.reply-to"));
+    driver.ok(CatalogCommand::PutPolicy(PolicySpec {
+        vhost: "/".into(),
+        name: "all".into(),
+        operator: false,
+        pattern: ".*".into(),
+        apply_to: "all".into(),
+        priority: 0,
+        definition: vec![("max-length".into(), PolicyValue::Integer(1))],
+    }));
+    driver.ok(replies("amq.rabbitmq.reply-to.3"));
+    let most = |name: &str| {
+        let record = driver.catalog.queue("/", name).expect("declared");
+        record.settings().max_length
+    };
+    assert_eq!(most("a"), Some(1));
+    assert_eq!(most(names[1]), None);
+    assert_eq!(most("amq.rabbitmq.reply-to.3"), None);
     driver.ok(CatalogCommand::DeleteQueue {
         vhost: "/".into(),
         name: names[0].into(),

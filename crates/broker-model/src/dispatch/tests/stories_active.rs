@@ -272,6 +272,29 @@ fn newcomers_of_a_hand_over_are_served_in_order_at_its_end() {
 }
 
 #[test]
+fn an_auto_delete_queue_stays_for_a_newcomer_of_the_hand_over() {
+    let mut leader = Leader::of(QueueSettings {
+        auto_delete: true,
+        ..QueueSettings::default()
+    });
+    leader.consume(node(1), 1, 1);
+    leader.fail_over(&[node(1)]);
+    leader.resume_with(
+        node(1),
+        QUEUE,
+        1,
+        1,
+        priority(0),
+        Known::default().resume(1, &[]),
+    );
+    leader.consume(node(1), 2, 1);
+    cancel(&mut leader, node(1), 1);
+    leader.hear(node(1), ToHost::Resumed);
+    assert_eq!(leader.unused, []);
+    assert_eq!(leader.counts().consumers, 1);
+}
+
+#[test]
 fn an_owner_that_comes_after_the_hand_over_finds_its_place_taken() {
     let mut leader = Leader::of(QueueSettings::default());
     leader.consume_as(node(1), 1, 1, exclusive());
