@@ -2,10 +2,13 @@
 //! reaches the management port must not use up the file descriptors that AMQP clients need.
 
 use axum::serve::Listener;
+use futures::task::AtomicWaker;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +25,9 @@ pub(crate) struct Bounded {
     listener: TcpListener,
     /// Connections at a time; further ones wait to be accepted.
     permits: Arc<Semaphore>,
+    connections: usize,
+    /// Connections that may never have been sent anything, oldest first.
+    strangers: VecDeque<Weak<Guest>>,
     still: Duration,
 }
 
@@ -34,33 +40,66 @@ impl Bounded {
         Self {
             listener,
             permits: Arc::new(Semaphore::new(connections)),
+            connections,
+            strangers: VecDeque::new(),
             still,
         }
     }
 }
 
-impl Listener for Bounded {
-    type Io = Watched;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Watched, SocketAddr) {
-        // Never closed, so it always comes.
-        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+impl Bounded {
+    /// The next connection. Where there are as many as there may be, the oldest that was never sent anything
+    /// makes way: whoever asks something is answered in a crowd that does not.
+    pub(crate) async fn accept(&mut self) -> (Watched, SocketAddr) {
         // The listener itself says what became of failures, and pauses after them.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
+        let permits = Arc::clone(&self.permits);
+        let permit = match permits.try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                self.make_way();
+                // Never closed, so it always comes.
+                Arc::clone(&self.permits).acquire_owned().await.ok()
+            }
+        };
+        let guest = Arc::new(Guest::default());
+        self.strangers.push_back(Arc::downgrade(&guest));
+        if self.strangers.len() > 2 * self.connections {
+            self.strangers.retain(|guest| guest.strong_count() > 0);
+        }
         let watched = Watched {
             stream,
             still: self.still,
             deadline: Box::pin(sleep_until(Instant::now() + self.still)),
             moved: Instant::now(),
+            guest,
             _permit: permit,
         };
         (watched, peer)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        TcpListener::local_addr(&self.listener)
+    /// Ends the oldest connection that was never sent anything, if there is one.
+    fn make_way(&mut self) {
+        while let Some(guest) = self.strangers.pop_front() {
+            if let Some(guest) = guest.upgrade()
+                && !guest.served.load(Ordering::Relaxed)
+            {
+                guest.dismissed.store(true, Ordering::Release);
+                guest.waker.wake();
+                return;
+            }
+        }
     }
+}
+
+/// What the listener knows of a connection.
+#[derive(Debug, Default)]
+struct Guest {
+    /// It was sent something.
+    served: AtomicBool,
+    /// It is to end.
+    dismissed: AtomicBool,
+    waker: AtomicWaker,
 }
 
 /// A connection that ends when it stands still.
@@ -70,6 +109,7 @@ pub(crate) struct Watched {
     /// Armed for the last movement, or an earlier one.
     deadline: Pin<Box<Sleep>>,
     moved: Instant,
+    guest: Arc<Guest>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -83,6 +123,10 @@ impl Watched {
         if result.is_ready() {
             self.moved = Instant::now();
             return result;
+        }
+        self.guest.waker.register(context.waker());
+        if self.guest.dismissed.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         while self.deadline.as_mut().poll(context).is_ready() {
             let ends = self.moved + self.still;
@@ -113,6 +157,7 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.guest.served.store(true, Ordering::Relaxed);
         self.watch(context, result)
     }
 
@@ -130,6 +175,7 @@ impl AsyncWrite for Watched {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.guest.served.store(true, Ordering::Relaxed);
         self.watch(context, result)
     }
 
@@ -141,36 +187,45 @@ impl AsyncWrite for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::Router;
-    use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-
     #[tokio::test]
-    async fn idlers_are_closed_and_make_way() {
+    async fn one_that_stands_still_ends() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let bounded = Bounded::with(listener, 3, Duration::from_millis(300));
-        let router = Router::new().route("/", get(async || "here"));
-        let server = tokio::spawn(async move { axum::serve(bounded, router).await });
-        let mut idlers = Vec::new();
-        for at in 0..6 {
-            let mut idler = TcpStream::connect(address).await.unwrap();
-            if at % 2 == 0 {
-                idler.write_all(b"GET / HT").await.unwrap();
-            }
-            idlers.push(idler);
-        }
+        let mut bounded = Bounded::with(listener, 1, Duration::from_millis(50));
         let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(REQUEST).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("here"), "{answer}");
-        for mut idler in idlers {
-            let mut rest = Vec::new();
-            let _ = idler.read_to_end(&mut rest).await;
+        let (mut watched, _) = bounded.accept().await;
+        client.write_all(b"GET").await.unwrap();
+        let mut read = Vec::new();
+        let ended = watched.read_to_end(&mut read).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read, b"GET");
+    }
+
+    #[tokio::test]
+    async fn the_oldest_that_was_sent_nothing_makes_way() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut bounded = Bounded::new(listener, 2);
+        let mut clients = Vec::new();
+        let mut guests = Vec::new();
+        for _ in 0..2 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            guests.push(bounded.accept().await.0);
         }
-        server.abort();
+        guests[0].write_all(b"answer").await.unwrap();
+        clients.push(TcpStream::connect(address).await.unwrap());
+        let mut second = guests.remove(1);
+        let (next, ended) = tokio::join!(bounded.accept(), async move {
+            let ended = second.read_u8().await.unwrap_err();
+            drop(second);
+            ended.kind()
+        });
+        assert_eq!(ended, io::ErrorKind::ConnectionAborted);
+        clients[2].write_all(b"x").await.unwrap();
+        let mut third = next.0;
+        assert_eq!(third.read_u8().await.unwrap(), b'x');
+        drop(guests);
     }
 }

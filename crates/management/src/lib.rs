@@ -20,6 +20,7 @@ mod metrics_objects;
 mod node_backend;
 mod queue_rates;
 mod rates;
+mod server;
 
 pub use backend::Backend;
 pub use definitions::{Definitions, Loaded};
@@ -27,15 +28,14 @@ pub use node_backend::NodeBackend;
 
 use axum::Router;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use backend::{SharedBackend, read};
-use bounded::Bounded;
 use error::ApiError;
 use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, CatalogError};
 use node::life::process::FileShares;
 use parking_lot::Mutex;
 use queue_rates::QueueRates;
 use rates::Rates;
+use server::serve;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -114,7 +114,7 @@ pub struct Management {
     app: Arc<App>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    servers: Vec<JoinHandle<io::Result<()>>>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 impl Management {
@@ -179,23 +179,6 @@ impl Management {
             aborts.iter().for_each(AbortHandle::abort);
         }
     }
-}
-
-/// Answers on a port until it is told to stop.
-fn serve(
-    listener: TcpListener,
-    connections: usize,
-    router: Router,
-    stop: &watch::Sender<bool>,
-) -> JoinHandle<io::Result<()>> {
-    let mut stopped = stop.subscribe();
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    // Tapped for nothing: that way handlers learn the peer's address.
-    let listener = Bounded::new(listener, connections).tap_io(|_| {});
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    });
-    tokio::spawn(async move { server.await })
 }
 
 fn router(app: Arc<App>, with_api: bool) -> Router {

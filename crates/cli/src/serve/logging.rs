@@ -1,7 +1,7 @@
 //! Sets up the log: to standard error, quiet about libraries, as text or JSON.
 
 use super::options::{LogFormat, LogOptions};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 /// Libraries that speak of everyday events. A filter of the user's that names them wins.
@@ -12,7 +12,7 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
     let filter = filter(options.filter.as_deref())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(|| OneLine(io::stderr()));
     let result = match options.format {
         LogFormat::Text => builder
             .with_ansi(std::io::stderr().is_terminal())
@@ -20,6 +20,40 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     result.map_err(|error| format!("cannot start logging: {error}"))
+}
+
+/// Writes each event as one line, whatever peers have put into it: nobody can write lines that look like the node's.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    /// An event comes as a whole, with the end of its line.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = event.strip_suffix(b"\n").unwrap_or(event);
+        if !text.iter().any(|byte| is_control(*byte)) {
+            self.0.write_all(event)?;
+            return Ok(event.len());
+        }
+        let mut line = Vec::with_capacity(event.len() + 16);
+        for byte in text {
+            if is_control(*byte) {
+                line.extend(byte.escape_ascii());
+            } else {
+                line.push(*byte);
+            }
+        }
+        line.extend_from_slice(event.get(text.len()..).unwrap_or_default());
+        self.0.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Escape, which colours begin with, is left: the formatter has seen to those of peers.
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t' && byte != 0x1b
 }
 
 fn filter(wanted: Option<&str>) -> Result<EnvFilter, String> {
@@ -50,6 +84,19 @@ mod tests {
                 (Err(error), Err(part)) => assert!(error.contains(part), "{wanted:?}: {error}"),
                 (result, _) => panic!("{wanted:?}: {result:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        for (event, line) in [
+            ("plain: é\n", "plain: é\n"),
+            ("two\nlines\r\n", "two\\nlines\\r\n"),
+            ("a bell \x07, no end", "a bell \\x07, no end"),
+        ] {
+            let mut written = OneLine(Vec::new());
+            written.write_all(event.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(written.0).unwrap(), line);
         }
     }
 }

@@ -31,6 +31,8 @@ const STALL: Duration = Duration::from_secs(30);
 const STALL_TRIED: Duration = Duration::from_secs(1);
 /// How often a client that is not read, for an alarm, is looked after.
 const LOOK: Duration = Duration::from_secs(1);
+/// Bytes that are read ahead of a login that is under way, at most.
+const LOGIN_INPUT_MAX: usize = 64 << 10;
 /// How long a client that has heard the last of the server may go on sending.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -153,7 +155,10 @@ where
             let (stream, input) = (&mut self.stream, &mut self.input);
             let (read_size, unflushed) = (&mut self.read_size, &mut self.unflushed);
             // The machine and the tasks are both part of the session, but wait apart.
-            let (conn, tasks, alarms, io_wanted) = session.waiting_parts();
+            let (conn, tasks, alarms, mut io_wanted) = session.waiting_parts();
+            // While a password is being checked nothing is taken: what comes meanwhile stays in the socket.
+            let logs_in = !conn.is_open() && !tasks.is_empty();
+            io_wanted.read &= !logs_in || input.len() < LOGIN_INPUT_MAX;
             tokio::select! {
                 socket = poll_socket(stream, conn, input, read_size, unflushed, io_wanted) => match socket {
                     Socket::Read(count) => self.session.received(count),
