@@ -10,50 +10,57 @@ const NOISE: &str = "openraft=error,openraft::progress::entry=warn,h2=warn,hyper
 /// Starts logging. The filter has been given by the user, so a wrong one is told.
 pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
     let filter = filter(options.filter.as_deref())?;
+    let colours = matches!(options.format, LogFormat::Text) && io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| OneLine(io::stderr()));
+        .with_writer(move || OneLine {
+            to: io::stderr(),
+            colours,
+        });
     let result = match options.format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init(),
+        LogFormat::Text => builder.with_ansi(colours).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     result.map_err(|error| format!("cannot start logging: {error}"))
 }
 
 /// Writes each event as one line, whatever peers have put into it: nobody can write lines that look like the node's.
-struct OneLine<W>(W);
+struct OneLine<W> {
+    to: W,
+    /// Escapes belong to colours; those of peers the formatter has seen to.
+    colours: bool,
+}
+
+impl<W> OneLine<W> {
+    fn is_foreign(&self, byte: u8) -> bool {
+        byte.is_ascii_control() && byte != b'\t' && !(self.colours && byte == 0x1b)
+    }
+}
 
 impl<W: Write> Write for OneLine<W> {
     /// An event comes as a whole, with the end of its line.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = event.strip_suffix(b"\n").unwrap_or(event);
-        if !text.iter().any(|byte| is_control(*byte)) {
-            self.0.write_all(event)?;
+        if !text.iter().any(|byte| self.is_foreign(*byte)) {
+            self.to.write_all(event)?;
             return Ok(event.len());
         }
         let mut line = Vec::with_capacity(event.len() + 16);
         for byte in text {
-            if is_control(*byte) {
+            if self.is_foreign(*byte) {
                 line.extend(byte.escape_ascii());
             } else {
                 line.push(*byte);
             }
         }
         line.extend_from_slice(event.get(text.len()..).unwrap_or_default());
-        self.0.write_all(&line)?;
+        self.to.write_all(&line)?;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.to.flush()
     }
-}
-
-/// Escape, which colours begin with, is left: the formatter has seen to those of peers.
-fn is_control(byte: u8) -> bool {
-    byte.is_ascii_control() && byte != b'\t' && byte != 0x1b
 }
 
 fn filter(wanted: Option<&str>) -> Result<EnvFilter, String> {
@@ -93,10 +100,14 @@ mod tests {
             ("plain: é\n", "plain: é\n"),
             ("two\nlines\r\n", "two\\nlines\\r\n"),
             ("a bell \x07, no end", "a bell \\x07, no end"),
+            ("\x1b[2K", "\\x1b[2K"),
         ] {
-            let mut written = OneLine(Vec::new());
+            let mut written = OneLine {
+                to: Vec::new(),
+                colours: false,
+            };
             written.write_all(event.as_bytes()).unwrap();
-            assert_eq!(String::from_utf8(written.0).unwrap(), line);
+            assert_eq!(String::from_utf8(written.to).unwrap(), line);
         }
     }
 }
