@@ -224,7 +224,6 @@ fn what_is_given_up_keeps_its_place() {
     let settle = Op::settle_one(QUEUE, Sequence(1));
     let ops = [publish(1), publish(2), settle.clone(), publish(3)];
     let part = |first_op, ops| Part {
-        bytes: 0,
         session: SESSION,
         token: 1,
         first_op,
