@@ -92,7 +92,10 @@ mod tests {
     }
 
     /// A name of parts, each of one or more attributes, as certificates hold it.
-    fn name(parts: &[&[(&[u8], u8, &[u8])]]) -> Vec<u8> {
+    /// Kind, tag and value of an attribute.
+    type Attribute<'a> = (&'a [u8], u8, &'a [u8]);
+
+    fn name(parts: &[&[Attribute<'_>]]) -> Vec<u8> {
         let part = |attributes: &&[(&[u8], u8, &[u8])]| {
             let attributes = attributes.iter().flat_map(|(number, tag, value)| {
                 der(0x30, &[der(6, number), der(*tag, value)].concat())
