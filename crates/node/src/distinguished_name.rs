@@ -91,10 +91,10 @@ mod tests {
         bytes
     }
 
-    /// A name of parts, each of one or more attributes, as certificates hold it.
     /// Kind, tag and value of an attribute.
     type Attribute<'a> = (&'a [u8], u8, &'a [u8]);
 
+    /// A name of parts, each of one or more attributes, as certificates hold it.
     fn name(parts: &[&[Attribute<'_>]]) -> Vec<u8> {
         let part = |attributes: &&[(&[u8], u8, &[u8])]| {
             let attributes = attributes.iter().flat_map(|(number, tag, value)| {
