@@ -19,7 +19,9 @@ use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Requests of one session that may wait for the core; the sender's window is smaller.
@@ -27,6 +29,9 @@ const SESSION_QUEUE: usize = 256;
 
 /// Sessions of one connection, at most: one for each group, and for each member that this node was.
 const SESSIONS_MAX: usize = 4096;
+
+/// How long the core may take to answer a heartbeat; shorter than openraft waits for the answer.
+const BEAT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Answered to appends and snapshots by a node that must not write, see
 /// [`crate::Consensus::set_writable`].
@@ -167,10 +172,18 @@ impl Inbound {
         };
         core.allow_purge(beat.purgeable);
         let raft = core.raft().ok_or("group is restarting")?;
-        let answer = raft
-            .append_entries(request)
-            .await
-            .map_err(|error| error.to_string())?;
+        let leader = request.vote.leader_id;
+        let Ok(answer) = timeout(BEAT_PATIENCE, raft.append_entries(request)).await else {
+            // The core has taken it, but says so when all that it has taken before is on disk, which may be
+            // hundreds of MiB. The leader is not to be deposed for that: the new one would begin with them anew.
+            let saved = core.log().vote();
+            if saved.is_none_or(|saved| saved.leader_id != leader) {
+                return Err("the core takes its time".to_owned());
+            }
+            core.hear();
+            return Ok(Ok(previous));
+        };
+        let answer = answer.map_err(|error| error.to_string())?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             core.hear();
         }

@@ -23,6 +23,9 @@ const MEMBERSHIP: u8 = 2;
 #[error("malformed log entry: {0}")]
 pub(crate) struct EntryError(&'static str);
 
+/// Entries of fewer bytes are copied out of the buffer that they came in.
+const OWN_BELOW: usize = 64 << 10;
+
 pub(crate) fn encode(entry: &Entry) -> LogEntry {
     let (kind, segments) = match &entry.payload {
         EntryPayload::Blank => (BLANK, Arc::from([])),
@@ -90,9 +93,34 @@ pub(crate) fn entry_to_wire(entry: &Entry) -> v1::Entry {
     }
 }
 
-/// Shares the bytes with the entry.
+/// Shares the bytes with the wire message, unless they are few: it stands in a buffer of the connection, which an entry
+/// of one byte in a group that says little would keep as a whole.
 pub(crate) fn entry_from_wire(index: u64, wire: v1::Entry) -> Result<Entry, EntryError> {
+    let bytes = wire.segments.iter().map(Bytes::len).sum::<usize>() + wire.head.len();
+    let wire = if bytes < OWN_BELOW {
+        own(&wire, bytes)
+    } else {
+        wire
+    };
     decode(index, &LogEntry::new(wire.head, Arc::from(wire.segments)))
+}
+
+/// The same in one piece of memory of its own.
+fn own(wire: &v1::Entry, bytes: usize) -> v1::Entry {
+    let mut all = BytesMut::with_capacity(bytes);
+    all.put_slice(&wire.head);
+    for segment in &wire.segments {
+        all.put_slice(segment);
+    }
+    let mut all = all.freeze();
+    v1::Entry {
+        head: all.split_to(wire.head.len()),
+        segments: wire
+            .segments
+            .iter()
+            .map(|segment| all.split_to(segment.len()))
+            .collect(),
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +138,27 @@ mod tests {
             EntryPayload::Normal(Payload::from(vec![Bytes::from_static(b"a"), Bytes::new()])),
             EntryPayload::Membership(Membership::new(vec![[1].into()], nodes).unwrap()),
         ]
+    }
+
+    #[test]
+    fn a_small_entry_does_not_keep_the_buffer_it_came_in() {
+        let buffer = Bytes::from(vec![7; 1 << 20]);
+        for (len, shares) in [(1, false), (OWN_BELOW, true)] {
+            let entry = Entry {
+                log_id: log_id(1, 3),
+                payload: EntryPayload::Normal(Payload::from(vec![
+                    buffer.slice(..len),
+                    buffer.slice(..1),
+                ])),
+            };
+            let taken = entry_from_wire(3, entry_to_wire(&entry)).unwrap();
+            assert_eq!(taken, entry);
+            let EntryPayload::Normal(payload) = &taken.payload else {
+                panic!("{taken:?}");
+            };
+            let ptr = payload.0[0].as_ptr();
+            assert_eq!(buffer.as_ptr_range().contains(&ptr), shares, "{len}");
+        }
     }
 
     #[test]

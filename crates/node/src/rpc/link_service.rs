@@ -17,6 +17,8 @@ use tracing::debug;
 
 /// Bytes of messages put into one frame, at most (one message may exceed it).
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
+/// Batches of fewer bytes are copied out of the buffer that they came in.
+const OWN_BELOW: usize = 64 << 10;
 /// Lists of messages put into one frame, at most.
 const FRAME_LISTS: usize = 64;
 
@@ -120,7 +122,7 @@ fn pass_on(
             ToHost::Batch { head, ops } => HostInput::Batch {
                 attachment,
                 head,
-                ops: BatchOps::Encoded(ops),
+                ops: BatchOps::Encoded(own(ops)),
             },
             message => HostInput::Message {
                 attachment,
@@ -132,6 +134,15 @@ fn pass_on(
             .map_err(|_| Status::unavailable("the host has ended"))?;
     }
     Ok(())
+}
+
+/// A small batch becomes part of an entry, which may live long, and would keep the whole buffer of the connection.
+fn own(ops: Bytes) -> Bytes {
+    if ops.len() < OWN_BELOW {
+        Bytes::copy_from_slice(&ops)
+    } else {
+        ops
+    }
 }
 
 /// Frames of what the host says, as many lists to a frame as wait.

@@ -55,6 +55,8 @@ impl Session {
         let most = self.most_for(consumer);
         let credit = if consumer.no_ack {
             if channel.window.is_full() { 0 } else { most }
+        } else if channel.window.limit == 0 {
+            most
         } else {
             let (_, views) = self.views(channel);
             let sharing = views.iter().filter(|view| view.shares).count();
