@@ -166,7 +166,7 @@ def test_external_with_the_whole_subject(authority: Authority) -> None:
     made = Served(
         authority,
         "--tls-client-ca", str(authority.certificate),
-        "--tls-login-from", "distinguished-name",
+        "--tls-login-from", "subject",
     )  # fmt: skip
     with made.cluster:
         made.cluster.start()
