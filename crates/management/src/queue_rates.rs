@@ -16,7 +16,6 @@ type Sample = [u64; 9];
 
 /// What happens in a queue per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[allow(missing_docs)]
 pub(crate) struct QueueRate {
     pub(crate) published: f64,
     pub(crate) delivered: f64,

@@ -141,14 +141,20 @@ pub struct QueueReport {
 ///
 /// [`Tally`]: broker_model::dispatch::Tally
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
 pub struct TallyReport {
+    /// Messages appended.
     pub published: u64,
+    /// Handed to consumers that acknowledge.
     pub delivered: u64,
+    /// Handed to consumers that do not.
     pub delivered_no_ack: u64,
+    /// Got, to be acknowledged.
     pub got: u64,
+    /// Got for good.
     pub got_no_ack: u64,
+    /// Of those handed out: flagged as redelivered.
     pub redelivered: u64,
+    /// Acknowledged.
     pub acknowledged: u64,
 }
 
