@@ -14,11 +14,6 @@ fn arguments(entries: &[(&str, i64)]) -> FieldTable {
     arguments.finish()
 }
 
-/// A consumer's timeout is looked at in whole seconds.
-async fn wait() {
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-}
-
 fn cancel_of(tag: &str) -> Method {
     Method::BasicCancel {
         consumer_tag: text(tag),
@@ -40,7 +35,6 @@ both!(a_late_consumer_is_cancelled, durable, node, {
     queue(&mut client, "q", durable, &named).await;
     client.consume(1, "q", "t", false).await;
     let late = client.delivery().await.delivery_tag();
-    wait().await;
     assert_eq!(client.hear().await.method, cancel_of("t"));
     let again = client.get(1, "q", true).await.expect("it is back");
     assert!(again.redelivered());
@@ -65,7 +59,6 @@ async fn without_the_capability_the_channel_is_closed() {
     queue(&mut client, "q", true, &[("x-consumer-timeout", 1)]).await;
     client.consume(1, "q", "t", false).await;
     client.delivery().await;
-    wait().await;
     let expected = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value \
                     used: 1 ms. This timeout value can be configured, see consumers doc guide to learn more";
     let (code, told, _) = client.channel_error(1).await;
@@ -103,7 +96,6 @@ async fn each_consumer_has_a_time_of_its_own() {
         no_wait: false,
     };
     client.call(1, &cancel).await;
-    wait().await;
     let mut gone = [client.hear().await.method, client.hear().await.method];
     if gone[0] == cancel_of("named") {
         gone.swap(0, 1);
@@ -137,7 +129,8 @@ async fn who_acknowledges_in_time_stays() {
     client.consume(1, "q", "t", false).await;
     let tag = client.delivery().await.delivery_tag();
     client.ack(1, tag).await;
-    wait().await;
+    // Longer than it would take, timeouts being looked at in whole seconds, for a cancellation that must not come.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     client.publish(1, "q", "more").await;
     assert_eq!(client.delivery().await.text(), "more");
 }
