@@ -38,6 +38,18 @@ def test_delivery_limit(fresh) -> None:
     assert len(told) == 3, told
 
 
+def test_nacks_count_if_the_operator_says_so(fresh) -> None:
+    cluster = fresh(1, extra_args=["--delivery-limit-counts-nacks"]).start()
+    channel = cluster.connect(1).channel()
+    for durable in (True, False):
+        channel.queue_declare("nacked", durable=durable, arguments={"x-delivery-limit": 1})
+        amqp.fill(channel, "nacked", [b"poison"])
+        for _ in range(2):
+            channel.basic_nack(amqp.get(channel, "nacked").tag, requeue=True)
+        amqp.wait_ready_count(channel, "nacked", 0)
+        channel.queue_delete("nacked")
+
+
 def test_queue_limit(fresh) -> None:
     cluster = fresh(3, extra_args=["--queue-limit", "2"]).start()
     channel = cluster.connect(1).channel()

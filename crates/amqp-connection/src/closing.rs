@@ -48,7 +48,9 @@ impl Connection {
                 self.assembling = 0;
                 self.write_close(error);
                 self.state = State::ServerClosing;
-                self.deadline = Some(now + self.close_timeout());
+                let deadline = now + self.close_timeout();
+                // Who has not logged in yet gets no more time than for the whole handshake.
+                self.deadline = Some(self.deadline.map_or(deadline, |set| set.min(deadline)));
             }
         }
         true

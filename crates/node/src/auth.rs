@@ -2,6 +2,7 @@
 //!
 //! Not here: permissions (`broker_model::catalog`), what a client is told (`session`).
 
+use crate::auth_turns::Turns;
 use crate::catalog::machine::CatalogMachine;
 use argon2::password_hash::phc::PasswordHash as PhcHash;
 use argon2::{Algorithm, Argon2, Params, PasswordVerifier, Version};
@@ -53,6 +54,7 @@ pub enum AuthError {
 pub struct Authenticator {
     loopback_users: Vec<String>,
     permits: Arc<Semaphore>,
+    turns: Turns,
     /// Digest of (key, user, stored hash, password) of logins that were right.
     verified: Mutex<HashMap<[u8; 32], ()>>,
     /// Random, so that the digests say nothing outside of this process.
@@ -66,6 +68,7 @@ impl Authenticator {
         Self {
             loopback_users,
             permits: Arc::new(Semaphore::new(CONCURRENT)),
+            turns: Turns::default(),
             verified: Mutex::new(HashMap::new()),
             key: rand::random(),
         }
@@ -105,6 +108,7 @@ impl Authenticator {
         if self.verified.lock().contains_key(&digest) {
             return name.ok_or(AuthError::NoUser);
         }
+        let _turn = self.turns.take(address).await;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let right = tokio::task::spawn_blocking(move || {
             let _permit = permit;

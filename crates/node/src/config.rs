@@ -186,6 +186,9 @@ pub struct Limits {
     pub connection_output_bytes: usize,
     /// `x-delivery-limit` of queues that name none; `None`: unlimited.
     pub delivery_limit: Option<u32>,
+    /// `basic.nack` with `requeue` counts as a failed delivery. RabbitMQ 4.3 counts only `basic.reject`
+    /// and deliveries that were held when their channel or connection ended.
+    pub delivery_limit_counts_nacks: bool,
 }
 
 /// Memory budgets.
@@ -510,6 +513,7 @@ impl Default for Limits {
             connection_unconfirmed_bytes: 16 * MIB,
             connection_output_bytes: 2 * MIB,
             delivery_limit: None,
+            delivery_limit_counts_nacks: false,
         }
     }
 }

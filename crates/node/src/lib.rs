@@ -5,6 +5,7 @@
 //! interface use of it.
 
 pub mod auth;
+mod auth_turns;
 pub mod broker;
 pub mod catalog;
 pub mod config;

@@ -165,6 +165,9 @@ pub(crate) struct Options {
     /// Failed deliveries after which a message is dropped or dead-lettered (default: none)
     #[arg(long, value_name = "N|none", help_heading = "Limits")]
     delivery_limit: Option<Limit>,
+    /// A basic.nack with requeue is a failed delivery too, as basic.reject is (default: false)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Limits")]
+    delivery_limit_counts_nacks: Option<bool>,
     /// Publishes of one connection that wait for an answer (default: 16MiB)
     #[arg(
         long,
@@ -546,6 +549,10 @@ impl Options {
         set(
             &mut limits.delivery_limit,
             self.delivery_limit.map(|limit| limit.0),
+        );
+        set(
+            &mut limits.delivery_limit_counts_nacks,
+            self.delivery_limit_counts_nacks,
         );
         set(
             &mut limits.connection_unconfirmed_bytes,

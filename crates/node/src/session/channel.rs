@@ -90,6 +90,17 @@ pub(super) struct Channel {
     pub(super) entry: Arc<ChannelEntry>,
     /// To be looked at when the turn ends.
     pub(super) touched: bool,
+    /// Whose credit is to be looked at then.
+    pub(super) changed: Changed,
+}
+
+/// Consumers of a channel whose credit is to be looked at.
+#[derive(Debug)]
+pub(super) enum Changed {
+    /// These; each once, by its flag `changed`.
+    Some(Vec<ConsumerId>),
+    /// All of them: what they share has changed, or nothing could be granted for a while.
+    All,
 }
 
 impl Channel {
@@ -113,6 +124,7 @@ impl Channel {
                 ..ChannelEntry::default()
             }),
             touched: false,
+            changed: Changed::Some(Vec::new()),
         }
     }
 

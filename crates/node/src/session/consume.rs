@@ -42,6 +42,8 @@ pub(super) struct Consumer {
     pub(super) revoking: bool,
     /// A message waits for it, but it has no credit.
     pub(super) hungry: bool,
+    /// It is in the channel's list of those to be looked at.
+    pub(super) changed: bool,
     /// Recent size of a message.
     pub(super) mean_bytes: u32,
     /// Deliveries must be acknowledged within this time, as it has said itself.
@@ -160,6 +162,7 @@ impl Session {
                 granted: 0,
                 revoking: false,
                 hungry: false,
+                changed: false,
                 mean_bytes: super::credit::MEAN_BYTES_FIRST,
                 own_timeout,
                 starting: Some(Starting {
@@ -192,7 +195,7 @@ impl Session {
             return;
         };
         let (key, consumer_tag) = (consumer.channel, consumer.tag.clone());
-        self.touch(key);
+        self.touch_consumer(id);
         self.resume_channel(key, CONSUME, |session| {
             session.reply(key, no_wait, &Method::BasicConsumeOk { consumer_tag });
             Ok(())

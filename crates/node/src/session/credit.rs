@@ -6,7 +6,7 @@
 //!
 //! Not here: who gets how much ([`super::credit_plan`]).
 
-use super::channel::{Channel, ChannelKey};
+use super::channel::{Changed, Channel, ChannelKey};
 use super::consume::Consumer;
 use super::credit_plan::{Decision, View};
 use super::state::Session;
@@ -35,6 +35,7 @@ impl Session {
         };
         if global {
             channel.window.resize(u32::from(prefetch));
+            channel.changed = Changed::All;
             self.touch(key);
         } else {
             channel.prefetch = u32::from(prefetch);
@@ -75,51 +76,82 @@ impl Session {
             self.choked = true;
             return;
         }
-        let Some(channel) = self
-            .channels
-            .get(&key.number)
-            .filter(|channel| channel.key == key)
-        else {
+        let Some(channel) = self.channel(key) else {
             return;
         };
-        if channel.consumers.is_empty() {
-            return;
+        match &mut channel.changed {
+            // Without a window to share, what one has is nothing to the others.
+            Changed::Some(changed) if channel.window.limit == 0 => {
+                let changed = std::mem::take(changed);
+                for id in &changed {
+                    if let Some(consumer) = self.consumers.get_mut(id) {
+                        consumer.changed = false;
+                    }
+                    if let Some(consumer) = self.consumers.get(id) {
+                        self.carry_out(*id, self.view(consumer).raise(u32::MAX));
+                    }
+                }
+                self.list_again(key, changed);
+            }
+            Changed::Some(_) | Changed::All => {
+                channel.changed = Changed::Some(Vec::new());
+                self.replenish_all(key.number);
+            }
         }
+    }
+
+    fn replenish_all(&mut self, number: u16) {
+        let Some(channel) = self.channels.get(&number) else {
+            return;
+        };
         let (ids, views) = self.views(channel);
-        let Some(channel) = self.channels.get_mut(&key.number) else {
+        let Some(channel) = self.channels.get_mut(&number) else {
             return;
         };
         for (id, decision) in ids.into_iter().zip(channel.window.plan(&views)) {
-            let Some(consumer) = self.consumers.get_mut(&id) else {
-                continue;
-            };
-            let (placement, queue) = (consumer.placement, consumer.queue);
-            match decision {
-                Decision::Leave => {}
-                Decision::Grant(more) => {
-                    consumer.granted += more;
-                    consumer.hungry = false;
-                    self.handle.ask(
-                        placement,
-                        Ask::Credit {
-                            consumer: id,
-                            queue,
-                            more,
-                        },
-                    );
-                }
-                Decision::CallBack => {
-                    consumer.revoking = true;
-                    self.handle.ask(
-                        placement,
-                        Ask::Revoke {
-                            consumer: id,
-                            queue,
-                        },
-                    );
+            if let Some(consumer) = self.consumers.get_mut(&id) {
+                consumer.changed = false;
+            }
+            self.carry_out(id, decision);
+        }
+    }
+
+    /// The room of a list that was gone through is used again.
+    fn list_again(&mut self, key: ChannelKey, mut list: Vec<ConsumerId>) {
+        list.clear();
+        if let Some(channel) = self.channel(key)
+            && let Changed::Some(changed) = &mut channel.changed
+            && changed.is_empty()
+        {
+            *changed = list;
+        }
+    }
+
+    fn carry_out(&mut self, id: ConsumerId, decision: Decision) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let (placement, queue) = (consumer.placement, consumer.queue);
+        let ask = match decision {
+            Decision::Leave => return,
+            Decision::Grant(more) => {
+                consumer.granted += more;
+                consumer.hungry = false;
+                Ask::Credit {
+                    consumer: id,
+                    queue,
+                    more,
                 }
             }
-        }
+            Decision::CallBack => {
+                consumer.revoking = true;
+                Ask::Revoke {
+                    consumer: id,
+                    queue,
+                }
+            }
+        };
+        self.handle.ask(placement, ask);
     }
 
     /// Credit that was called back.
@@ -129,8 +161,7 @@ impl Session {
         };
         consumer.granted = consumer.granted.saturating_sub(unused);
         consumer.revoking = false;
-        let key = consumer.channel;
-        self.touch(key);
+        self.touch_consumer(id);
     }
 
     /// A message waits for a consumer without credit.
@@ -141,8 +172,7 @@ impl Session {
         // With credit on its way this is old news.
         if consumer.granted == 0 {
             consumer.hungry = true;
-            let key = consumer.channel;
-            self.touch(key);
+            self.touch_consumer(id);
         }
     }
 
@@ -153,19 +183,18 @@ impl Session {
             .values()
             .filter_map(|id| Some((*id, self.consumers.get(id)?)));
         consumers
-            .map(|(id, consumer)| {
-                let view = View {
-                    granted: consumer.granted,
-                    most: self.most_for(consumer),
-                    shares: !consumer.no_ack,
-                    hungry: consumer.hungry,
-                    settled: consumer.starting.is_none()
-                        && !consumer.revoking
-                        && !consumer.cancelling,
-                };
-                (id, view)
-            })
+            .map(|(id, consumer)| (id, self.view(consumer)))
             .unzip()
+    }
+
+    fn view(&self, consumer: &Consumer) -> View {
+        View {
+            granted: consumer.granted,
+            most: self.most_for(consumer),
+            shares: !consumer.no_ack,
+            hungry: consumer.hungry,
+            settled: consumer.starting.is_none() && !consumer.revoking && !consumer.cancelling,
+        }
     }
 
     /// The most credit that a consumer may have now, the shared window aside.

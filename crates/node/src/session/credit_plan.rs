@@ -177,7 +177,7 @@ impl Window {
 impl View {
     /// Raises the credit by `room` at most. In steps of a quarter unless it runs low: credit costs a
     /// message.
-    fn raise(&self, room: u32) -> Decision {
+    pub(super) fn raise(&self, room: u32) -> Decision {
         if !self.settled {
             return Decision::Leave;
         }

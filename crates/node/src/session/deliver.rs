@@ -51,7 +51,7 @@ impl Session {
                     },
                 },
             );
-            self.touch(key);
+            self.touch_consumer(delivery.consumer);
         }
         if timed {
             self.look_at_timeouts();

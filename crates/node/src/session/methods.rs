@@ -24,17 +24,21 @@ impl Session {
                 multiple,
                 requeue: false,
             } => self.settle(key, delivery_tag, multiple, Settlement::Rejected),
-            // A nack says "not now"; only a reject counts as a failed delivery (RabbitMQ 4.3).
+            // A nack says "not now"; only a reject counts as a failed delivery (RabbitMQ 4.3), unless
+            // the operator wants it otherwise.
             Method::BasicNack {
                 delivery_tag,
                 multiple,
                 requeue: true,
-            } => self.settle(
-                key,
-                delivery_tag,
-                multiple,
-                Settlement::Returned { counted: false },
-            ),
+            } => {
+                let counted = self.broker.config().limits.delivery_limit_counts_nacks;
+                self.settle(
+                    key,
+                    delivery_tag,
+                    multiple,
+                    Settlement::Returned { counted },
+                )
+            }
             Method::BasicReject {
                 delivery_tag,
                 requeue: false,

@@ -103,6 +103,7 @@ impl Session {
         {
             channel.window.unacked = channel.window.unacked.saturating_sub(count);
             self.touch(key);
+            self.touch_consumer(consumer);
         }
     }
 

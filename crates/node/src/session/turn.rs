@@ -1,10 +1,10 @@
 //! The end of a turn: what the turn led to is sent off, once for all of it.
 
-use super::channel::{ChannelKey, Mode};
+use super::channel::{Changed, ChannelKey, Mode};
 use super::services::Services;
 use super::state::Session;
 use amqp_codec::Method;
-use broker_model::ids::{Placement, QueueId};
+use broker_model::ids::{ConsumerId, Placement, QueueId};
 use std::time::Duration;
 
 /// How often held deliveries are compared with the consumer timeout.
@@ -22,6 +22,22 @@ impl Session {
         }
     }
 
+    /// Has the credit of a consumer looked at when the turn ends.
+    pub(super) fn touch_consumer(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let key = consumer.channel;
+        if !consumer.changed
+            && let Some(channel) = self.channels.get_mut(&key.number)
+            && let Changed::Some(changed) = &mut channel.changed
+        {
+            consumer.changed = true;
+            changed.push(id);
+        }
+        self.touch(key);
+    }
+
     pub(super) fn end_turn(&mut self) {
         self.flush();
         self.count_written();
@@ -30,6 +46,9 @@ impl Session {
             self.choked = false;
             let all: Vec<ChannelKey> = self.channels.values().map(|channel| channel.key).collect();
             for key in all {
+                if let Some(channel) = self.channel(key) {
+                    channel.changed = Changed::All;
+                }
                 self.touch(key);
             }
         }
