@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Settings that the allocator looks up by this name. Without threads of its own it gives memory back only
+/// Settings that the allocator looks up by this name. It serves RocksDB too. Without threads of its own it gives memory back only
 /// when somebody allocates: a node whose queues were emptied during a memory alarm would keep it, and the
 /// alarm with it. One arena for each processor and a second until memory goes back, instead of four and ten: a
 /// backlog that is being filled takes a quarter less memory and no more time.
@@ -21,7 +21,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
     unsafe_code,
     reason = "the name is one that the allocator reserves for this"
 )]
-#[unsafe(export_name = "_rjem_malloc_conf")]
+#[unsafe(export_name = "malloc_conf")]
 pub static ALLOCATOR_SETTINGS: &[u8; 80] =
     b"background_thread:true,percpu_arena:percpu,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 

@@ -21,7 +21,7 @@ mod stored;
 pub(crate) use cursor::{Cursor, put_varint};
 pub use head::{decode_entry_head, encode_entry_head};
 pub use host::{decode_from_host, decode_to_host, encode_from_host, encode_to_host};
-pub use ops::{OpsReader, OpsWriter, validate_ops};
+pub use ops::{OpsReader, OpsWriter, only_settles, validate_ops};
 pub(crate) use ops::{each_op, read_reason, reason_code};
 pub use stored::{StoredMessage, decode_stored_message, encode_stored_message};
 

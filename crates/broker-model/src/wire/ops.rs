@@ -200,6 +200,24 @@ pub fn validate_ops(ops: &Bytes) -> Result<u32, WireError> {
     Ok(count)
 }
 
+/// Whether encoded operations settle messages and do nothing else: nobody waits for their outcome. What cannot be
+/// read does not.
+#[must_use]
+pub fn only_settles(ops: &Bytes) -> bool {
+    let settles = |ops: &Bytes| -> Result<bool, WireError> {
+        let mut cursor = Cursor::versioned(ops)?;
+        for _ in 0..cursor.u32()? {
+            if cursor.u8()? != SETTLE {
+                return Ok(false);
+            }
+            cursor.queue()?;
+            cursor.skip_ranges()?;
+        }
+        Ok(true)
+    };
+    settles(ops).unwrap_or(false)
+}
+
 pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
     match op {
         Op::Publish { targets, message } => {

@@ -1,13 +1,15 @@
 //! Merges batches into entries and keeps a few of them on their way.
 //!
 //! While entries are being replicated, the next one gathers: one operation per entry when idle,
-//! hundreds under load, no timer.
+//! hundreds under load. Only settlements wait, a moment at most, for something to go along with: nobody
+//! waits for their outcome, and an entry of their own would cost a sync on every node and make the next
+//! publish wait for it.
 
 use super::replica::ReplicaState;
 use super::wall_clock_ms;
 use broker_model::dispatch::DeadLetter;
 use broker_model::op::{BatchHead, EntryHead, Op, Refusal};
-use broker_model::wire::encode_entry_head;
+use broker_model::wire::{encode_entry_head, only_settles};
 use bytes::Bytes;
 use consensus::{Group, Payload, ProposeError};
 use futures::future::BoxFuture;
@@ -22,6 +24,11 @@ use tracing::warn;
 const ENTRIES_IN_FLIGHT: usize = 3;
 /// Leader's operations in one entry, at most.
 const LEADER_OPS: usize = 4096;
+/// How long settlements wait for something to go along with.
+const HOLD: Duration = Duration::from_millis(3);
+/// With so many batches of them, or operations of the leader, they go alone. A link has more of them under way at most.
+const HELD_MAX: usize = 8;
+const HELD_LEADER_OPS: usize = 512;
 
 /// How long a proposer that takes no more batches is waited for.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -45,6 +52,10 @@ pub struct Proposer {
     leader_ops: VecDeque<Op>,
     in_flight: FuturesUnordered<BoxFuture<'static, EntryDone>>,
     last_ms: u64,
+    /// What waits is more than settlements.
+    urgent: bool,
+    /// Since when settlements wait for something to go along with.
+    held_since: Option<Instant>,
     /// It takes no more batches, and is waited for until then.
     drains_until: Option<Instant>,
 }
@@ -60,6 +71,8 @@ impl Proposer {
             leader_ops: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
             last_ms: 0,
+            urgent: false,
+            held_since: None,
             drains_until: None,
         }
     }
@@ -72,12 +85,44 @@ impl Proposer {
 
     /// Adds a batch; order is kept.
     pub fn push_batch(&mut self, head: BatchHead, ops: Bytes) {
+        if only_settles(&ops) {
+            self.hold();
+        } else {
+            self.urgent = true;
+        }
         self.waiting.push_back((head, ops));
     }
 
     /// Adds operations that the leader decided on.
     pub fn push_ops(&mut self, ops: impl IntoIterator<Item = Op>) {
-        self.leader_ops.extend(ops);
+        for op in ops {
+            if matches!(op, Op::Settle { .. }) {
+                self.hold();
+            } else {
+                self.urgent = true;
+            }
+            self.leader_ops.push_back(op);
+        }
+    }
+
+    fn hold(&mut self) {
+        self.held_since.get_or_insert_with(Instant::now);
+    }
+
+    /// When what waits is proposed at the latest; `None` if nothing is held.
+    #[must_use]
+    pub fn held_until(&self) -> Option<Instant> {
+        self.held_since
+            .filter(|_| self.in_flight.len() < ENTRIES_IN_FLIGHT)
+            .map(|since| since + HOLD)
+    }
+
+    /// Whether what waits is worth an entry now.
+    fn is_due(&self) -> bool {
+        self.urgent
+            || self.waiting.len() >= HELD_MAX
+            || self.leader_ops.len() >= HELD_LEADER_OPS
+            || self.held_since.is_some_and(|since| since.elapsed() >= HOLD)
     }
 
     /// Proposes what waits, as far as entries may be on their way. Returns messages that were
@@ -86,6 +131,7 @@ impl Proposer {
         let mut refused = Vec::new();
         while self.in_flight.len() < ENTRIES_IN_FLIGHT
             && !(self.waiting.is_empty() && self.leader_ops.is_empty())
+            && self.is_due()
         {
             let Some(dispatcher) = &mut state.dispatcher else {
                 return refused;
@@ -96,6 +142,7 @@ impl Proposer {
                 Err(error) => {
                     // Batches are checked when they arrive.
                     warn!(%error, "batches dropped");
+                    self.sent();
                     continue;
                 }
             };
@@ -141,6 +188,7 @@ impl Proposer {
         let mut segments = Vec::with_capacity(batches.len() + 1);
         segments.push(encode_entry_head(&head));
         segments.extend(batches.into_iter().map(|(_, ops)| ops));
+        self.sent();
         let proposed = group.propose_in_term(Payload::from(segments), self.term);
         self.in_flight.push(
             async move {
@@ -151,6 +199,14 @@ impl Proposer {
             }
             .boxed(),
         );
+    }
+
+    /// Nothing is held any more, if nothing waits.
+    fn sent(&mut self) {
+        if self.waiting.is_empty() && self.leader_ops.is_empty() {
+            self.urgent = false;
+            self.held_since = None;
+        }
     }
 
     fn take_batches(&mut self) -> Vec<(BatchHead, Bytes)> {

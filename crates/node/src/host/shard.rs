@@ -128,6 +128,7 @@ impl ShardHost {
         loop {
             let timeout = self.next_timeout();
             let leading = self.proposer.is_some();
+            let held_until = self.proposer.as_ref().and_then(Proposer::held_until);
             tokio::select! {
                 biased;
                 changed = self.leadership.changed() => {
@@ -149,6 +150,7 @@ impl ShardHost {
                 }
                 () = tokio::task::yield_now(), if self.pump_again => {}
                 () = sleep_until(timeout), if leading => {}
+                () = until(held_until), if held_until.is_some() => {}
                 _ = reconcile.tick() => self.reconcile(),
                 _ = housekeeping.tick(), if self.waits() => {
                     if self.former.as_ref().is_some_and(Proposer::is_drained) {
@@ -761,6 +763,14 @@ fn is_ahead(replica: &ShardReplica, context: &HostContext, queue: QueueId) -> bo
 async fn done(proposer: &mut Option<Proposer>) -> EntryDone {
     match proposer {
         Some(proposer) => proposer.done().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// For ever without a time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

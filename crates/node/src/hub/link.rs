@@ -119,6 +119,7 @@ struct Part {
     bytes: usize,
     created: Instant,
     given_up: bool,
+    ordered: bool,
 }
 
 #[derive(Debug)]
@@ -136,6 +137,8 @@ struct WaitingBatch {
     bytes: usize,
     created: Instant,
     given_up: bool,
+    /// Later requests wait for its answer. Not if it only settles: that changes nothing that a request sees.
+    ordered: bool,
 }
 
 impl WaitingBatch {
@@ -390,7 +393,8 @@ impl Link {
 
     fn submit(&mut self, session: SessionId, batch: SubBatch) {
         let bytes = batch.ops.iter().map(op_bytes).sum();
-        self.submitted += 1;
+        let ordered = !batch.ops.iter().all(|op| matches!(op, Op::Settle { .. }));
+        self.submitted += u64::from(ordered);
         self.brake.submitted(session, bytes);
         let mut waiting = WaitingBatch {
             session,
@@ -398,6 +402,7 @@ impl Link {
             bytes,
             created: Instant::now(),
             given_up: false,
+            ordered,
         };
         if self.encode && bytes > SUB_BATCH_BYTES_MAX {
             // No leader could take it, and everything behind it would wait.
@@ -407,7 +412,7 @@ impl Link {
             waiting.bytes = waiting.batch.ops.iter().map(op_bytes).sum();
             self.brake.heard(session, bytes - waiting.bytes);
             if waiting.batch.ops.is_empty() {
-                self.submitted -= 1;
+                self.submitted -= u64::from(ordered);
                 return;
             }
         }
@@ -677,6 +682,7 @@ impl Link {
                 bytes: next.bytes,
                 created: next.created,
                 given_up: next.given_up,
+                ordered: next.ordered,
             });
             if ops.is_empty() {
                 ops = next.batch.ops;
@@ -805,7 +811,7 @@ impl Link {
         self.unanswered_bytes = 0;
         for batch in std::mem::take(&mut self.unanswered) {
             self.answered = batch.head.number;
-            self.done += batch.parts.len() as u64;
+            self.done += ordered(&batch.parts);
             for part in &batch.parts {
                 self.brake.heard(part.session, part.bytes);
                 if !part.given_up {
@@ -947,7 +953,7 @@ impl Link {
         };
         self.unanswered_bytes -= done.bytes;
         self.answered = number;
-        self.done += done.parts.len() as u64;
+        self.done += ordered(&done.parts);
         let now = Instant::now();
         for part in &done.parts {
             if part.given_up {
@@ -1035,6 +1041,7 @@ impl Link {
             },
             created: Instant::now(),
             given_up: false,
+            ordered: true,
         });
     }
 
@@ -1149,6 +1156,11 @@ async fn gather(asks: Vec<Asked>) -> Vec<(SessionId, Held)> {
         }
     }
     held
+}
+
+/// How many of the sub-batches later requests wait for.
+fn ordered(parts: &[Part]) -> u64 {
+    parts.iter().filter(|part| part.ordered).count() as u64
 }
 
 /// Bytes that an operation accounts for.

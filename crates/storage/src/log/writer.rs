@@ -78,7 +78,10 @@ impl Writer {
         sync: bool,
         scratch: &mut Vec<u8>,
     ) -> Result<(), String> {
-        let capacity = items.iter().map(|item| item.bytes + 64).sum();
+        let room = items
+            .iter()
+            .map(|item| room_for(&item.command) + item.bytes + 128);
+        let capacity = room.sum::<usize>() + committed.len() * 64 + 256;
         let mut batch = WriteBatch::with_capacity_bytes(capacity);
         for item in items {
             put_command(&mut batch, &item.command, scratch);
@@ -215,6 +218,17 @@ impl Drop for FailOnPanic {
         for item in left {
             (item.done)(Err(error.clone()));
         }
+    }
+}
+
+/// What a command takes in a batch beyond its bytes, at most: a batch that outgrows its room is copied as a whole.
+fn room_for(command: &Command) -> usize {
+    match command {
+        Command::Append { entries, .. } => entries
+            .iter()
+            .map(|entry| 64 + 8 * entry.segments.len())
+            .sum(),
+        _ => 0,
     }
 }
 

@@ -202,7 +202,7 @@ impl<'a> Ahead<'a> {
     }
 
     fn write(&mut self) -> Result<(), StorageError> {
-        let mut batch = std::mem::replace(&mut self.batch, self.inner.batch());
+        let mut batch = std::mem::replace(&mut self.batch, self.inner.full_batch());
         let key = RecordKey::new(self.scope, Record::Undo(self.written)).to_bytes();
         let runs: Vec<u8> = self.runs.drain(..).flat_map(encode_run).collect();
         batch.put(RECORDS, &key, &[&runs])?;

@@ -189,6 +189,15 @@ impl Inner {
         }
     }
 
+    /// A batch that will be full: it has its room from the beginning.
+    pub(crate) fn full_batch(&self) -> Batch<'_> {
+        let room = self.options.batch_bytes + self.options.batch_bytes / 8;
+        Batch {
+            batch: WriteBatch::with_capacity_bytes(room),
+            ..self.batch()
+        }
+    }
+
     pub(crate) fn batch(&self) -> Batch<'_> {
         Batch {
             inner: self,

@@ -231,6 +231,7 @@ fn what_is_given_up_keeps_its_place() {
         bytes: 0,
         created: Instant::now(),
         given_up: false,
+        ordered: true,
     };
     let head = BatchHead {
         origin: ORIGIN,
