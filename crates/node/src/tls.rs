@@ -3,21 +3,16 @@
 
 use crate::config::{CertificateLogin, TlsListener};
 use arc_swap::ArcSwap;
-use consensus::tls::{certificates, changed_at};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use consensus::tls::{FileWatch, authorities, certificates, private_key};
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Accepts TLS connections with the certificate that is in force.
 #[derive(Clone)]
@@ -67,16 +62,9 @@ fn files(tls: &TlsListener) -> Vec<PathBuf> {
 }
 
 async fn watch(tls: TlsListener, config: Arc<ArcSwap<ServerConfig>>) {
-    let files = files(&tls);
-    let mut seen = changed_at(&files);
-    let mut ticks = tokio::time::interval(LOOK);
+    let mut watch = FileWatch::new(files(&tls));
     loop {
-        ticks.tick().await;
-        let now = changed_at(&files);
-        if now == seen {
-            continue;
-        }
-        seen = now;
+        watch.changed().await;
         match read(&tls) {
             Ok(new) => {
                 config.store(Arc::new(new));
@@ -97,13 +85,8 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| format!("{}: {error}", path.display()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(authorities(path)?, provider);
             let verifier = if tls.require_client_certificate {
                 verifier
             } else {
@@ -115,8 +98,7 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|error| format!("{}: {error}", tls.key.display()))?;
+    let key = private_key(&tls.key)?;
     builder
         .with_single_cert(certificates(&tls.certificate)?, key)
         .map_err(|error| {
@@ -155,6 +137,7 @@ fn user_of(certificate: &CertificateDer<'_>, from: CertificateLogin) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::pem::PemObject;
 
     /// DC=example, O=shop, the; OU=a+b; CN=alice. Its alternative names: an address, two hosts. Ends in 2126.
     const CERTIFICATE: &str = "\

@@ -7,12 +7,13 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConnectionCommon, RootCertStore, ServerConfig};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
+use tokio::time::Interval;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -65,11 +66,7 @@ impl Tls {
         let stream = tokio_rustls::TlsConnector::from(client)
             .connect(name, stream)
             .await?;
-        let binding = stream
-            .get_ref()
-            .1
-            .export_keying_material([0; 32], BINDING_LABEL, None)
-            .map_err(io::Error::other)?;
+        let binding = binding(stream.get_ref().1)?;
         Ok(Bound {
             stream: Box::new(stream),
             binding,
@@ -82,11 +79,7 @@ impl Tls {
         let stream = tokio_rustls::TlsAcceptor::from(server)
             .accept(stream)
             .await?;
-        let binding = stream
-            .get_ref()
-            .1
-            .export_keying_material([0; 32], BINDING_LABEL, None)
-            .map_err(io::Error::other)?;
+        let binding = binding(stream.get_ref().1)?;
         Ok(Bound {
             stream: Box::new(stream),
             binding,
@@ -100,21 +93,21 @@ impl Drop for Tls {
     }
 }
 
+fn binding<Side>(session: &ConnectionCommon<Side>) -> io::Result<[u8; 32]> {
+    session
+        .export_keying_material([0; 32], BINDING_LABEL, None)
+        .map_err(io::Error::other)
+}
+
 async fn watch(files: TlsFiles, sides: Arc<ArcSwap<Sides>>) {
-    let paths = [
+    let paths = vec![
         files.certificate.clone(),
         files.key.clone(),
         files.ca.clone(),
     ];
-    let mut seen = changed_at(&paths);
-    let mut ticks = tokio::time::interval(LOOK);
+    let mut watch = FileWatch::new(paths);
     loop {
-        ticks.tick().await;
-        let now = changed_at(&paths);
-        if now == seen {
-            continue;
-        }
-        seen = now;
+        watch.changed().await;
         match read_aside(&files).await {
             Ok(new) => {
                 sides.store(Arc::new(new));
@@ -136,15 +129,9 @@ async fn read_aside(files: &TlsFiles) -> Result<Sides, String> {
 
 fn read(files: &TlsFiles) -> Result<Sides, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    let in_ca = |error: &dyn std::fmt::Display| format!("{}: {error}", files.ca.display());
-    for certificate in certificates(&files.ca)? {
-        roots.add(certificate).map_err(|error| in_ca(&error))?;
-    }
-    let roots = Arc::new(roots);
+    let roots = authorities(&files.ca)?;
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| format!("{}: {error}", files.key.display()))?;
+    let key = private_key(&files.key)?;
     let in_pair = |error: rustls::Error| {
         format!(
             "{} and {}: {error}",
@@ -155,7 +142,7 @@ fn read(files: &TlsFiles) -> Result<Sides, String> {
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .build()
-            .map_err(|error| in_ca(&error))?;
+            .map_err(|error| format!("{}: {error}", files.ca.display()))?;
     let versions = [&rustls::version::TLS13];
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)
@@ -191,9 +178,62 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     Ok(chain)
 }
 
-/// When files were last written, for whoever watches them; `None`: not there.
-#[must_use]
-pub fn changed_at(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
-    let changed = |file: &PathBuf| std::fs::metadata(file).and_then(|meta| meta.modified());
-    files.iter().map(|file| changed(file).ok()).collect()
+/// The authorities of a PEM file, at least one.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
+pub fn authorities(path: &Path) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The private key of a PEM file.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Files that are looked at now and then, to be read again when they change.
+#[derive(Debug)]
+pub struct FileWatch {
+    files: Vec<PathBuf>,
+    /// When they were last written; `None`: not there.
+    seen: Vec<Option<SystemTime>>,
+    ticks: Interval,
+}
+
+impl FileWatch {
+    /// Begins with the files as they are.
+    #[must_use]
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        Self {
+            seen: written_at(&files),
+            files,
+            ticks: tokio::time::interval(LOOK),
+        }
+    }
+
+    /// Returns when one of them has changed.
+    pub async fn changed(&mut self) {
+        loop {
+            self.ticks.tick().await;
+            let now = written_at(&self.files);
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+fn written_at(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
+    let written = |file: &PathBuf| std::fs::metadata(file).and_then(|meta| meta.modified());
+    files.iter().map(|file| written(file).ok()).collect()
 }

@@ -5,16 +5,16 @@
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
 use super::backlogs::Backlogs;
+use super::clock::sleep_until;
 use super::deaths::{Deaths, Died};
-use super::shard::{HostContext, reports, sleep_until};
-use super::{HostEvent, HostInput, browse, wall_clock_ms};
+use super::report::reports;
+use super::{HostContext, HostEvent, HostInput, browse, wall_clock_ms};
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{NodeId, Origin, Placement};
 use broker_model::op::{BatchHead, Op};
 use broker_model::protocol::{FromHost, ToHost};
 use broker_model::shard::{Effect, ShardMachine};
-use consensus::Connectivity;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -185,7 +185,7 @@ impl LocalHost {
                 let node = self.links.origin(attachment).map(|origin| origin.node);
                 self.links.detach(attachment);
                 if let Some(node) = node
-                    && (node == self.context.node || self.process_is_dead(node))
+                    && (node == self.context.node || self.context.process_is_dead(node))
                 {
                     self.node_lost(node);
                 }
@@ -333,10 +333,6 @@ impl LocalHost {
         }
         self.dispatcher
             .handle(now_ms, origin, message, &self.machine, &mut self.outbox);
-    }
-
-    fn process_is_dead(&self, node: NodeId) -> bool {
-        self.context.peers.connectivity().borrow().get(&node.0) == Some(&Connectivity::Refused)
     }
 
     fn node_lost(&mut self, node: NodeId) {

@@ -7,12 +7,19 @@ mod ahead;
 pub mod attached;
 pub(crate) mod backlogs;
 mod browse;
+mod clock;
+mod context;
 pub mod deaths;
 pub mod local;
 pub mod persist;
 pub mod proposer;
 pub mod replica;
+mod report;
 pub mod shard;
+
+pub use clock::wall_clock_ms;
+pub use context::HostContext;
+pub use report::{ConsumerReport, QueueReport, TallyReport};
 
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::catalog::settings::QueueSettings;
@@ -119,82 +126,6 @@ pub enum HostInput {
     },
 }
 
-/// Counts of one queue at its host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct QueueReport {
-    /// Queue id.
-    pub queue: u64,
-    /// Messages that can be delivered.
-    pub ready: u64,
-    /// Messages handed out and not settled.
-    pub unacked: u64,
-    /// Body bytes of ready messages.
-    pub ready_bytes: u64,
-    /// Consumers.
-    pub consumers: Vec<ConsumerReport>,
-    /// What has been done since its host serves it. Nodes of an older version do not say.
-    #[serde(default)]
-    pub tally: TallyReport,
-}
-
-/// [`Tally`] between nodes.
-///
-/// [`Tally`]: broker_model::dispatch::Tally
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct TallyReport {
-    /// Messages appended.
-    pub published: u64,
-    /// Handed to consumers that acknowledge.
-    pub delivered: u64,
-    /// Handed to consumers that do not.
-    pub delivered_no_ack: u64,
-    /// Got, to be acknowledged.
-    pub got: u64,
-    /// Got for good.
-    pub got_no_ack: u64,
-    /// Of those handed out: flagged as redelivered.
-    pub redelivered: u64,
-    /// Acknowledged.
-    pub acknowledged: u64,
-}
-
-impl From<broker_model::dispatch::Tally> for TallyReport {
-    fn from(tally: broker_model::dispatch::Tally) -> Self {
-        Self {
-            published: tally.published,
-            delivered: tally.delivered,
-            delivered_no_ack: tally.delivered_no_ack,
-            got: tally.got,
-            got_no_ack: tally.got_no_ack,
-            redelivered: tally.redelivered,
-            acknowledged: tally.acknowledged,
-        }
-    }
-}
-
-/// One consumer at its host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ConsumerReport {
-    /// Node that its client is connected to.
-    pub node: u64,
-    /// Serial of the connection there.
-    pub connection: u64,
-    /// Channel number.
-    pub channel: u16,
-    /// Consumer tag.
-    pub tag: String,
-    /// Needs acknowledgements.
-    pub ack_required: bool,
-    /// Has the queue exclusively.
-    pub exclusive: bool,
-    /// Prefetch.
-    pub prefetch: u32,
-    /// Priority.
-    pub priority: i32,
-    /// Gets messages (false: waits behind a single active consumer).
-    pub active: bool,
-}
-
 /// What hosts tell the rest of the node.
 #[derive(Debug)]
 pub enum HostEvent {
@@ -283,12 +214,4 @@ impl HostDirectory {
     pub fn next_attachment(&self) -> AttachmentId {
         AttachmentId(self.next_attachment.fetch_add(1, Ordering::Relaxed))
     }
-}
-
-/// Milliseconds since the Unix epoch by the wall clock.
-#[must_use]
-pub fn wall_clock_ms() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }

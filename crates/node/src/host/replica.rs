@@ -8,7 +8,7 @@ use super::deaths::Died;
 use super::persist::{self, InstallSink};
 use super::{HostInput, wall_clock_ms};
 use broker_model::dispatch::{Dispatcher, Outbox};
-use broker_model::ids::ShardId;
+use broker_model::ids::{QueueId, ShardId};
 use broker_model::op::BatchOutcome;
 use broker_model::shard::{Effect, ShardMachine};
 use bytes::Bytes;
@@ -42,6 +42,14 @@ pub struct ReplicaState {
     pub died: Died,
     effects: Vec<Effect>,
     outcomes: Vec<BatchOutcome>,
+}
+
+impl ReplicaState {
+    /// What belongs together while this node leads: the dispatcher, what it reads, and what it wants done.
+    pub fn leading(&mut self) -> Option<(&mut Dispatcher, &ShardMachine, &mut Outbox)> {
+        let dispatcher = self.dispatcher.as_mut()?;
+        Some((dispatcher, &self.machine, &mut self.outbox))
+    }
 }
 
 impl ShardReplica {
@@ -82,6 +90,13 @@ impl ShardReplica {
     #[must_use]
     pub fn state_store(&self) -> &Arc<StateStore> {
         &self.state
+    }
+
+    /// Whether this node leads and its dispatcher does not have the queue.
+    pub(super) fn lacks(&self, queue: QueueId) -> bool {
+        let state = self.lock();
+        let dispatcher = state.dispatcher.as_ref();
+        dispatcher.is_some_and(|dispatcher| !dispatcher.knows(queue))
     }
 
     /// Locks the state; for a moment.

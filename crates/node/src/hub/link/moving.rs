@@ -1,11 +1,12 @@
 //! Local queues whose host has lost its memory: it started anew, or was given up for dead. The
 //! catalog has given them, empty, to a host, maybe the same one; their consumers follow.
 
-use super::{Consumer, Link, LinkInput, State};
+use super::consumers::Consumer;
+use super::{Link, LinkInput, State};
 use crate::hub::api::{Ask, SessionEvent, SessionId};
 use broker_model::ids::{ConsumerId, Placement, QueueId};
 use broker_model::op::SequenceRanges;
-use broker_model::protocol::{ConsumerSpec, Subject, ToHost};
+use broker_model::protocol::Subject;
 use std::collections::HashMap;
 use tokio::sync::mpsc;
 
@@ -49,24 +50,20 @@ impl Link {
         }
         self.move_consumers(moves);
         self.give_up_all();
-        // The host, if there is one, does not know what was sent before, or not for sure.
-        self.previous = 0;
     }
 
     fn move_consumers(&mut self, moves: &[Move]) {
         let moves: HashMap<QueueId, &Move> = moves.iter().map(|m| (m.old, m)).collect();
         let mut leaving: Vec<(&Move, Vec<MovedConsumer>)> = Vec::new();
-        for (id, consumer) in std::mem::take(&mut self.consumers) {
+        for (id, mut consumer) in self.consumers.take() {
             let events = self.sessions.get(&consumer.session).cloned();
             match (moves.get(&consumer.queue), events) {
                 (Some(to), Some(events)) => {
+                    let old = std::mem::replace(&mut consumer.queue, to.new);
                     let moved = MovedConsumer {
                         consumer: id,
-                        old: consumer.queue,
-                        state: Consumer {
-                            queue: to.new,
-                            ..consumer
-                        },
+                        old,
+                        state: consumer,
                         events,
                     };
                     if to.to == self.placement {
@@ -121,14 +118,9 @@ impl Link {
         }
         self.sessions.insert(state.session, events);
         self.holders.insert(state.session);
-        if let Some(attachment) = self.attached() {
-            attachment.sender.message(ToHost::Consume {
-                consumer,
-                queue: state.queue,
-                spec: ConsumerSpec::clone(&state.spec),
-                credit: state.credit,
-                resume: state.confirmed.then(|| state.resume(SequenceRanges::new())),
-            });
+        if let Some(attachment) = self.state.attached() {
+            let message = state.consume(consumer, SequenceRanges::new());
+            attachment.sender.message(message);
         }
         self.moved.remove(&consumer);
         self.consumers.insert(consumer, state);
@@ -143,7 +135,7 @@ impl Link {
         else {
             return Some(ask);
         };
-        let here = self.consumers.get(&consumer).map(|known| known.queue);
+        let here = self.consumers.get(consumer).map(|known| known.queue);
         let forward = self.moved.get(&consumer);
         let Some(queue) = here.or(forward.map(|forward| forward.queue)) else {
             return Some(ask);
@@ -180,27 +172,12 @@ impl Link {
 
     /// Gives up everything that waits for an answer.
     fn give_up_all(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        let sent = std::mem::take(&mut self.unanswered);
-        let sent = sent.iter().flat_map(|batch| &batch.parts);
-        let tokens = sent
-            .filter(|part| !part.given_up)
-            .map(|part| (part.session, part.token))
-            .chain(
-                waiting
-                    .iter()
-                    .filter(|waiting| !waiting.given_up)
-                    .map(|waiting| (waiting.session, waiting.batch.token)),
-            );
-        for (session, token) in tokens {
+        for (session, token) in self.send_queue.give_up_all() {
             self.tell(session, SessionEvent::given_up(token));
         }
-        self.unanswered_bytes = 0;
-        self.done = self.submitted;
-        self.deferred.clear();
-        for (request, known) in std::mem::take(&mut self.requests) {
+        for (request, session) in self.requests.give_up_all() {
             let subject = Subject::Request(request);
-            self.tell(known.session, SessionEvent::RequestFailed { subject });
+            self.tell(session, SessionEvent::RequestFailed { subject });
         }
     }
 }

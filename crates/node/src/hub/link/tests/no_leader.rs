@@ -1,14 +1,13 @@
 //! A link that finds no leader.
 
+use super::super::send_queue::SUB_BATCH_BYTES_MAX;
 use super::super::*;
+use super::publish;
 use crate::hub::api::SessionEvents;
-use broker_model::ids::{NodeId, ShardId};
-use broker_model::message::Message;
-use broker_model::op::Target;
-use bytes::Bytes;
+use broker_model::ids::{NodeId, QueueId, ShardId};
+use broker_model::op::Op;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use smallvec::smallvec;
 
 struct Nobody;
 
@@ -44,23 +43,6 @@ fn start() -> (mpsc::UnboundedSender<LinkInput>, SessionEvents) {
         events,
     });
     (input, heard)
-}
-
-pub(super) fn publish(bytes: usize) -> Op {
-    Op::Publish {
-        targets: smallvec![Target {
-            queue: QueueId(1),
-            level: 0,
-            ttl_ms: None,
-            identities: Box::default(),
-        }],
-        message: Message {
-            exchange: Bytes::new(),
-            routing_key: Bytes::new(),
-            properties: Bytes::new(),
-            body: Bytes::from(vec![0; bytes]),
-        },
-    }
 }
 
 fn submit(token: u64, ops: Vec<Op>) -> LinkInput {

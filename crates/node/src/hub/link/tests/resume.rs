@@ -2,7 +2,9 @@
 
 use super::super::*;
 use crate::hub::attachment::HostSender;
-use broker_model::ids::{NodeId, Sequence, ShardId};
+use broker_model::ids::{NodeId, QueueId, RequestId, Sequence, ShardId};
+use broker_model::op::{Op, SequenceRanges};
+use broker_model::protocol::ToHost;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 

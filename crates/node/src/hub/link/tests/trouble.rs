@@ -1,12 +1,13 @@
 //! Sessions that go, leaders that go, answers that come in a bad moment.
 
 use super::super::*;
-use super::no_leader::publish;
+use super::publish;
 use super::resume::{Leader, Prepared, leader, one};
 use crate::hub::api::SessionEvents;
-use broker_model::ids::{NodeId, Sequence, ShardId};
+use broker_model::ids::{NodeId, QueueId, Sequence, ShardId};
 use broker_model::message::Message;
-use broker_model::op::BatchOutcome;
+use broker_model::op::{BatchOutcome, BatchStatus, Op};
+use broker_model::protocol::{ConsumerSpec, Delivery, ToHost};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -216,42 +217,4 @@ async fn credit_that_was_called_back_from_a_lost_leader_is_back() {
     };
     world.hears(&revoked).await;
     world.resumed().await;
-}
-
-/// The answer to the batch as it was may be on its way.
-#[test]
-fn what_is_given_up_keeps_its_place() {
-    let settle = Op::settle_one(QUEUE, Sequence(1));
-    let ops = [publish(1), publish(2), settle.clone(), publish(3)];
-    let part = |first_op, ops| Part {
-        session: SESSION,
-        token: 1,
-        first_op,
-        ops,
-        bytes: 0,
-        created: Instant::now(),
-        given_up: false,
-        ordered: true,
-    };
-    let head = BatchHead {
-        origin: ORIGIN,
-        previous: 0,
-        number: 1,
-        answered: 0,
-    };
-    let mut batch = SentBatch {
-        head,
-        ops: BatchOps::Encoded(encode_ops(&ops)),
-        bytes: 0,
-        parts: vec![part(0, 2), part(2, 2)],
-    };
-    let first_part = 0..2;
-    strip_publishes(&mut batch, std::slice::from_ref(&first_part));
-    let BatchOps::Encoded(bytes) = batch.ops else {
-        panic!("encoded before");
-    };
-    let left: Vec<Op> = broker_model::wire::OpsReader::new(bytes)
-        .map(|op| op.expect("readable"))
-        .collect();
-    assert_eq!(left, [Op::nothing(), Op::nothing(), settle, publish(3)]);
 }

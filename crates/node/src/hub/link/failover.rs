@@ -1,0 +1,152 @@
+//! From one leader to the next: what a new leader is told before it may deliver.
+//!
+//! First what sessions hold and have not given back, then the consumers, then all batches that have no
+//! answer, then `Resumed`. Requests follow.
+
+use super::{Link, State};
+use crate::hub::api::{Held, SessionEvent};
+use broker_model::ids::ConsumerId;
+use broker_model::op::{Op, SequenceRanges};
+use broker_model::protocol::ToHost;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::debug;
+
+/// How long sessions may take to say what they hold after a leader change.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The answer of a session that was asked what it holds.
+type Asked = oneshot::Receiver<Vec<Held>>;
+
+impl Link {
+    /// The attachment is over.
+    pub(super) fn detach(&mut self, why: &'static str) {
+        debug!(placement = ?self.placement, why, unanswered = self.send_queue.unanswered_count(), "link detached");
+        self.state = State::Detached;
+        // A cancellation under way is answered here: the new leader never hears of the consumer.
+        for (consumer, known) in self.consumers.take_cancelling() {
+            let by_host = false;
+            self.tell(known.session, SessionEvent::Cancelled { consumer, by_host });
+        }
+        // Credit that was called back is: the new leader is told of none.
+        for (consumer, session, unused) in self.consumers.take_revoking() {
+            self.tell(session, SessionEvent::Revoked { consumer, unused });
+        }
+    }
+
+    /// Asks every session that may hold something.
+    pub(super) fn ask_what_is_held(&self) -> Vec<Asked> {
+        let mut asks = Vec::with_capacity(self.holders.len());
+        for session in &self.holders {
+            let (reply, answer) = oneshot::channel();
+            self.tell(
+                *session,
+                SessionEvent::Resume {
+                    placement: self.placement,
+                    reply,
+                },
+            );
+            asks.push(answer);
+        }
+        asks
+    }
+
+    /// Tells the new leader everything, and is attached to it.
+    pub(super) fn resume(&mut self, held: Vec<Held>) {
+        let State::Resuming(attachment) = std::mem::replace(&mut self.state, State::Detached)
+        else {
+            return;
+        };
+        let sender = &attachment.sender;
+        // What is settled or returned, and not sent yet, is held until then. What was sent may have been
+        // applied already, and comes before `Resumed` if not: a message that is back in its queue would be
+        // held for ever by a claim that comes after its return.
+        for op in self.send_queue.waiting_ops() {
+            if let Op::Settle { queue, sequences }
+            | Op::Kill {
+                queue, sequences, ..
+            }
+            | Op::Return {
+                queue, sequences, ..
+            } = op
+            {
+                sender.message(ToHost::Hold {
+                    queue: *queue,
+                    sequences: sequences.clone(),
+                });
+            }
+        }
+        let mut by_consumer: HashMap<ConsumerId, SequenceRanges> = HashMap::new();
+        for held in held {
+            let Held {
+                consumer,
+                queue,
+                sequences,
+            } = held;
+            let known = self
+                .consumers
+                .get(consumer)
+                .is_some_and(|c| c.confirmed && c.queue == queue);
+            if known {
+                by_consumer.entry(consumer).or_default().extend(sequences);
+            } else {
+                sender.message(ToHost::Hold { queue, sequences });
+            }
+        }
+        for (id, consumer) in self.consumers.iter() {
+            let mut ranges = by_consumer.remove(&id).unwrap_or_default();
+            ranges.sort_unstable();
+            sender.message(consumer.consume(id, ranges));
+        }
+        // What was not answered goes first: a settle among it must count before the new leader
+        // takes what nobody claims for ready.
+        for (head, ops) in self.send_queue.unanswered() {
+            sender.batch(head, ops.clone());
+        }
+        sender.message(ToHost::Resumed);
+        for message in self.requests.due(self.send_queue.done()) {
+            sender.message(message.clone());
+        }
+        debug!(
+            placement = ?self.placement,
+            consumers = self.consumers.len(),
+            resent = self.send_queue.unanswered_count(),
+            "link attached"
+        );
+        self.state = State::Attached(attachment);
+        if self.send_queue.is_local() {
+            self.give_up_unanswered();
+        }
+    }
+
+    /// The host in this process has these batches, but its answers went to an earlier attachment.
+    fn give_up_unanswered(&mut self) {
+        for part in self
+            .send_queue
+            .take_unanswered()
+            .iter()
+            .flat_map(|batch| &batch.parts)
+        {
+            self.brake.heard(part.session, part.bytes);
+            if !part.given_up {
+                self.tell(part.session, SessionEvent::given_up(part.token));
+            }
+        }
+        self.send_deferred();
+    }
+}
+
+/// What sessions answer in time.
+pub(super) async fn gather(asks: Vec<Asked>) -> Vec<Held> {
+    let mut held = Vec::new();
+    let deadline = Instant::now() + RESUME_TIMEOUT;
+    for ask in asks {
+        // A session that ended holds nothing.
+        if let Ok(Ok(answer)) = tokio::time::timeout_at(deadline, ask).await {
+            held.extend(answer);
+        }
+    }
+    held
+}
