@@ -12,7 +12,8 @@ use axum::http::StatusCode;
 use node::Config;
 use node::amqp_codec::{FieldTable, FieldValue, TableBuilder};
 use node::broker_model::catalog::{
-    CatalogAnswer, CatalogCommand, Name, Permission, QueueRecord, QueueSpec, ResourceKind,
+    CatalogAnswer, CatalogCommand, DeliveryLimit, Name, Permission, QueueRecord, QueueSpec,
+    ResourceKind,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::host::QueueReport;
@@ -221,10 +222,16 @@ fn describe(app: &App, members: &Members, queue: &QueueRecord) -> Map<String, Va
     );
     put(
         "delivery_limit",
-        effective
-            .settings
-            .delivery_limit
-            .map_or("unlimited".into(), Value::from),
+        match effective.settings.delivery_limit {
+            Some(DeliveryLimit::Failures(limit)) => limit.into(),
+            Some(DeliveryLimit::Unlimited) => "unlimited".into(),
+            // All nodes are told the same.
+            None => backend
+                .config()
+                .limits
+                .delivery_limit
+                .map_or("unlimited".into(), Value::from),
+        },
     );
     row
 }
