@@ -213,6 +213,8 @@ impl Desk {
             unacked: held,
             consumers: self.consumer_count() as u64,
             ready_bytes,
+            dying: state.map_or(0, QueueState::dying),
+            dying_bytes: state.map_or(0, QueueState::dying_bytes),
             handed_out: tally.handed_out(),
             tally,
         }

@@ -107,6 +107,8 @@ impl Fake {
             ready,
             unacked,
             ready_bytes: ready * 10,
+            dying: 2,
+            dying_bytes: 20,
             consumers,
             tally: TallyReport {
                 published: 9,

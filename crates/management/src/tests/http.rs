@@ -98,6 +98,16 @@ async fn queues() {
 
     server.fake.count("jobs", 4, 3);
     let queue = server.get(path).await.body;
+    assert!(queue.get("messages_dlx").is_none());
+    let arguments = json!({ "arguments": { "x-dead-letter-exchange": "amq.fanout" } });
+    server.put("/api/queues/%2F/mortal", arguments, 201).await;
+    server.fake.count("mortal", 4, 3);
+    let mortal = server.get("/api/queues/%2F/mortal").await.body;
+    assert_eq!(mortal["messages_dlx"], 2);
+    assert_eq!(mortal["message_bytes_dlx"], 20);
+    server
+        .expect("DELETE", "/api/queues/%2F/mortal", Value::Null, 204)
+        .await;
     for (key, value) in [
         ("name", json!("jobs")),
         ("vhost", json!("/")),

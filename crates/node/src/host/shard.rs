@@ -730,6 +730,8 @@ pub(super) fn reports(
             ready: counts.ready,
             unacked: counts.unacked,
             ready_bytes: counts.ready_bytes,
+            dying: counts.dying,
+            dying_bytes: counts.dying_bytes,
             tally: counts.tally.into(),
             consumers: consumers
                 .iter()
