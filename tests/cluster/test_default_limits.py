@@ -23,6 +23,19 @@ def test_delivery_limit(fresh) -> None:
             channel.basic_reject(amqp.get(channel, name).tag, requeue=True)
         amqp.wait_ready_count(channel, name, 0)
     (node,) = cluster.nodes
+    # -1 lifts the node's limit, as an argument and by policy.
+    policy = {"pattern": "^free policy$", "definition": {"delivery-limit": -1}}
+    assert node.http("/api/policies/%2F/free", "PUT", policy)[0] == 201
+    for name, arguments in [("free", {"x-delivery-limit": -1}), ("free policy", None)]:
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        amqp.fill(channel, name, [b"poison"])
+        for _ in range(5):
+            channel.basic_reject(amqp.get(channel, name).tag, requeue=True)
+        amqp.wait_ready_count(channel, name, 1)
+    rows = json.loads(node.http("/api/queues")[1])
+    assert {row["name"]: row["delivery_limit"] for row in rows} == {
+        "durable": 2, "transient": 2, "own": 0, "free": "unlimited", "free policy": "unlimited",
+    }  # fmt: skip
 
     def counted() -> bool:
         text = node.http("/metrics")[1].decode()

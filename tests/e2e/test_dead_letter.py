@@ -10,6 +10,8 @@ import pytest
 
 from harness import amqp
 from harness.amqp import Consumer
+from harness.broker import part
+from harness.wait import eventually
 
 
 @pytest.fixture
@@ -285,6 +287,27 @@ def test_many_deaths_at_once_lose_nothing(pub, sub, name, grave, durable) -> Non
     consumer = Consumer(sub, queue, auto_ack=True)
     consumer.wait(2000)
     assert consumer.bodies == [b"%d" % i for i in range(2000)]
+
+
+@pytest.mark.warren_only("RabbitMQ counts them on quorum queues with at-least-once")
+def test_what_waits_for_its_target_is_counted(broker, pub, sub, name, names, durable) -> None:
+    full = names() + "-full"
+    pub.queue_declare(full, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    amqp.fill(pub, full, [b"in the way"])
+    declare(pub, name, durable, "", dead_letter_routing_key=full)
+    amqp.fill(pub, name, [b"12345", b"67890"])
+    for _ in range(2):
+        sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+
+    def counts() -> tuple[int, int, int]:
+        row = broker.get(f"/api/queues/%2F/{part(name)}")
+        return row["messages"], row["messages_dlx"], row["message_bytes_dlx"]
+
+    eventually(lambda: counts() == (0, 2, 10), what="two messages wait")
+    assert "messages_dlx" not in broker.get(f"/api/queues/%2F/{part(full)}")
+    for _ in range(2):
+        amqp.get(sub, full, auto_ack=True)
+    eventually(lambda: counts() == (0, 0, 0), what="no message waits")
 
 
 def test_a_target_that_has_accepted_gets_no_second_copy(pub, sub, name, names, durable) -> None:

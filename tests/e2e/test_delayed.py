@@ -130,6 +130,33 @@ def test_listed_and_gone_with_its_exchange(broker, pub, sub, name) -> None:
     assert broker.get(path)["messages_delayed"] == 0
 
 
+def test_shown_while_they_wait(broker, pub, name) -> None:
+    declare(pub, name)
+    began = time.time() * 1000
+    for minutes in (60, 10, 30):
+        properties = delayed(minutes * 60_000, message_id=str(minutes))
+        pub.basic_publish(name, f"k.{minutes}", b"at %d" % minutes, properties)
+    path = f"/api/exchanges/%2F/{part(name)}/delayed"
+    for node in range(len(broker.ports)):
+        rows = broker.get(path, node)
+        assert [row["payload"] for row in rows] == ["at 10", "at 30", "at 60"]
+        assert [row["routing_key"] for row in rows] == ["k.10", "k.30", "k.60"]
+        assert [row["properties"]["message_id"] for row in rows] == ["10", "30", "60"]
+        assert {(row["exchange"], row["payload_bytes"]) for row in rows} == {(name, 5)}
+        for row, minutes in zip(rows, (10, 30, 60), strict=True):
+            assert row["due_at"] >= began + minutes * 60_000 - 1000
+            assert row["due_at"] <= time.time() * 1000 + minutes * 60_000 + 1000
+    # The last that came, and they stay.
+    assert [row["payload"] for row in broker.get(f"{path}?count=2&truncate=2")] == ["at", "at"]
+    assert {row["payload"] for row in broker.get(f"{path}?count=2")} == {"at 10", "at 30"}
+    assert broker.get(path.removesuffix("/delayed"))["messages_delayed"] == 3
+    # Also those that are on disk only.
+    for _ in range(20):
+        pub.basic_publish(name, "k", bytes(1 << 20), delayed(3_600_000))
+    rows = broker.get(f"{path}?truncate=1")
+    assert [row["payload_bytes"] for row in rows] == [1 << 20] * 15  # 16 MiB, overhead included.
+
+
 def test_many_with_times_of_their_own(pub, sub, name, durable) -> None:
     declare(pub, name)
     pub.queue_declare(name, durable=durable)

@@ -110,3 +110,70 @@ def test_purge_and_counts_span_the_levels(pub, sub, name, durable) -> None:
         publish(pub, name, b"x", level)
     assert amqp.counts(sub, name)[0] == 4
     assert sub.queue_purge(name).method.message_count == 4
+
+
+QUORUM = {"x-queue-type": "quorum"}
+SINCE_4_3 = "RabbitMQ has strict priorities on quorum queues since 4.3"
+
+
+@pytest.mark.warren_only(SINCE_4_3)
+def test_quorum_queues_have_levels_unasked(pub, sub, name) -> None:
+    """32 strict levels; absent counts as 4, above 31 as 31."""
+    pub.queue_declare(name, durable=True, arguments=QUORUM)
+    for body, priority in [
+        (b"none 1", None), (b"3", 3), (b"5", 5), (b"4", 4), (b"200", 200), (b"0", 0), (b"31", 31), (b"30", 30),
+        (b"none 2", None),
+    ]:  # fmt: skip
+        publish(pub, name, body, priority)
+    expected = [b"200", b"31", b"30", b"5", b"none 1", b"4", b"none 2", b"3", b"0"]
+    assert amqp.get_all(sub, name, 9) == expected
+
+
+def test_no_maximum_on_quorum_queues(ch, name) -> None:
+    with amqp.channel_error(406):
+        ch.queue_declare(name, durable=True, arguments={**QUORUM, "x-max-priority": 5})
+
+
+@pytest.mark.warren_only(SINCE_4_3)
+def test_limits_and_deaths_on_levels_of_quorum_queues(pub, sub, names) -> None:
+    """Overflow, expiry, rejection and the delivery limit; dead letters have levels, too."""
+    name, dead = names(), names()
+    pub.queue_declare(dead, durable=True, arguments=QUORUM)
+    to_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+    limits = {"x-max-length": 4, "x-delivery-limit": 0}
+    pub.queue_declare(name, durable=True, arguments={**QUORUM, **to_dead, **limits})
+    publish(pub, name, b"rejected", 20)
+    publish(pub, name, b"poison", 10)
+    publish(pub, name, b"stays", None)
+    brief = pika.BasicProperties(priority=2, expiration="1500", delivery_mode=2)
+    pub.basic_publish("", name, b"expires", brief)
+    publish(pub, name, b"overflows", 1)
+    message = amqp.get(sub, name)
+    assert message.body == b"rejected"
+    sub.basic_reject(message.tag, requeue=False)
+    message = amqp.get(sub, name)
+    assert message.body == b"poison"
+    sub.basic_reject(message.tag, requeue=True)
+    amqp.wait_ready_count(sub, dead, 4)
+    assert amqp.counts(sub, name)[0] == 1
+    letters = [amqp.get(sub, dead, auto_ack=True) for _ in range(4)]
+    assert [(m.body, m.properties.headers["x-first-death-reason"]) for m in letters] == [
+        (b"rejected", "rejected"),
+        (b"poison", "delivery_limit"),
+        (b"expires", "expired"),
+        (b"overflows", "maxlen"),
+    ]
+    assert amqp.get_all(sub, name, 1) == [b"stays"]
+
+
+@pytest.mark.warren_only("RabbitMQ puts what is returned before everything else")
+def test_returns_on_quorum_queues_keep_their_level(pub, sub, name) -> None:
+    pub.queue_declare(name, durable=True, arguments=QUORUM)
+    publish(pub, name, b"low 1", 1)
+    publish(pub, name, b"low 2", 1)
+    first = amqp.get(sub, name)
+    publish(pub, name, b"high", 9)
+    sub.basic_nack(first.tag)
+    amqp.sync(sub)
+    amqp.wait_ready_count(sub, name, 3)
+    assert amqp.get_all(pub, name, 3) == [b"high", b"low 1", b"low 2"]

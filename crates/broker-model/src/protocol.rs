@@ -6,6 +6,7 @@
 use crate::ids::{ConsumerId, NodeId, QueueId, RequestId, Sequence};
 use crate::message::Message;
 use crate::op::{BatchHead, BatchOutcome, SequenceRanges};
+use crate::wire::StoredMessage;
 use bytes::Bytes;
 
 /// From a node to the leader (host) of its queues.
@@ -213,8 +214,8 @@ pub enum FromHost {
     Browsed {
         /// Request.
         request: RequestId,
-        /// Messages.
-        messages: Vec<Message>,
+        /// Messages, each with its time.
+        messages: Vec<StoredMessage>,
     },
     /// Not (or no longer) the leader: attach elsewhere. Nothing more follows.
     NotLeader {

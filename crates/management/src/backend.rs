@@ -6,10 +6,11 @@
 use bytes::Bytes;
 use node::amqp_codec::ReplyCode;
 use node::broker_model::catalog::{
-    Catalog, CatalogAnswer, CatalogCommand, CatalogError, Name, PasswordHash,
+    Catalog, CatalogAnswer, CatalogCommand, CatalogError, Name, PasswordHash, QueueRecord,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::message::Message;
+use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, NodeReport};
 use node::{Alarms, Config, Readiness};
@@ -103,6 +104,13 @@ pub trait Backend: Send + Sync + 'static {
         count: u32,
         then: Then,
     ) -> Answer<'_, Result<Vec<Got>, Refusal>>;
+
+    /// Copies of the last messages that wait in the store of an exchange, what is due first first.
+    fn delayed(
+        &self,
+        store: Arc<QueueRecord>,
+        count: u32,
+    ) -> Answer<'_, Result<Vec<StoredMessage>, Refusal>>;
 
     /// Publishes; tells whether a queue took the message.
     fn publish(&self, publish: Publish) -> Answer<'_, Result<bool, Refusal>>;

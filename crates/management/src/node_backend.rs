@@ -4,10 +4,11 @@ use crate::backend::{Answer, Backend, Got, Histogram, Numbers, Publish, Refusal,
 use bytes::Bytes;
 use node::auth::{Login, hash_password};
 use node::broker_model::catalog::{
-    Catalog, CatalogAnswer, CatalogCommand, Name, NodeState, PasswordHash,
+    Catalog, CatalogAnswer, CatalogCommand, Name, NodeState, PasswordHash, QueueRecord,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::message::Message;
+use node::broker_model::wire::StoredMessage;
 use node::catalog::writer::WriteError;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, NodeQueries, NodeReport};
@@ -192,6 +193,18 @@ impl Backend for NodeBackend {
                 remaining: taken.left,
             });
             Ok(got.collect())
+        })
+    }
+
+    fn delayed(
+        &self,
+        store: Arc<QueueRecord>,
+        count: u32,
+    ) -> Answer<'_, Result<Vec<StoredMessage>, Refusal>> {
+        Box::pin(async move {
+            operator::delayed(&*self.broker, &store, count)
+                .await
+                .map_err(refused!())
         })
     }
 

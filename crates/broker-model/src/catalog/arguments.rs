@@ -2,7 +2,7 @@
 
 use super::command::Name;
 use super::error::{CatalogError, Resource};
-use super::settings::{Deduplication, Overflow, QueueType};
+use super::settings::{Deduplication, DeliveryLimit, Overflow, QueueType};
 use amqp_codec::{FieldTable, FieldValue};
 
 /// Upper bound of every argument that is a time, ms (ten years).
@@ -46,8 +46,8 @@ pub struct QueueArguments {
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
-    /// `x-delivery-limit`; -1 is no limit.
-    pub delivery_limit: Option<u64>,
+    /// `x-delivery-limit`.
+    pub delivery_limit: Option<DeliveryLimit>,
     /// `x-consumer-timeout`.
     pub consumer_timeout_ms: Option<u64>,
     /// `x-message-deduplication` and its companions.
@@ -186,12 +186,22 @@ impl QueueArguments {
                 b"x-single-active-consumer" => {
                     read.single_active_consumer = value.as_bool().unwrap_or(false);
                 }
-                b"x-delivery-limit" => read.delivery_limit = number(),
+                b"x-delivery-limit" => {
+                    read.delivery_limit = value.as_integer().and_then(delivery_limit);
+                }
                 b"x-consumer-timeout" => read.consumer_timeout_ms = number(),
                 _ => {}
             }
         }
         read
+    }
+}
+
+/// What a number says as a delivery limit.
+pub(crate) fn delivery_limit(number: i64) -> Option<DeliveryLimit> {
+    match number {
+        -1 => Some(DeliveryLimit::Unlimited),
+        number => u64::try_from(number).ok().map(DeliveryLimit::Failures),
     }
 }
 

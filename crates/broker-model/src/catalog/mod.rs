@@ -52,7 +52,7 @@ pub use record::{
     BindingRecord, EffectiveSettings, ExchangeRecord, Limits, NodeRecord, NodeState, QueueRecord,
     UserRecord, VhostRecord,
 };
-pub use settings::{Deduplication, Overflow, QueueSettings, QueueType, Store};
+pub use settings::{Deduplication, DeliveryLimit, Overflow, QueueSettings, QueueType, Store};
 pub use stored::{StoredError, decode_replies, encode_replies};
 
 use crate::ids::{ConnectionId, NodeId, QueueId};

@@ -1,6 +1,6 @@
 //! Policies: settings by name pattern, merged with the arguments of each queue and exchange.
 
-use super::arguments::QueueArguments;
+use super::arguments::{QueueArguments, delivery_limit};
 use super::command::{Name, PolicySpec};
 use super::error::CatalogError;
 use super::pattern::Pattern;
@@ -188,6 +188,16 @@ pub(crate) fn merge(
             .or_else(|| argument.cloned())
             .or_else(|| of(policy))
     };
+    let limit_of = |policy: Option<&Policy>| match policy?.get("delivery-limit")? {
+        PolicyValue::Integer(value) => delivery_limit(*value),
+        _ => None,
+    };
+    let limits = [
+        arguments.delivery_limit,
+        limit_of(policy),
+        limit_of(operator),
+    ];
+    let limit = limits.into_iter().flatten().min();
     let overflow_of = |policy: Option<&Policy>| {
         policy?
             .get("overflow")?
@@ -221,7 +231,7 @@ pub(crate) fn merge(
         dead_letter_exchange,
         max_priority: arguments.max_priority,
         single_active_consumer: arguments.single_active_consumer,
-        delivery_limit: lowest(arguments.delivery_limit, "delivery-limit"),
+        delivery_limit: limit,
         consumer_timeout_ms: lowest(arguments.consumer_timeout_ms, "consumer-timeout"),
         auto_delete,
         deduplication: arguments.deduplication.clone(),

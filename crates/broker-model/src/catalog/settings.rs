@@ -82,6 +82,15 @@ impl Overflow {
     }
 }
 
+/// `x-delivery-limit`. Of two the lower counts, so any number before none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeliveryLimit {
+    /// Failed deliveries after which a message dies.
+    Failures(u64),
+    /// -1: a message may fail for ever, whatever the node's default is.
+    Unlimited,
+}
+
 /// `x-message-deduplication`: publishes whose deduplication header repeats are dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Deduplication {
@@ -126,8 +135,8 @@ pub struct QueueSettings {
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
-    /// `x-delivery-limit`: failed deliveries after which a message dies; `None`: unlimited.
-    pub delivery_limit: Option<u64>,
+    /// `x-delivery-limit`; `None`: that of the node.
+    pub delivery_limit: Option<DeliveryLimit>,
     /// `x-consumer-timeout`; `None`: consumers may hold messages for ever.
     pub consumer_timeout_ms: Option<u64>,
     /// Deleted when its last consumer goes.
@@ -144,6 +153,7 @@ impl QueueSettings {
     /// publisher has not set.
     #[must_use]
     pub fn shows_delivery_count(&self) -> bool {
-        self.queue_type == QueueType::Quorum || self.delivery_limit.is_some()
+        self.queue_type == QueueType::Quorum
+            || matches!(self.delivery_limit, Some(DeliveryLimit::Failures(_)))
     }
 }

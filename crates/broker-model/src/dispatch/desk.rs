@@ -4,7 +4,7 @@ use super::bench::Bench;
 use super::outbox::QueueCounts;
 use super::stock::Stock;
 use super::tally::Tally;
-use crate::catalog::settings::{Overflow, QueueSettings, Store};
+use crate::catalog::settings::{DeliveryLimit, Overflow, QueueSettings, Store};
 use crate::ids::{QueueId, Sequence};
 use crate::queue::{QueueState, RangeSet};
 use std::sync::Arc;
@@ -101,7 +101,11 @@ impl Desk {
     /// Failed deliveries after which a message dies.
     pub(super) fn delivery_limit(&self) -> Option<u64> {
         let settings = self.settings.as_ref()?;
-        settings.delivery_limit.or(self.default_delivery_limit)
+        match settings.delivery_limit {
+            Some(DeliveryLimit::Failures(limit)) => Some(limit),
+            Some(DeliveryLimit::Unlimited) => None,
+            None => self.default_delivery_limit,
+        }
     }
 
     /// Whether what dies goes to the dead letter publisher.
@@ -209,6 +213,8 @@ impl Desk {
             unacked: held,
             consumers: self.consumer_count() as u64,
             ready_bytes,
+            dying: state.map_or(0, QueueState::dying),
+            dying_bytes: state.map_or(0, QueueState::dying_bytes),
             handed_out: tally.handed_out(),
             tally,
         }

@@ -122,6 +122,10 @@ pub struct QueueCounts {
     pub consumers: u64,
     /// Body bytes of ready messages.
     pub ready_bytes: u64,
+    /// Messages that died and wait until the dead letter publisher is done with them.
+    pub dying: u64,
+    /// Their body bytes, about.
+    pub dying_bytes: u64,
     /// Messages handed out since the queue is known here; only its growth means something.
     pub handed_out: u64,
     /// What has been done since the queue is known here.

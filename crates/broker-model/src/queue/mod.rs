@@ -57,6 +57,8 @@ struct Rare {
     counts: RangeMap<u32>,
     /// Messages for the dead letter publisher.
     dying: RangeMap<DeathReason>,
+    /// Their body bytes, as those of alive ones: a hint.
+    dying_bytes: u64,
 }
 
 impl QueueState {
@@ -76,6 +78,12 @@ impl QueueState {
     #[must_use]
     pub fn alive_bytes(&self) -> u64 {
         self.memory_bytes + self.stored_bytes
+    }
+
+    /// Body bytes of messages kept for the dead letter publisher, stored ones by average.
+    #[must_use]
+    pub fn dying_bytes(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.dying_bytes)
     }
 
     /// A message that is in memory.
@@ -288,9 +296,11 @@ impl QueueState {
     fn settle_dying(&mut self, from: Sequence, to: Sequence, gone: &mut SequenceRanges) -> usize {
         let Some(rare) = &mut self.rare else { return 0 };
         let mut removed: SequenceRanges = SequenceRanges::new();
+        let before = rare.dying.len();
         rare.dying.remove(from.0, to.0, |a, b, _| {
             push_range(&mut removed, Sequence(a), Sequence(b))
         });
+        rare.dying_bytes = share(rare.dying_bytes, rare.dying.len(), before);
         for (a, b) in &removed {
             rare.counts.remove(a.0, b.0, |_, _, _| {});
         }
@@ -318,6 +328,7 @@ impl QueueState {
         killed: &mut SequenceRanges,
     ) {
         let mut dying: SequenceRanges = SequenceRanges::new();
+        let mut bytes = 0;
         self.each_level(from, to, |level, _, counters, a, b| {
             let name = level.level;
             let Level {
@@ -327,7 +338,7 @@ impl QueueState {
                 ..
             } = level;
             alive.remove(a, b, |a, b| {
-                counters.discount(tail, *stored, a, b);
+                bytes += counters.discount(tail, *stored, a, b);
                 push_range(&mut dying, Sequence::new(name, a), Sequence::new(name, b));
             });
             if alive.is_empty() {
@@ -336,10 +347,9 @@ impl QueueState {
             0
         });
         for (a, b) in dying {
-            self.rare
-                .get_or_insert_default()
-                .dying
-                .insert(a.0, b.0, reason);
+            let rare = self.rare.get_or_insert_default();
+            rare.dying.insert(a.0, b.0, reason);
+            rare.dying_bytes += std::mem::take(&mut bytes);
             push_range(killed, a, b);
         }
     }
@@ -538,30 +548,36 @@ impl Counters<'_> {
         freed
     }
 
-    /// Alive messages `from..=to` are alive no longer, but stay where they are.
-    fn discount(&mut self, tail: &tail::Tail, stored: u64, from: u64, to: u64) {
-        self.discount_stored(stored, from, to);
+    /// Alive messages `from..=to` are alive no longer, but stay where they are. Returns their bytes.
+    fn discount(&mut self, tail: &tail::Tail, stored: u64, from: u64, to: u64) -> u64 {
+        let mut bytes = self.discount_stored(stored, from, to);
         for number in from.max(stored + 1)..=to {
             if let Some(message) = tail.get(number) {
                 *self.memory_bytes -= message.message.body.len() as u64;
+                bytes += message.message.body.len() as u64;
             }
         }
+        bytes
     }
 
-    fn discount_stored(&mut self, stored: u64, from: u64, to: u64) {
+    fn discount_stored(&mut self, stored: u64, from: u64, to: u64) -> u64 {
         if from > stored {
-            return;
+            return 0;
         }
         let count = (to.min(stored) - from + 1).min(*self.stored);
-        if count == *self.stored {
-            *self.stored_bytes = 0;
-        } else {
-            let share =
-                u128::from(*self.stored_bytes) * u128::from(count) / u128::from(*self.stored);
-            *self.stored_bytes -= share as u64;
-        }
+        let bytes = share(*self.stored_bytes, count, *self.stored);
+        *self.stored_bytes -= bytes;
         *self.stored -= count;
+        bytes
     }
+}
+
+/// What `count` of `all` messages have of `bytes`, on average.
+fn share(bytes: u64, count: u64, all: u64) -> u64 {
+    if count >= all {
+        return bytes;
+    }
+    (u128::from(bytes) * u128::from(count) / u128::from(all.max(1))) as u64
 }
 
 /// Appends a range, extending the last one where it follows on.

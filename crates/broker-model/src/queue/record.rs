@@ -87,6 +87,9 @@ impl QueueState {
         if !counts.is_empty() || !dying.is_empty() {
             let rare = state.rare.get_or_insert_default();
             rare.counts = counts;
+            // The record does not tell their bytes.
+            let mean = state.stored_bytes / state.stored.max(1);
+            rare.dying_bytes = mean.saturating_mul(dying.len());
             rare.dying = dying;
         }
         Ok(state)

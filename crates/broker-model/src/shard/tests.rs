@@ -529,3 +529,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn dying_messages_have_bytes() {
+    let mut machine = ShardMachine::new();
+    let bodies = ["1", "22", "333", "4444"];
+    run(
+        &mut machine,
+        bodies
+            .iter()
+            .map(|body| publish(&[QUEUE], 0, body))
+            .collect(),
+    );
+    let kill = |from, to| Op::Kill {
+        queue: QUEUE,
+        sequences: ranges(from, to),
+        reason: DeathReason::Rejected,
+        dead_letter: true,
+    };
+    // What is done, and the bytes of dying and of alive messages behind it.
+    for (op, dying, alive) in [
+        (kill(2, 2), 2, 8),
+        (kill(1, 2), 3, 7), // One of them for the second time.
+        (kill(4, 4), 7, 3),
+        (settle(4, 4), 4, 3), // By average.
+        (settle(1, 2), 0, 3),
+        (settle(3, 3), 0, 0),
+    ] {
+        run(&mut machine, vec![op]);
+        let state = machine.queue(QUEUE).unwrap();
+        assert_eq!((state.dying_bytes(), state.alive_bytes()), (dying, alive));
+    }
+}

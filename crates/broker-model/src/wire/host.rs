@@ -2,6 +2,7 @@
 
 use super::cursor::{put_bool, put_bytes, put_message, put_origin, put_ranges};
 use super::head::{put_batch_head, read_batch_head};
+use super::stored::{put_stored, read_stored};
 use super::{Cursor, VERSION, WireError, put_varint};
 use crate::ids::{ConsumerId, NodeId, QueueId, RequestId, Sequence};
 use crate::op::{BatchOutcome, BatchStatus};
@@ -10,8 +11,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// Consumer, queue, sequence, flag, count, four empty parts.
 const DELIVERY_MIN_LEN: usize = 23;
-/// Four empty parts.
-const MESSAGE_MIN_LEN: usize = 4;
+/// A flag, four empty parts.
+const STORED_MIN_LEN: usize = 5;
 
 mod to {
     pub(super) const BATCH: u8 = 1;
@@ -296,9 +297,7 @@ pub fn encode_from_host(message: &FromHost, out: &mut BytesMut) {
             out.put_u8(from::BROWSED);
             put_varint(out, request.0);
             put_varint(out, messages.len() as u64);
-            messages
-                .iter()
-                .for_each(|message| put_message(out, message));
+            messages.iter().for_each(|message| put_stored(out, message));
         }
         FromHost::NotLeader { leader } => {
             out.put_u8(from::NOT_LEADER);
@@ -378,11 +377,11 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
         },
         from::BROWSED => {
             let request = RequestId(cursor.varint()?);
-            let count = cursor.count(MESSAGE_MIN_LEN)?;
+            let count = cursor.count(STORED_MIN_LEN)?;
             // As with deliveries.
             let mut messages = Vec::with_capacity(count.min(1024));
             for _ in 0..count {
-                messages.push(cursor.message()?);
+                messages.push(read_stored(cursor)?);
             }
             FromHost::Browsed { request, messages }
         }

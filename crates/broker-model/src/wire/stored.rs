@@ -17,11 +17,7 @@ pub struct StoredMessage {
 /// Encodes for the state store.
 pub fn encode_stored_message(stored: &StoredMessage, out: &mut BytesMut) {
     out.put_u8(VERSION);
-    put_bool(out, stored.expires_at_ms.is_some());
-    if let Some(expires_at_ms) = stored.expires_at_ms {
-        put_varint(out, expires_at_ms);
-    }
-    put_message(out, &stored.message);
+    put_stored(out, stored);
 }
 
 /// Decodes; the parts are slices of `bytes`.
@@ -30,15 +26,27 @@ pub fn encode_stored_message(stored: &StoredMessage, out: &mut BytesMut) {
 /// The bytes are not one.
 pub fn decode_stored_message(bytes: &Bytes) -> Result<StoredMessage, WireError> {
     let mut cursor = Cursor::versioned(bytes)?;
+    let stored = read_stored(&mut cursor)?;
+    cursor.end()?;
+    Ok(stored)
+}
+
+pub(super) fn put_stored(out: &mut BytesMut, stored: &StoredMessage) {
+    put_bool(out, stored.expires_at_ms.is_some());
+    if let Some(expires_at_ms) = stored.expires_at_ms {
+        put_varint(out, expires_at_ms);
+    }
+    put_message(out, &stored.message);
+}
+
+pub(super) fn read_stored(cursor: &mut Cursor<'_>) -> Result<StoredMessage, WireError> {
     let expires_at_ms = if cursor.bool()? {
         Some(cursor.varint()?)
     } else {
         None
     };
-    let message = cursor.message()?;
-    cursor.end()?;
     Ok(StoredMessage {
-        message,
+        message: cursor.message()?,
         expires_at_ms,
     })
 }

@@ -230,6 +230,15 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
     ]
 }
 
+fn any_stored() -> impl Strategy<Value = StoredMessage> {
+    (any_message(), proptest::option::of(any_number())).prop_map(|(message, expires_at_ms)| {
+        StoredMessage {
+            message,
+            expires_at_ms,
+        }
+    })
+}
+
 fn any_delivery() -> impl Strategy<Value = Delivery> {
     (
         any_number(),
@@ -315,7 +324,7 @@ fn any_from_host() -> impl Strategy<Value = FromHost> {
                     ready_bytes,
                 }
             }),
-        (request(), vec(any_message(), 0..4))
+        (request(), vec(any_stored(), 0..4))
             .prop_map(|(request, messages)| FromHost::Browsed { request, messages }),
         proptest::option::of(any_number().prop_map(NodeId))
             .prop_map(|leader| FromHost::NotLeader { leader }),

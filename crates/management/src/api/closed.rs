@@ -1,14 +1,17 @@
 //! The node before it has started: nothing is known, everything is refused.
 
 use crate::backend::{Answer, Backend, Got, Numbers, Publish, Refusal, Then};
-use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, Name, PasswordHash};
+use node::broker_model::catalog::{
+    Catalog, CatalogAnswer, CatalogCommand, Name, PasswordHash, QueueRecord,
+};
 use node::broker_model::ids::{NodeId, Placement, QueueId};
+use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, NodeReport};
 use node::{Alarms, Config, Readiness};
 use std::future::ready;
 use std::net::IpAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// Stands in until [`crate::Management::open`].
 pub(crate) struct Closed;
@@ -107,6 +110,14 @@ impl Backend for Closed {
     }
 
     fn get(&self, _: Name, _: Name, _: u32, _: Then) -> Answer<'_, Result<Vec<Got>, Refusal>> {
+        refused()
+    }
+
+    fn delayed(
+        &self,
+        _store: Arc<QueueRecord>,
+        _count: u32,
+    ) -> Answer<'_, Result<Vec<StoredMessage>, Refusal>> {
         refused()
     }
 

@@ -11,7 +11,8 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use node::broker_model::catalog::{
-    CatalogCommand, ExchangeRecord, ExchangeSpec, Name, Permission, ResourceKind, Store,
+    CatalogCommand, ExchangeRecord, ExchangeSpec, Name, Permission, QueueRecord, ResourceKind,
+    Store,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -57,13 +58,9 @@ async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
 
 /// Rows with the numbers of messages that wait for their time.
 async fn with_counts(app: &App, exchanges: &[Arc<ExchangeRecord>]) -> Vec<Value> {
-    let delays = |exchange: &ExchangeRecord| {
-        let store = exchange.store.as_ref()?;
-        (store.settings().store == Some(Store::Delay)).then(|| Arc::clone(store))
-    };
     let stores: Vec<_> = exchanges
         .iter()
-        .filter_map(|exchange| delays(exchange))
+        .filter_map(|exchange| delay_store(exchange))
         .collect();
     let reports = if stores.is_empty() {
         HashMap::new()
@@ -71,7 +68,7 @@ async fn with_counts(app: &App, exchanges: &[Arc<ExchangeRecord>]) -> Vec<Value>
         reports(app, &stores).await
     };
     let count = |exchange: &ExchangeRecord| {
-        let store = delays(exchange)?;
+        let store = delay_store(exchange)?;
         let report = reports.get(&store.id);
         Some(report.map_or(0, |report| report.ready + report.unacked))
     };
@@ -87,6 +84,12 @@ async fn with_counts(app: &App, exchanges: &[Arc<ExchangeRecord>]) -> Vec<Value>
             row
         })
         .collect()
+}
+
+/// Where messages of this exchange wait for their time.
+pub(super) fn delay_store(exchange: &ExchangeRecord) -> Option<Arc<QueueRecord>> {
+    let store = exchange.store.as_ref()?;
+    (store.settings().store == Some(Store::Delay)).then(|| Arc::clone(store))
 }
 
 fn row(exchange: &ExchangeRecord) -> Value {

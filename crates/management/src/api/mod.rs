@@ -78,6 +78,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
                 .delete(exchanges::delete),
         )
         .route("/exchanges/{vhost}/{name}/publish", post(messages::publish))
+        .route("/exchanges/{vhost}/{name}/delayed", get(messages::delayed))
         .route(
             "/exchanges/{vhost}/{name}/bindings/source",
             get(bindings::from_exchange),

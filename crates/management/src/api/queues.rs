@@ -12,7 +12,8 @@ use axum::http::StatusCode;
 use node::Config;
 use node::amqp_codec::{FieldTable, FieldValue, TableBuilder};
 use node::broker_model::catalog::{
-    CatalogAnswer, CatalogCommand, Name, Permission, QueueRecord, QueueSpec, ResourceKind,
+    CatalogAnswer, CatalogCommand, DeliveryLimit, Name, Permission, QueueRecord, QueueSpec,
+    ResourceKind,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::host::QueueReport;
@@ -121,7 +122,7 @@ async fn with_counts(app: &App, records: &[Arc<QueueRecord>], query: &ListQuery)
     for queue in records {
         let mut row = describe(app, &members, queue);
         if !query.disable_stats || query.enable_queue_totals {
-            count(app, &mut row, reports.get(&queue.id));
+            count(app, &mut row, queue, reports.get(&queue.id));
         }
         rows.push(Value::Object(row));
         if rows.len().is_multiple_of(ROWS_AT_ONCE) {
@@ -221,10 +222,16 @@ fn describe(app: &App, members: &Members, queue: &QueueRecord) -> Map<String, Va
     );
     put(
         "delivery_limit",
-        effective
-            .settings
-            .delivery_limit
-            .map_or("unlimited".into(), Value::from),
+        match effective.settings.delivery_limit {
+            Some(DeliveryLimit::Failures(limit)) => limit.into(),
+            Some(DeliveryLimit::Unlimited) => "unlimited".into(),
+            // All nodes are told the same.
+            None => backend
+                .config()
+                .limits
+                .delivery_limit
+                .map_or("unlimited".into(), Value::from),
+        },
     );
     row
 }
@@ -252,7 +259,12 @@ fn effective_definition(app: &App, queue: &QueueRecord) -> Value {
 }
 
 /// Adds what the queue's leader counts; zeros while it does not answer or has none.
-fn count(app: &App, row: &mut Map<String, Value>, report: Option<&QueueReport>) {
+fn count(
+    app: &App,
+    row: &mut Map<String, Value>,
+    queue: &QueueRecord,
+    report: Option<&QueueReport>,
+) {
     let empty = QueueReport::default();
     let report = report.unwrap_or(&empty);
     let single = report
@@ -281,6 +293,11 @@ fn count(app: &App, row: &mut Map<String, Value>, report: Option<&QueueReport>) 
     );
     put("message_bytes", report.ready_bytes.into());
     put("message_bytes_ready", report.ready_bytes.into());
+    // They are neither ready nor handed out.
+    if queue.settings().dead_letter_exchange.is_some() {
+        put("messages_dlx", report.dying.into());
+        put("message_bytes_dlx", report.dying_bytes.into());
+    }
     put("consumers", report.consumers.len().into());
     put(
         "consumer_capacity",
@@ -323,7 +340,7 @@ pub(super) async fn one(
     let mut row = describe(&app, &Members::now(&app), &queue);
     if !query.disable_stats || query.enable_queue_totals {
         let report = reports(&app, &[Arc::clone(&queue)]).await.remove(&queue.id);
-        count(&app, &mut row, report.as_ref());
+        count(&app, &mut row, &queue, report.as_ref());
         let consumers = report.map(|report| report.consumers).unwrap_or_default();
         let details = consumers
             .iter()

@@ -4,10 +4,11 @@ use crate::backend::{Answer, Backend, Got, Histogram, Numbers, Publish, Refusal,
 use bytes::Bytes;
 use node::broker_model::catalog::{
     Bootstrap, Catalog, CatalogAnswer, CatalogCommand, CatalogEntry, Name, NodeRecord, NodeState,
-    PasswordAlgorithm, PasswordHash, UserSpec,
+    PasswordAlgorithm, PasswordHash, QueueRecord, UserSpec,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use node::broker_model::message::Message;
+use node::broker_model::wire::StoredMessage;
 use node::host::{ConsumerReport, QueueReport, TallyReport};
 use node::queries::{ChannelReport, ConnectionReport, GroupReport, NodeReport};
 use node::{Alarms, Config, Readiness};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::ready;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A cluster of three of which node 3 is dead; this is node 1, shard 1 is led by node 2.
 pub(crate) struct Fake {
@@ -25,6 +27,7 @@ pub(crate) struct Fake {
     pub(crate) published: Mutex<Vec<Publish>>,
     pub(crate) purged: Mutex<Vec<Name>>,
     pub(crate) taken: Mutex<Vec<(u32, Then)>>,
+    pub(crate) looked: Mutex<Vec<(QueueId, u32)>>,
     pub(crate) readiness: Mutex<Readiness>,
     pub(crate) alarms: Mutex<Alarms>,
 }
@@ -68,6 +71,7 @@ impl Fake {
             published: Mutex::default(),
             purged: Mutex::default(),
             taken: Mutex::default(),
+            looked: Mutex::default(),
             readiness: Mutex::new(Readiness::Ready),
             alarms: Mutex::default(),
         };
@@ -103,6 +107,8 @@ impl Fake {
             ready,
             unacked,
             ready_bytes: ready * 10,
+            dying: 2,
+            dying_bytes: 20,
             consumers,
             tally: TallyReport {
                 published: 9,
@@ -347,6 +353,24 @@ impl Backend for Fake {
                 remaining: 0,
             },
         ])))
+    }
+
+    fn delayed(
+        &self,
+        store: Arc<QueueRecord>,
+        count: u32,
+    ) -> Answer<'_, Result<Vec<StoredMessage>, Refusal>> {
+        self.looked.lock().push((store.id, count));
+        let waits = |body: &'static [u8], due: u64| StoredMessage {
+            message: Message {
+                exchange: Bytes::from_static(b"later"),
+                routing_key: Bytes::from_static(b"key"),
+                properties: Bytes::from_static(&[0, 0]),
+                body: Bytes::from_static(body),
+            },
+            expires_at_ms: Some(due),
+        };
+        Box::pin(ready(Ok(vec![waits(b"soon", 10), waits(b"\xff\xfe", 20)])))
     }
 
     fn publish(&self, publish: Publish) -> Answer<'_, Result<bool, Refusal>> {

@@ -98,6 +98,16 @@ async fn queues() {
 
     server.fake.count("jobs", 4, 3);
     let queue = server.get(path).await.body;
+    assert!(queue.get("messages_dlx").is_none());
+    let arguments = json!({ "arguments": { "x-dead-letter-exchange": "amq.fanout" } });
+    server.put("/api/queues/%2F/mortal", arguments, 201).await;
+    server.fake.count("mortal", 4, 3);
+    let mortal = server.get("/api/queues/%2F/mortal").await.body;
+    assert_eq!(mortal["messages_dlx"], 2);
+    assert_eq!(mortal["message_bytes_dlx"], 20);
+    server
+        .expect("DELETE", "/api/queues/%2F/mortal", Value::Null, 204)
+        .await;
     for (key, value) in [
         ("name", json!("jobs")),
         ("vhost", json!("/")),
@@ -271,6 +281,53 @@ async fn exchanges_count_delayed_messages() {
         .filter(|row| row.get("messages_delayed").is_some());
     assert_eq!(with.count(), 1);
     assert_eq!(server.get("/api/queues").await.body, json!([]));
+}
+
+#[tokio::test]
+async fn delayed_messages_are_shown() {
+    let server = Server::new();
+    let delayed =
+        json!({ "type": "x-delayed-message", "arguments": { "x-delayed-type": "topic" } });
+    server.put("/api/exchanges/%2F/later", delayed, 201).await;
+    let history = json!({ "type": "x-recent-history" });
+    server.put("/api/exchanges/%2F/last", history, 201).await;
+    let path = "/api/exchanges/%2F/later/delayed";
+    let rows = server.get(&format!("{path}?truncate=3")).await.body;
+    assert_eq!(column(&rows, "payload"), ["soo", "//4="]);
+    assert_eq!(column(&rows, "payload_encoding"), ["string", "base64"]);
+    assert_eq!(
+        rows[0],
+        json!({
+            "payload": "soo", "payload_bytes": 4, "payload_encoding": "string", "properties": {},
+            "exchange": "later", "routing_key": "key", "due_at": 10,
+        })
+    );
+    let rows = server.get(&format!("{path}?encoding=base64")).await.body;
+    assert_eq!(column(&rows, "payload"), ["c29vbg==", "//4="]);
+    server.get(&format!("{path}?count=20000")).await;
+    let counts: Vec<u32> = server.fake.looked.lock().iter().map(|(_, n)| *n).collect();
+    assert_eq!(counts, [100, 100, 10_000]);
+    for (path, expected) in [
+        ("/api/exchanges/%2F/last/delayed", 404), // A store, but of another kind.
+        ("/api/exchanges/%2F/amq.topic/delayed", 404),
+        ("/api/exchanges/%2F/amq.default/delayed", 404),
+        ("/api/exchanges/%2F/none/delayed", 404),
+        ("/api/exchanges/none/later/delayed", 404),
+        ("/api/exchanges/%2F/later/delayed?encoding=x", 400),
+        ("/api/exchanges/%2F/later/delayed?count=x", 400),
+    ] {
+        assert_eq!(server.get(path).await.status, expected, "{path}");
+    }
+    // As for reading.
+    let user = json!({ "password": "p", "tags": "management" });
+    server.put("/api/users/ann", user, 201).await;
+    for (read, expected) in [("", 401), ("later", 200)] {
+        let grant = json!({ "configure": ".*", "write": ".*", "read": read });
+        let at = "/api/permissions/%2F/ann";
+        server.send("guest:guest", "PUT", at, grant).await;
+        let reply = server.send("ann:p", "GET", path, Value::Null).await;
+        assert_eq!(reply.status, expected, "{read:?}: {}", reply.text);
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use amqp_codec::PropertiesView;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{Catalog, Store};
 use broker_model::dispatch::DeadLetter;
+use broker_model::identity::Identity;
 use broker_model::ids::{Placement, QueueId};
 use broker_model::message::Message;
 use broker_model::op::{Op, Target};
@@ -296,15 +297,19 @@ fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
     );
     queues.retain(|queue| !dead.is_cycle(&queue.name));
     let properties = PropertiesView::new(&dead.message.properties);
+    // The next leader offers again what this one did not settle. What has no sequence is offered once.
+    let passed_on = letter
+        .sequence
+        .map(|sequence| Identity::passed_on(letter.queue, sequence));
     let mut targets = Targets::new();
     for queue in &queues {
         let mut target = target_for(queue, properties.priority(), None);
         if queue.settings().store.is_some() {
             add_headers(&mut target, queue, None, properties.headers().as_ref());
-            // It was told from its duplicates when it was published. A message that comes back to
-            // a queue from its dead letter queue is no duplicate of itself.
-            target.identities = Box::default();
         }
+        // It was told from its duplicates when it was published. A message that comes back to a queue from
+        // its dead letter queue is no duplicate of itself.
+        target.identities = passed_on.into_iter().collect();
         targets.entry(queue.placement).or_default().push(target);
     }
     Some(Routed {

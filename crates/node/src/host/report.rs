@@ -15,6 +15,12 @@ pub struct QueueReport {
     pub unacked: u64,
     /// Body bytes of ready messages.
     pub ready_bytes: u64,
+    /// Messages that died and wait for their dead letter targets. Nodes of an older version do not say.
+    #[serde(default)]
+    pub dying: u64,
+    /// Their body bytes, about.
+    #[serde(default)]
+    pub dying_bytes: u64,
     /// Consumers.
     pub consumers: Vec<ConsumerReport>,
     /// What has been done since its host serves it. Nodes of an older version do not say.
@@ -91,6 +97,8 @@ pub(super) fn reports(
             ready: counts.ready,
             unacked: counts.unacked,
             ready_bytes: counts.ready_bytes,
+            dying: counts.dying,
+            dying_bytes: counts.dying_bytes,
             tally: counts.tally.into(),
             consumers: consumers
                 .iter()

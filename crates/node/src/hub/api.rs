@@ -4,9 +4,9 @@
 //! sub-batches per [`Placement`]; everything comes back through one ordered channel.
 
 use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
-use broker_model::message::Message;
 use broker_model::op::{Op, SequenceRanges};
 use broker_model::protocol::{ConsumerSpec, Delivery, Refused, Subject};
+use broker_model::wire::StoredMessage;
 use tokio::sync::{mpsc, oneshot};
 
 /// A session of this node's start; also the serial of its connection.
@@ -179,8 +179,8 @@ pub enum SessionEvent {
     Browsed {
         /// Request.
         request: RequestId,
-        /// Messages.
-        messages: Vec<Message>,
+        /// Messages, each with its time.
+        messages: Vec<StoredMessage>,
     },
     /// A consume or request found no leader within the bound.
     RequestFailed {

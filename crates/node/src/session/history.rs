@@ -15,6 +15,7 @@ use broker_model::ids::Placement;
 use broker_model::message::Message;
 use broker_model::op::{Op, Target};
 use broker_model::routing::RouteInput;
+use broker_model::wire::StoredMessage;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,9 +49,9 @@ async fn replay(
     store: &QueueRecord,
 ) -> Result<(), ProtocolError> {
     let mut desk = Desk::new(broker);
-    let messages = desk.browse(store).await?;
+    let messages = desk.browse(store, u32::MAX, u64::MAX).await?;
     let mut ops: BTreeMap<Placement, Vec<Op>> = BTreeMap::new();
-    for message in messages {
+    for StoredMessage { message, .. } in messages {
         for (placement, targets) in targets(broker, binding, &message) {
             ops.entry(placement).or_default().push(Op::Publish {
                 targets,

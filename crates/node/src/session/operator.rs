@@ -21,8 +21,12 @@ use broker_model::ids::{ConnectionId, ConsumerId, Placement, Sequence};
 use broker_model::message::Message;
 use broker_model::op::{DeathReason, Op, SequenceRanges};
 use broker_model::protocol::{Delivery, Refused};
+use broker_model::wire::StoredMessage;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// Bytes of delayed messages that one look shows.
+const DELAYED_BYTES_MAX: u64 = 16 << 20;
 
 /// What becomes of messages that were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +169,23 @@ pub async fn take(
         desk.submit(vec![(record.placement, op)]).await;
     }
     Ok(taken)
+}
+
+/// Copies of the last messages that wait in an exchange's store, at most `count` and as many bytes as
+/// one answer may have. What is due first comes first.
+///
+/// # Errors
+/// No leader, or no majority.
+pub async fn delayed(
+    broker: &dyn Services,
+    store: &QueueRecord,
+    count: u32,
+) -> Result<Vec<StoredMessage>, ProtocolError> {
+    let mut waiting = Desk::new(broker)
+        .browse(store, count, DELAYED_BYTES_MAX)
+        .await?;
+    waiting.sort_by_key(|stored| stored.expires_at_ms);
+    Ok(waiting)
 }
 
 /// Publishes a message; returns whether any queue took it.
@@ -321,11 +342,14 @@ impl Desk {
         }
     }
 
-    /// Copies of all messages of a store, the oldest first.
+    /// Copies of the last messages of a store, no more than these and than the store is allowed
+    /// to have. The oldest first.
     pub(super) async fn browse(
         &mut self,
         store: &QueueRecord,
-    ) -> Result<Vec<Message>, ProtocolError> {
+        count: u32,
+        bytes: u64,
+    ) -> Result<Vec<StoredMessage>, ProtocolError> {
         let request = self.session.hub().next_request();
         let settings = store.settings();
         let ask = Ask::Browse {
@@ -334,8 +358,10 @@ impl Desk {
             count: settings
                 .max_length
                 .and_then(|length| u32::try_from(length).ok())
-                .unwrap_or(u32::MAX),
-            bytes: settings.max_length_bytes.unwrap_or(u64::MAX),
+                .map_or(count, |length| length.min(count)),
+            bytes: settings
+                .max_length_bytes
+                .map_or(bytes, |length| length.min(bytes)),
         };
         match self.ask(store, ask).await? {
             SessionEvent::Browsed { messages, .. } => Ok(messages),

@@ -3,6 +3,7 @@
 use super::catalog_calls::catalog_error;
 use super::channel::{Channel, ChannelKey, Mode};
 use super::properties::{Looked, look, with_reply_to, without_bcc};
+use super::reply_to::is_reply_queue;
 use super::route::{self, Publisher, Route, find};
 use super::state::Session;
 use amqp_codec::{Content, PropertiesView, ReplyCode};
@@ -232,11 +233,14 @@ impl Session {
             return;
         };
         tally.published += 1;
+        // As with RabbitMQ, whether the one who asked is still there to hear a direct reply is nobody's concern.
+        let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_bytes());
         let awaited = match channel.mode {
             Mode::Plain => None,
             Mode::Confirm | Mode::Tx(_) => {
                 tally.published_confirm += u64::from(matches!(channel.mode, Mode::Confirm));
-                let places = u32::try_from(route.places.len()).unwrap_or(u32::MAX);
+                let awaited = if replies { 0 } else { route.places.len() };
+                let places = u32::try_from(awaited).unwrap_or(u32::MAX);
                 Some((key, channel.confirms.publish(places)))
             }
         };
@@ -286,7 +290,7 @@ impl Session {
                     place.placement,
                     Op::Publish { targets, message },
                     bytes,
-                    awaited,
+                    awaited.filter(|_| !replies),
                 );
             }
         }

@@ -18,6 +18,14 @@ use std::sync::Arc;
 /// What clients consume from, and put into `reply_to`.
 pub(super) const PSEUDO_QUEUE: &str = "amq.rabbitmq.reply-to";
 
+/// How the names of the queues behind it begin.
+const QUEUE_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
+/// Whether a queue of this name is one behind the pseudo queue: clients cannot declare such names.
+pub(super) fn is_reply_queue(name: &[u8]) -> bool {
+    name.starts_with(QUEUE_PREFIX.as_bytes())
+}
+
 /// The consumer of a channel that gets answers.
 #[derive(Debug, Clone)]
 pub(super) struct ReplyConsumer {
@@ -44,7 +52,7 @@ impl Session {
         if channel.reply_consumer.is_some() {
             return precondition("reply consumer already set");
         }
-        let name: Arc<str> = names::with_token("amq.rabbitmq.reply-to.").into();
+        let name: Arc<str> = names::with_token(QUEUE_PREFIX).into();
         channel.reply_consumer = Some(ReplyConsumer {
             queue: Arc::clone(&name),
             consumer_tag: consume.tag.clone(),

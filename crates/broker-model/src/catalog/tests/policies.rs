@@ -114,7 +114,7 @@ fn values_are_merged() {
     );
     assert_eq!(merged.dead_letter_routing_key.as_deref(), Some("k"));
     assert_eq!(merged.overflow, Overflow::RejectPublish);
-    assert_eq!(merged.delivery_limit, Some(7));
+    assert_eq!(merged.delivery_limit, Some(DeliveryLimit::Failures(7)));
     assert_eq!(record.effective.policy.as_deref(), Some("p"));
     assert_eq!(record.effective.operator_policy.as_deref(), Some("o"));
     assert!(
@@ -262,6 +262,39 @@ fn policies_that_make_no_sense() {
 }
 
 #[test]
+fn the_lowest_delivery_limit_counts_and_none_is_the_highest() {
+    let failures = |number| Some(DeliveryLimit::Failures(number));
+    for (argument, by_policy, by_operator, expected) in [
+        (None, None, None, None),
+        (None, Some(-1), None, Some(DeliveryLimit::Unlimited)),
+        (Some(-1), Some(3), None, failures(3)),
+        (Some(4), Some(-1), None, failures(4)),
+        (Some(4), Some(3), Some(2), failures(2)),
+        (Some(-1), None, Some(0), failures(0)),
+    ] {
+        let mut driver = Driver::new();
+        let arguments = argument.map(|number| ("x-delivery-limit", FieldValue::I64(number)));
+        driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
+            arguments: table(arguments.as_slice()),
+            ..queue("q")
+        }));
+        let put = |number: i64| policy("p", ".*", 0, &[("delivery-limit", int(number))]);
+        if let Some(number) = by_policy {
+            driver.ok(CatalogCommand::PutPolicy(put(number)));
+        }
+        if let Some(number) = by_operator {
+            driver.ok(CatalogCommand::PutPolicy(operator(put(number))));
+        }
+        let record = driver.catalog.queue("/", "q").expect("declared");
+        let found = record.settings().delivery_limit;
+        assert_eq!(
+            found, expected,
+            "{argument:?} {by_policy:?} {by_operator:?}"
+        );
+    }
+}
+
+#[test]
 fn settings_of_arguments() {
     let arguments = table(&[
         ("x-max-priority", FieldValue::U8(10)),
@@ -282,6 +315,7 @@ fn settings_of_arguments() {
         &QueueSettings {
             max_priority: Some(10),
             single_active_consumer: true,
+            delivery_limit: Some(DeliveryLimit::Unlimited),
             consumer_timeout_ms: Some(5000),
             auto_delete: true,
             ..QueueSettings::default()

@@ -1,7 +1,7 @@
 //! Consumers, credit, order, gets and requests.
 
 use super::leader::*;
-use crate::catalog::settings::{QueueSettings, QueueType};
+use crate::catalog::settings::{DeliveryLimit, QueueSettings, QueueType};
 use crate::dispatch::Tally;
 use crate::ids::{ConsumerId, QueueId, RequestId};
 use crate::op::BatchStatus;
@@ -147,7 +147,7 @@ fn a_delivery_says_how_often_the_message_failed() {
         ..QueueSettings::default()
     };
     let limited = QueueSettings {
-        delivery_limit: Some(10),
+        delivery_limit: Some(DeliveryLimit::Failures(10)),
         ..QueueSettings::default()
     };
     // A classic queue without a limit adds no header.

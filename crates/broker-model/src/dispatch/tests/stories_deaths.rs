@@ -1,7 +1,7 @@
 //! Expiry, limits, dead letters, refusals.
 
 use super::leader::*;
-use crate::catalog::settings::{Overflow, QueueSettings};
+use crate::catalog::settings::{DeliveryLimit, Overflow, QueueSettings};
 use crate::ids::QueueId;
 use crate::op::DeathReason;
 use crate::protocol::FromHost;
@@ -251,7 +251,7 @@ fn a_full_queue_refuses_publishes() {
 #[test]
 fn a_message_that_fails_too_often_dies() {
     let mut leader = dying(QueueSettings {
-        delivery_limit: Some(1),
+        delivery_limit: Some(DeliveryLimit::Failures(1)),
         ..QueueSettings::default()
     });
     leader.publish(&["poison", "good"]);
@@ -308,7 +308,8 @@ fn a_queue_without_a_limit_has_that_of_the_leader() {
     for (own, default, expected) in [
         (None, None, None),
         (None, Some(2), Some(3)),
-        (Some(1), Some(5), Some(2)),
+        (Some(DeliveryLimit::Failures(1)), Some(5), Some(2)),
+        (Some(DeliveryLimit::Unlimited), Some(2), None),
     ] {
         let mut leader = Leader::new();
         leader.dispatcher = crate::dispatch::Dispatcher::local().with_delivery_limit(default);

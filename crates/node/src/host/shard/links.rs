@@ -104,7 +104,7 @@ impl ShardHost {
         {
             let last = browse::last(&self.replica.lock().machine, queue, count, bytes);
             let (replica, inbox) = (Arc::clone(&self.replica), self.to_self.clone());
-            browse::answer(replica, queue, last, bytes, move |messages| {
+            browse::answer(replica, queue, last, move |messages| {
                 let answer = FromHost::Browsed { request, messages };
                 let _ = inbox.send(HostInput::Browsed { attachment, answer });
             });
