@@ -120,6 +120,26 @@ def test_maxlen(stage, names) -> None:
     assert amqp.get_all(s.sub, s.queue, 10) == BODIES[-10:]
 
 
+def test_the_leader_of_a_target_dies(stage, names) -> None:
+    """What is on its way to it is sent again, and found out where it had arrived."""
+    source, exchange, grave = names(), names(), names()
+    s = stage(queue=grave)
+    s.pub.exchange_declare(exchange, "fanout", durable=True)
+    s.pub.queue_bind(grave, exchange)
+    s.declare(source, at=s.a, **{"x-dead-letter-exchange": exchange})
+    amqp.fill(s.pub.connection.channel(), source, BODIES)
+    holder = Consumer(s.sub, source)
+    holder.wait(COUNT)
+    for message in holder.messages[: COUNT // 2]:
+        s.sub.basic_reject(message.tag, requeue=False)
+    s.sub.connection.process_data_events(time_limit=0)
+    s.kill()
+    for message in holder.messages[COUNT // 2 :]:
+        s.sub.basic_reject(message.tag, requeue=False)
+    amqp.wait_ready_count(s.pub, grave, COUNT)
+    assert amqp.get_all(s.sub, grave, COUNT) == BODIES
+
+
 @pytest.mark.parametrize("at", ["work", "wait"])
 def test_x_death_counts_on(stage, names, at) -> None:
     """The retry pattern: work → wait (ttl) → work, its second round through the kill."""

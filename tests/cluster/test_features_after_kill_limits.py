@@ -55,7 +55,8 @@ def test_reject_publish(stage, arguments, before) -> None:
     assert amqp.get_all(s.sub, s.queue, 2) == bodies[1:3]
 
 
-def test_reject_publish_dlx(stage, names) -> None:
+@pytest.mark.parametrize("before", [1, 2], ids=["reached-after", "reached-before"])
+def test_reject_publish_dlx(stage, names, before) -> None:
     grave = names()
     s = stage(
         {
@@ -66,14 +67,18 @@ def test_reject_publish_dlx(stage, names) -> None:
         }
     )
     s.declare(grave)
-    amqp.fill(s.pub, s.queue, [b"1", b"2"])
-    refused(s.pub, s.queue, b"before")
+    expected = [b"after", b"again"]
+    amqp.fill(s.pub, s.queue, [b"1", b"2"][:before])
+    if before == 2:
+        refused(s.pub, s.queue, b"before")
+        expected.insert(0, b"before")
     s.kill()
+    amqp.fill(s.pub, s.queue, [b"1", b"2"][before:])
     refused(s.pub, s.queue, b"after")
     refused(s.pub, s.queue, b"again")
     graves = Consumer(s.sub, grave)
-    graves.wait(3)
-    assert graves.bodies == [b"before", b"after", b"again"]
+    graves.wait(len(expected))
+    assert graves.bodies == expected
     for message in graves.messages:
         (death,) = message.properties.headers["x-death"]
         assert (death["reason"], death["queue"], death["count"]) == ("maxlen", s.queue, 1)

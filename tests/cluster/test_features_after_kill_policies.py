@@ -25,7 +25,7 @@ from harness.wait import eventually
 GRAVE = "grave"
 DEFINITIONS: dict[str, dict[str, Any]] = {
     "message-ttl": {"message-ttl": 500},
-    "expires": {"expires": 6000},
+    "expires": {"expires": 4000},
     "max-length": {"max-length": 2},
     "max-length-bytes": {"max-length-bytes": 10},
     "overflow": {"max-length": 2, "overflow": "reject-publish"},

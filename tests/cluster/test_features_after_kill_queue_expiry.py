@@ -53,18 +53,18 @@ def test_stays_while_it_is_used(stage, names) -> None:
 
 def test_what_prolongs_it(stage, names) -> None:
     """The next leader begins where the last use left off."""
-    s = stage({"x-expires": 2500})
+    s = stage({"x-expires": 4000})
     got = names()
-    s.declare(got, **{"x-expires": 2500})
+    s.declare(got, **{"x-expires": 4000})
     s.kill()
     for _ in range(3):
         began = time.monotonic()
-        s.sub.queue_declare(s.queue, durable=True, arguments={"x-expires": 2500})
+        s.sub.queue_declare(s.queue, durable=True, arguments={"x-expires": 4000})
         s.sub.basic_get(got)
-        eventually(lambda: time.monotonic() - began >= 1, what="time passes")
+        eventually(lambda: time.monotonic() - began >= 1.5, what="time passes")
     for queue in (s.queue, got):
         eventually(lambda queue=queue: gone(s.a, queue), bound(LATE), "it goes")
-        assert time.monotonic() - began >= 2.5
+        assert time.monotonic() - began >= 4
 
 
 def test_goes_when_its_consumer_died_with_the_leader(stage, open_at) -> None:
