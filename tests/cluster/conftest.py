@@ -7,6 +7,7 @@ from typing import Any
 
 import pika
 import pytest
+from scenes import Stage
 
 from harness import amqp
 from harness.broker import external_ports
@@ -108,3 +109,19 @@ def open_at() -> Iterator[Callable[..., pika.BlockingConnection]]:
     yield make
     for connection in opened:
         amqp.drop(connection)
+
+
+@pytest.fixture
+def stage(
+    whole: Cluster, name: str, open_at: Callable[..., pika.BlockingConnection]
+) -> Callable[..., Stage]:
+    """`stage(arguments)`: a durable queue with these arguments, ready for the loss of its leader."""
+
+    def make(arguments: dict[str, Any] | None = None, queue: str = name) -> Stage:
+        channel = open_at(whole.nodes[0]).channel()
+        channel.queue_declare(queue, durable=True, arguments=arguments)
+        leader = whole.leader(queue)
+        a, b = whole.others(leader)
+        return Stage(whole, queue, leader, a, b, amqp.confirmed(open_at(a)), open_at(b).channel())
+
+    return make
