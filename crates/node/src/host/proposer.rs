@@ -1,7 +1,7 @@
 //! Merges batches into entries and keeps a few of them on their way.
 //!
 //! While entries are being replicated, the next one gathers: one operation per entry when idle,
-//! hundreds under load. Only settlements wait, a moment at most, for something to go along with: nobody
+//! hundreds under load. Only settlements by clients wait, a moment at most, for something to go along with: nobody
 //! waits for their outcome, and an entry of their own would cost a sync on every node and make the next
 //! publish wait for it.
 
@@ -24,11 +24,10 @@ use tracing::warn;
 const ENTRIES_IN_FLIGHT: usize = 3;
 /// Leader's operations in one entry, at most.
 const LEADER_OPS: usize = 4096;
-/// How long settlements wait for something to go along with.
-const HOLD: Duration = Duration::from_millis(3);
-/// With so many batches of them, or operations of the leader, they go alone. A link has more of them under way at most.
+/// How long settlements wait for something to go along with: about as long as it takes to commit them.
+const HOLD: Duration = Duration::from_millis(1);
+/// With so many batches of them they go alone. A link has more of them under way at most.
 const HELD_MAX: usize = 8;
-const HELD_LEADER_OPS: usize = 512;
 
 /// How long a proposer that takes no more batches is waited for.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -86,7 +85,7 @@ impl Proposer {
     /// Adds a batch; order is kept.
     pub fn push_batch(&mut self, head: BatchHead, ops: Bytes) {
         if only_settles(&ops) {
-            self.hold();
+            self.held_since.get_or_insert_with(Instant::now);
         } else {
             self.urgent = true;
         }
@@ -95,18 +94,9 @@ impl Proposer {
 
     /// Adds operations that the leader decided on.
     pub fn push_ops(&mut self, ops: impl IntoIterator<Item = Op>) {
-        for op in ops {
-            if matches!(op, Op::Settle { .. }) {
-                self.hold();
-            } else {
-                self.urgent = true;
-            }
-            self.leader_ops.push_back(op);
-        }
-    }
-
-    fn hold(&mut self) {
-        self.held_since.get_or_insert_with(Instant::now);
+        self.leader_ops.extend(ops);
+        // Also what settles: a message that was handed out for good must not come again.
+        self.urgent |= !self.leader_ops.is_empty();
     }
 
     /// When what waits is proposed at the latest; `None` if nothing is held.
@@ -121,7 +111,6 @@ impl Proposer {
     fn is_due(&self) -> bool {
         self.urgent
             || self.waiting.len() >= HELD_MAX
-            || self.leader_ops.len() >= HELD_LEADER_OPS
             || self.held_since.is_some_and(|since| since.elapsed() >= HOLD)
     }
 
