@@ -13,8 +13,8 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Settings that the allocator looks up by this name. It serves RocksDB too. Without threads of its own it gives memory back only
-/// when somebody allocates: a node whose queues were emptied during a memory alarm would keep it, and the
+/// Settings that the allocator, which serves RocksDB too, looks up by this name. Without threads of its own it
+/// gives memory back only when somebody allocates: a node whose queues were emptied during a memory alarm would keep it, and the
 /// alarm with it. One arena for each processor and a second until memory goes back, instead of four and ten: a
 /// backlog that is being filled takes a quarter less memory and no more time.
 #[expect(

@@ -56,7 +56,7 @@ pub struct Authenticator {
     permits: Arc<Semaphore>,
     turns: Turns,
     /// Digest of (key, user, stored hash, password) of logins that were right.
-    verified: Mutex<HashMap<[u8; 32], ()>>,
+    verified: Arc<Mutex<HashMap<[u8; 32], ()>>>,
     /// Random, so that the digests say nothing outside of this process.
     key: [u8; 32],
 }
@@ -69,7 +69,7 @@ impl Authenticator {
             loopback_users,
             permits: Arc::new(Semaphore::new(CONCURRENT)),
             turns: Turns::default(),
-            verified: Mutex::new(HashMap::new()),
+            verified: Arc::default(),
             key: rand::random(),
         }
     }
@@ -108,24 +108,46 @@ impl Authenticator {
         if self.verified.lock().contains_key(&digest) {
             return name.ok_or(AuthError::NoUser);
         }
-        let _turn = self.turns.take(address).await;
+        let right = self.compute(address, digest, move || verify(&stored, &password));
+        let right = right.await;
+        let name = name.ok_or(AuthError::NoUser)?;
+        if right {
+            Ok(name)
+        } else {
+            Err(AuthError::WrongPassword)
+        }
+    }
+
+    /// Runs a verification when it is its turn, and remembers a login that is right. Not if it was found right
+    /// meanwhile: after the restart of a node all its clients come at once.
+    async fn compute(
+        &self,
+        address: IpAddr,
+        digest: [u8; 32],
+        verify: impl FnOnce() -> bool + Send + 'static,
+    ) -> bool {
+        let turn = self.turns.take(address).await;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let right = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            verify(&stored, &password)
+        if self.verified.lock().contains_key(&digest) {
+            return true;
+        }
+        // Held to the end of the computation, also if the client is gone before.
+        let held = (turn, permit);
+        let verified = Arc::clone(&self.verified);
+        tokio::task::spawn_blocking(move || {
+            let _held = held;
+            let right = verify();
+            if right {
+                let mut verified = verified.lock();
+                if verified.len() >= CACHE {
+                    verified.clear();
+                }
+                verified.insert(digest, ());
+            }
+            right
         })
         .await
-        .unwrap_or(false);
-        let name = name.ok_or(AuthError::NoUser)?;
-        if !right {
-            return Err(AuthError::WrongPassword);
-        }
-        let mut verified = self.verified.lock();
-        if verified.len() >= CACHE {
-            verified.clear();
-        }
-        verified.insert(digest, ());
-        Ok(name)
+        .unwrap_or(false)
     }
 
     fn digest(&self, user: &str, stored: &PasswordHash, password: &[u8]) -> [u8; 32] {
@@ -197,6 +219,28 @@ fn verify_salted<D: Digest>(stored: &[u8], password: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_crowd_with_one_password_is_verified_once() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let auth = Authenticator::new(Vec::new());
+        let computed = Arc::new(AtomicUsize::new(0));
+        let login = |nth: u8| {
+            let (auth, computed) = (&auth, Arc::clone(&computed));
+            async move {
+                let address = IpAddr::from([192, 0, 2, nth % 3]);
+                let right = auth.compute(address, [7; 32], move || {
+                    computed.fetch_add(1, Ordering::Relaxed);
+                    true
+                });
+                assert!(right.await);
+            }
+        };
+        futures::future::join_all((0..100).map(login)).await;
+        // So many may have begun before the first was done.
+        let computed = computed.load(Ordering::Relaxed);
+        assert!((1..=CONCURRENT).contains(&computed), "{computed}");
+    }
 
     #[test]
     fn own_hashes_verify() {

@@ -80,6 +80,17 @@ fn a_client_that_does_not_answer_a_close_is_dropped() {
 }
 
 #[test]
+fn who_has_not_logged_in_gets_no_more_time_by_failing() {
+    let config = ServerConfig::default();
+    let time = config.handshake_timeout;
+    let mut peer = Peer::new(config);
+    peer.send_raw(b"AMQP\0\0\x09\x01");
+    peer.wait(time - S);
+    peer.server.force_close(SHUTDOWN, peer.now);
+    assert_eq!(peer.wait(S), [Event::Ended(EndReason::CloseTimeout)]);
+}
+
+#[test]
 fn a_peer_that_has_not_spoken_is_just_dropped() {
     let mut peer = Peer::new(ServerConfig::default());
     assert!(peer.server.force_close(SHUTDOWN, peer.now));

@@ -28,7 +28,7 @@ pub const RESERVED_PREFIX: &str = "amq.";
 const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to";
 
 /// Names of the queues behind direct reply-to begin so.
-const REPLY_QUEUE_PREFIX: &str = "amq.rabbitmq.reply-to.";
+pub const REPLY_QUEUE_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
 /// Whether a queue is one behind a consumer of direct replies. Nobody has declared it: it counts for no
 /// limit, stands in no list, and takes no policy.

@@ -36,7 +36,7 @@ mod vhost;
 mod tests;
 
 pub use arguments::{DEDUPLICATION_HEADER, QueueArguments, TIME_MAX_MS};
-pub use check::{RESERVED_PREFIX, is_reply_queue, strip_line_ends};
+pub use check::{REPLY_QUEUE_PREFIX, RESERVED_PREFIX, is_reply_queue, strip_line_ends};
 pub use command::{
     BindingSpec, Bootstrap, CatalogAnswer, CatalogCommand, CatalogEntry, CatalogReply,
     CatalogRequest, Destination, ExchangeSpec, Name, PermissionSpec, PolicySpec, QueueSpec,

@@ -344,6 +344,8 @@ proptest! {
         ops.iter().for_each(|op| writer.push(op));
         let bytes = writer.finish();
         prop_assert_eq!(validate_ops(&bytes), Ok(ops.len() as u32));
+        let settles = ops.iter().all(|op| matches!(op, Op::Settle { .. }));
+        prop_assert_eq!(only_settles(&bytes), settles);
         let read: Result<Vec<_>, _> = OpsReader::new(bytes.clone()).collect();
         prop_assert_eq!(read, Ok(ops.clone()));
         // A hub merges sub-batches without parsing them.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tracing::warn;
 
-/// Numbers looked through before those below them.
+/// Numbers looked through before those below them; more where none is alive.
 const NUMBERS_AT_ONCE: u64 = 1024;
 
 /// The last messages of a queue.
@@ -64,8 +64,21 @@ fn newest_alive(state: &QueueState, count: u32) -> Vec<Sequence> {
             continue;
         };
         let mut above = state.next_number(level);
+        let mut span = NUMBERS_AT_ONCE;
         while above > first && newest.len() < count {
-            let from = above.saturating_sub(NUMBERS_AT_ONCE).max(first);
+            let from = above.saturating_sub(span).max(first);
+            let is_alive = state
+                .alive_from(level, from)
+                .is_some_and(|(at, _)| at < above);
+            if !is_alive {
+                above = from;
+                span = span.saturating_mul(2);
+                continue;
+            }
+            if span > NUMBERS_AT_ONCE {
+                span /= 2;
+                continue;
+            }
             let mut here = Vec::new();
             let mut at = from;
             while let Some((from, to)) = state.alive_from(level, at)
@@ -190,7 +203,11 @@ mod tests {
 
     #[test]
     fn the_newest_that_are_alive() {
+        // Also over gaps that take several looks.
         let machine = queue((0..5000).map(|_| 1), &[(1, 9), (11, 2000), (4998, 4999)]);
+        let hollow = queue((0..50_000).map(|_| 1), &[(2, 30_000), (30_002, 49_999)]);
+        let found = last(&hollow, QUEUE, 9, u64::MAX).found;
+        assert!(found.keys().map(|at| at.number()).eq([1, 30_001, 50_000]));
         for (count, expected) in [
             (0, vec![]),
             (2, vec![4997, 5000]),

@@ -26,7 +26,7 @@ const ENTRIES_IN_FLIGHT: usize = 3;
 const LEADER_OPS: usize = 4096;
 /// How long settlements wait for something to go along with: about as long as it takes to commit them.
 const HOLD: Duration = Duration::from_millis(1);
-/// With so many batches of them they go alone. A link has more of them under way at most.
+/// So many batches of them go at once: fewer than a link may have under way, or its publishes would wait too.
 const HELD_MAX: usize = 8;
 
 /// How long a proposer that takes no more batches is waited for.
@@ -217,5 +217,62 @@ impl Proposer {
             Some(done) => done,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::encode_ops;
+    use broker_model::ids::{NodeId, Origin, QueueId, Sequence};
+
+    fn proposer(batches: &[Op]) -> Proposer {
+        let mut proposer = Proposer::new(1, 1 << 20);
+        for (number, op) in (1..).zip(batches) {
+            let head = BatchHead {
+                origin: Origin {
+                    node: NodeId(1),
+                    incarnation: 1,
+                },
+                previous: number - 1,
+                number,
+                answered: 0,
+            };
+            proposer.push_batch(head, encode_ops(std::slice::from_ref(op)));
+        }
+        proposer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settlements_of_clients_wait_a_moment_for_company() {
+        let settle = || Op::settle_one(QueueId(7), Sequence(1));
+        let delete = || Op::Delete { queue: QueueId(7) };
+        assert_eq!(proposer(&[]).held_until(), None);
+        let held = proposer(&[settle(), settle()]);
+        assert!(!held.is_due());
+        assert_eq!(held.held_until(), Some(Instant::now() + HOLD));
+        tokio::time::advance(HOLD).await;
+        assert!(held.is_due());
+
+        assert!(proposer(&[settle(), delete()]).is_due());
+        assert!(proposer(&[delete(), settle()]).is_due());
+        assert!(proposer(&vec![settle(); HELD_MAX]).is_due());
+        // What the leader has handed out for good must not come again.
+        let mut leaders = proposer(&[]);
+        leaders.push_ops([settle()]);
+        assert!(leaders.is_due());
+        let mut idle = proposer(&[settle()]);
+        idle.push_ops([]);
+        assert!(!idle.is_due());
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_holds_nothing_back() {
+        let mut proposer = proposer(&[Op::settle_one(QueueId(7), Sequence(1))]);
+        proposer.push_ops([Op::settle_one(QueueId(7), Sequence(2))]);
+        assert_eq!(proposer.take_batches().len(), 1);
+        proposer.leader_ops.clear();
+        proposer.sent();
+        assert!(!proposer.is_due() && proposer.held_until().is_none());
     }
 }

@@ -3,12 +3,11 @@
 use super::catalog_calls::catalog_error;
 use super::channel::{Channel, ChannelKey, Mode};
 use super::properties::{Looked, look, with_reply_to, without_bcc};
-use super::reply_to::is_reply_queue;
 use super::route::{self, Publisher, Route, find};
 use super::state::Session;
 use amqp_codec::{Content, PropertiesView, ReplyCode};
 use amqp_connection::{ProtocolError, Publish};
-use broker_model::catalog::CatalogError;
+use broker_model::catalog::{CatalogError, is_reply_queue};
 use broker_model::ids::Placement;
 use broker_model::message::Message;
 use broker_model::op::Op;
@@ -234,7 +233,7 @@ impl Session {
         };
         tally.published += 1;
         // As with RabbitMQ, whether the one who asked is still there to hear a direct reply is nobody's concern.
-        let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_bytes());
+        let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_str());
         let awaited = match channel.mode {
             Mode::Plain => None,
             Mode::Confirm | Mode::Tx(_) => {

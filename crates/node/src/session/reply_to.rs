@@ -12,19 +12,11 @@ use super::queue::DECLARE;
 use super::state::Session;
 use amqp_codec::{FieldTable, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
-use broker_model::catalog::{CatalogCommand, QueueSpec, Resource};
+use broker_model::catalog::{CatalogCommand, QueueSpec, REPLY_QUEUE_PREFIX, Resource};
 use std::sync::Arc;
 
 /// What clients consume from, and put into `reply_to`.
 pub(super) const PSEUDO_QUEUE: &str = "amq.rabbitmq.reply-to";
-
-/// How the names of the queues behind it begin.
-const QUEUE_PREFIX: &str = "amq.rabbitmq.reply-to.";
-
-/// Whether a queue of this name is one behind the pseudo queue: clients cannot declare such names.
-pub(super) fn is_reply_queue(name: &[u8]) -> bool {
-    name.starts_with(QUEUE_PREFIX.as_bytes())
-}
 
 /// The consumer of a channel that gets answers.
 #[derive(Debug, Clone)]
@@ -52,7 +44,7 @@ impl Session {
         if channel.reply_consumer.is_some() {
             return precondition("reply consumer already set");
         }
-        let name: Arc<str> = names::with_token(QUEUE_PREFIX).into();
+        let name: Arc<str> = names::with_token(REPLY_QUEUE_PREFIX).into();
         channel.reply_consumer = Some(ReplyConsumer {
             queue: Arc::clone(&name),
             consumer_tag: consume.tag.clone(),

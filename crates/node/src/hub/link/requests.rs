@@ -1,6 +1,7 @@
 //! What sessions have asked once and wait to be answered: `basic.get`, counts, purges and the like.
 //!
-//! A request waits for the operations that were submitted before it, so that a client sees what it did.
+//! A request waits for the operations that were submitted before it, so that a client sees what it did. Not for
+//! those that only settle: they change nothing that it could see.
 
 use crate::hub::api::SessionId;
 use broker_model::ids::RequestId;

@@ -155,12 +155,12 @@ impl SendQueue {
         !self.encode
     }
 
-    /// Sub-batches submitted so far.
+    /// Sub-batches that requests wait for, submitted so far.
     pub(super) fn submitted(&self) -> u64 {
         self.submitted
     }
 
-    /// Sub-batches answered so far.
+    /// Those of them that are answered.
     pub(super) fn done(&self) -> u64 {
         self.done
     }
@@ -317,10 +317,10 @@ impl SendQueue {
             let stays = !waiting.batch.ops.is_empty();
             if !stays {
                 given_up.dropped.push((waiting.session, waiting.bytes));
+                self.done += u64::from(waiting.ordered);
             }
             stays
         });
-        self.done += given_up.dropped.len() as u64;
         for batch in &mut self.unanswered {
             if !batch.parts.first().is_some_and(|part| late(part.created)) {
                 break;

@@ -110,3 +110,16 @@ fn what_is_given_up_keeps_its_place() {
     let left = decoded(batch.ops);
     assert_eq!(left, [Op::nothing(), Op::nothing(), settle(), publish(3)]);
 }
+
+#[test]
+fn requests_wait_for_everything_but_settlements() {
+    let mut queue = SendQueue::new(ORIGIN, true);
+    submit(&mut queue, 1, vec![settle(), settle()]);
+    assert_eq!((queue.submitted(), queue.done()), (0, 0));
+    submit(&mut queue, 2, vec![settle(), publish(1)]);
+    submit(&mut queue, 3, vec![settle()]);
+    assert!(queue.next_batch().is_some());
+    assert_eq!((queue.submitted(), queue.done()), (1, 0));
+    assert!(queue.answer(1).is_some());
+    assert_eq!((queue.submitted(), queue.done()), (1, 1));
+}
