@@ -122,6 +122,6 @@ image: ## Build the container image from source.
 
 # Not the programs of other languages, whose tools not every machine has.
 .PHONY: e2e-core
-e2e-core: build python ## The end-to-end tests that need Python alone, without those in tests/known-failures.txt.
+e2e-core: build python ## The end-to-end tests that need Python alone.
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/e2e tests/cluster tests/clients --ignore tests/clients/test_foreign.py \
-		$(shell sed -n 's|^tests/|--deselect |p' tests/known-failures.txt) $(PYTEST_ARGS)
+		$(PYTEST_ARGS)

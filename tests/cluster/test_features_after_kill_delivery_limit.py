@@ -67,28 +67,35 @@ def test_held_at_a_node_that_lives_is_no_failure(stage) -> None:
     assert count(amqp.get(s.pub, s.queue)) == 1
 
 
-@pytest.mark.parametrize("victim", ["leader", "follower"])
-def test_held_at_the_dead_node_has_failed(stage, victim) -> None:
+def test_held_at_a_dead_follower_has_failed(stage) -> None:
     """As with any connection that ends."""
     s = stage({"x-delivery-limit": 100})
-    node = s.leader if victim == "leader" else s.b
     amqp.fill(s.pub, s.queue, [b"x"])
-    doomed = amqp.connect(node.amqp_port)
+    doomed = amqp.connect(s.b.amqp_port)
     amqp.get(doomed.channel(), s.queue)
-    node.kill()
+    s.b.kill()
     again = amqp.get(s.pub, s.queue)
     assert (again.body, again.redelivered, count(again)) == (b"x", True, 1)
 
 
-@pytest.mark.parametrize("victim", ["leader", "follower"])
-def test_what_takes_its_node_down_reaches_the_limit(stage, victim) -> None:
+def test_held_at_the_dead_leader_comes_back_without_a_failure(stage) -> None:
+    """Only the leader knew who held it. Nor does RabbitMQ 4.3 count what a lost node held."""
+    s = stage({"x-delivery-limit": 100})
+    amqp.fill(s.pub, s.queue, [b"x"])
+    doomed = amqp.connect(s.leader.amqp_port)
+    amqp.get(doomed.channel(), s.queue)
+    s.leader.kill()
+    again = amqp.get(s.pub, s.queue)
+    assert (again.body, again.redelivered, count(again)) == (b"x", True, None)
+
+
+def test_what_takes_its_node_down_reaches_the_limit(stage) -> None:
     """A message that kills where it is consumed, again and again."""
     s = stage({"x-delivery-limit": 1})
-    node = s.leader if victim == "leader" else s.b
     amqp.fill(s.pub, s.queue, [b"poison"])
     s.pub.basic_reject(amqp.get(s.pub, s.queue).tag, requeue=True)
-    doomed = amqp.connect(node.amqp_port)
+    doomed = amqp.connect(s.b.amqp_port)
     assert count(amqp.get(doomed.channel(), s.queue)) == 1
-    node.kill()
+    s.b.kill()
     amqp.fill(s.pub, s.queue, [b"good"])
     assert amqp.get(s.pub, s.queue).body == b"good"
