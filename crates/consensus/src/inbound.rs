@@ -3,32 +3,26 @@
 //! Checks the form of every message; what cannot be answered (group not here, core stopped) is an
 //! `unavailable`, so that the sender waits instead of drawing conclusions.
 
+mod appends;
+
+pub(crate) use self::appends::AppendDemux;
+
 use crate::group::GroupCore;
-use crate::log::entry_from_wire;
 use crate::raft::{
-    AppendRequest, LogId, StreamAppendResult, log_id_from_wire, log_id_to_wire, vote_from_wire,
+    AppendRequest, StreamAppendResult, log_id_from_wire, log_id_to_wire, vote_from_wire,
     vote_to_wire,
 };
 use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
-use futures::StreamExt;
 use openraft::raft::{
     AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
 };
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
-
-/// Requests of one session that may wait for the core; the sender's window is smaller.
-const SESSION_QUEUE: usize = 256;
-
-/// Sessions of one connection, at most: one for each group, and for each member that this node was.
-const SESSIONS_MAX: usize = 4096;
 
 /// How long the core may take to answer a heartbeat; shorter than openraft waits for the answer.
 const BEAT_PATIENCE: Duration = Duration::from_millis(100);
@@ -42,11 +36,6 @@ pub(crate) const NO_ROOM: &str = "no room on the disk of this node";
 pub(crate) struct Inbound {
     groups: RwLock<BTreeMap<GroupId, Arc<GroupCore>>>,
 }
-
-/// A message that makes no sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed request: {0}")]
-pub(crate) struct Malformed(pub(crate) &'static str);
 
 impl Inbound {
     pub(crate) fn insert(&self, group: Arc<GroupCore>) {
@@ -157,6 +146,7 @@ impl Inbound {
             session: 0,
             sequence: beat.sequence,
             result: Some(result),
+            applied: None,
         }
     }
 
@@ -199,161 +189,8 @@ impl Inbound {
         self: &Arc<Self>,
         answers: mpsc::Sender<v1::AppendAnswer>,
     ) -> AppendDemux {
-        AppendDemux {
-            inbound: Arc::clone(self),
-            sessions: HashMap::new(),
-            answers,
-        }
+        AppendDemux::new(Arc::clone(self), answers)
     }
-}
-
-/// Takes the appends of one connection apart into the sessions of the groups.
-pub(crate) struct AppendDemux {
-    inbound: Arc<Inbound>,
-    /// By group and the member that is meant: a leader may still send to what this node was before its disk
-    /// was wiped.
-    sessions: HashMap<(u32, u64), Session>,
-    answers: mpsc::Sender<v1::AppendAnswer>,
-}
-
-struct Session {
-    id: u64,
-    requests: mpsc::Sender<v1::AppendRequest>,
-}
-
-impl AppendDemux {
-    /// Passes a request on. A session that has ended (an error was answered) swallows what its
-    /// sender had already under way.
-    pub(crate) fn handle(&mut self, request: v1::AppendRequest) {
-        let member = (request.group, request.target);
-        let known = self
-            .sessions
-            .get(&member)
-            .filter(|session| session.id == request.session);
-        let session = match known {
-            Some(session) => session,
-            None => {
-                if request.sequence != 0 {
-                    return;
-                }
-                let session = self.open(&request);
-                if self.sessions.len() >= SESSIONS_MAX {
-                    self.sessions.retain(|_, other| !other.requests.is_closed());
-                }
-                if self.sessions.len() >= SESSIONS_MAX {
-                    tracing::warn!(
-                        group = request.group,
-                        "a peer opens more sessions than it may"
-                    );
-                    return;
-                }
-                self.sessions.entry(member).insert_entry(session).into_mut()
-            }
-        };
-        if let Err(mpsc::error::TrySendError::Full(request)) = session.requests.try_send(request) {
-            tracing::warn!(
-                group = request.group,
-                "a peer sends more appends than it may"
-            );
-            self.sessions.remove(&member);
-        }
-    }
-
-    fn open(&self, first: &v1::AppendRequest) -> Session {
-        let (requests, receiver) = mpsc::channel(SESSION_QUEUE);
-        let (group, session) = (first.group, first.session);
-        let core = self.inbound.target(group, first.target);
-        let answers = self.answers.clone();
-        tokio::spawn(async move {
-            let running = core.and_then(|core| match core.raft() {
-                Some(raft) => Ok((core, raft)),
-                None => Err("group is restarting".to_owned()),
-            });
-            let mut sequence = 0;
-            let answer = |sequence, result| v1::AppendAnswer {
-                group,
-                session,
-                sequence,
-                result: Some(result),
-            };
-            let (core, raft) = match running {
-                Ok(running) => running,
-                Err(why) => {
-                    let result = v1::append_answer::Result::Unavailable(why);
-                    let _ = answers.send(answer(sequence, result)).await;
-                    return;
-                }
-            };
-            let room = Arc::new(AtomicBool::new(true));
-            let has_room = {
-                let room = Arc::clone(&room);
-                move |request: &AppendRequest| {
-                    let fits = request.entries.is_empty() || core.environment().may_write();
-                    room.store(fits, Ordering::Relaxed);
-                    fits
-                }
-            };
-            // A malformed request ends the stream, and with it the session; so does one for which there
-            // is no room on the disk.
-            let requests = ReceiverStream::new(receiver)
-                .map(decode_append)
-                .take_while(move |request| {
-                    std::future::ready(request.as_ref().is_ok_and(&has_room))
-                })
-                .filter_map(|request| std::future::ready(request.ok()));
-            let mut results = std::pin::pin!(raft.stream_append(requests));
-            while let Some(result) = results.next().await {
-                let result = match result {
-                    Ok(result) => answer_result(result),
-                    Err(fatal) => v1::append_answer::Result::Unavailable(fatal.to_string()),
-                };
-                if answers.send(answer(sequence, result)).await.is_err() {
-                    return;
-                }
-                sequence += 1;
-            }
-            if !room.load(Ordering::Relaxed) {
-                let result = v1::append_answer::Result::Unavailable(NO_ROOM.to_owned());
-                let _ = answers.send(answer(sequence, result)).await;
-            }
-        });
-        Session {
-            id: session,
-            requests,
-        }
-    }
-}
-
-fn decode_append(request: v1::AppendRequest) -> Result<AppendRequest, Malformed> {
-    let vote = request
-        .vote
-        .as_ref()
-        .ok_or(Malformed("append without a vote"))?;
-    let previous = request.previous.as_ref().map(log_id_from_wire);
-    let first = match &previous {
-        Some(previous) => previous
-            .index
-            .checked_add(1)
-            .ok_or(Malformed("index too high"))?,
-        None => 0,
-    };
-    let mut entries = Vec::with_capacity(request.entries.len());
-    let mut last: Option<LogId> = previous;
-    for (index, entry) in (first..).zip(request.entries) {
-        let entry =
-            entry_from_wire(index, entry).map_err(|_| Malformed("entry does not decode"))?;
-        if last.is_some_and(|last| last.leader_id > entry.log_id.leader_id) {
-            return Err(Malformed("terms go backwards"));
-        }
-        last = Some(entry.log_id);
-        entries.push(entry);
-    }
-    Ok(AppendRequest {
-        vote: vote_from_wire(vote),
-        prev_log_id: previous,
-        leader_commit: request.commit.as_ref().map(log_id_from_wire),
-        entries,
-    })
 }
 
 fn answer_result(result: StreamAppendResult) -> v1::append_answer::Result {
@@ -364,40 +201,5 @@ fn answer_result(result: StreamAppendResult) -> v1::append_answer::Result {
         }),
         Err(StreamAppendError::Conflict(at)) => Wire::Conflict(log_id_to_wire(&at)),
         Err(StreamAppendError::HigherVote(vote)) => Wire::Higher(vote_to_wire(&vote)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn append(previous: Option<(u64, u64)>, terms: &[u64]) -> v1::AppendRequest {
-        let entry = |term: &u64| {
-            let mut head = vec![1, 0];
-            head.extend(term.to_be_bytes());
-            v1::Entry {
-                head: head.into(),
-                segments: vec![],
-            }
-        };
-        v1::AppendRequest {
-            vote: Some(v1::Vote::default()),
-            previous: previous.map(|(term, index)| v1::LogId { term, index }),
-            entries: terms.iter().map(entry).collect(),
-            ..v1::AppendRequest::default()
-        }
-    }
-
-    #[test]
-    fn appends_are_checked() {
-        let indices = |request| -> Result<Vec<u64>, Malformed> {
-            decode_append(request)
-                .map(|ok| ok.entries.iter().map(|entry| entry.log_id.index).collect())
-        };
-        assert_eq!(indices(append(None, &[1, 1])), Ok(vec![0, 1]));
-        assert_eq!(indices(append(Some((1, 6)), &[1, 2])), Ok(vec![7, 8]));
-        assert!(indices(append(Some((1, u64::MAX)), &[])).is_err());
-        assert!(indices(append(Some((3, 6)), &[2])).is_err());
-        assert!(indices(v1::AppendRequest::default()).is_err());
     }
 }

@@ -1,11 +1,10 @@
 //! openraft's network over a [`Wire`]: one value per group, member and purpose.
 //!
-//! Appends are pipelined: requests go out while earlier ones await their answers, bounded in count
-//! and bytes, and each answer has a deadline. A session that fails is ended; openraft starts
-//! another.
+//! Appends are pipelined, see [`append`].
 
-use crate::inbound::NO_ROOM;
-use crate::log::entry_to_wire;
+mod append;
+
+use self::append::AppendSession;
 use crate::machine::{MachineError, SnapshotReader};
 use crate::machine_adapter::MachineSnapshot;
 use crate::raft::{
@@ -13,7 +12,7 @@ use crate::raft::{
     log_id_to_wire, vote_from_wire, vote_to_wire,
 };
 use crate::types::{GroupId, RaftNode};
-use crate::wire::{Answer, AppendPipe, Wire, WireError};
+use crate::wire::{Answer, Wire, WireError};
 use cluster_proto::v1;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
@@ -27,24 +26,16 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend, RaftNetworkFactory};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 type RpcError = RPCError<Types>;
 
-/// Bytes of entries that may await the answers of one member of one group.
-const IN_FLIGHT_BYTES: usize = 16 << 20;
-/// A member without room on its disk is not sent entries for so long.
-const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// Slowest disk and connection that entries are replicated over, in bytes per second: the deadline of an
-/// answer grows with what is under way. Whether the peer lives is found out by heartbeats, not by this.
-const SLOWEST: u64 = 8 << 20;
 /// Chunks of a snapshot read ahead of the connection.
 const SNAPSHOT_READ_AHEAD: usize = 4;
 /// A receiver that takes no chunk for so long will take none.
@@ -57,8 +48,12 @@ pub(crate) struct RaftNet {
     pub(crate) wire: Arc<dyn Wire>,
     pub(crate) group: GroupId,
     pub(crate) append_in_flight: usize,
+    /// Members are told of each commit at once, not with the next entries or heartbeat.
+    pub(crate) tells_commits: bool,
     /// Deadline of an answer.
     pub(crate) call: Duration,
+    /// What the members said last that they had applied; of the catalog, on its leader.
+    pub(crate) shown: watch::Sender<BTreeMap<RaftNode, u64>>,
     /// What the leader lets followers purge; sent with heartbeats.
     pub(crate) purgeable: Mutex<Option<u64>>,
     /// No quorum answers this leader: it must not keep followers from electing another.
@@ -171,19 +166,12 @@ impl NetStreamAppend<Types> for RaftPeer {
             let answers = input.then(move |request| this.beat(&request));
             return Box::pin(async move { Ok(answers.boxed()) });
         }
-        // The connection is used for the first request only: openraft waits after failures, but does so
-        // where it makes requests. An error before one is taken would be retried without end.
-        let session = AppendSession {
-            input: Some(input),
-            pipe: None,
-            sent: VecDeque::new(),
-            sent_bytes: 0,
-            next: 0,
-            deadline: Box::pin(sleep_until(Instant::now())),
-            net: Arc::clone(&self.net),
-            target: self.target,
-            no_room: Arc::clone(&self.no_room),
-        };
+        let session = AppendSession::new(
+            input,
+            Arc::clone(&self.net),
+            self.target,
+            Arc::clone(&self.no_room),
+        );
         Box::pin(async move {
             let answers = stream::unfold(Some(session), |session| async move {
                 let mut session = session?;
@@ -193,165 +181,6 @@ impl NetStreamAppend<Types> for RaftPeer {
             });
             Ok(answers.boxed())
         })
-    }
-}
-
-/// A request that awaits its answer.
-struct Sent {
-    previous: Option<LogId>,
-    bytes: usize,
-    deadline: Instant,
-}
-
-struct AppendSession<S> {
-    input: Option<S>,
-    /// Opened with the first request.
-    pipe: Option<AppendPipe>,
-    sent: VecDeque<Sent>,
-    sent_bytes: usize,
-    next: u64,
-    /// Armed for the oldest request, or an earlier one that is answered by now.
-    deadline: Pin<Box<Sleep>>,
-    net: Arc<RaftNet>,
-    target: RaftNode,
-    no_room: Arc<Mutex<Option<Instant>>>,
-}
-
-/// What can happen next in a session.
-enum Event {
-    Answer(Option<Answer<v1::AppendAnswer>>),
-    Request(Option<AppendRequest>),
-    Deadline,
-}
-
-impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
-    async fn next_result(&mut self) -> Option<Result<StreamAppendResult, RpcError>> {
-        loop {
-            let room =
-                self.sent.len() < self.net.append_in_flight && self.sent_bytes < IN_FLIGHT_BYTES;
-            let waiting = !self.sent.is_empty();
-            if self.input.is_none() && !waiting {
-                return None;
-            }
-            let input = self.input.as_mut();
-            let event = tokio::select! {
-                biased;
-                answer = next_answer(self.pipe.as_mut()), if waiting => Event::Answer(answer),
-                request = next_request(input), if room => Event::Request(request),
-                () = &mut self.deadline, if waiting => Event::Deadline,
-            };
-            match event {
-                Event::Answer(Some(Ok(answer))) => return Some(self.answered(answer)),
-                Event::Answer(Some(Err(error))) => return Some(Err(rpc_error(&error))),
-                Event::Answer(None) => {
-                    let error = WireError::Unreachable("connection closed".to_owned());
-                    return Some(Err(rpc_error(&error)));
-                }
-                Event::Request(Some(request)) => {
-                    if let Err(error) = self.send(request) {
-                        return Some(Err(error));
-                    }
-                }
-                Event::Request(None) => self.input = None,
-                Event::Deadline => {
-                    let Some(oldest) = self.sent.front() else {
-                        continue;
-                    };
-                    if oldest.deadline <= Instant::now() {
-                        return Some(Err(rpc_error(&WireError::Timeout)));
-                    }
-                    let at = oldest.deadline;
-                    self.deadline.as_mut().reset(at);
-                }
-            }
-        }
-    }
-
-    fn answered(&mut self, answer: v1::AppendAnswer) -> Result<StreamAppendResult, RpcError> {
-        let expected = self.next.checked_sub(self.sent.len() as u64);
-        let Some(sent) = self.sent.pop_front() else {
-            return Err(broken("answer without a request"));
-        };
-        self.sent_bytes = self.sent_bytes.saturating_sub(sent.bytes);
-        let session = self.pipe.as_ref().map(|pipe| pipe.session);
-        if Some(answer.session) != session || Some(answer.sequence) != expected {
-            return Err(broken("answer out of order"));
-        }
-        if let Some(v1::append_answer::Result::Unavailable(why)) = &answer.result
-            && why == NO_ROOM
-        {
-            *self.no_room.lock() = Some(Instant::now() + NO_ROOM_PAUSE);
-        }
-        append_result(answer, sent.previous)
-    }
-
-    fn send(&mut self, request: AppendRequest) -> Result<(), RpcError> {
-        if self.net.silent.load(Ordering::Relaxed) {
-            return Err(rpc_error(&WireError::Unreachable(
-                "no quorum answers".to_owned(),
-            )));
-        }
-        if self
-            .no_room
-            .lock()
-            .is_some_and(|until| Instant::now() < until)
-        {
-            return Err(rpc_error(&WireError::Unreachable(NO_ROOM.to_owned())));
-        }
-        let pipe = match &mut self.pipe {
-            Some(pipe) => pipe,
-            none => {
-                let opened = self.net.wire.append(self.target, self.net.group);
-                none.insert(opened.map_err(|error| rpc_error(&error))?)
-            }
-        };
-        let bytes: usize = request.entries.iter().map(crate::log::cost).sum();
-        let under_way = self.sent_bytes.saturating_add(bytes);
-        let deadline = Instant::now() + self.net.call + time_for(under_way);
-        if self.sent.is_empty() {
-            self.deadline.as_mut().reset(deadline);
-        }
-        self.sent.push_back(Sent {
-            previous: request.prev_log_id,
-            bytes,
-            deadline,
-        });
-        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
-        let wire = v1::AppendRequest {
-            group: self.net.group.0,
-            session: pipe.session,
-            sequence: self.next,
-            target: self.target.0,
-            vote: Some(vote_to_wire(&request.vote)),
-            previous: request.prev_log_id.as_ref().map(log_id_to_wire),
-            commit: request.leader_commit.as_ref().map(log_id_to_wire),
-            entries: request.entries.iter().map(entry_to_wire).collect(),
-        };
-        self.next = self.next.wrapping_add(1);
-        pipe.requests
-            .send(wire)
-            .map_err(|_| rpc_error(&WireError::Unreachable("connection closed".to_owned())))
-    }
-}
-
-/// How long so many bytes may take on their way to a disk.
-fn time_for(bytes: usize) -> Duration {
-    Duration::from_millis((bytes as u64).saturating_mul(1000) / SLOWEST)
-}
-
-async fn next_answer(pipe: Option<&mut AppendPipe>) -> Option<Answer<v1::AppendAnswer>> {
-    match pipe {
-        Some(pipe) => pipe.answers.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_request<S: Stream<Item = AppendRequest> + Unpin>(
-    input: Option<&mut S>,
-) -> Option<AppendRequest> {
-    match input {
-        Some(input) => input.next().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -260,8 +260,10 @@ impl Node {
         let publish_timeout = config.timing.publish_timeout;
         let hub = Hub::new(origin, publish_timeout, connectors, starts, backlog);
         hub.open_links((1..=identity.shards).map(|shard| Placement::Shard(ShardId(shard))));
-        let sequencer =
-            Sequencer::start(catalog_group.clone(), Shown::new(consensus.peers().clone()));
+        let sequencer = Sequencer::start(
+            catalog_group.clone(),
+            Shown::new(catalog_group.clone(), consensus.peers().clone()),
+        );
         let writer = CatalogWriter::start(
             origin,
             catalog_group.clone(),

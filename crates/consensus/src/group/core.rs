@@ -173,7 +173,9 @@ impl GroupCore {
             wire: Arc::clone(&environment.wire),
             group: id,
             append_in_flight: environment.limits.append_in_flight,
+            tells_commits: id == GroupId::CATALOG,
             call: environment.timing.call,
+            shown: watch::Sender::default(),
             purgeable: Mutex::new(None),
             silent: AtomicBool::new(false),
         });

@@ -21,7 +21,7 @@ pub use self::status::GroupStatus;
 use crate::error::{AdminError, ProposeError, ReadError};
 use crate::stats::Latencies;
 use crate::types::{GroupId, Leadership, Payload, Position, RaftNode};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,13 @@ impl Group {
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<Option<Position>> {
         self.0.state().progress()
+    }
+
+    /// Follows the index of the last entry that each other member has said to have applied. Known for the catalog, by
+    /// the node that leads it or did.
+    #[must_use]
+    pub fn shown(&self) -> watch::Receiver<BTreeMap<RaftNode, u64>> {
+        self.0.net().shown.subscribe()
     }
 
     /// An index such that a replica that has applied it shows everything that was acknowledged

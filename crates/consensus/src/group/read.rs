@@ -66,7 +66,7 @@ impl GroupCore {
         }
     }
 
-    pub(super) async fn wait_applied(&self, index: u64, within: Duration) -> Result<(), ReadError> {
+    pub(crate) async fn wait_applied(&self, index: u64, within: Duration) -> Result<(), ReadError> {
         let mut progress = self.state().progress();
         let reached =
             progress.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index));

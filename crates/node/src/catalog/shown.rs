@@ -1,9 +1,11 @@
 //! Whether what was committed is applied on all live nodes, so that a client finds on any of them what
 //! it has declared on another.
+//!
+//! Nodes say so when they answer to the replication of the log. One that does not in time is asked.
 
 use cluster_proto::node::v1::BarrierRequest;
 use cluster_proto::node::v1::peer_client::PeerClient;
-use consensus::{Connectivity, PeerNet};
+use consensus::{Connectivity, Group, PeerNet};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -15,9 +17,12 @@ use tracing::debug;
 /// How long a live node may take to show what was committed. A node that does not answer in this
 /// time is cut off, and cannot serve what needs a majority anyway.
 const BARRIER: Duration = Duration::from_millis(1500);
+/// How long a node may take to say by itself what it shows, before it is asked.
+const TOLD: Duration = Duration::from_millis(10);
 
-/// Asks the other nodes, each one question at a time.
+/// Knows what the other nodes show, and asks those that do not say, each one question at a time.
 pub struct Shown {
+    catalog: Group,
     peers: PeerNet,
     asked: Mutex<BTreeMap<u64, Arc<Asked>>>,
 }
@@ -40,8 +45,9 @@ struct Wanted {
 
 impl Shown {
     /// Knows of no node yet.
-    pub fn new(peers: PeerNet) -> Arc<Self> {
+    pub fn new(catalog: Group, peers: PeerNet) -> Arc<Self> {
         Arc::new(Self {
+            catalog,
             peers,
             asked: Mutex::default(),
         })
@@ -61,6 +67,9 @@ impl Shown {
     }
 
     async fn on(&self, node: u64, index: u64) {
+        if self.told(node, index).await {
+            return;
+        }
         let asked = Arc::clone(self.asked.lock().entry(node).or_insert_with(|| {
             Arc::new(Asked {
                 node,
@@ -74,6 +83,18 @@ impl Shown {
         }
         let reached = settled.wait_for(|settled| *settled >= index);
         let _ = tokio::time::timeout(BARRIER, reached).await;
+    }
+}
+
+impl Shown {
+    /// Whether the node says by itself that it shows `index`.
+    async fn told(&self, node: u64, index: u64) -> bool {
+        let mut shown = self.catalog.shown();
+        let told = shown.wait_for(|shown| {
+            let mut members = shown.iter().filter(|(member, _)| member.node() == node);
+            members.any(|(_, applied)| *applied >= index)
+        });
+        matches!(tokio::time::timeout(TOLD, told).await, Ok(Ok(_)))
     }
 }
 
