@@ -4,7 +4,7 @@
 //! several hundred times a second, which is most of what an idle process costs. All on one grid they share a wake.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// Ticks every `period`, at the same moments as all others of this process with this period or a multiple of it. The
@@ -16,9 +16,24 @@ pub fn every(period: Duration) -> Interval {
     ticks
 }
 
+static ORIGIN: OnceLock<Instant> = OnceLock::new();
+
+/// A multiple of all periods of grids.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// Lays the grid of this process on the system's clock, so that processes of a cluster wake at the same moments: what
+/// one sends to another arrives while that is awake anyway. Of use before the first timer only; nothing but the cost
+/// depends on it, so a clock that is wrong, or set, does no harm.
+pub fn follow_system_clock() {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let over = clock.map_or(0, |clock| clock.as_nanos() % ROUND.as_nanos());
+    let over = Duration::from_nanos(u64::try_from(over).unwrap_or(0));
+    let now = Instant::now();
+    let _ = ORIGIN.set(now.checked_sub(over).unwrap_or(now));
+}
+
 /// The next moment of the grid of `period`, after `now`.
 fn next(now: Instant, period: Duration) -> Instant {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let origin = *ORIGIN.get_or_init(Instant::now);
     now + until_next(now.saturating_duration_since(origin), period)
 }

@@ -38,6 +38,9 @@ pub(crate) trait Wire: Send + Sync + 'static {
     /// Starts a session of appends.
     fn append(&self, to: RaftNode, group: GroupId) -> Answer<AppendPipe>;
 
+    /// Says how many heartbeats to each member are about to be sent: they may share a message.
+    fn beats_follow(&self, _count: usize) {}
+
     /// Sends a heartbeat.
     fn beat(&self, to: RaftNode, beat: v1::Heartbeat) -> AnswerFuture<v1::AppendAnswer>;
 

@@ -16,6 +16,7 @@ const LINGER: Duration = Duration::from_millis(300);
 /// Runs a node until a signal asks it to stop.
 pub(super) fn run(config: Config, definitions: Option<Definitions>) -> ExitCode {
     node::life::process::raise_open_files();
+    node::life::process::follow_system_clock();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

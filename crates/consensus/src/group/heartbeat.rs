@@ -77,7 +77,12 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
         let Some(groups) = groups.upgrade() else {
             return;
         };
-        for group in groups.groups() {
+        let groups = groups.groups();
+        let leading = groups.iter().filter(|group| group.leads());
+        if let Some(group) = groups.first() {
+            group.environment().wire.beats_follow(leading.count());
+        }
+        for group in groups {
             group.run_clock(every * UNHEARD);
             group.send_heartbeat(woke).await;
         }
@@ -85,11 +90,15 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
 }
 
 impl GroupCore {
+    fn leads(&self) -> bool {
+        self.leadership.borrow().leader == Some(self.me())
+    }
+
     /// Lets openraft's clock of this group run only if it may have to elect: each tick of it wakes the core's task,
     /// which is most of what an idle group costs. A leader needs no clock, its heartbeats are ours; nor does a
     /// follower that heard one lately, for its lease is longer.
     fn run_clock(&self, unheard: Duration) {
-        let leads = self.leadership.borrow().leader == Some(self.me());
+        let leads = self.leads();
         let heard = || self.unheard_for().is_some_and(|silence| silence < unheard);
         if let Some(raft) = self.raft() {
             raft.runtime_config().tick(!(leads || heard()));

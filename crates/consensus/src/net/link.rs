@@ -26,7 +26,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -36,7 +36,8 @@ use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-/// Heartbeats of several groups that fall due within this time go out together.
+/// Heartbeats of several groups that fall due within this time go out together, sooner if all have come that were said
+/// to follow.
 const GATHER: Duration = Duration::from_millis(5);
 /// Longest pause between two tries to reach a peer.
 const RETRY_MAX: Duration = Duration::from_millis(400);
@@ -78,6 +79,8 @@ pub(crate) struct PeerLink {
     credentials: Credentials,
     closed: Arc<Closed>,
     beats: mpsc::Sender<Beat>,
+    /// How many of them share a message.
+    beats_follow: AtomicUsize,
     /// Where appends go while the log stream is up.
     appends: Mutex<Option<mpsc::UnboundedSender<v1::AppendRequest>>>,
     /// By their numbers.
@@ -125,6 +128,7 @@ impl PeerLink {
             credentials,
             closed,
             beats,
+            beats_follow: AtomicUsize::new(usize::MAX),
             appends: Mutex::new(None),
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
@@ -194,6 +198,11 @@ impl PeerLink {
             Ok(Err(status)) => Err(WireError::Unreachable(status.message().to_owned())),
             Err(_) => Err(WireError::Timeout),
         }
+    }
+
+    /// So many heartbeats are about to come.
+    pub(super) fn beats_follow(&self, count: usize) {
+        self.beats_follow.store(count, Ordering::Relaxed);
     }
 
     /// Queues a heartbeat for the next message.
@@ -405,8 +414,11 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                     batch_due = Instant::now() + GATHER;
                 }
                 batch.push(beat);
+                if batch.len() >= link.beats_follow.load(Ordering::Relaxed) {
+                    batch_due = Instant::now();
+                }
             }
-            () = sleep_until(batch_due), if !batch.is_empty() => {
+            () = due(batch_due), if !batch.is_empty() => {
                 let beats = std::mem::take(&mut batch);
                 // A connection that is stuck loses heartbeats; it does not queue them.
                 if sender.try_send(v1::Heartbeats { beats }).is_ok() {
@@ -426,6 +438,13 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 waiting.retain(|_, waiter| !waiter.is_closed());
             }
         }
+    }
+}
+
+/// Waits until `at`; not at all, not even for the next turn of the clock, when that is now.
+async fn due(at: Instant) {
+    if at > Instant::now() {
+        sleep_until(at).await;
     }
 }
 

@@ -235,6 +235,12 @@ impl Wire for PeerNet {
         self.member(to)?.append(to, group)
     }
 
+    fn beats_follow(&self, count: usize) {
+        for known in self.inner.links.read().values() {
+            known.link.beats_follow(count);
+        }
+    }
+
     fn beat(&self, to: RaftNode, beat: v1::Heartbeat) -> AnswerFuture<v1::AppendAnswer> {
         let link = self.member(to);
         async move { link?.beat(beat).await }.boxed()

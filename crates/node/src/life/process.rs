@@ -1,5 +1,7 @@
 //! What the operating system says about this process: memory, files, disk.
 
+pub use consensus::ticks::follow_system_clock;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
 
