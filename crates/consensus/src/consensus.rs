@@ -8,6 +8,7 @@ use crate::error::{AdminError, StartError};
 use crate::group::{Group, GroupCore, GroupEnvironment, send_heartbeats};
 use crate::identity::{Identity, IdentityFile, Standing};
 use crate::inbound::Inbound;
+use crate::log_mark;
 use crate::machine::{Machine, MachineError};
 use crate::net::tls::Tls;
 use crate::net::{
@@ -178,7 +179,9 @@ impl Consensus {
         this.inner.know_configured_peers()?;
 
         // The groups of this disk are opened before anybody can reach them.
-        if this.identity().cluster.is_some() {
+        let identity = this.identity();
+        if identity.cluster.is_some() {
+            log_mark::check(&*this.inner.environment.log, &identity).await?;
             this.inner.start_groups().await?;
         }
         let routes = this.inner.routes(&limits, parts.services);
@@ -472,6 +475,7 @@ impl Inner {
         file.identity.shards = shards;
         file.identity.generation = generation;
         file.standing = standing;
+        log_mark::write(&*self.environment.log, &file.identity).await?;
         self.save(file).await?;
         self.entered.notify_one();
         Ok(())

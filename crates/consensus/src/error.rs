@@ -94,6 +94,12 @@ pub enum StartError {
         /// From the operating system.
         reason: String,
     },
+    /// The log is not the one that this node has voted with.
+    #[error(
+        "{0}. This node has voted with its log, and without it would vote for the loss of what was confirmed. \
+         Restore it, or move the data directory away and start again: the node rejoins as a fresh replica"
+    )]
+    Log(String),
     /// The log store, or a machine, could not be read.
     #[error("group {group}: {reason}")]
     Group {

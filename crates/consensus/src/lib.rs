@@ -20,6 +20,7 @@ mod identity;
 mod inbound;
 mod lateness;
 mod log;
+mod log_mark;
 mod machine;
 mod machine_adapter;
 mod net;

@@ -117,6 +117,28 @@ fn a_dead_leader_is_replaced_at_once() {
 }
 
 #[test]
+fn a_member_without_its_log_does_not_vote() {
+    let mut nodes = Nodes::new(3, true).started();
+    nodes.put(1, 0);
+    for id in [2, 3] {
+        nodes.node(id).kill();
+    }
+    // A log that knows nothing, and one of another node.
+    nodes.node(2).lose_log();
+    let refused = nodes.node(2).try_start().unwrap_err();
+    assert!(refused.to_string().contains("is gone"), "{refused}");
+    let theirs = nodes.node(3).config.data_dir.join("log");
+    nodes.node(2).lose_log();
+    std::fs::rename(theirs, nodes.node(2).config.data_dir.join("log")).unwrap();
+    let refused = nodes.node(2).try_start().unwrap_err();
+    assert!(refused.to_string().contains("belongs to"), "{refused}");
+
+    nodes.node(2).wipe();
+    nodes.node(2).start();
+    nodes.no_aborts();
+}
+
+#[test]
 fn a_lost_disk_comes_back_as_another_member() {
     let mut nodes = Nodes::new(3, false).started();
     for number in 0..10 {

@@ -148,6 +148,15 @@ impl Node {
         log.truncate_after(group, after, Box::new(|lost| lost.unwrap()));
     }
 
+    /// The directory of the log is removed, and nothing else.
+    pub(crate) fn lose_log(&mut self) {
+        assert!(self.running.is_none());
+        match &mut self.log {
+            NodeLog::Memory(log) => *log = MemoryLog::new(),
+            NodeLog::Disk => std::fs::remove_dir_all(self.dir.path().join("log")).unwrap(),
+        }
+    }
+
     /// A clean stop.
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {

@@ -1,0 +1,62 @@
+//! What the log itself knows of where it belongs.
+//!
+//! The identity says of which cluster a node is a member, and so that it has voted. If the log next to it is gone,
+//! or another one, the node must not vote again: what only it and one other node had would be lost. So
+//! the log is marked before the identity names a cluster, and both are compared at every start.
+
+use crate::error::StartError;
+use crate::identity::Identity;
+use bytes::Bytes;
+use storage::{LogBackend, StorageError};
+use tokio::sync::oneshot;
+
+/// The mark is kept as the vote of this group, which no cluster has.
+const GROUP: u32 = 1 << 24;
+
+/// Marks the log of a node that enters a cluster; durable on return.
+pub(crate) async fn write(log: &dyn LogBackend, identity: &Identity) -> Result<(), StartError> {
+    let (sender, done) = oneshot::channel();
+    log.save_vote(
+        GROUP,
+        mark(identity),
+        Box::new(move |result| {
+            let _ = sender.send(result);
+        }),
+    );
+    match done.await {
+        Ok(written) => written.map_err(|error| unusable(&error)),
+        Err(_) => Err(StartError::Refused("stopped".to_owned())),
+    }
+}
+
+/// Compares the mark with the identity. A log of an earlier version has none, and is given one.
+pub(crate) async fn check(log: &dyn LogBackend, identity: &Identity) -> Result<(), StartError> {
+    let found = log.group(GROUP).map_err(|error| unusable(&error))?;
+    match found.vote {
+        Some(found) if found == mark(identity) => Ok(()),
+        Some(_) => Err(StartError::Log(
+            "the directory 'log' is not the one that the file 'identity' beside it belongs to"
+                .to_owned(),
+        )),
+        None if log.groups().is_empty() => Err(StartError::Log(
+            "what was in the directory 'log' is gone".to_owned(),
+        )),
+        None => write(log, identity).await,
+    }
+}
+
+fn mark(identity: &Identity) -> Bytes {
+    let parts = [
+        identity.cluster.unwrap_or_default(),
+        identity.node,
+        identity.generation,
+    ];
+    parts.iter().flat_map(|part| part.to_be_bytes()).collect()
+}
+
+fn unusable(error: &StorageError) -> StartError {
+    StartError::Group {
+        group: GROUP,
+        reason: error.to_string(),
+    }
+}
