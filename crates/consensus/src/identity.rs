@@ -28,6 +28,19 @@ pub struct Identity {
     pub shards: u32,
 }
 
+impl Identity {
+    /// Number of this start of the node: greater than that of any earlier one, also on a disk that was lost
+    /// meanwhile, and whatever the clock says now.
+    ///
+    /// The generation stands above the milliseconds, which reach 2^44 in the year 2527.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.generation
+            .saturating_mul(1 << 44)
+            .saturating_add(self.incarnation)
+    }
+}
+
 /// How far this node has come in becoming a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -195,6 +208,22 @@ mod tests {
             (second.identity.generation, second.standing),
             (2, Standing::Member)
         );
+    }
+
+    #[test]
+    fn a_new_disk_starts_later_than_a_lost_one_though_its_clock_is_behind() {
+        let identity = |generation, incarnation| Identity {
+            node: 3,
+            generation,
+            incarnation,
+            cluster: Some(0xabc),
+            shards: 8,
+        };
+        let lost = identity(0, now_millis());
+        assert_eq!(lost.start(), lost.incarnation);
+        assert!(identity(0, lost.incarnation + 1).start() > lost.start());
+        assert!(identity(1, 0).start() > lost.start());
+        assert!(identity(2, 0).start() > identity(1, now_millis()).start());
     }
 
     #[test]

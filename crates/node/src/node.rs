@@ -193,7 +193,7 @@ impl Node {
         let identity = consensus.identity();
         let origin = Origin {
             node: config.node_id,
-            incarnation: identity.incarnation,
+            incarnation: identity.start(),
         };
 
         let no_group = || {
@@ -231,7 +231,7 @@ impl Node {
             tasks.push(tokio::spawn(host.run()));
         }
 
-        hosts.set_start(identity.incarnation);
+        hosts.set_start(origin.incarnation);
         let starts = Arc::new(HostStarts::default());
         let reach = Reach {
             origin,

@@ -96,6 +96,8 @@ pub struct Link {
     moved: HashMap<ConsumerId, moving::Forward>,
     brake: Brake,
     state: State,
+    /// Before it attaches again, when what went wrong would only repeat itself.
+    pause: Duration,
 }
 
 type ConnectResult = Result<Attachment, ConnectError>;
@@ -122,6 +124,7 @@ impl Link {
             moved: HashMap::new(),
             brake: Brake::default(),
             state: State::Detached,
+            pause: Duration::ZERO,
         }
     }
 
@@ -144,7 +147,11 @@ impl Link {
                 self.state = State::Connecting;
                 let connector = Arc::clone(&self.connector);
                 let done = connected_tx.clone();
+                let pause = std::mem::take(&mut self.pause);
                 tokio::spawn(async move {
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
                     let _ = done.send(connector.connect().await).await;
                 });
             }

@@ -5,8 +5,12 @@ use crate::hub::api::{SessionEvent, SessionId};
 use broker_model::ids::{ConsumerId, RequestId};
 use broker_model::op::{BatchOutcome, BatchStatus, Op, SequenceRanges};
 use broker_model::protocol::{Delivery, FromHost, Refused, Subject};
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
+
+/// What should not happen happens again at once: so much for not filling the log with it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Link {
     pub(super) fn hear(&mut self, message: FromHost) {
@@ -136,10 +140,12 @@ impl Link {
             BatchStatus::Gap => {
                 // Cannot happen on an ordered stream that starts with what is unanswered.
                 error!(placement = ?self.placement, number = outcome.number, "a batch was sent before its predecessor was applied");
+                self.pause = PAUSE;
                 self.detach("a gap in the batches");
             }
             BatchStatus::Stale => {
-                error!(placement = ?self.placement, "a later start of this node is known: is another process running with this node's id?");
+                error!(placement = ?self.placement, "a later start of this node is known: is another process running with this node's id, or is its data an old copy and its clock behind?");
+                self.pause = PAUSE;
                 self.detach("a later start of this node is known");
             }
         }

@@ -198,6 +198,27 @@ async fn an_answer_to_a_later_batch_says_nothing_about_an_earlier_one() {
     }
 }
 
+/// What cannot be mended by trying again is not tried again at once, or the log fills with it.
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_an_earlier_start_is_not_sent_again_at_once() {
+    let mut world = world().await;
+    world.submit(1, vec![publish(10)]);
+    world
+        .leader
+        .hears(|m| matches!(m, ToHost::Batch { .. }))
+        .await;
+    let (next, attachment) = leader();
+    let _ = world.attachments.send(attachment);
+    let refused = tokio::time::Instant::now();
+    world.answer(1, BatchStatus::Stale, &[]);
+    world.leader = next;
+    world
+        .leader
+        .hears(|m| matches!(m, ToHost::Batch { .. }))
+        .await;
+    assert!(refused.elapsed() >= Duration::from_secs(1));
+}
+
 #[tokio::test]
 async fn credit_that_was_called_back_from_a_lost_leader_is_back() {
     let mut world = world().await;
