@@ -5,10 +5,9 @@
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
 use super::backlogs::Backlogs;
-use super::clock::sleep_until;
 use super::deaths::{Deaths, Died};
 use super::report::reports;
-use super::{HostContext, HostEvent, HostInput, browse, wall_clock_ms};
+use super::{HostClock, HostContext, HostEvent, HostInput, browse};
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{NodeId, Origin, Placement};
@@ -34,6 +33,7 @@ const RECONCILE: Duration = Duration::from_secs(20);
 pub struct LocalHost {
     context: HostContext,
     placement: Placement,
+    clock: HostClock,
     inbox: mpsc::UnboundedReceiver<HostInput>,
     links: AttachedLinks,
     ahead: Ahead,
@@ -64,6 +64,7 @@ impl LocalHost {
                 .with_delivery_limit(context.delivery_limit.map(u64::from)),
             context,
             placement,
+            clock: HostClock::after(0),
             inbox,
             links: AttachedLinks::default(),
             ahead: Ahead::default(),
@@ -95,7 +96,7 @@ impl LocalHost {
                     }
                 }
                 () = tokio::task::yield_now(), if self.pump_again => {}
-                () = sleep_until(timeout) => {}
+                () = self.clock.sleep_until(timeout) => {}
                 _ = reconcile.tick() => self.reconcile(),
                 _ = housekeeping.tick(), if self.waits() => {
                     self.try_again();
@@ -117,7 +118,7 @@ impl LocalHost {
         for _ in 0..PUMPS {
             self.pump_again =
                 self.dispatcher
-                    .pump(wall_clock_ms(), &self.machine, &mut self.outbox);
+                    .pump(self.clock.now_ms(), &self.machine, &mut self.outbox);
             while !self.outbox.leader_ops.is_empty() {
                 let ops = std::mem::take(&mut self.outbox.leader_ops);
                 self.apply_own(ops);
@@ -154,7 +155,7 @@ impl LocalHost {
     }
 
     fn apply_own(&mut self, ops: Vec<Op>) {
-        let now_ms = wall_clock_ms();
+        let now_ms = self.clock.now_ms();
         for op in ops {
             self.machine.apply_op(now_ms, None, op, &mut self.effects);
         }
@@ -176,7 +177,7 @@ impl LocalHost {
                 replies,
             } => {
                 if let Some(former) = self.links.attach(attachment, origin, replies) {
-                    let now_ms = wall_clock_ms();
+                    let now_ms = self.clock.now_ms();
                     self.dispatcher.node_lost(now_ms, former, &mut self.outbox);
                 }
                 self.dispatcher.attached(origin);
@@ -204,7 +205,7 @@ impl LocalHost {
             | HostInput::LoadFailed { .. }
             | HostInput::Browsed { .. } => {}
             HostInput::Settings { queue, settings } => {
-                let now_ms = wall_clock_ms();
+                let now_ms = self.clock.now_ms();
                 self.dispatcher
                     .settings(now_ms, queue, settings, &self.machine, &mut self.outbox);
                 self.try_again();
@@ -229,7 +230,7 @@ impl LocalHost {
         if head.origin != origin {
             return;
         }
-        let now_ms = wall_clock_ms();
+        let now_ms = self.clock.now_ms();
         let outcome = match ops {
             BatchOps::Plain(ops) => {
                 self.note_published(&ops);
@@ -315,7 +316,7 @@ impl LocalHost {
                 .push(origin, FromHost::Browsed { request, messages });
             return;
         }
-        let now_ms = wall_clock_ms();
+        let now_ms = self.clock.now_ms();
         if let Some(queue) = message.queue()
             && !self.dispatcher.knows(queue)
         {
@@ -338,7 +339,7 @@ impl LocalHost {
     fn node_lost(&mut self, node: NodeId) {
         if let Some(origin) = self.links.lost_now(node) {
             self.dispatcher
-                .node_lost(wall_clock_ms(), origin, &mut self.outbox);
+                .node_lost(self.clock.now_ms(), origin, &mut self.outbox);
         }
     }
 
@@ -349,7 +350,7 @@ impl LocalHost {
         for origin in self.links.lost_before(before) {
             info!(node = %origin.node, "taking back what the consumers of a lost node hold of local queues");
             self.dispatcher
-                .node_lost(wall_clock_ms(), origin, &mut self.outbox);
+                .node_lost(self.clock.now_ms(), origin, &mut self.outbox);
         }
     }
 
@@ -369,7 +370,7 @@ impl LocalHost {
         }
         for queue in gone {
             self.dispatcher.settings(
-                wall_clock_ms(),
+                self.clock.now_ms(),
                 queue,
                 None,
                 &self.machine,

@@ -17,7 +17,7 @@ pub mod replica;
 mod report;
 pub mod shard;
 
-pub use clock::wall_clock_ms;
+pub use clock::{HostClock, wall_clock_ms};
 pub use context::HostContext;
 pub use report::{ConsumerReport, QueueReport, TallyReport};
 

@@ -5,8 +5,8 @@
 //! waits for their outcome, and an entry of their own would cost a sync on every node and make the next
 //! publish wait for it.
 
+use super::HostClock;
 use super::replica::ReplicaState;
-use super::wall_clock_ms;
 use broker_model::dispatch::DeadLetter;
 use broker_model::op::{BatchHead, EntryHead, Op, Refusal};
 use broker_model::wire::{encode_entry_head, only_settles};
@@ -50,7 +50,7 @@ pub struct Proposer {
     waiting: VecDeque<(BatchHead, Bytes)>,
     leader_ops: VecDeque<Op>,
     in_flight: FuturesUnordered<BoxFuture<'static, EntryDone>>,
-    last_ms: u64,
+    clock: HostClock,
     /// What waits is more than settlements.
     urgent: bool,
     /// Since when settlements wait for something to go along with.
@@ -60,16 +60,16 @@ pub struct Proposer {
 }
 
 impl Proposer {
-    /// A proposer for `term`; entries hold about `entry_bytes` at most.
+    /// A proposer for `term`; entries hold about `entry_bytes` at most, and the time of `clock`.
     #[must_use]
-    pub fn new(term: u64, entry_bytes: usize) -> Self {
+    pub fn new(term: u64, entry_bytes: usize, clock: HostClock) -> Self {
         Self {
             term,
             entry_bytes,
             waiting: VecDeque::new(),
             leader_ops: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
-            last_ms: 0,
+            clock,
             urgent: false,
             held_since: None,
             drains_until: None,
@@ -167,9 +167,8 @@ impl Proposer {
         ticket: u64,
     ) {
         let count = self.leader_ops.len().min(LEADER_OPS);
-        self.last_ms = self.last_ms.max(wall_clock_ms());
         let head = EntryHead {
-            now_ms: self.last_ms,
+            now_ms: self.clock.now_ms(),
             batches: batches.iter().map(|(head, _)| *head).collect(),
             leader_ops: self.leader_ops.drain(..count).collect(),
             refusals,
@@ -227,7 +226,7 @@ mod tests {
     use broker_model::ids::{NodeId, Origin, QueueId, Sequence};
 
     fn proposer(batches: &[Op]) -> Proposer {
-        let mut proposer = Proposer::new(1, 1 << 20);
+        let mut proposer = Proposer::new(1, 1 << 20, HostClock::after(0));
         for (number, op) in (1..).zip(batches) {
             let head = BatchHead {
                 origin: Origin {

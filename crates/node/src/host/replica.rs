@@ -6,7 +6,7 @@
 
 use super::deaths::Died;
 use super::persist::{self, InstallSink};
-use super::{HostInput, wall_clock_ms};
+use super::{HostClock, HostInput};
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{QueueId, ShardId};
 use broker_model::op::BatchOutcome;
@@ -34,6 +34,8 @@ pub struct ShardReplica {
 pub struct ReplicaState {
     /// The replicated part.
     pub machine: ShardMachine,
+    /// What deadlines go by, while this node leads.
+    pub clock: HostClock,
     /// The volatile part, while this node leads.
     pub dispatcher: Option<Dispatcher>,
     /// What the dispatcher wants done.
@@ -45,10 +47,12 @@ pub struct ReplicaState {
 }
 
 impl ReplicaState {
-    /// What belongs together while this node leads: the dispatcher, what it reads, and what it wants done.
-    pub fn leading(&mut self) -> Option<(&mut Dispatcher, &ShardMachine, &mut Outbox)> {
+    /// What belongs together while this node leads: the time, the dispatcher, what it reads, and what it wants
+    /// done.
+    pub fn leading(&mut self) -> Option<(u64, &mut Dispatcher, &ShardMachine, &mut Outbox)> {
         let dispatcher = self.dispatcher.as_mut()?;
-        Some((dispatcher, &self.machine, &mut self.outbox))
+        let now_ms = self.clock.now_ms();
+        Some((now_ms, dispatcher, &self.machine, &mut self.outbox))
     }
 }
 
@@ -68,6 +72,7 @@ impl ShardReplica {
             state,
             restored: Mutex::new(restored),
             inner: Mutex::new(ReplicaState {
+                clock: HostClock::after(machine.now_ms()),
                 machine,
                 dispatcher: None,
                 outbox: Outbox::default(),
@@ -147,7 +152,7 @@ impl Machine for ShardReplica {
         let outcomes = std::mem::take(&mut inner.outcomes);
         if let Some(dispatcher) = &mut inner.dispatcher {
             dispatcher.effects(
-                wall_clock_ms(),
+                inner.clock.now_ms(),
                 &inner.effects,
                 &inner.machine,
                 &mut inner.outbox,

@@ -10,12 +10,12 @@ mod lost_nodes;
 
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
-use super::clock::{sleep_until, until};
+use super::clock::{HostClock, until};
 use super::deaths::Deaths;
 use super::proposer::{EntryDone, Proposer};
 use super::replica::ShardReplica;
 use super::report::reports;
-use super::{HostContext, HostEvent, HostInput, QueueReport, persist, wall_clock_ms};
+use super::{HostContext, HostEvent, HostInput, QueueReport, persist};
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{Placement, QueueId};
 use broker_model::op::Op;
@@ -95,7 +95,7 @@ impl ShardHost {
         let mut housekeeping = consensus::ticks::every(HOUSEKEEPING);
         self.follow_leadership();
         loop {
-            let timeout = self.next_timeout();
+            let (clock, timeout) = self.next_timeout();
             let leading = self.proposer.is_some();
             let held_until = self.proposer.as_ref().and_then(Proposer::held_until);
             tokio::select! {
@@ -118,7 +118,7 @@ impl ShardHost {
                     }
                 }
                 () = tokio::task::yield_now(), if self.pump_again => {}
-                () = sleep_until(timeout), if leading => {}
+                () = clock.sleep_until(timeout), if leading => {}
                 () = until(held_until), if held_until.is_some() => {}
                 _ = reconcile.tick() => self.reconcile(),
                 _ = housekeeping.tick(), if self.waits() => {
@@ -154,7 +154,8 @@ impl ShardHost {
             let Some(dispatcher) = &mut state.dispatcher else {
                 return;
             };
-            self.pump_again = dispatcher.pump(wall_clock_ms(), &state.machine, &mut state.outbox);
+            self.pump_again =
+                dispatcher.pump(state.clock.now_ms(), &state.machine, &mut state.outbox);
             proposer.push_ops(state.outbox.leader_ops.drain(..));
             let refused = proposer.propose(&self.group, state);
             state.outbox.dead_letters.extend(refused);
@@ -228,8 +229,8 @@ impl ShardHost {
             } => self.message(attachment, message),
             HostInput::Applied { outcomes } => self.applied(outcomes),
             HostInput::Loaded { load, messages } => {
-                if let Some((dispatcher, machine, outbox)) = self.replica.lock().leading() {
-                    dispatcher.loaded(wall_clock_ms(), &load, messages, machine, outbox);
+                if let Some((now_ms, dispatcher, machine, outbox)) = self.replica.lock().leading() {
+                    dispatcher.loaded(now_ms, &load, messages, machine, outbox);
                 }
             }
             HostInput::LoadFailed { load } => {
@@ -238,8 +239,8 @@ impl ShardHost {
                 }
             }
             HostInput::Settings { queue, settings } => {
-                if let Some((dispatcher, machine, outbox)) = self.replica.lock().leading() {
-                    dispatcher.settings(wall_clock_ms(), queue, settings, machine, outbox);
+                if let Some((now_ms, dispatcher, machine, outbox)) = self.replica.lock().leading() {
+                    dispatcher.settings(now_ms, queue, settings, machine, outbox);
                 }
                 self.try_again();
             }
@@ -269,13 +270,11 @@ impl ShardHost {
         reports(dispatcher, &guard.machine, queues)
     }
 
-    fn next_timeout(&self) -> Option<u64> {
-        self.proposer.as_ref()?;
-        self.replica
-            .lock()
-            .dispatcher
-            .as_ref()
-            .and_then(Dispatcher::next_timeout)
+    fn next_timeout(&self) -> (HostClock, Option<u64>) {
+        let state = self.replica.lock();
+        let dispatcher = state.dispatcher.as_ref();
+        let leading = dispatcher.filter(|_| self.proposer.is_some());
+        (state.clock, leading.and_then(Dispatcher::next_timeout))
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the catalog says about the queues of a shard.
 
-use super::super::wall_clock_ms;
 use super::ShardHost;
 use broker_model::catalog::settings::QueueSettings;
 use broker_model::ids::QueueId;
@@ -55,9 +54,9 @@ impl ShardHost {
             return;
         }
         debug!(shard = %self.replica.shard(), queues = known.len(), "forgetting deleted queues");
-        if let Some((dispatcher, machine, outbox)) = self.replica.lock().leading() {
+        if let Some((now_ms, dispatcher, machine, outbox)) = self.replica.lock().leading() {
             for queue in known {
-                dispatcher.settings(wall_clock_ms(), queue, None, machine, outbox);
+                dispatcher.settings(now_ms, queue, None, machine, outbox);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Becoming and ceasing to be the leader of a shard.
 
+use super::super::HostClock;
 use super::super::proposer::{EntryDone, Proposer};
-use super::super::wall_clock_ms;
 use super::ShardHost;
 use broker_model::dispatch::{Dispatcher, HandOver, Outbox};
 use broker_model::ids::NodeId;
@@ -41,7 +41,8 @@ impl ShardHost {
     }
 
     fn take_over(&mut self, term: u64) {
-        let now_ms = wall_clock_ms();
+        let clock = HostClock::after(self.replica.lock().machine.now_ms());
+        let now_ms = clock.now_ms();
         let mut nodes: Vec<NodeId> = self
             .context
             .peers
@@ -72,9 +73,10 @@ impl ShardHost {
                     &mut state.outbox,
                 );
             }
+            state.clock = clock;
             state.dispatcher = Some(dispatcher);
         }
-        self.proposer = Some(Proposer::new(term, self.context.entry_bytes));
+        self.proposer = Some(Proposer::new(term, self.context.entry_bytes, clock));
         self.hand_over_ends = Some(Instant::now() + self.context.hand_over);
         self.reconcile();
         debug!(shard = %self.replica.shard(), term, "leading shard");
@@ -88,8 +90,8 @@ impl ShardHost {
         {
             return;
         }
-        if let Some(dispatcher) = &mut self.replica.lock().dispatcher {
-            dispatcher.end_hand_over(wall_clock_ms());
+        if let Some((now_ms, dispatcher, _, _)) = self.replica.lock().leading() {
+            dispatcher.end_hand_over(now_ms);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::attached::Replies;
 use super::super::replica::ShardReplica;
-use super::super::{HostContext, HostInput, browse, wall_clock_ms};
+use super::super::{HostContext, HostInput, browse};
 use super::ShardHost;
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use crate::hub::encode_ops;
@@ -32,9 +32,9 @@ impl ShardHost {
         }
         debug!(shard = %self.replica.shard(), node = %origin.node, "link attached");
         let former = self.links.attach(attachment, origin, replies);
-        if let Some((dispatcher, _, outbox)) = self.replica.lock().leading() {
+        if let Some((now_ms, dispatcher, _, outbox)) = self.replica.lock().leading() {
             if let Some(former) = former {
-                dispatcher.node_lost(wall_clock_ms(), former, outbox);
+                dispatcher.node_lost(now_ms, former, outbox);
             }
             dispatcher.attached(origin);
         }
@@ -129,10 +129,9 @@ impl ShardHost {
             .queue()
             .and_then(|queue| self.settings_if_unknown(queue));
         let mut state = self.replica.lock();
-        let Some((dispatcher, machine, outbox)) = state.leading() else {
+        let Some((now_ms, dispatcher, machine, outbox)) = state.leading() else {
             return;
         };
-        let now_ms = wall_clock_ms();
         if let Some((queue, settings)) = unknown {
             dispatcher.settings(now_ms, queue, Some(settings), machine, outbox);
         }

@@ -1,6 +1,5 @@
 //! What the consumers of nodes that are gone hold comes back.
 
-use super::super::wall_clock_ms;
 use super::ShardHost;
 use broker_model::ids::{NodeId, Origin};
 use tokio::time::Instant;
@@ -40,8 +39,8 @@ impl ShardHost {
     }
 
     fn give_back(&mut self, origin: Origin) {
-        if let Some((dispatcher, _, outbox)) = self.replica.lock().leading() {
-            dispatcher.node_lost(wall_clock_ms(), origin, outbox);
+        if let Some((now_ms, dispatcher, _, outbox)) = self.replica.lock().leading() {
+            dispatcher.node_lost(now_ms, origin, outbox);
         }
     }
 }
