@@ -76,11 +76,20 @@ impl Session {
     }
 
     /// The client closes a channel: it is answered when what the channel held is back in its queues
-    /// and its consumers are gone, so that whoever comes next finds it so.
+    /// and its consumers are gone, so that whoever comes next finds it so. What it acknowledged is settled
+    /// then: it does not come again, whichever node is lost.
     pub(super) fn close_channel(&mut self, key: ChannelKey) {
         let barrier = self.barrier(move |session| session.conn.channel_closed(key.number));
         self.give_back(key.number, Some(barrier));
+        self.await_settled(barrier);
         self.step(barrier);
+    }
+
+    /// A barrier waits for what ends deliveries, whichever channel it is from.
+    fn await_settled(&mut self, barrier: u64) {
+        for _ in 0..self.outbox.await_settled(barrier) {
+            self.await_step(barrier);
+        }
     }
 
     /// A channel is gone because of an error, or with its connection.
@@ -104,6 +113,7 @@ impl Session {
         for number in all {
             self.give_back(number, Some(barrier));
         }
+        self.await_settled(barrier);
         if self.has_exclusive {
             self.await_step(barrier);
             let (broker, connection) = (Arc::clone(&self.broker), self.id);
@@ -130,7 +140,6 @@ impl Session {
         for consumer in channel.consumers.values() {
             self.leave(*consumer, barrier);
         }
-        let mut places: Vec<Placement> = Vec::new();
         let settlement = Settlement::Returned { counted: true };
         let mut held: Vec<_> = channel
             .unacked
@@ -146,16 +155,6 @@ impl Session {
                 continue;
             }
             self.outbox.settle(settlement, &delivery);
-            if !places.contains(&delivery.placement) {
-                places.push(delivery.placement);
-            }
-        }
-        for placement in places {
-            if let Some(barrier) = barrier
-                && self.outbox.await_answer(placement, barrier)
-            {
-                self.await_step(barrier);
-            }
         }
         if let Some(entry) = &self.entry {
             entry.channels.lock().remove(&number);

@@ -67,6 +67,8 @@ struct InFlight {
     runs: Vec<Run>,
     barriers: SmallVec<[u64; 1]>,
     freed: Vec<Freed>,
+    /// Whether it ends deliveries.
+    settles: bool,
 }
 
 /// What the answer to a batch means.
@@ -168,15 +170,24 @@ impl Outbox {
         }
     }
 
-    /// Steps a barrier when what is gathered for `placement` now is answered. False if there is
-    /// nothing to wait for.
-    pub(super) fn await_answer(&mut self, placement: Placement, barrier: u64) -> bool {
-        let gathered = self.of(placement);
-        if gathered.is_empty() {
-            return false;
+    /// Steps a barrier whenever one of the batches that end deliveries is answered, also of those that are only
+    /// gathered yet. Returns how often.
+    pub(super) fn await_settled(&mut self, barrier: u64) -> usize {
+        let gathered = self.gathered.iter_mut().map(|(_, gathered)| gathered);
+        let to_come = gathered
+            .filter(|gathered| !gathered.settled.is_empty())
+            .map(|gathered| &mut gathered.barriers);
+        let on_their_way = self
+            .in_flight
+            .values_mut()
+            .filter(|batch| batch.settles)
+            .map(|batch| &mut batch.barriers);
+        let mut count = 0;
+        for barriers in to_come.chain(on_their_way) {
+            barriers.push(barrier);
+            count += 1;
         }
-        gathered.barriers.push(barrier);
-        true
+        count
     }
 
     /// Submits what is gathered for one place. `dead_letters` tells whether a queue has a dead
@@ -193,6 +204,7 @@ impl Outbox {
         if gathered.is_empty() {
             return;
         }
+        let settles = !gathered.settled.is_empty();
         let Gathered {
             publishes: mut ops,
             runs,
@@ -227,6 +239,7 @@ impl Outbox {
                 runs,
                 barriers,
                 freed,
+                settles,
             },
         );
         handle.submit(placement, SubBatch { token, ops });

@@ -50,6 +50,36 @@ both!(held_deliveries_stay_with_their_consumer, durable, node, {
     assert_eq!(client.hear_soon().await, None);
 });
 
+both!(
+    a_close_is_answered_when_what_was_acknowledged_is_settled,
+    durable,
+    node,
+    {
+        for whole_connection in [false, true] {
+            let mut client = node.channel().await;
+            client.declare(1, "q", durable).await;
+            client.publish(1, "q", "x").await;
+            let got = client.get(1, "q", false).await.unwrap();
+            node.break_links(true);
+            tokio::time::sleep(A_MOMENT).await;
+            client.ack(1, got.delivery_tag()).await;
+            let mut close = std::pin::pin!(async {
+                if whole_connection {
+                    client.close().await;
+                } else {
+                    client.close_channel(1).await;
+                }
+            });
+            let too_early = tokio::time::timeout(A_MOMENT, &mut close).await;
+            assert!(too_early.is_err(), "settled nowhere, and answered");
+            node.restore_links();
+            close.await;
+            let mut other = node.channel().await;
+            assert_eq!(other.ready(1, "q").await, 0);
+        }
+    }
+);
+
 both!(publishes_are_held_and_confirmed_once, durable, node, {
     let mut client = node.channel().await;
     client.declare(1, "q", durable).await;
