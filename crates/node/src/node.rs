@@ -436,6 +436,17 @@ impl Node {
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // What they acknowledged last may still look for a leader.
+        let answered_until = sessions_end + bound / 6;
+        let answered = self.broker.hub.all_answered();
+        if tokio::time::timeout_at(answered_until, answered)
+            .await
+            .is_err()
+        {
+            info!(
+                "stopping although not all that was acknowledged is settled: no majority answers"
+            );
+        }
         membership::give_away_queues(&self.broker).await;
         self.broker.consensus.shutdown().await;
     }

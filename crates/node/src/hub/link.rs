@@ -34,7 +34,7 @@ use send_queue::SendQueue;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -59,6 +59,8 @@ pub enum LinkInput {
     Adopt { consumers: Vec<MovedConsumer> },
     /// The memory of this host is lost (see `moving`).
     MemoryLost { moves: Vec<Move> },
+    /// Somebody wants to know when nothing is unanswered.
+    WhenAnswered { reply: oneshot::Sender<()> },
 }
 
 /// Where the link is on its way to a leader.
@@ -98,6 +100,8 @@ pub struct Link {
     state: State,
     /// Before it attaches again, when what went wrong would only repeat itself.
     pause: Duration,
+    /// Who waits until nothing is unanswered.
+    when_answered: Vec<oneshot::Sender<()>>,
 }
 
 type ConnectResult = Result<Attachment, ConnectError>;
@@ -125,6 +129,7 @@ impl Link {
             brake: Brake::default(),
             state: State::Detached,
             pause: Duration::ZERO,
+            when_answered: Vec::new(),
         }
     }
 
@@ -202,6 +207,11 @@ impl Link {
                 () = self.brake.released() => self.release(),
                 _ = housekeeping.tick(), if self.waits() => self.give_up(Instant::now()),
             }
+            if self.send_queue.is_empty() {
+                for waiting in self.when_answered.drain(..) {
+                    let _ = waiting.send(());
+                }
+            }
         }
     }
 
@@ -230,6 +240,7 @@ impl Link {
                 }
             }
             LinkInput::MemoryLost { moves } => self.memory_lost(&moves),
+            LinkInput::WhenAnswered { reply } => self.when_answered.push(reply),
         }
     }
 

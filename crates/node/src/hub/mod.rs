@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Makes the connector of a placement.
 pub type ConnectorFactory = Box<dyn Fn(Placement) -> Arc<dyn Connector> + Send + Sync>;
@@ -120,6 +120,18 @@ impl Hub {
             let _ = events.send(SessionEvent::Close {
                 reason: reason.to_owned(),
             });
+        }
+    }
+
+    /// Waits until all operations of sessions, also of such that have ended, are answered: the acknowledgements of
+    /// a session that is gone are nobody's concern but the queues'.
+    pub async fn all_answered(&self) {
+        let links: Vec<_> = self.links.lock().values().cloned().collect();
+        for link in links {
+            let (reply, answered) = oneshot::channel();
+            if link.send(LinkInput::WhenAnswered { reply }).is_ok() {
+                let _ = answered.await;
+            }
         }
     }
 

@@ -198,6 +198,33 @@ async fn an_answer_to_a_later_batch_says_nothing_about_an_earlier_one() {
     }
 }
 
+/// A node that stops waits for what its sessions, gone by then, have acknowledged.
+#[tokio::test(start_paused = true)]
+async fn what_ended_sessions_have_sent_is_waited_for() {
+    let mut world = world().await;
+    let ask = |world: &World| {
+        let (reply, answered) = oneshot::channel();
+        let _ = world.input.send(LinkInput::WhenAnswered { reply });
+        answered
+    };
+    ask(&world).await.expect("nothing is unanswered");
+    world.submit(1, vec![Op::settle_one(QUEUE, Sequence(1))]);
+    let session = SESSION;
+    let _ = world.input.send(LinkInput::SessionGone { session });
+    let mut answered = ask(&world);
+    world
+        .leader
+        .hears(|m| matches!(m, ToHost::Batch { .. }))
+        .await;
+    assert!(answered.try_recv().is_err());
+    // The leader dies; the next one has the batch already.
+    world.change_leader();
+    world.leader.hears(|m| *m == ToHost::Resumed).await;
+    assert!(answered.try_recv().is_err());
+    world.answer(1, BatchStatus::Duplicate, &[]);
+    answered.await.expect("settled");
+}
+
 /// What cannot be mended by trying again is not tried again at once, or the log fills with it.
 #[tokio::test(start_paused = true)]
 async fn a_batch_of_an_earlier_start_is_not_sent_again_at_once() {
