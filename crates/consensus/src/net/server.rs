@@ -145,6 +145,9 @@ pub(crate) fn serve(
         .initial_connection_window_size(limits.connection_window)
         .max_frame_size(FRAME)
         .max_concurrent_streams(Some(STREAMS))
+        // A node that stood still finds the calls that were given up meanwhile; more than 20 of them would end
+        // the connection by default.
+        .http2_max_pending_accept_reset_streams(Some(STREAMS as usize))
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .layer(InterceptorLayer::new(Doorkeeper {
