@@ -48,9 +48,14 @@ struct Entry {
 
 impl DeadMessage {
     /// Whether publishing to `queue` would close a cycle that nobody broke: the message died there
-    /// before, and was not rejected by a client since.
+    /// before, and was not rejected by a client since. A history that is full of such deaths counts as
+    /// one: what is not in it any more might be this queue.
     #[must_use]
     pub(super) fn is_cycle(&self, queue: &str) -> bool {
+        let is_full = self.history.len() >= HISTORY_MAX;
+        if is_full && self.history.iter().all(|entry| entry.reason != "rejected") {
+            return true;
+        }
         match self
             .history
             .iter()
@@ -214,6 +219,8 @@ fn history_of(headers: &FieldTable) -> Vec<Entry> {
 mod tests {
     use super::*;
     use amqp_codec::Properties;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn message(headers: FieldTable, expiration: Option<&str>) -> Message {
         let empty = amqp_codec::NO_PROPERTIES;
@@ -332,6 +339,84 @@ mod tests {
         let rejected = dead_letter(&expired.message, &death("b", DeathReason::Rejected));
         assert!(!rejected.is_cycle("a"));
         assert!(!rejected.is_cycle("b"));
+    }
+
+    /// Expired in one queue after the other: at the latest when it has been everywhere it goes no further.
+    #[test]
+    fn a_ring_of_queues_ends() {
+        for queues in [1, 2, 3, HISTORY_MAX, HISTORY_MAX + 1, 3 * HISTORY_MAX] {
+            let mut letter = message(FieldTable::empty(), None);
+            let mut hops = 0;
+            loop {
+                let (here, next) = (format!("q{}", hops % queues), (hops + 1) % queues);
+                let dead = dead_letter(&letter, &death(&here, DeathReason::Expired));
+                hops += 1;
+                if dead.is_cycle(&format!("q{next}")) {
+                    break;
+                }
+                letter = dead.message;
+                assert!(hops <= queues, "{queues} queues: it goes round");
+            }
+            assert_eq!(hops, queues.min(HISTORY_MAX));
+        }
+    }
+
+    proptest! {
+        /// Whatever a message has gone through: its history against a plain list of its deaths.
+        #[test]
+        fn histories_of_deaths(deaths in vec((0_usize..5, 0_usize..4), 1..40)) {
+            const QUEUES: [&str; 5] = ["a", "b", "c", "d", "e"];
+            const REASONS: [DeathReason; 4] =
+                [DeathReason::Rejected, DeathReason::Expired, DeathReason::MaxLength, DeathReason::DeliveryLimit];
+            let mut letter = message(FieldTable::empty(), Some("7"));
+            let mut so_far: Vec<(&str, DeathReason)> = Vec::new();
+            for (queue, reason) in deaths {
+                let (queue, reason) = (QUEUES[queue], REASONS[reason]);
+                let dead = dead_letter(&letter, &death(queue, reason));
+                so_far.push((queue, reason));
+
+                // Newest first, one entry for each queue and reason, with the number of times.
+                let mut expected: Vec<(&str, &str, i64)> = Vec::new();
+                for (queue, reason) in so_far.iter().rev() {
+                    let reason = reason.as_str();
+                    match expected.iter_mut().find(|entry| (entry.0, entry.1) == (queue, reason)) {
+                        Some(entry) => entry.2 += 1,
+                        None => expected.push((queue, reason, 1)),
+                    }
+                }
+                let found = headers(&dead.message);
+                let Some(FieldValue::Array(found_deaths)) = found.get("x-death") else {
+                    panic!("no x-death");
+                };
+                let found_deaths: Vec<(String, String, i64)> = found_deaths
+                    .iter()
+                    .map(|entry| {
+                        let table = entry.as_table().cloned().expect("a table");
+                        let text = |key| table.get(key).and_then(|v| v.as_text().map(str::to_owned));
+                        let count = table.get("count").and_then(|v| v.as_integer());
+                        (text("queue").unwrap(), text("reason").unwrap(), count.unwrap())
+                    })
+                    .collect();
+                let expected: Vec<_> = expected
+                    .into_iter()
+                    .map(|(queue, reason, count)| (queue.to_owned(), reason.to_owned(), count))
+                    .collect();
+                prop_assert_eq!(found_deaths, expected);
+                let first = so_far.first().map(|(queue, _)| FieldValue::text(queue));
+                prop_assert_eq!(found.get("x-first-death-queue"), first);
+                prop_assert_eq!(found.get("x-last-death-queue"), Some(FieldValue::text(queue)));
+
+                // A cycle: it died there, and nobody has rejected it since its last death there, that one included.
+                for target in QUEUES {
+                    let since = so_far.iter().rposition(|(queue, _)| *queue == target);
+                    let is_cycle = since.is_some_and(|at| {
+                        so_far[at..].iter().all(|(_, reason)| *reason != DeathReason::Rejected)
+                    });
+                    prop_assert_eq!(dead.is_cycle(target), is_cycle, "{} after {:?}", target, &so_far);
+                }
+                letter = dead.message;
+            }
+        }
     }
 
     #[test]

@@ -183,6 +183,41 @@ fn over_the_byte_limit_too() {
     assert_eq!(leader.counts().ready, 0);
 }
 
+/// Else the next publish would be refused, or drop what there is room for, until the log has the deaths.
+#[test]
+fn what_dies_counts_no_more_before_its_death_is_in_the_log() {
+    let bytes_of = |leader: &Leader| (leader.counts().ready, leader.counts().ready_bytes);
+    for (settings, ttl_ms) in [
+        (
+            QueueSettings {
+                max_length: Some(1),
+                ..QueueSettings::default()
+            },
+            None,
+        ),
+        (
+            QueueSettings {
+                max_length_bytes: Some(4),
+                ..QueueSettings::default()
+            },
+            None,
+        ),
+        // Behind one that stays.
+        (QueueSettings::default(), Some(50)),
+    ] {
+        let mut leader = dying(settings);
+        leader.lag = true;
+        leader.batch_only(node(9), &[publish(QUEUE, 0, None, "abcd")]);
+        leader.batch_only(node(9), &[publish(QUEUE, 0, ttl_ms, "efgh")]);
+        leader.run();
+        leader.at(1_050);
+        assert_eq!(bytes_of(&leader), (1, 4), "{ttl_ms:?}");
+        assert!(!leader.on_the_way.is_empty());
+        leader.arrive();
+        assert_eq!(bytes_of(&leader), (1, 4), "{ttl_ms:?}");
+    }
+}
+
 #[test]
 fn what_matters_least_makes_room_first() {
     let mut leader = dying(QueueSettings {
