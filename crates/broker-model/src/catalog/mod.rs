@@ -47,7 +47,7 @@ pub use event::CatalogEvent;
 pub use password::{PasswordAlgorithm, PasswordHash};
 pub use pattern::Pattern;
 pub use permission::{Permission, Permissions, TopicPattern, TopicPermissions, TopicVariables};
-pub use policy::{ApplyTo, Policy, PolicyValue};
+pub use policy::{ApplyTo, Policy, PolicyValue, merged_definition};
 pub use record::{
     BindingRecord, EffectiveSettings, ExchangeRecord, Limits, NodeRecord, NodeState, QueueRecord,
     UserRecord, VhostRecord,

@@ -6,6 +6,7 @@ use super::error::CatalogError;
 use super::pattern::Pattern;
 use super::record::EffectiveSettings;
 use super::settings::{Overflow, QueueSettings, QueueType};
+use std::collections::BTreeMap;
 
 /// A value in a policy's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -165,6 +166,31 @@ fn strongest<'a>(matching: impl Iterator<Item = &'a Policy>) -> Option<&'a Polic
     })
 }
 
+/// What a policy and an operator policy say together, sorted by key: of limits the lower, of everything else what the
+/// operator policy says.
+#[must_use]
+pub fn merged_definition<'a>(
+    policy: Option<&'a Policy>,
+    operator: Option<&'a Policy>,
+) -> BTreeMap<&'a str, &'a PolicyValue> {
+    let mut merged = BTreeMap::new();
+    for (key, value) in policy.into_iter().flat_map(|policy| &policy.definition) {
+        merged.insert(&**key, value);
+    }
+    for (key, value) in operator.into_iter().flat_map(|policy| &policy.definition) {
+        let kept = merged.entry(key).or_insert(value);
+        if !NUMBERS.contains(&&**key) || limit(value) <= limit(kept) {
+            *kept = value;
+        }
+    }
+    merged
+}
+
+/// A limit, to compare it with others: -1 is none.
+fn limit(value: &PolicyValue) -> u64 {
+    value.number().unwrap_or(u64::MAX)
+}
+
 /// Merges arguments, policy and operator policy: the lowest of numeric limits; of everything else
 /// operator policy before argument before policy (on quorum queues policy before argument for
 /// the overflow behaviour).
@@ -264,7 +290,7 @@ const TEXTS: [&str; 5] = [
 ];
 
 /// Keys of RabbitMQ's that Warren keeps and does not use, so that definitions from there come in whole.
-const KEPT: [&str; 34] = [
+const KEPT: [&str; 35] = [
     "ha-mode",
     "ha-params",
     "ha-sync-mode",
@@ -299,10 +325,11 @@ const KEPT: [&str; 34] = [
     "deduplicate-cache-size",
     "deduplicate-cache-ttl",
     "consumer-disconnected-timeout",
+    "member-placement-tag",
 ];
 
-/// What an operator policy may hold.
-const OPERATOR_KEYS: [&str; 7] = [
+/// What an operator policy may hold: as with RabbitMQ, the last ones without effect.
+const OPERATOR_KEYS: [&str; 19] = [
     "expires",
     "message-ttl",
     "max-length",
@@ -310,6 +337,18 @@ const OPERATOR_KEYS: [&str; 7] = [
     "overflow",
     "delivery-limit",
     "consumer-timeout",
+    "max-in-memory-length",
+    "max-in-memory-bytes",
+    "queue-version",
+    "queue-master-locator",
+    "target-group-size",
+    "member-placement-tag",
+    "delayed-retry-type",
+    "delayed-retry-min",
+    "delayed-retry-max",
+    "ha-mode",
+    "ha-params",
+    "ha-sync-mode",
 ];
 
 /// Whether a policy makes sense. Of unknown keys those are accepted that RabbitMQ knows (files exported

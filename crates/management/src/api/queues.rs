@@ -13,7 +13,7 @@ use node::Config;
 use node::amqp_codec::{FieldTable, FieldValue, TableBuilder};
 use node::broker_model::catalog::{
     CatalogAnswer, CatalogCommand, DeliveryLimit, Name, Permission, QueueRecord, QueueSpec,
-    ResourceKind,
+    ResourceKind, merged_definition,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::host::QueueReport;
@@ -248,13 +248,11 @@ fn effective_definition(app: &App, queue: &QueueRecord) -> Value {
         let operator = catalog
             .operator_policies(&queue.vhost)
             .find(|policy| Some(&policy.name) == effective.operator_policy.as_ref());
-        let mut definition = Map::new();
-        for policy in user.into_iter().chain(operator) {
-            for (key, value) in &policy.definition {
-                definition.insert(key.to_string(), super::policies::value_to_json(value));
-            }
-        }
-        Value::Object(definition)
+        let definition = merged_definition(user, operator);
+        let definition = definition
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), super::policies::value_to_json(value)));
+        Value::Object(definition.collect())
     })
 }
 

@@ -513,6 +513,16 @@ async fn policies_and_parameters() {
         queue["effective_policy_definition"],
         json!({ "max-length": 7 })
     );
+    // The lower one counts, whoever says it.
+    for (operator, shown) in [(9, 7), (3, 3)] {
+        let body = json!({ "pattern": "^jobs", "definition": { "max-length": operator }, "apply-to": "queues" });
+        server
+            .put("/api/operator-policies/%2F/short", body, 204)
+            .await;
+        let queue = server.get("/api/queues/%2F/jobs-1").await.body;
+        let definition = &queue["effective_policy_definition"];
+        assert_eq!(definition, &json!({ "max-length": shown }), "{operator}");
+    }
     let row = server.get("/api/policies/%2F/short").await.body;
     for key in ["pattern", "definition", "priority", "apply-to"] {
         assert_eq!(row[key], policy[key], "{key}");

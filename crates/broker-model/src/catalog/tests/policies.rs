@@ -294,6 +294,77 @@ fn the_lowest_delivery_limit_counts_and_none_is_the_highest() {
     }
 }
 
+/// What the HTTP API shows is what counts.
+#[test]
+fn two_policies_together() {
+    let spec = policy(
+        "p",
+        ".*",
+        0,
+        &[
+            ("max-length", int(5)),
+            ("message-ttl", int(9)),
+            ("delivery-limit", int(-1)),
+            ("overflow", text("drop-head")),
+            ("dead-letter-exchange", text("x")),
+        ],
+    );
+    let by_operator = policy(
+        "o",
+        ".*",
+        0,
+        &[
+            ("max-length", int(7)),
+            ("message-ttl", int(8)),
+            ("delivery-limit", int(3)),
+            ("overflow", text("reject-publish")),
+            ("expires", int(1)),
+        ],
+    );
+    let (user, operator) = (Policy::from_spec(&spec), Policy::from_spec(&by_operator));
+    let merged = |user, operator| {
+        let merged = merged_definition(user, operator).into_iter();
+        let shown = merged.map(|(key, value)| format!("{key}={value}"));
+        shown.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        merged(Some(&user), Some(&operator)),
+        "dead-letter-exchange=\"x\" delivery-limit=3 expires=1 max-length=5 message-ttl=8 \
+         overflow=\"reject-publish\""
+    );
+    assert_eq!(merged(None, None), "");
+    assert_eq!(
+        merged(Some(&operator), Some(&user)),
+        "dead-letter-exchange=\"x\" delivery-limit=3 expires=1 max-length=5 message-ttl=8 \
+         overflow=\"drop-head\""
+    );
+}
+
+/// Files exported from RabbitMQ hold such ones.
+#[test]
+fn operator_policies_may_hold_what_rabbitmqs_may() {
+    let driver = Driver::new();
+    for key in [
+        "target-group-size",
+        "max-in-memory-length",
+        "queue-version",
+        "ha-mode",
+        "delayed-retry-min",
+    ] {
+        let spec = operator(policy("p", ".*", 0, &[(key, int(2))]));
+        assert_eq!(
+            driver.catalog.check(&CatalogCommand::PutPolicy(spec)),
+            Ok(()),
+            "{key}"
+        );
+    }
+    let spec = policy("p", ".*", 0, &[("member-placement-tag", text("t"))]);
+    assert_eq!(
+        driver.catalog.check(&CatalogCommand::PutPolicy(spec)),
+        Ok(())
+    );
+}
+
 #[test]
 fn settings_of_arguments() {
     let arguments = table(&[
