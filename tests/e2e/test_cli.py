@@ -195,7 +195,7 @@ def test_topology_and_sessions(warren, fails, name, connect) -> None:
     warren("queue", "delete", name)
 
 
-def test_definitions(warren, fails, name, tmp_path) -> None:
+def test_definitions(warren, fails, name, tmp_path, url) -> None:
     warren("vhost", "add", name)
     warren("queue", "declare", "-p", name, "q", "--arguments", '{"x-max-length": 7}')
     warren("policy", "set", "-p", name, "p", ".*", '{"max-length-bytes": 70}')
@@ -213,6 +213,12 @@ def test_definitions(warren, fails, name, tmp_path) -> None:
     warren("definitions", "import", "-p", name, "-", stdin=file.read_text())
     again = json.loads(warren("definitions", "export", "-p", name))
     assert again["queues"] == json.loads(file.read_text())["queues"]
+    # What is not taken is told and fails, also where a program reads the report.
+    stream = {"name": "s", "vhost": name, "arguments": {"x-queue-type": "stream"}}
+    for form in ((), ("--json",)):
+        done = run("definitions", "import", "-", *form, url=url, stdin=json.dumps({"queues": [stream]}))
+        assert done.returncode == 1 and "stream" in done.stdout, done
+    assert "queue type 'stream'" in json.loads(done.stdout)["failed"][0]
     fails(2, "definitions", "import", "-", stdin="{nonsense")
     fails(1, "definitions", "import", str(tmp_path / "missing.json"))
     warren("vhost", "delete", name)

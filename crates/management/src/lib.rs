@@ -13,6 +13,7 @@ mod bounded;
 mod definitions;
 mod error;
 mod fields;
+mod form;
 mod health;
 mod list;
 mod metrics;

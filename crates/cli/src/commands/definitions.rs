@@ -67,9 +67,6 @@ impl Run for Import {
             &format!("{}?report=true", self.only.path("definitions")),
             &definitions,
         )?;
-        if context.json {
-            return Ok(output::json(&report)?);
-        }
         let list = |key: &str| {
             report
                 .get(key)
@@ -77,6 +74,16 @@ impl Run for Import {
                 .cloned()
                 .unwrap_or_default()
         };
+        let outcome = match list("failed").len() {
+            0 => Ok(()),
+            failed => Err(Failure::Local(format!(
+                "{failed} definitions could not be imported"
+            ))),
+        };
+        if context.json {
+            output::json(&report)?;
+            return outcome;
+        }
         if let Some(imported) = report.get("imported").and_then(Value::as_object) {
             let counts: Vec<String> = imported
                 .iter()
@@ -89,11 +96,6 @@ impl Run for Import {
                 output::line(&format!("{title}: {note}"))?;
             }
         }
-        match list("failed").len() {
-            0 => Ok(()),
-            failed => Err(Failure::Local(format!(
-                "{failed} definitions could not be imported"
-            ))),
-        }
+        outcome
     }
 }

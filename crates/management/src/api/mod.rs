@@ -21,10 +21,11 @@ pub(crate) mod users;
 mod vhosts;
 
 use crate::error::ApiError;
-use crate::{App, definitions};
+use crate::{App, definitions, form};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde_json::{Map, Value};
@@ -257,20 +258,26 @@ pub(crate) fn put_status(created: bool) -> StatusCode {
     }
 }
 
-/// A JSON object as body. Its content type does not matter: RabbitMQ's does not either.
+/// A JSON object as body, or as the file of a form. Another content type does not matter: RabbitMQ's does not either.
 pub(crate) struct Body(pub(crate) Map<String, Value>);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+        let content_type = content_type.as_ref().and_then(|kind| kind.to_str().ok());
+        let bytes = match content_type.and_then(|kind| form::file(kind, &bytes)) {
+            Some(file) => file.map_err(ApiError::BadRequest)?,
+            None => &bytes,
+        };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(Map::new()));
         }
-        match Json::<Value>::from_bytes(&bytes) {
+        match Json::<Value>::from_bytes(bytes) {
             Ok(Json(Value::Object(object))) => Ok(Self(object)),
             Ok(Json(_)) => Err(ApiError::BadRequest("the body is not a JSON object".into())),
             Err(rejection) => Err(ApiError::BadRequest(not_json(&rejection))),

@@ -1,6 +1,7 @@
 //! Definitions: exported, imported, reported.
 
 use super::{Server, column};
+use axum::http::Request;
 use serde_json::json;
 
 /// A file as RabbitMQ exports it, with parts that do not exist here.
@@ -134,4 +135,24 @@ async fn what_fails_is_reported_and_the_rest_is_done() {
     assert_eq!(server.get("/api/queues/%2F/good").await.status, 200);
     let refused = server.expect("POST", "/api/definitions", file, 400).await;
     assert_eq!(refused.body["error"], "bad_request");
+}
+
+/// As a browser and `curl -F file=@definitions.json` send it.
+#[tokio::test]
+async fn a_file_is_imported_from_a_form() {
+    let server = Server::new();
+    for (part, expected) in [("file", 204), ("other", 400)] {
+        let form = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"{part}\"; filename=\"d.json\"\r\n\r\n{}\r\n--b--\r\n",
+            json!({ "vhosts": [{ "name": "shop" }] })
+        );
+        let request = Request::post("/api/definitions")
+            .header("Authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=")
+            .header("Content-Type", "multipart/form-data; boundary=b");
+        let reply = server.answer(request, form.into()).await;
+        assert_eq!(reply.status.as_u16(), expected, "{}", reply.text);
+    }
+    server
+        .expect("GET", "/api/vhosts/shop", json!(null), 200)
+        .await;
 }

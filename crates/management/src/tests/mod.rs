@@ -8,6 +8,7 @@ mod text;
 use crate::{App, router};
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -58,6 +59,10 @@ impl Server {
         } else {
             Body::from(body.to_string())
         };
+        self.answer(request, body).await
+    }
+
+    async fn answer(&self, request: Builder, body: Body) -> Reply {
         let response = self
             .router
             .clone()
