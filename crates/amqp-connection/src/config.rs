@@ -28,7 +28,8 @@ pub struct ServerConfig {
     pub heartbeat_s: u16,
     /// The handshake must be finished in this time.
     pub handshake_timeout: Duration,
-    /// How long a refused login is held before the socket is dropped, so that guessing is slow.
+    /// How long a refused login is held before the socket is dropped, so that guessing is slow. A client that
+    /// understands it is told after a third of it.
     pub refusal_delay: Duration,
     /// Largest body accepted (406 above).
     pub max_message_size: u64,

@@ -70,6 +70,8 @@ pub struct Connection {
     pub(crate) heartbeat: Heartbeat,
     /// When the state that waits for the peer ends by itself.
     pub(crate) deadline: Option<Instant>,
+    /// When a refused login is told to the client.
+    pub(crate) tell_refusal_at: Option<Instant>,
     /// Largest frame, both ways.
     pub(crate) frame_max: usize,
     pub(crate) channel_max: u16,
@@ -102,6 +104,7 @@ impl Connection {
             output: Segments::new(),
             heartbeat: Heartbeat::new(0, now),
             deadline,
+            tell_refusal_at: None,
             frame_max: INITIAL_FRAME_MAX,
             channel_max,
             frames: None,
@@ -458,17 +461,24 @@ impl Connection {
     /// When [`Self::handle_timeout`] must be called at the latest.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        match (self.deadline, self.heartbeat.next_timeout()) {
-            _ if self.state == State::Ended => None,
-            (Some(deadline), Some(heartbeat)) => Some(deadline.min(heartbeat)),
-            (deadline, heartbeat) => deadline.or(heartbeat),
+        if self.state == State::Ended {
+            return None;
         }
+        let heartbeat = self.heartbeat.next_timeout();
+        [self.deadline, self.tell_refusal_at, heartbeat]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due at `now`; calling it early does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.state == State::Ended {
             return;
+        }
+        if self.tell_refusal_at.is_some_and(|at| now >= at) {
+            self.tell_refusal_at = None;
+            self.tell_refusal();
         }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.deadline = None;

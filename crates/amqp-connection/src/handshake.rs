@@ -246,13 +246,24 @@ impl Connection {
         self.state = State::AwaitingTuneOk;
     }
 
-    /// The credentials are bad. A client that asked for it is told so; the socket is to be held for
-    /// a moment in any case, until [`Event::Ended`].
+    /// The credentials are bad. Whoever asked for it is told so after a third of the delay: at once would let one
+    /// client guess as fast as passwords are verified, and some libraries do not wait for the whole of it. The
+    /// socket is held until it is over in any case ([`Event::Ended`]).
     pub fn refuse_login(&mut self, now: Instant) {
         if self.state != State::Authenticating {
             return;
         }
-        if self.client.authentication_failure_close {
+        self.state = State::Refused;
+        self.deadline = Some(now + self.config.refusal_delay);
+        self.tell_refusal_at = self
+            .client
+            .authentication_failure_close
+            .then(|| now + self.config.refusal_delay / 3);
+    }
+
+    /// Tells the client that its login was refused.
+    pub(crate) fn tell_refusal(&mut self) {
+        if self.state == State::Refused {
             let mechanism = self.client.mechanism.map_or("", Mechanism::as_str);
             let text = format!(
                 "Login was refused using authentication mechanism {mechanism}. \
@@ -260,8 +271,6 @@ impl Connection {
             );
             self.write_close(&ProtocolError::new(ReplyCode::ACCESS_REFUSED, text));
         }
-        self.state = State::Refused;
-        self.deadline = Some(now + self.config.refusal_delay);
     }
 
     /// The virtual host is open, and with it the connection.

@@ -144,7 +144,7 @@ pub struct Timing {
     pub amqp_heartbeat: Duration,
     /// An AMQP handshake must be over by then.
     pub handshake_timeout: Duration,
-    /// A refused login is answered after this time.
+    /// A refused login is told to the client after a third of this time, and its socket closed after it.
     pub login_failure_delay: Duration,
     /// A consumer that holds a delivery for longer is cancelled; `None`: never. Queues and consumers
     /// may name their own.

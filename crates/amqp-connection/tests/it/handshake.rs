@@ -274,11 +274,15 @@ fn a_refused_login_is_told_and_held() {
     let mut peer = started();
     peer.send(0, &start_ok("PLAIN", b"\0guest\0wrong"));
     peer.server.refuse_login(peer.now);
+    // Neither answer nor end comes so fast that guessing on would pay.
+    assert_eq!(peer.wait(Duration::from_millis(999)), []);
+    assert_eq!(peer.replies(), []);
+    assert_eq!(peer.wait(Duration::from_millis(1)), []);
     let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. \
                 For details see the broker logfile.";
     assert_eq!(peer.close(), (0, 403, text.to_owned(), (0, 0)));
     assert_eq!(peer.send(0, &Method::ConnectionCloseOk {}), []);
-    assert_eq!(peer.wait(Duration::from_millis(2_999)), []);
+    assert_eq!(peer.wait(Duration::from_millis(1_999)), []);
     assert_eq!(
         peer.wait(Duration::from_millis(1)),
         [Event::Ended(EndReason::LoginRefused)]

@@ -202,7 +202,7 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     handshake_timeout: Option<Span>,
-    /// A refused login is answered after this time (default: 3s)
+    /// A refused login is told to the client after a third of this time, and its socket closed after it (default: 3s)
     #[arg(
         long,
         value_name = "TIME",
