@@ -85,7 +85,7 @@ def test_changes_while_a_node_is_down(whole, names, open_at) -> None:
     with amqp.connection_error(
         530,
         f"NOT_ALLOWED - number of channels opened for user '{stays}' has reached the maximum "
-        "allowed user limit of (1)",
+        "allowed user limit of 1",
     ):
         changed.channel()
     open_at(down, user=new, password="secret").channel().queue_declare(new, durable=True)

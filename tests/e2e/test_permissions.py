@@ -264,7 +264,7 @@ def test_channels_of_a_user_are_limited(broker, log_in, user) -> None:
     with amqp.connection_error(
         530,
         f"NOT_ALLOWED - number of channels opened for user '{user}' has reached the maximum "
-        "allowed user limit of (2)",
+        "allowed user limit of 2",
     ):
         connection.channel()
 

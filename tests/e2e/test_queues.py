@@ -90,7 +90,7 @@ def test_redeclare_is_harmless(pub, sub, name, durable) -> None:
         ({"arguments": {"x-single-active-consumer": True}}, {},
          "inequivalent arg 'x-single-active-consumer' for queue '{q}' in vhost '/': received none but current is the value 'true' of type 'bool'"),
         ({"durable": True, "arguments": {"x-queue-type": "quorum"}}, {"durable": True},
-         "inequivalent arg 'x-queue-type' for queue '{q}' in vhost '/': received none but current is the value 'quorum' of type 'longstr'"),
+         "inequivalent arg 'x-queue-type' for queue '{q}' in vhost '/': received 'classic' but current is 'quorum'"),
     ],
     ids=["durable", "transient", "auto-delete", "ttl", "argument-missing", "argument-new", "dlx",
          "priority", "overflow", "bool", "type"],

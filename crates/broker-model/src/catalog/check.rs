@@ -434,14 +434,7 @@ fn check_redeclared(
     )?;
     let queue_type = type_of_new(vhost, spec)?;
     if queue_type != queue.queue_type {
-        // As for every other argument, where one of the two says it.
-        arguments::check_value_equivalent(
-            &resource,
-            "x-queue-type",
-            queue.arguments.get("x-queue-type").as_ref(),
-            spec.arguments.get("x-queue-type").as_ref(),
-        )?;
-        // Neither does: the vhost's default is another one now.
+        // Where a declaration names no type, it asks for the default one, and is told so.
         return Err(CatalogError::Inequivalent {
             key: "x-queue-type".into(),
             resource,

@@ -46,7 +46,7 @@ impl Session {
     fn check_channel_limits(&self) -> Result<(), ProtocolError> {
         let refuse = |of: String, kind: &str, limit: u64| {
             let text = format!(
-                "number of channels opened {of} has reached the maximum allowed {kind} of ({limit})"
+                "number of channels opened {of} has reached the maximum allowed {kind} of {limit}"
             );
             Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text).of(20, 10))
         };
