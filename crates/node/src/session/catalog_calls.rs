@@ -79,7 +79,8 @@ pub(super) fn is_over(broker: &dyn Services, owner: ConnectionId) -> bool {
             .matching(|entry| entry.session.0 == owner.serial);
         return open.is_empty();
     }
-    broker.catalog().latest_start(owner.origin.node) > owner.origin.incarnation
+    broker.is_dead(owner.origin.node)
+        || broker.catalog().latest_start(owner.origin.node) > owner.origin.incarnation
 }
 
 impl Session {

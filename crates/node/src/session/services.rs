@@ -8,7 +8,8 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
-use broker_model::ids::{Origin, Placement};
+use broker_model::ids::{NodeId, Origin, Placement};
+use consensus::Connectivity;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLockReadGuard;
@@ -44,6 +45,8 @@ pub trait Services: Send + Sync + 'static {
     fn place_queue(&self, replicated: bool) -> Placement;
     /// User and vhost of the open connections of all nodes.
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>>;
+    /// Whether the process of another node is known to be gone.
+    fn is_dead(&self, node: NodeId) -> bool;
     /// Alarms of all nodes.
     fn alarms(&self) -> watch::Receiver<Alarms>;
 }
@@ -105,6 +108,12 @@ impl Services for Broker {
                 .collect()
         }
         .boxed()
+    }
+
+    fn is_dead(&self, node: NodeId) -> bool {
+        let connectivity = self.consensus().peers().connectivity();
+        let seen = connectivity.borrow().get(&node.0).copied();
+        seen == Some(Connectivity::Refused)
     }
 
     fn alarms(&self) -> watch::Receiver<Alarms> {

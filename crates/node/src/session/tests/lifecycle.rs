@@ -2,11 +2,13 @@
 
 use super::TestNode;
 use super::client::{declare, text};
-use super::node::eventually;
+use super::node::{THERE, eventually};
 use crate::broker::Alarms;
 use crate::session::Services;
 use amqp_codec::{FieldTable, Method};
-use broker_model::catalog::{CatalogCommand, Limits};
+use broker_model::catalog::{CatalogCommand, Limits, QueueSpec};
+use broker_model::ids::{ConnectionId, NodeId, Origin};
+use std::time::Duration;
 
 fn exclusive(queue: &str) -> Method {
     Method::QueueDeclare {
@@ -55,6 +57,46 @@ async fn exclusive_queues_end_with_their_connection() {
             );
         }
     }
+}
+
+/// Its node is struck off only after a while; who reconnects at once is not told that he himself is in the way.
+#[tokio::test]
+async fn an_exclusive_queue_of_a_dead_node_is_waited_for() {
+    let node = TestNode::start();
+    let dead = Origin {
+        node: NodeId(2),
+        incarnation: 7,
+    };
+    let owner = ConnectionId {
+        origin: dead,
+        serial: 1,
+    };
+    let spec = QueueSpec {
+        vhost: "/".into(),
+        name: "mine".into(),
+        durable: false,
+        exclusive: Some(owner),
+        auto_delete: false,
+        arguments: FieldTable::default(),
+        placement: THERE,
+        server_named: false,
+    };
+    node.apply(CatalogCommand::DeclareQueue(spec)).unwrap();
+    node.kill_other();
+    let reconnected = async {
+        let mut client = node.channel().await;
+        client.declare_with(1, &exclusive("mine")).await
+    };
+    let struck_off = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        node.apply(CatalogCommand::NodeDead {
+            origin: dead,
+            new_host: NodeId(1),
+        })
+    };
+    let ((name, ..), gone) = tokio::join!(reconnected, struck_off);
+    assert!(gone.is_ok());
+    assert_eq!(name, "mine");
 }
 
 #[tokio::test]

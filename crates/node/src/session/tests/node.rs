@@ -320,6 +320,10 @@ impl Services for TestNode {
         .boxed()
     }
 
+    fn is_dead(&self, node: NodeId) -> bool {
+        node == NodeId(2) && self.there_down.load(Ordering::SeqCst)
+    }
+
     fn place_queue(&self, replicated: bool) -> Placement {
         match (replicated, self.elsewhere.load(Ordering::SeqCst)) {
             (true, _) => SHARD,
