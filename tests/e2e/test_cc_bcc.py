@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pika
 import pytest
 
@@ -91,3 +93,26 @@ def test_mandatory_with_only_a_copy_routable(pub, sub, queues, name) -> None:
         mandatory=True,
     )
     assert amqp.get_all(sub, queues[0], 1) == [b"x"]
+
+
+def test_a_dead_letter_goes_by_all_keys(broker, pub, sub, names, durable) -> None:
+    """Without a key of its own; nobody gets to see the blind copies, wherever the message is."""
+    letters, dying, to, cc, bcc = (names() for _ in range(5))
+    pub.exchange_declare(letters, "direct")
+    pub.queue_declare(dying, durable=durable, arguments={"x-dead-letter-exchange": letters})
+    for queue, key in [(to, dying), (cc, "cc"), (bcc, "bcc")]:
+        pub.queue_declare(queue)
+        pub.queue_bind(queue, letters, key)
+    headers = {"CC": ["cc"], "BCC": ["bcc"], "other": "stays"}
+    pub.basic_publish("", dying, b"x", pika.BasicProperties(headers=headers))
+    told = {"CC": ["cc"], "other": "stays"}
+    peek = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    status, peeked = broker.http(f"/api/queues/%2F/{dying}/get", "POST", peek)
+    assert status == 200 and json.loads(peeked)[0]["properties"]["headers"] == told
+    message = amqp.get(sub, dying)
+    assert message.properties.headers == told
+    sub.basic_reject(message.tag, requeue=False)
+    for queue in (to, cc, bcc):
+        letter = amqp.get(sub, queue, auto_ack=True).properties.headers
+        assert "BCC" not in letter and letter["CC"] == ["cc"]
+        assert letter["x-death"][0]["routing-keys"] == [dying, "cc"]

@@ -33,7 +33,7 @@ pub(super) struct Death<'a> {
 pub(super) struct DeadMessage {
     /// With new exchange, routing key and headers.
     pub message: Message,
-    /// Keys to route by: the new one, or all of the message's own (CC included).
+    /// Keys to route by: the new one, or all of the message's own (CC and BCC included).
     pub routing_keys: Vec<String>,
     /// Its death history, newest first.
     history: Vec<Entry>,
@@ -78,7 +78,7 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     let headers = properties.headers().unwrap_or_else(FieldTable::empty);
     let expiration = properties.expiration().map(Bytes::copy_from_slice);
     let mut own_keys = vec![String::from_utf8_lossy(&message.routing_key).into_owned()];
-    own_keys.extend(carbon_copies(&headers));
+    own_keys.extend(copies(&headers, "CC"));
 
     let mut history = history_of(&headers);
     let reason = death.reason.as_str();
@@ -135,7 +135,7 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
         "x-last-death-exchange",
     ];
     if death.routing_key.is_some() {
-        removed.push("CC");
+        removed.extend(["CC", "BCC"]);
     }
     let mut table = TableBuilder::from_table_without(&headers, &removed);
     let deaths: FieldArray = history
@@ -171,7 +171,11 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     };
     let routing_keys = match death.routing_key {
         Some(key) => vec![key.to_owned()],
-        None => own_keys,
+        // Nobody is told of these: neither in x-death nor when the letter is delivered.
+        None => own_keys
+            .into_iter()
+            .chain(copies(&headers, "BCC"))
+            .collect(),
     };
     DeadMessage {
         message: Message {
@@ -185,8 +189,9 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     }
 }
 
-fn carbon_copies(headers: &FieldTable) -> Vec<String> {
-    let Some(FieldValue::Array(copies)) = headers.get("CC") else {
+/// The keys of `CC` or `BCC`.
+fn copies(headers: &FieldTable, name: &str) -> Vec<String> {
+    let Some(FieldValue::Array(copies)) = headers.get(name) else {
         return Vec::new();
     };
     copies
@@ -426,9 +431,25 @@ mod tests {
             "CC",
             &FieldValue::Array([FieldValue::text("other")].into_iter().collect()),
         );
+        table.push(
+            "BCC",
+            &FieldValue::Array([FieldValue::text("blind")].into_iter().collect()),
+        );
         let original = message(table.finish(), None);
         let own = dead_letter(&original, &death("a", DeathReason::Expired));
-        assert_eq!(own.routing_keys, ["key", "other"]);
+        assert_eq!(own.routing_keys, ["key", "other", "blind"]);
+        let Some(FieldValue::Array(deaths)) = headers(&own.message).get("x-death") else {
+            panic!("no x-death")
+        };
+        let first = deaths
+            .iter()
+            .next()
+            .and_then(|entry| entry.as_table().cloned());
+        let keys = ["key", "other"].map(FieldValue::text);
+        assert_eq!(
+            first.unwrap().get("routing-keys"),
+            Some(FieldValue::Array(keys.iter().cloned().collect()))
+        );
         let given = Death {
             routing_key: Some("dead"),
             ..death("a", DeathReason::Expired)
@@ -437,5 +458,6 @@ mod tests {
         assert_eq!(explicit.routing_keys, ["dead"]);
         assert_eq!(explicit.message.routing_key, "dead");
         assert_eq!(headers(&explicit.message).get("CC"), None);
+        assert_eq!(headers(&explicit.message).get("BCC"), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::channel::{Channel, GET, Unacked};
 use super::credit::mean_bytes;
 use super::outbox::Settlement;
-use super::properties::with_delivery_count;
+use super::properties::{told, with_delivery_count};
 use super::state::Session;
 use amqp_codec::{Content, Delivery as Frame};
 use broker_model::ids::Placement;
@@ -95,8 +95,9 @@ pub(super) fn hold(
 
 /// The properties as the client gets them.
 pub(super) fn properties(delivery: &Delivery) -> Cow<'_, Bytes> {
+    let told = told(&delivery.message.properties);
     match delivery.delivery_count {
-        0 => Cow::Borrowed(&delivery.message.properties),
-        count => Cow::Owned(with_delivery_count(&delivery.message.properties, count)),
+        0 => told,
+        count => Cow::Owned(with_delivery_count(&told, count)),
     }
 }

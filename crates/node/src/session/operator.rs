@@ -6,7 +6,7 @@
 use super::catalog_calls::{catalog_error, look, usable_queue, write};
 use super::consume::unavailable;
 use super::history;
-use super::properties::{look as look_at, without_bcc};
+use super::properties::{look as look_at, told, without_bcc};
 use super::queue::refusal;
 use super::route::{self, Publisher};
 use super::services::Services;
@@ -140,10 +140,9 @@ pub async fn take(
                 ..
             } => {
                 desk.hold(&record, delivery.sequence);
-                taken.push(Taken {
-                    delivery: *delivery,
-                    left,
-                });
+                let mut delivery = *delivery;
+                delivery.message.properties = told(&delivery.message.properties).into_owned();
+                taken.push(Taken { delivery, left });
             }
             SessionEvent::Got { delivery: None, .. } => break,
             _ => return Err(unavailable(&resource(&record))),
@@ -225,7 +224,7 @@ pub async fn publish(
             let properties = PropertiesView::new(&whole);
             let targets = place.targets(looked.priority, looked.expiration_ms, properties);
             let mut message = message.clone();
-            if place.delays {
+            if place.keeps_keys {
                 message.properties = whole.clone();
             }
             (place.placement, Op::Publish { targets, message })

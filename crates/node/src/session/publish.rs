@@ -274,15 +274,18 @@ impl Session {
                 let whole = with_bcc.as_ref().unwrap_or(&message.properties);
                 let properties = PropertiesView::new(whole);
                 let targets = place.targets(looked.priority, looked.expiration_ms, properties);
-                let mut message = if place.placement == own {
-                    detached(&message)
+                let kept = with_bcc.as_ref().filter(|_| place.keeps_keys);
+                // It is routed by all of its keys when its time has come, or when it dies.
+                let kept = kept.map(|whole| Message {
+                    properties: whole.clone(),
+                    ..message.clone()
+                });
+                let message = kept.as_ref().unwrap_or(&message);
+                let message = if place.placement == own {
+                    detached(message)
                 } else {
                     message.clone()
                 };
-                if place.delays && with_bcc.is_some() {
-                    // It is routed by all of its keys when its time has come.
-                    message.properties = whole.clone();
-                }
                 // A small message for very many queues is large.
                 let bytes = message.weight() + size_of_val(&targets[..]);
                 outbox.publish(

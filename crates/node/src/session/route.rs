@@ -30,6 +30,9 @@ pub(super) struct Place {
     pub(super) queues: SmallVec<[Arc<QueueRecord>; 1]>,
     /// These are stores of delayed messages: they keep what is to be taken out before a delivery.
     pub(super) delays: bool,
+    /// One of them has a dead letter exchange and no key for it: what dies there is routed by all of its keys, so they
+    /// are kept too.
+    pub(super) keeps_keys: bool,
     /// The targets of a message without priority and expiration.
     plain: SmallVec<[Target; 1]>,
     /// The exchange that the message was published to, if it deduplicates.
@@ -233,6 +236,10 @@ pub(super) fn find(
         let store = queue.settings().store;
         let delays = store == Some(Store::Delay);
         is_routed |= store != Some(Store::History);
+        let settings = queue.settings();
+        let keeps_keys = delays
+            || settings.dead_letter_exchange.is_some()
+                && settings.dead_letter_routing_key.is_none();
         let looks = deduplicating.is_some() || looks_at_headers(&queue);
         match places
             .iter_mut()
@@ -242,10 +249,12 @@ pub(super) fn find(
                 place.plain.push(plain);
                 place.queues.push(queue);
                 place.looks_at_headers |= looks;
+                place.keeps_keys |= keeps_keys;
             }
             None => places.push(Place {
                 placement: queue.placement,
                 delays,
+                keeps_keys,
                 plain: SmallVec::from_elem(plain, 1),
                 queues: SmallVec::from_elem(queue, 1),
                 exchange: deduplicating.clone(),
