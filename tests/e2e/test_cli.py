@@ -216,7 +216,9 @@ def test_definitions(warren, fails, name, tmp_path, url) -> None:
     # What is not taken is told and fails, also where a program reads the report.
     stream = {"name": "s", "vhost": name, "arguments": {"x-queue-type": "stream"}}
     for form in ((), ("--json",)):
-        done = run("definitions", "import", "-", *form, url=url, stdin=json.dumps({"queues": [stream]}))
+        done = run(
+            "definitions", "import", "-", *form, url=url, stdin=json.dumps({"queues": [stream]})
+        )
         assert done.returncode == 1 and "stream" in done.stdout, done
     assert "queue type 'stream'" in json.loads(done.stdout)["failed"][0]
     fails(2, "definitions", "import", "-", stdin="{nonsense")
