@@ -88,6 +88,31 @@ def test_one_link_cut(healed, load, name) -> None:
     assert verdict.clean, verdict
 
 
+def test_clients_of_both_ends_of_a_cut_link(healed, load, name) -> None:
+    """The leader cannot be reached from the node of a client, but a third node can be from both: it takes over."""
+    declare(healed, name)
+    leader, a, between = roles(healed, name, "leader")
+    producers = [load.produce(node, name, rate=300) for node in (leader, a)]
+    load.consume(a, name)
+    for producer in producers:
+        producer.wait_confirmed(300)
+    healed.network.cut([(leader.id, a.id), (a.id, leader.id)])
+    # Far longer than a publish may wait.
+    for producer in producers:
+        producer.wait_confirmed(300 * 2 * BOUND)
+    assert healed.leader(name) is between
+    connection = healed.connect(a)
+    connection.channel().queue_declare(f"{name}-2", durable=True)
+    connection.close()
+    healed.network.heal()
+    for producer in producers:
+        producer.wait_confirmed(300)
+    settle(load.producers, load.consumers)
+    verdict = judge(load.producers, load.consumers)
+    assert verdict.clean, verdict
+    assert not any(producer.nacked for producer in producers)
+
+
 def test_producer_on_the_minority_side(healed, load, name) -> None:
     """It is told: by nacks within the bound, or by confirms after the heal. Nothing doubled, and
     nothing that was nacked comes later behind newer messages."""

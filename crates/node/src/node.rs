@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::hub::connector::{Connector, HostStarts};
 use crate::life::alarms::{self, Watermarks};
 use crate::life::readiness::{self, Readiness};
-use crate::life::{balance, disk, events, membership, process};
+use crate::life::{balance, disk, events, membership, partial_cut, process};
 use crate::listener::Listeners;
 use crate::metrics::Metrics;
 use crate::queries::NodeQueries;
@@ -355,6 +355,7 @@ impl Node {
             Arc::clone(&queries),
             alarms_tx,
         )));
+        tasks.push(tokio::spawn(partial_cut::mend(Arc::clone(&broker))));
         tasks.push(tokio::spawn(balance::keep_balanced(
             Arc::clone(&broker),
             config.timing.rebalance_interval,

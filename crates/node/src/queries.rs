@@ -5,11 +5,12 @@ use crate::host::{HostDirectory, HostInput, QueueReport};
 use crate::registry::{ConnectionEntry, Registry};
 use broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use cluster_proto::node::v1::{QueryRequest, peer_client::PeerClient};
-use consensus::PeerNet;
+use consensus::{Connectivity, PeerNet};
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -152,6 +153,7 @@ impl Queries for NodeQueries {
             match question {
                 "connections" => serde_json::to_vec(&self.connections_here()).ok(),
                 "announced" => serde_json::to_vec(&(self.announced)()).ok(),
+                "hears" => serde_json::to_vec(&self.heard_here()).ok(),
                 "node" => serde_json::to_vec(&(self.report)()).ok(),
                 "queues" => {
                     let asked: QueuesQuestion = serde_json::from_slice(arguments).ok()?;
@@ -176,6 +178,19 @@ impl NodeQueries {
             .connections()
             .iter()
             .map(|entry| report(self.node, entry))
+            .collect()
+    }
+
+    /// The nodes that this one hears, itself included.
+    fn heard_here(&self) -> BTreeSet<u64> {
+        let connectivity = self.peers.connectivity();
+        let connectivity = connectivity.borrow();
+        let connected = connectivity
+            .iter()
+            .filter(|(_, state)| **state == Connectivity::Connected);
+        connected
+            .map(|(node, _)| *node)
+            .chain([self.node.0])
             .collect()
     }
 
@@ -273,6 +288,12 @@ impl NodeQueries {
         tokio::time::timeout(bound, yes.next())
             .await
             .is_ok_and(|found| found.is_some())
+    }
+
+    /// The nodes that `node` hears, itself included; `None` if it does not answer.
+    pub async fn hears(&self, node: NodeId) -> Option<BTreeSet<NodeId>> {
+        let heard: Vec<u64> = self.ask(node, "hears", Vec::new()).await?;
+        Some(heard.into_iter().map(NodeId).collect())
     }
 
     /// Counts of queues at the host that serves them; empty if it does not answer.

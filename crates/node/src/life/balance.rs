@@ -12,11 +12,13 @@ use consensus::{Connectivity, GroupId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 /// How long a hand-over may take.
 const TRANSFER: Duration = Duration::from_secs(3);
+/// How long a node may take to say whom it hears.
+const ANSWER: Duration = Duration::from_secs(1);
 /// The list of live members must have been the same for so many looks in a row.
 const STEADY_LOOKS: u32 = 2;
 /// A node that did not take a leadership is asked again after this time, and twice as long after every
@@ -92,6 +94,15 @@ fn live_members(broker: &Broker) -> Vec<NodeId> {
         .collect()
 }
 
+/// Whether a node hears all that this one hears. Where a link is cut it may not, and would serve no one who is connected to
+/// a node that it cannot reach (see [`super::partial_cut`]).
+async fn hears_all(broker: &Broker, node: NodeId, live: &[NodeId]) -> bool {
+    match timeout(ANSWER, broker.queries.hears(node)).await {
+        Ok(Some(hears)) => live.iter().all(|node| hears.contains(node)),
+        Ok(None) | Err(_) => false,
+    }
+}
+
 async fn move_one(broker: &Broker, live: &[NodeId], unwilling: &mut Unwilling) {
     let me = broker.origin.node;
     let now = Instant::now();
@@ -116,6 +127,10 @@ async fn move_one(broker: &Broker, live: &[NodeId], unwilling: &mut Unwilling) {
                         .is_some_and(|(matched, last)| matched + 1000 >= last)
             });
         if !caught_up {
+            continue;
+        }
+        if !hears_all(broker, wanted, live).await {
+            unwilling.answered(wanted, false, now);
             continue;
         }
         info!(shard = id.0, to = %wanted, "moving leadership to spread the load");

@@ -5,5 +5,6 @@ pub mod balance;
 pub mod disk;
 pub mod events;
 pub mod membership;
+pub mod partial_cut;
 pub mod process;
 pub mod readiness;
