@@ -46,6 +46,19 @@ pub enum Op {
         /// The message.
         message: Message,
     },
+    /// A message that died, or whose time has come, goes on to queues of its own shard: appended to
+    /// every target and, unless one of them refuses it, settled where it was, in one step. Does nothing
+    /// if its queue exists and does not keep it aside any more: then it has gone on before.
+    PassOn {
+        /// The queue that keeps it aside.
+        from: QueueId,
+        /// Its place there.
+        sequence: Sequence,
+        /// Queues of this shard, each once.
+        targets: SmallVec<[Target; 1]>,
+        /// What is appended: the message with what became of it in its headers.
+        message: Message,
+    },
     /// The client is done with these messages: they cease to exist.
     Settle {
         /// Queue.
@@ -97,6 +110,29 @@ impl Op {
         Self::Settle {
             queue: QueueId(0),
             sequences: SequenceRanges::new(),
+        }
+    }
+
+    /// What this operation appends, and to which queues; `None` if it appends nothing.
+    #[must_use]
+    pub fn appends(&self) -> Option<(&[Target], &Message)> {
+        match self {
+            Self::Publish { targets, message }
+            | Self::PassOn {
+                targets, message, ..
+            } => Some((targets, message)),
+            _ => None,
+        }
+    }
+
+    /// The same, but what is passed on stays where it was, too.
+    #[must_use]
+    pub(crate) fn without_settling(self) -> Self {
+        match self {
+            Self::PassOn {
+                targets, message, ..
+            } => Self::Publish { targets, message },
+            other => other,
         }
     }
 
@@ -186,7 +222,7 @@ pub struct BatchOutcome {
     pub number: u64,
     /// What happened.
     pub status: BatchStatus,
-    /// Indices of publish ops that at least one queue refused (ascending).
+    /// Indices of operations of which at least one queue refused what they append (ascending).
     pub refused_ops: Vec<u32>,
 }
 

@@ -103,7 +103,7 @@ impl Dispatcher {
         admission: &mut Admission,
         added: &mut Vec<Added>,
     ) {
-        let Op::Publish { targets, message } = op else {
+        let Some((targets, message)) = op.appends() else {
             return;
         };
         for target in targets {

@@ -24,6 +24,7 @@ pub use checkpoint::{CheckpointDelta, CheckpointToken, DeadRange, MessageKey};
 pub use effect::Effect;
 
 use crate::ids::{NodeId, Origin, QueueId, Sequence};
+use crate::message::Message;
 use crate::op::{BatchHead, BatchOutcome, BatchStatus, Op, Refusal, Target};
 use crate::queue::QueueState;
 use crate::wire::{StoredMessage, WireError, decode_entry_head, each_op, validate_ops};
@@ -250,11 +251,12 @@ impl ShardMachine {
             && let Some((own, rest)) = refusals.split_at_checked(own)
         {
             *refusals = rest;
-            if let Op::Publish { targets, .. } = &mut op {
+            if let Op::Publish { targets, .. } | Op::PassOn { targets, .. } = &mut op {
                 let before = targets.len();
                 targets.retain(|target| !own.iter().any(|refusal| refusal.queue == target.queue));
                 if targets.len() < before {
                     refused_ops.push(position as u32);
+                    op = op.without_settling();
                 }
             }
         }
@@ -263,38 +265,20 @@ impl ShardMachine {
 
     fn run(&mut self, by: Option<Origin>, op: Op, effects: &mut Vec<Effect>) {
         match op {
-            Op::Publish { targets, message } => {
-                // The last target takes the message, the others share it.
-                if let Some((last, others)) = targets.split_last() {
-                    for target in others {
-                        let stored = StoredMessage {
-                            message: message.clone(),
-                            expires_at_ms: None,
-                        };
-                        self.publish(target, stored, effects);
-                    }
-                    self.publish(
-                        last,
-                        StoredMessage {
-                            message,
-                            expires_at_ms: None,
-                        },
-                        effects,
-                    );
+            Op::Publish { targets, message } => self.append(&targets, message, effects),
+            Op::PassOn {
+                from,
+                sequence,
+                targets,
+                message,
+            } => {
+                let keeps = |state: &QueueState| state.reason_of(sequence).is_some();
+                if self.queue(from).is_none_or(keeps) {
+                    self.append(&targets, message, effects);
+                    self.settle(from, &[(sequence, sequence)], effects);
                 }
             }
-            Op::Settle { queue, sequences } => {
-                let Some(state) = self.existing(queue) else {
-                    return;
-                };
-                let mut freed = 0;
-                let mut gone = SmallVec::new();
-                for (from, to) in sequences {
-                    freed += state.settle(from, to, &mut gone);
-                }
-                self.changed(queue, freed);
-                effect::settled(effects, queue, gone);
-            }
+            Op::Settle { queue, sequences } => self.settle(queue, &sequences, effects),
             Op::Kill {
                 queue,
                 sequences,
@@ -357,6 +341,45 @@ impl ShardMachine {
                 effects.push(Effect::Marked { queue, upto });
             }
         }
+    }
+
+    fn append(&mut self, targets: &[Target], message: Message, effects: &mut Vec<Effect>) {
+        // The last target takes the message, the others share it.
+        if let Some((last, others)) = targets.split_last() {
+            for target in others {
+                let stored = StoredMessage {
+                    message: message.clone(),
+                    expires_at_ms: None,
+                };
+                self.publish(target, stored, effects);
+            }
+            self.publish(
+                last,
+                StoredMessage {
+                    message,
+                    expires_at_ms: None,
+                },
+                effects,
+            );
+        }
+    }
+
+    fn settle(
+        &mut self,
+        queue: QueueId,
+        sequences: &[(Sequence, Sequence)],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(state) = self.existing(queue) else {
+            return;
+        };
+        let mut freed = 0;
+        let mut gone = SmallVec::new();
+        for (from, to) in sequences {
+            freed += state.settle(*from, *to, &mut gone);
+        }
+        self.changed(queue, freed);
+        effect::settled(effects, queue, gone);
     }
 
     fn publish(&mut self, target: &Target, mut stored: StoredMessage, effects: &mut Vec<Effect>) {

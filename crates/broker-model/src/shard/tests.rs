@@ -183,6 +183,115 @@ fn refused_targets_are_left_out_and_named() {
     );
 }
 
+/// A machine whose first queue keeps messages 1 and 2 aside as dead letters.
+fn dying() -> ShardMachine {
+    let mut machine = ShardMachine::new();
+    let kill = Op::Kill {
+        queue: QUEUE,
+        sequences: ranges(1, 2),
+        reason: DeathReason::Rejected,
+        dead_letter: true,
+    };
+    let publish = |body| publish(&[QUEUE], 0, body);
+    run(
+        &mut machine,
+        vec![publish("a"), publish("b"), publish("c"), kill],
+    );
+    machine
+}
+
+fn pass_on(number: u64, queues: &[QueueId]) -> Op {
+    let Op::Publish { targets, message } = publish(queues, 0, "letter") else {
+        unreachable!()
+    };
+    Op::PassOn {
+        from: QUEUE,
+        sequence: Sequence(number),
+        targets,
+        message,
+    }
+}
+
+/// Messages that are dying in the first queue, and that are in the second.
+fn passed(machine: &ShardMachine) -> (u64, u64) {
+    let alive = |queue| machine.queue(queue).map_or(0, QueueState::alive);
+    let dying = machine.queue(QUEUE).map_or(0, QueueState::dying);
+    (dying, alive(OTHER))
+}
+
+#[test]
+fn a_dead_letter_arrives_and_is_settled_in_one_step() {
+    let mut machine = dying();
+    let batch = (head(0, 1), vec![pass_on(1, &[OTHER])]);
+    let (effects, outcomes) = apply(&mut machine, &[batch], &[]);
+    assert_eq!(
+        effects,
+        [
+            Effect::Enqueued {
+                queue: OTHER,
+                first: Sequence(1),
+                last: Sequence(1)
+            },
+            Effect::Settled {
+                queue: QUEUE,
+                sequences: ranges(1, 1)
+            }
+        ]
+    );
+    assert_eq!(outcomes[0].refused_ops, [] as [u32; 0]);
+    assert_eq!(passed(&machine), (1, 1));
+    // The publisher of another leader has it, too.
+    let batch = (head(1, 2), vec![pass_on(1, &[OTHER]), pass_on(2, &[OTHER])]);
+    let (_, outcomes) = apply(&mut machine, &[batch], &[]);
+    assert_eq!(outcomes[0].refused_ops, [] as [u32; 0]);
+    assert_eq!(passed(&machine), (0, 2));
+    // What is alive or was never there does not go anywhere.
+    assert_eq!(
+        run(
+            &mut machine,
+            vec![pass_on(3, &[OTHER]), pass_on(9, &[OTHER])]
+        ),
+        []
+    );
+    assert_eq!(machine.queue(QUEUE).unwrap().alive(), 1);
+}
+
+#[test]
+fn a_dead_letter_that_is_refused_stays() {
+    let mut machine = dying();
+    let third = QueueId(3 << 16);
+    let batch = (head(0, 1), vec![pass_on(1, &[OTHER, third])]);
+    let refusal = Refusal {
+        batch: 0,
+        op: 0,
+        queue: third,
+    };
+    let (_, outcomes) = apply(&mut machine, &[batch], &[refusal]);
+    assert_eq!(outcomes[0].refused_ops, [0]);
+    assert_eq!(passed(&machine), (2, 1));
+    assert!(machine.queue(third).is_none());
+}
+
+#[test]
+fn a_dead_letter_of_a_queue_that_is_deleted_arrives() {
+    let mut machine = dying();
+    run(
+        &mut machine,
+        vec![Op::Delete { queue: QUEUE }, pass_on(1, &[OTHER])],
+    );
+    assert_eq!(passed(&machine), (0, 1));
+    assert!(machine.queue(QUEUE).is_none());
+}
+
+#[test]
+fn a_dead_letter_may_come_back_to_its_queue() {
+    let mut machine = dying();
+    run(&mut machine, vec![pass_on(1, &[QUEUE])]);
+    let state = machine.queue(QUEUE).unwrap();
+    assert_eq!((state.alive(), state.dying()), (2, 1));
+    assert!(state.is_alive(Sequence(4)));
+}
+
 #[test]
 fn a_fan_out_holds_its_body_once() {
     let mut machine = ShardMachine::new();

@@ -4,6 +4,7 @@ use super::cursor::{put_bool, put_message, put_ranges};
 use super::{Cursor, VERSION, WireError, put_varint};
 use crate::identity::{Fingerprint, Identity, WindowId};
 use crate::ids::Sequence;
+use crate::message::Message;
 use crate::op::{DeathReason, Op, Target};
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -17,6 +18,7 @@ const KILL: u8 = 3;
 const RETURN: u8 = 4;
 const DELETE: u8 = 5;
 const MARK: u8 = 6;
+const PASS_ON: u8 = 7;
 
 /// Queue, level, flag.
 const TARGET_MIN_LEN: usize = 10;
@@ -222,11 +224,18 @@ pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
     match op {
         Op::Publish { targets, message } => {
             out.put_u8(PUBLISH);
-            put_varint(out, targets.len() as u64);
-            for target in targets {
-                put_target(out, target);
-            }
-            put_message(out, message);
+            put_append(out, targets, message);
+        }
+        Op::PassOn {
+            from,
+            sequence,
+            targets,
+            message,
+        } => {
+            out.put_u8(PASS_ON);
+            out.put_u64_le(from.0);
+            out.put_u64_le(sequence.0);
+            put_append(out, targets, message);
         }
         Op::Settle { queue, sequences } => {
             out.put_u8(SETTLE);
@@ -270,17 +279,16 @@ pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
 #[inline]
 pub(super) fn read_op(cursor: &mut Cursor<'_>) -> Result<Op, WireError> {
     Ok(match cursor.u8()? {
-        PUBLISH => {
-            let count = cursor.count(TARGET_MIN_LEN)?;
-            let mut targets = SmallVec::with_capacity(count);
-            for _ in 0..count {
-                targets.push(read_target(cursor)?);
-            }
-            Op::Publish {
-                targets,
-                message: cursor.message()?,
-            }
-        }
+        PUBLISH => Op::Publish {
+            targets: read_targets(cursor)?,
+            message: cursor.message()?,
+        },
+        PASS_ON => Op::PassOn {
+            from: cursor.queue()?,
+            sequence: Sequence(cursor.u64()?),
+            targets: read_targets(cursor)?,
+            message: cursor.message()?,
+        },
         SETTLE => Op::Settle {
             queue: cursor.queue()?,
             sequences: cursor.ranges()?,
@@ -309,11 +317,11 @@ pub(super) fn read_op(cursor: &mut Cursor<'_>) -> Result<Op, WireError> {
 
 fn skip_op(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
     match cursor.u8()? {
-        PUBLISH => {
-            for _ in 0..cursor.count(TARGET_MIN_LEN)? {
-                read_target(cursor)?;
-            }
-            cursor.skip_message()
+        PUBLISH => skip_append(cursor),
+        PASS_ON => {
+            cursor.queue()?;
+            cursor.u64()?;
+            skip_append(cursor)
         }
         SETTLE => {
             cursor.queue()?;
@@ -337,6 +345,31 @@ fn skip_op(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
         }
         _ => Err(WireError::Malformed("operation")),
     }
+}
+
+fn skip_append(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
+    for _ in 0..cursor.count(TARGET_MIN_LEN)? {
+        read_target(cursor)?;
+    }
+    cursor.skip_message()
+}
+
+fn put_append(out: &mut BytesMut, targets: &[Target], message: &Message) {
+    put_varint(out, targets.len() as u64);
+    for target in targets {
+        put_target(out, target);
+    }
+    put_message(out, message);
+}
+
+#[inline]
+fn read_targets(cursor: &mut Cursor<'_>) -> Result<SmallVec<[Target; 1]>, WireError> {
+    let count = cursor.count(TARGET_MIN_LEN)?;
+    let mut targets = SmallVec::with_capacity(count);
+    for _ in 0..count {
+        targets.push(read_target(cursor)?);
+    }
+    Ok(targets)
 }
 
 fn put_target(out: &mut BytesMut, target: &Target) {

@@ -86,6 +86,18 @@ fn any_op() -> impl Strategy<Value = Op> {
             targets: targets.into(),
             message
         }),
+        (
+            any_queue(),
+            any_number(),
+            vec(any_target(), 0..5),
+            any_message()
+        )
+            .prop_map(|(from, sequence, targets, message)| Op::PassOn {
+                from,
+                sequence: Sequence(sequence),
+                targets: targets.into(),
+                message
+            }),
         (any_queue(), any_ranges()).prop_map(|(queue, sequences)| Op::Settle { queue, sequences }),
         (any_queue(), any_ranges(), any_reason(), any::<bool>()).prop_map(
             |(queue, sequences, reason, dead_letter)| Op::Kill {

@@ -41,6 +41,15 @@ pub(super) enum Taken {
     Dropped,
 }
 
+/// What an answer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Whether this target accepts the letter.
+    To(QueueId),
+    /// Whether all targets do, and it is settled where it was: one operation of one shard.
+    AtOnce,
+}
+
 /// What an answer of a target means for its letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
@@ -48,6 +57,8 @@ pub(super) enum Answered {
     Waits,
     /// All targets have accepted it, or it is not tried again.
     Done,
+    /// All targets have accepted it, and it is settled where it was.
+    Settled,
     /// Some have not: it is tried again later.
     Refused,
 }
@@ -65,10 +76,12 @@ pub(super) struct PutOff {
 struct Open {
     placement: Placement,
     letter: DeadLetter,
-    /// Targets that are yet to answer.
+    /// Operations that are yet to be answered.
     outstanding: usize,
     /// Some target refused.
     refused: bool,
+    /// It was refused when it was sent at once to all of several targets: who would have accepted is not known.
+    apart: bool,
     accepted: Targets,
 }
 
@@ -123,6 +136,7 @@ impl Letters {
             letter,
             outstanding: 0,
             refused: false,
+            apart: false,
             accepted,
         };
         self.open.insert(self.last_number, open);
@@ -135,10 +149,24 @@ impl Letters {
         Some((&open.letter, &open.accepted))
     }
 
-    /// It was sent to so many targets.
-    pub(super) fn sent(&mut self, number: u64, targets: usize) {
+    /// Where a letter is kept, if it can be sent at once to so many targets, all that are left and all at
+    /// `place`, and be settled with that.
+    pub(super) fn kept_at(
+        &self,
+        place: Placement,
+        number: u64,
+        targets: usize,
+    ) -> Option<(QueueId, Sequence)> {
+        let open = self.open.get(&number)?;
+        let sequence = open.letter.sequence?;
+        let whole = open.accepted.is_empty() && (targets == 1 || !open.apart);
+        (whole && open.placement == place).then_some((open.letter.queue, sequence))
+    }
+
+    /// It was sent in so many operations.
+    pub(super) fn sent(&mut self, number: u64, operations: usize) {
         if let Some(open) = self.open.get_mut(&number) {
-            open.outstanding = targets;
+            open.outstanding = operations;
             open.refused = false;
         }
     }
@@ -148,17 +176,18 @@ impl Letters {
         &mut self,
         now: Instant,
         number: u64,
-        target: QueueId,
+        sent: Sent,
         accepted: bool,
     ) -> Answered {
         let Some(open) = self.open.get_mut(&number) else {
             return Answered::Waits;
         };
         open.outstanding = open.outstanding.saturating_sub(1);
-        if accepted {
-            open.accepted.push(target);
-        } else {
-            open.refused = true;
+        match sent {
+            Sent::AtOnce if accepted => return Answered::Settled,
+            Sent::To(target) if accepted => open.accepted.push(target),
+            Sent::AtOnce => (open.refused, open.apart) = (true, true),
+            Sent::To(_) => open.refused = true,
         }
         if open.outstanding > 0 {
             return Answered::Waits;
@@ -285,19 +314,59 @@ mod tests {
         let mut letters = Letters::default();
         let number = number(letters.take(now, HERE, letter(Some(1), 10)));
         letters.sent(number, 2);
-        assert_eq!(letters.answered(now, number, a, true), Answered::Waits);
-        assert_eq!(letters.answered(now, number, b, false), Answered::Refused);
+        assert_eq!(
+            letters.answered(now, number, Sent::To(a), true),
+            Answered::Waits
+        );
+        assert_eq!(
+            letters.answered(now, number, Sent::To(b), false),
+            Answered::Refused
+        );
         assert!(letters.due(now).is_empty());
         assert_eq!(letters.due(now + RETRY), [number]);
         let (_, accepted) = letters.get(number).unwrap();
         assert_eq!(accepted.as_slice(), [a]);
         letters.sent(number, 1);
-        assert_eq!(letters.answered(now, number, b, true), Answered::Done);
+        assert_eq!(
+            letters.answered(now, number, Sent::To(b), true),
+            Answered::Done
+        );
         assert_eq!(
             letters.finish(number),
             Some((HERE, QueueId(1), Sequence(1)))
         );
         assert_eq!(letters.bytes, 0);
+    }
+
+    #[test]
+    fn a_letter_that_stays_in_its_shard_goes_at_once() {
+        let now = Instant::now();
+        let elsewhere = Placement::Shard(ShardId(2));
+        let mut letters = Letters::default();
+        let kept = number(letters.take(now, HERE, letter(Some(1), 10)));
+        let place = Some((QueueId(1), Sequence(1)));
+        assert_eq!(letters.kept_at(elsewhere, kept, 1), None);
+        assert_eq!(letters.kept_at(HERE, kept, 2), place);
+        letters.sent(kept, 1);
+        let answered = letters.answered(now, kept, Sent::AtOnce, false);
+        assert_eq!(answered, Answered::Refused);
+        // Who of the two refused is asked one by one.
+        assert_eq!(letters.due(now + RETRY), [kept]);
+        assert_eq!(letters.kept_at(HERE, kept, 2), None);
+        assert_eq!(letters.kept_at(HERE, kept, 1), place);
+        letters.sent(kept, 2);
+        letters.answered(now, kept, Sent::To(QueueId(10)), true);
+        letters.answered(now, kept, Sent::To(QueueId(11)), false);
+        assert_eq!(letters.kept_at(HERE, kept, 1), None);
+        // What no queue keeps has no place.
+        let unkept = number(letters.take(now, HERE, letter(None, 10)));
+        assert_eq!(letters.kept_at(HERE, unkept, 1), None);
+
+        let whole = number(letters.take(now, HERE, letter(Some(2), 10)));
+        letters.sent(whole, 1);
+        let answered = letters.answered(now, whole, Sent::AtOnce, true);
+        assert_eq!(answered, Answered::Settled);
+        assert_eq!(letters.finish(whole), Some((HERE, QueueId(1), Sequence(2))));
     }
 
     #[test]
@@ -319,7 +388,7 @@ mod tests {
         while done < 200 {
             for number in numbers.drain(..) {
                 letters.sent(number, 1);
-                let answered = letters.answered(now, number, QueueId(10), true);
+                let answered = letters.answered(now, number, Sent::To(QueueId(10)), true);
                 assert_eq!(answered, Answered::Done);
                 assert!(letters.finish(number).is_some());
                 done += 1;
@@ -347,7 +416,7 @@ mod tests {
         for at in 0..200 {
             if let Taken::Number(number) = letters.take(now, HERE, letter(Some(at), MIB)) {
                 letters.sent(number, 1);
-                let answered = letters.answered(now, number, QueueId(10), false);
+                let answered = letters.answered(now, number, Sent::To(QueueId(10)), false);
                 assert_eq!(answered, Answered::Refused);
             }
         }
@@ -373,8 +442,8 @@ mod tests {
         }
         let number_of_first = number(letters.take(now, HERE, letter(Some(1), MIB)));
         letters.sent(number_of_first, 2);
-        letters.answered(now, number_of_first, QueueId(10), true);
-        letters.answered(now, number_of_first, QueueId(11), false);
+        letters.answered(now, number_of_first, Sent::To(QueueId(10)), true);
+        letters.answered(now, number_of_first, Sent::To(QueueId(11)), false);
         assert!(letters.get(number_of_first).is_none());
         let again = number(letters.take(now, HERE, letter(Some(1), MIB)));
         let (_, accepted) = letters.get(again).unwrap();

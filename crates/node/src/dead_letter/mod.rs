@@ -2,8 +2,8 @@
 //! letter exchanges, and delayed messages whose time has come to the queues of their exchange.
 //!
 //! At least once: a message is settled in its queue only after every queue it was routed to has
-//! accepted it. A refusal (a target is full and rejects) or a missing majority is tried again, at those
-//! targets only. Memory is bounded (see [`letters`]). Delayed messages carry an identity, by which a
+//! accepted it; in the same log entry where all of them share its shard ([`Op::PassOn`]). A refusal (a
+//! target is full and rejects) or a missing majority is tried again, at those targets only. Memory is bounded (see [`letters`]). Delayed messages carry an identity, by which a
 //! queue that has one already drops it.
 //!
 //! Not here: deciding that a message dies or is due (`broker_model::dispatch`).
@@ -22,12 +22,12 @@ use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{Catalog, Store};
 use broker_model::dispatch::DeadLetter;
 use broker_model::identity::Identity;
-use broker_model::ids::{Placement, QueueId};
+use broker_model::ids::{Placement, QueueId, Sequence};
 use broker_model::message::Message;
 use broker_model::op::{Op, Target};
 use broker_model::routing::RouteInput;
 use header::{Death, dead_letter};
-use letters::{Answered, Letters, Taken};
+use letters::{Answered, Letters, Sent, Taken};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ struct Publisher {
     next_token: u64,
     /// Sub-batches on their way: the letters in them and where they go, in the order of their
     /// operations.
-    waiting: HashMap<u64, Vec<(u64, QueueId)>>,
+    waiting: HashMap<u64, Vec<(u64, Sent)>>,
     letters: Letters,
 }
 
@@ -124,39 +124,53 @@ impl Publisher {
         let Some((letter, accepted)) = self.letters.get(number) else {
             return;
         };
-        let routed = route(&self.broker, letter);
-        let mut targets = Vec::new();
-        let Routed {
+        let Some(Routed {
             message,
-            targets: by_place,
-        } = match routed {
-            Some(routed) => routed,
-            None => {
-                // Nowhere to go: dropped, as documented.
-                self.finish(number);
-                return;
-            }
+            targets: mut by_place,
+        }) = route(&self.broker, letter)
+        else {
+            // Nowhere to go: dropped, as documented.
+            self.settle(number);
+            return;
         };
-        for (placement, at_place) in by_place {
-            let open = at_place.into_iter();
-            let open = open.filter(|target| !accepted.contains(&target.queue));
-            targets.extend(open.map(|target| (placement, target)));
-        }
-        if targets.is_empty() {
-            // Nowhere to go (any more).
-            self.finish(number);
+        by_place.retain(|_, at_place| {
+            at_place.retain(|target| !accepted.contains(&target.queue));
+            !at_place.is_empty()
+        });
+        let bytes = message.weight();
+        if by_place.len() == 1
+            && let Some(entry) = by_place.first_entry()
+            && let Some((from, sequence)) =
+                (self.letters).kept_at(*entry.key(), number, entry.get().len())
+        {
+            let (placement, targets) = entry.remove_entry();
+            self.letters.sent(number, 1);
+            let op = Op::PassOn {
+                from,
+                sequence,
+                targets,
+                message,
+            };
+            batches.add(placement, op, bytes, (number, Sent::AtOnce));
             return;
         }
-        self.letters.sent(number, targets.len());
-        let bytes = message.weight();
-        for (placement, target) in targets {
-            let queue = target.queue;
-            // An operation for each, so that it is known who has accepted.
-            let op = Op::Publish {
-                targets: smallvec![target],
-                message: message.clone(),
-            };
-            batches.add(placement, op, bytes, (number, queue));
+        self.letters
+            .sent(number, by_place.values().map(SmallVec::len).sum());
+        if by_place.is_empty() {
+            // Nowhere to go any more.
+            self.settle(number);
+            return;
+        }
+        for (placement, at_place) in by_place {
+            for target in at_place {
+                let to = Sent::To(target.queue);
+                // An operation for each, so that it is known who has accepted.
+                let op = Op::Publish {
+                    targets: smallvec![target],
+                    message: message.clone(),
+                };
+                batches.add(placement, op, bytes, (number, to));
+            }
         }
     }
 
@@ -182,10 +196,12 @@ impl Publisher {
                     return;
                 };
                 let now = Instant::now();
-                for (at, (number, target)) in letters.into_iter().enumerate() {
+                for (at, (number, sent)) in letters.into_iter().enumerate() {
                     let accepted = !given_up && !refused_ops.contains(&(at as u32));
-                    if self.letters.answered(now, number, target, accepted) == Answered::Done {
-                        self.finish(number);
+                    match self.letters.answered(now, number, sent, accepted) {
+                        Answered::Done => self.settle(number),
+                        Answered::Settled => drop(self.finish(number)),
+                        Answered::Waits | Answered::Refused => {}
                     }
                 }
             }
@@ -214,7 +230,20 @@ impl Publisher {
         }
     }
 
-    fn finish(&mut self, number: u64) {
+    /// The letter is where it was to go: its queue need not keep it any more.
+    fn settle(&mut self, number: u64) {
+        let Some((placement, queue, sequence)) = self.finish(number) else {
+            return;
+        };
+        // If this node no longer leads the queue, the next leader offers the letter to its own
+        // publisher.
+        if let Some(inbox) = self.broker.hosts().inbox(placement) {
+            let _ = inbox.send(HostInput::DeadLettered { queue, sequence });
+        }
+    }
+
+    /// Counts a letter and forgets it; returns where it was, unless no queue keeps it.
+    fn finish(&mut self, number: u64) -> Option<(Placement, QueueId, Sequence)> {
         let is_delayed = {
             let catalog = self.broker.catalog();
             let letter = self.letters.get(number).map(|(letter, _)| letter.queue);
@@ -224,14 +253,7 @@ impl Publisher {
         if !is_delayed {
             self.broker.metrics().counts.dead_lettered.add(1);
         }
-        let Some((placement, queue, sequence)) = self.letters.finish(number) else {
-            return;
-        };
-        // If this node no longer leads the queue, the next leader offers the letter to its own
-        // publisher.
-        if let Some(inbox) = self.broker.hosts().inbox(placement) {
-            let _ = inbox.send(HostInput::DeadLettered { queue, sequence });
-        }
+        self.letters.finish(number)
     }
 }
 
@@ -244,12 +266,12 @@ struct Batches {
 #[derive(Default)]
 struct Batch {
     ops: Vec<Op>,
-    letters: Vec<(u64, QueueId)>,
+    letters: Vec<(u64, Sent)>,
     bytes: usize,
 }
 
 impl Batches {
-    fn add(&mut self, placement: Placement, op: Op, bytes: usize, letter: (u64, QueueId)) {
+    fn add(&mut self, placement: Placement, op: Op, bytes: usize, letter: (u64, Sent)) {
         let list = self.by_placement.entry(placement).or_default();
         let batch = match list.last_mut() {
             Some(last) if last.bytes.saturating_add(bytes) <= SUB_BATCH_BYTES => last,

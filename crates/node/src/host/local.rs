@@ -267,10 +267,10 @@ impl LocalHost {
 
     /// The last publish of a batch stands for all: a queue that is flooded will be met.
     fn note_published(&mut self, ops: &[Op]) {
-        let last = ops.iter().rev().find_map(|op| match op {
-            Op::Publish { targets, .. } => targets.first(),
-            _ => None,
-        });
+        let last = ops
+            .iter()
+            .rev()
+            .find_map(|op| op.appends().and_then(|(targets, _)| targets.first()));
         if let Some(target) = last {
             let counts = self.dispatcher.queue_counts(&self.machine, target.queue);
             self.backlogs

@@ -8,7 +8,7 @@
 use super::leader::*;
 use crate::catalog::settings::QueueSettings;
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
-use crate::op::{BatchStatus, DeathReason, Op, SequenceRanges};
+use crate::op::{BatchStatus, DeathReason, Op, SequenceRanges, Target};
 use crate::protocol::{ConsumerSpec, Delivery, FromHost, ToHost};
 use crate::shard::{CheckpointDelta, MessageKey, ShardMachine};
 use proptest::collection::vec;
@@ -16,6 +16,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const QUEUES: [QueueId; 2] = [QueueId(1 << 16), QueueId(2 << 16)];
+/// Where dead letters go.
+const DEAD: QueueId = QueueId(3 << 16);
 const NODES: u64 = 3;
 
 #[derive(Debug, Clone)]
@@ -129,6 +131,7 @@ struct World {
     held: BTreeMap<Place, (Origin, ConsumerId)>,
     alive: BTreeSet<Place>,
     dying: BTreeSet<Place>,
+    passed_on: u64,
     bodies: BTreeMap<Place, String>,
     published: BTreeMap<(QueueId, u8), u64>,
     /// Ever handed out, and the last one that was for the first time.
@@ -159,6 +162,7 @@ impl World {
             held: BTreeMap::new(),
             alive: BTreeSet::new(),
             dying: BTreeSet::new(),
+            passed_on: 0,
             bodies: BTreeMap::new(),
             published: BTreeMap::new(),
             out_before: BTreeSet::new(),
@@ -326,10 +330,21 @@ impl World {
                     let place = (letter.queue, letter.sequence.unwrap());
                     assert_eq!(text(&letter.message.body), self.bodies[&place]);
                     // It may have been handed to the publisher of a former leader too.
-                    self.dying.remove(&place);
-                    ops.push(Op::settle_one(place.0, place.1));
+                    self.passed_on += u64::from(self.dying.remove(&place));
+                    ops.push(Op::PassOn {
+                        from: place.0,
+                        sequence: place.1,
+                        targets: smallvec::smallvec![Target::plain(DEAD)],
+                        message: letter.message,
+                    });
                 }
                 self.leader.batch(node(8), &ops);
+                let arrived = self
+                    .leader
+                    .machine
+                    .queue(DEAD)
+                    .map_or(0, |state| state.alive());
+                assert_eq!(arrived, self.passed_on, "each letter arrives once");
             }
             Step::Get {
                 node,
@@ -666,6 +681,7 @@ impl World {
             self.step(Step::SettleDead);
         }
         assert_eq!(self.dying, BTreeSet::new(), "what died is dead-lettered");
+        self.leader.batch(node(8), &[Op::Delete { queue: DEAD }]);
         assert!(
             self.leader
                 .machine

@@ -87,7 +87,7 @@ impl WaitingBatch {
     fn give_up(&mut self) -> u64 {
         self.given_up = true;
         let ops = &mut self.batch.ops;
-        ops.retain(|op| !matches!(op, Op::Publish { .. }));
+        ops.retain(|op| op.appends().is_none());
         self.batch.token
     }
 }
@@ -408,9 +408,9 @@ impl SendQueue {
 
 /// Bytes that an operation accounts for.
 fn op_bytes(op: &Op) -> usize {
-    match op {
-        Op::Publish { targets, message } => message.weight() + targets.len() * 16,
-        _ => 32,
+    match op.appends() {
+        Some((targets, message)) => message.weight() + targets.len() * 16,
+        None => 32,
     }
 }
 
@@ -424,7 +424,7 @@ fn strip_publishes(batch: &mut SentBatch, ranges: &[std::ops::Range<u32>]) {
             .collect(),
     };
     let left = ops.into_iter().zip(0u32..).map(|(op, index)| {
-        let strip = matches!(op, Op::Publish { .. }) && ranges.iter().any(|r| r.contains(&index));
+        let strip = op.appends().is_some() && ranges.iter().any(|r| r.contains(&index));
         if strip { Op::nothing() } else { op }
     });
     let left: Vec<Op> = left.collect();
