@@ -292,7 +292,9 @@ def test_many_deaths_at_once_lose_nothing(pub, sub, name, grave, durable) -> Non
 @pytest.mark.warren_only("RabbitMQ counts them on quorum queues with at-least-once")
 def test_what_waits_for_its_target_is_counted(broker, pub, sub, name, names, durable) -> None:
     full = names() + "-full"
-    pub.queue_declare(full, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    pub.queue_declare(
+        full, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+    )
     amqp.fill(pub, full, [b"in the way"])
     declare(pub, name, durable, "", dead_letter_routing_key=full)
     amqp.fill(pub, name, [b"12345", b"67890"])
@@ -335,3 +337,59 @@ def test_a_target_that_has_accepted_gets_no_second_copy(pub, sub, name, names, d
     amqp.fill(pub, name, [b"next"])
     sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
     assert amqp.get(sub, takes).body == b"next"
+
+
+@pytest.mark.warren_only("RabbitMQ takes minutes to try again")
+def test_at_least_once_keeps_what_finds_no_queue(broker, pub, sub, name, names) -> None:
+    """It counts for the length, and goes on as soon as somebody binds a queue."""
+    exchange, grave = names() + "-dlx", names() + "-grave"
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-max-length": 3,
+    }
+    pub.queue_declare(name, durable=True, arguments=arguments)
+    amqp.fill(pub, name, [b"a", b"b", b"c"])
+    for _ in range(2):
+        sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+
+    def counts() -> tuple[int, int]:
+        row = broker.get(f"/api/queues/%2F/{part(name)}")
+        return row["messages"], row["messages_dlx"]
+
+    eventually(lambda: counts() == (1, 2), what="two messages stay")
+    with pytest.raises(pika.exceptions.NackError):
+        pub.basic_publish("", name, b"d", amqp.PERSISTENT, mandatory=True)
+    # There is an exchange, but no queue.
+    pub.exchange_declare(exchange, "fanout", durable=True)
+    sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+    eventually(lambda: counts() == (0, 3), what="the third stays too")
+    pub.queue_declare(grave, durable=True)
+    pub.queue_bind(grave, exchange)
+    bodies = [amqp.get(sub, grave, auto_ack=True).body for _ in range(3)]
+    assert sorted(bodies) == [b"a", b"b", b"c"]
+    eventually(lambda: counts() == (0, 0), what="nothing stays")
+    amqp.fill(pub, name, [b"d", b"e", b"f"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"x-dead-letter-strategy": "at-least-once"},
+        {"x-dead-letter-strategy": "at-most-once", "x-overflow": "reject-publish"},
+        {"x-overflow": "reject-publish"},
+    ],
+)
+def test_otherwise_what_finds_no_queue_is_dropped(broker, pub, sub, name, arguments) -> None:
+    arguments |= {"x-queue-type": "quorum", "x-dead-letter-exchange": name + "-dlx"}
+    pub.queue_declare(name, durable=True, arguments=arguments)
+    amqp.fill(pub, name, [b"a"])
+    sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+
+    def counts() -> tuple[int, int]:
+        row = broker.get(f"/api/queues/%2F/{part(name)}")
+        return row["messages"], row["messages_dlx"]
+
+    eventually(lambda: counts() == (0, 0), what="nothing stays")

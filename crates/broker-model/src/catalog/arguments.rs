@@ -42,6 +42,8 @@ pub struct QueueArguments {
     pub dead_letter_exchange: Option<Name>,
     /// `x-dead-letter-routing-key`.
     pub dead_letter_routing_key: Option<Name>,
+    /// `x-dead-letter-strategy: at-least-once`.
+    pub dead_letter_at_least_once: bool,
     /// `x-max-priority`.
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.
@@ -53,6 +55,9 @@ pub struct QueueArguments {
     /// `x-message-deduplication` and its companions.
     pub deduplication: Option<Deduplication>,
 }
+
+/// The value of `x-dead-letter-strategy` with which nothing is dropped.
+pub(crate) const AT_LEAST_ONCE: &str = "at-least-once";
 
 /// How a value is checked.
 #[derive(Clone, Copy)]
@@ -180,6 +185,9 @@ impl QueueArguments {
                 b"x-overflow" => read.overflow = value.as_text().and_then(Overflow::parse),
                 b"x-dead-letter-exchange" => read.dead_letter_exchange = text(),
                 b"x-dead-letter-routing-key" => read.dead_letter_routing_key = text(),
+                b"x-dead-letter-strategy" => {
+                    read.dead_letter_at_least_once = value.as_text() == Some(AT_LEAST_ONCE);
+                }
                 b"x-max-priority" => {
                     read.max_priority = number().and_then(|n| u8::try_from(n).ok());
                 }
@@ -403,7 +411,8 @@ fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Resu
             None => Err("invalid_overflow".to_string()),
         },
         Rule::Strategy => match &text()?[..] {
-            b"at-most-once" | b"at-least-once" => Ok(()),
+            b"at-most-once" => Ok(()),
+            strategy if strategy == AT_LEAST_ONCE.as_bytes() => Ok(()),
             _ => Err("invalid_dlx_strategy".to_string()),
         },
         Rule::Locator => match &text()?[..] {

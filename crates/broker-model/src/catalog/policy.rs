@@ -1,6 +1,6 @@
 //! Policies: settings by name pattern, merged with the arguments of each queue and exchange.
 
-use super::arguments::{QueueArguments, delivery_limit};
+use super::arguments::{AT_LEAST_ONCE, QueueArguments, delivery_limit};
 use super::command::{Name, PolicySpec};
 use super::error::CatalogError;
 use super::pattern::Pattern;
@@ -242,19 +242,28 @@ pub(crate) fn merge(
         arguments.dead_letter_exchange.as_ref(),
         "dead-letter-exchange",
     );
+    let overflow = overflow.unwrap_or_default();
+    let strategy_of = |policy: Option<&Policy>| {
+        Some(&**policy?.get("dead-letter-strategy")?.text()? == AT_LEAST_ONCE)
+    };
+    let at_least_once = strategy_of(operator)
+        .or_else(|| strategy_of(policy))
+        .unwrap_or(arguments.dead_letter_at_least_once);
     let settings = QueueSettings {
         queue_type,
         message_ttl_ms: lowest(arguments.message_ttl_ms, "message-ttl"),
         expires_ms: lowest(arguments.expires_ms, "expires").filter(|ms| *ms > 0),
         max_length: lowest(arguments.max_length, "max-length"),
         max_length_bytes: lowest(arguments.max_length_bytes, "max-length-bytes"),
-        overflow: overflow.unwrap_or_default(),
+        overflow,
         dead_letter_routing_key: first(
             arguments.dead_letter_routing_key.as_ref(),
             "dead-letter-routing-key",
         )
         .filter(|_| dead_letter_exchange.is_some()),
         dead_letter_exchange,
+        // A queue that drops its oldest messages would lose, and those that went before them would stay.
+        keeps_undeliverable: at_least_once && overflow == Overflow::RejectPublish,
         max_priority: arguments.max_priority,
         single_active_consumer: arguments.single_active_consumer,
         delivery_limit: limit,

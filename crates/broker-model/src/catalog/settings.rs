@@ -131,6 +131,9 @@ pub struct QueueSettings {
     pub dead_letter_exchange: Option<Arc<str>>,
     /// `x-dead-letter-routing-key`; `None`: the message's own keys.
     pub dead_letter_routing_key: Option<Arc<str>>,
+    /// `x-dead-letter-strategy: at-least-once` together with `reject-publish`: what died stays, and counts for the
+    /// length limits, until there is a queue for it. Else it is dropped where no queue is bound.
+    pub keeps_undeliverable: bool,
     /// `x-max-priority`: levels 0 to this one; `None`: one level.
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.

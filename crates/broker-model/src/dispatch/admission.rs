@@ -158,12 +158,17 @@ impl Dispatcher {
             return None;
         }
         let counts = desk.counts(state);
+        let kept = state.filter(|_| desk.keeps_undeliverable());
+        let (dying, dying_bytes) =
+            kept.map_or((0, 0), |state| (state.dying(), state.dying_bytes()));
         let bytes = message.body.len() as u64;
         let length = counts.ready.saturating_add(desk.pending).saturating_add(1);
+        let length = length.saturating_add(dying);
         let total = counts
             .ready_bytes
             .saturating_add(desk.pending_bytes)
-            .saturating_add(bytes);
+            .saturating_add(bytes)
+            .saturating_add(dying_bytes);
         if length > limits.length || total > limits.bytes {
             return Some(limits.overflow);
         }

@@ -141,6 +141,12 @@ impl Desk {
         })
     }
 
+    /// Whether what died and finds no queue stays.
+    pub(super) fn keeps_undeliverable(&self) -> bool {
+        let settings = self.settings.as_ref();
+        settings.is_some_and(|settings| settings.keeps_undeliverable)
+    }
+
     /// Whether publishes are refused at a limit.
     pub(super) fn rejects(&self) -> bool {
         self.limits()

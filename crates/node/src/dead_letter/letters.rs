@@ -59,7 +59,7 @@ pub(super) enum Answered {
     Done,
     /// All targets have accepted it, and it is settled where it was.
     Settled,
-    /// Some have not: it is tried again later.
+    /// Some have not, or there are none: it is tried again later.
     Refused,
 }
 
@@ -192,7 +192,19 @@ impl Letters {
         if open.outstanding > 0 {
             return Answered::Waits;
         }
-        let Some(sequence) = open.letter.sequence.filter(|_| open.refused) else {
+        if open.refused {
+            self.refused(now, number)
+        } else {
+            Answered::Done
+        }
+    }
+
+    /// It was not accepted by all, or there is no queue for it: it is tried again later, if a queue keeps it.
+    pub(super) fn refused(&mut self, now: Instant, number: u64) -> Answered {
+        let Some(open) = self.open.get(&number) else {
+            return Answered::Waits;
+        };
+        let Some(sequence) = open.letter.sequence else {
             return Answered::Done;
         };
         // Letters that cannot be delivered now must not take the place of those that can.

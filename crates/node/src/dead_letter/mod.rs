@@ -124,10 +124,18 @@ impl Publisher {
         let Some((letter, accepted)) = self.letters.get(number) else {
             return;
         };
+        let (routed, is_new) = (route(&self.broker, letter), accepted.is_empty());
+        let queues = |routed: &Routed| !routed.targets.is_empty();
+        if is_new && !routed.as_ref().is_some_and(queues) && keeps(&self.broker, letter.queue) {
+            if self.letters.refused(Instant::now(), number) == Answered::Done {
+                self.settle(number);
+            }
+            return;
+        }
         let Some(Routed {
             message,
             targets: mut by_place,
-        }) = route(&self.broker, letter)
+        }) = routed
         else {
             // Nowhere to go: dropped, as documented.
             self.settle(number);
@@ -338,6 +346,13 @@ fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
         message: dead.message,
         targets,
     })
+}
+
+/// Whether a queue keeps what died in it until there is a queue for it.
+fn keeps(broker: &Broker, queue: QueueId) -> bool {
+    let catalog = broker.catalog();
+    let record = catalog.queue_by_id(queue);
+    record.is_some_and(|record| record.settings().keeps_undeliverable)
 }
 
 /// The queues that an exchange of the vhost of `record` leads a message with these keys to.

@@ -144,6 +144,35 @@ fn overflow_of_quorum_queues_follows_the_policy() {
 }
 
 #[test]
+fn what_finds_no_queue_is_kept_where_nothing_is_dropped_for_it() {
+    let (least, most) = (text("at-least-once"), text("at-most-once"));
+    let reject = || FieldValue::text("reject-publish");
+    let quorum = ("x-queue-type", FieldValue::text("quorum"));
+    let strategy = ("x-dead-letter-strategy", FieldValue::text("at-least-once"));
+    let both = [quorum.clone(), strategy, ("x-overflow", reject())];
+    let refuses = [quorum, ("x-overflow", reject())];
+    for (arguments, of_policy, kept) in [
+        (&both[..], None, true),
+        (&both[..2], None, false),
+        (&refuses[..], None, false),
+        (&refuses[..], Some(least), true),
+        (&both[..], Some(most), false),
+    ] {
+        let mut driver = Driver::new();
+        driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
+            arguments: table(arguments),
+            ..queue("q")
+        }));
+        if let Some(strategy) = of_policy {
+            let definition = [("dead-letter-strategy", strategy)];
+            driver.ok(CatalogCommand::PutPolicy(policy("p", ".*", 0, &definition)));
+        }
+        let record = driver.catalog.queue("/", "q").expect("declared");
+        assert_eq!(record.settings().keeps_undeliverable, kept, "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_strongest_policy_counts() {
     let mut driver = Driver::new();
     driver.queue("q");
