@@ -61,7 +61,7 @@ impl Run for Import {
             fs::read_to_string(&self.file)
                 .map_err(|error| Failure::Local(format!("{}: {error}", self.file)))?
         };
-        let definitions: Value = serde_json::from_str(&text)
+        let definitions: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
             .map_err(|error| Failure::Usage(format!("{}: not JSON: {error}", self.file)))?;
         let report = context.client.post(
             &format!("{}?report=true", self.only.path("definitions")),

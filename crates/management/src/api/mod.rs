@@ -274,6 +274,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             Some(file) => file.map_err(ApiError::BadRequest)?,
             None => &bytes,
         };
+        let bytes = without_mark(bytes);
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(Map::new()));
         }
@@ -283,6 +284,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             Err(rejection) => Err(ApiError::BadRequest(not_json(&rejection))),
         }
     }
+}
+
+/// Without the byte order mark that some editors put before a text.
+pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 
 fn not_json(rejection: &JsonRejection) -> String {

@@ -2,7 +2,7 @@
 
 use super::import;
 use crate::Management;
-use crate::api::Body;
+use crate::api::{Body, without_mark};
 use serde_json::Value;
 
 /// A file of definitions; its form is checked, what it holds is not.
@@ -25,7 +25,7 @@ impl Definitions {
     /// # Errors
     /// It is no JSON object, or no list stands where one must be; the text says where.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let object = match serde_json::from_slice(json) {
+        let object = match serde_json::from_slice(without_mark(json)) {
             Ok(Value::Object(object)) => object,
             Ok(_) => return Err("not a JSON object".into()),
             Err(error) => return Err(format!("not JSON: {error}")),

@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use node::amqp_codec::FieldTable;
 use node::broker_model::catalog::{
-    BindingSpec, CatalogCommand, Destination, ExchangeSpec, Limits, Name, PermissionSpec,
+    BindingSpec, Catalog, CatalogCommand, Destination, ExchangeSpec, Limits, Name, PermissionSpec,
     QueueSpec, TopicPermissionSpec, VhostSpec,
 };
 use serde::Deserialize;
@@ -227,7 +227,10 @@ async fn import_item(
                 arguments: queues::arguments(&body)?,
                 placement: app.backend().place_queue(durable),
             };
-            change(app, CatalogCommand::DeclareQueue(spec)).await
+            let (vhost, name) = (spec.vhost.clone(), spec.name.clone());
+            let declared = change(app, CatalogCommand::DeclareQueue(spec)).await;
+            let is_there = |catalog: &Catalog| catalog.queue(&vhost, &name).is_some();
+            declared.or_else(|error| leave("queue", &vhost, &name, app.read(is_there), error))
         }
         "exchanges" => {
             let spec = ExchangeSpec {
@@ -239,11 +242,35 @@ async fn import_item(
                 internal: body.flag("internal", false)?,
                 arguments: table(&body)?,
             };
-            change(app, CatalogCommand::DeclareExchange(spec)).await
+            let (vhost, name) = (spec.vhost.clone(), spec.name.clone());
+            let declared = change(app, CatalogCommand::DeclareExchange(spec)).await;
+            let is_there = |catalog: &Catalog| catalog.exchange(&vhost, &name).is_some();
+            declared.or_else(|error| leave("exchange", &vhost, &name, app.read(is_there), error))
         }
         "bindings" => import_binding(app, vhost, &body).await,
         _ => Err(ApiError::BadRequest("unknown part".into())),
     }
+}
+
+/// As RabbitMQ: an import leaves alone what is there with other properties, and names that are the broker's own.
+fn leave(
+    kind: &str,
+    vhost: &str,
+    name: &str,
+    is_there: bool,
+    error: ApiError,
+) -> Result<Vec<String>, ApiError> {
+    let why = if is_there {
+        "is there with other properties"
+    } else if name.starts_with("amq.") {
+        "has a name of the broker's own"
+    } else {
+        return Err(error);
+    };
+    Ok(vec![format!(
+        "{kind} '{name}' in vhost '{vhost}' {why}, and is left as it is: {}",
+        error.reason()
+    )])
 }
 
 async fn change(app: &App, command: CatalogCommand) -> Result<Vec<String>, ApiError> {

@@ -137,6 +137,44 @@ async fn what_fails_is_reported_and_the_rest_is_done() {
     assert_eq!(refused.body["error"], "bad_request");
 }
 
+#[tokio::test]
+async fn what_is_there_and_reserved_names_are_left_alone() {
+    let server = Server::new();
+    server
+        .put("/api/queues/%2F/q", json!({ "durable": true }), 201)
+        .await;
+    let file = json!({
+        "queues": [
+            { "name": "q", "vhost": "/", "durable": false },
+            { "name": "amq.gen-1", "vhost": "/", "durable": true },
+        ],
+        "exchanges": [
+            { "name": "amq.topic", "vhost": "/", "type": "fanout", "durable": true },
+            { "name": "amq.other", "vhost": "/", "type": "fanout", "durable": true },
+        ],
+    });
+    let report = server
+        .expect("POST", "/api/definitions?report=true", file.clone(), 200)
+        .await
+        .body;
+    assert_eq!(report["failed"], json!([]));
+    let notes = report["not_understood"].as_array().unwrap();
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert_eq!(server.get("/api/queues/%2F/q").await.body["durable"], true);
+    server.expect("POST", "/api/definitions", file, 204).await;
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_passed_over() {
+    let server = Server::new();
+    let text = "\u{feff}{\"vhosts\": [{\"name\": \"marked\"}]}";
+    let request = Request::post("/api/definitions")
+        .header("Authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=")
+        .header("Content-Type", "application/json");
+    let reply = server.answer(request, text.to_owned()).await;
+    assert_eq!(reply.status.as_u16(), 204, "{}", reply.text);
+}
+
 /// As a browser and `curl -F file=@definitions.json` send it.
 #[tokio::test]
 async fn a_file_is_imported_from_a_form() {
