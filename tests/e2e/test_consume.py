@@ -86,6 +86,28 @@ def test_auto_delete_queue_is_gone_when_its_last_cancel_is_answered(
         pub.queue_declare(name, passive=True)
 
 
+@pytest.mark.parametrize("what", ["channel", "connection"])
+def test_auto_delete_queue_is_gone_when_the_close_is_answered(broker, name, durable, what) -> None:
+    """Asked for at once, and many times: otherwise it is a matter of who comes first."""
+    with broker.peer(0) as probe:
+        probe.open()
+        for number in range(1, 21):
+            probe.open_channel(number)
+            with broker.peer(0) as client:
+                client.open().open_channel()
+                client.declare(1, name, durable=durable, auto_delete=True)
+                client.method(1, spec.Basic.Consume(queue=name))
+                client.expect(spec.Basic.ConsumeOk, 1)
+                if what == "channel":
+                    client.method(1, spec.Channel.Close(200, "", 0, 0))
+                    client.expect(spec.Channel.CloseOk, 1)
+                else:
+                    client.method(0, spec.Connection.Close(200, "", 0, 0))
+                    client.expect(spec.Connection.CloseOk, 0)
+                probe.method(number, spec.Queue.Declare(queue=name, passive=True))
+                probe.expect_channel_close(number, 404)
+
+
 def test_same_tag_twice_closes_the_connection(connect, name) -> None:
     channel = connect(0).channel()
     channel.queue_declare(name, auto_delete=True)

@@ -76,7 +76,7 @@ impl Session {
     }
 
     /// The client closes a channel: it is answered when what the channel held is back in its queues
-    /// and its consumers are gone, so that whoever comes next finds it so. What it acknowledged is settled
+    /// and its consumers are gone, with the queues that go with their last one, so that whoever comes next finds it so. What it acknowledged is settled
     /// then: it does not come again, whichever node is lost.
     pub(super) fn close_channel(&mut self, key: ChannelKey) {
         let barrier = self.barrier(move |session| session.conn.channel_closed(key.number));
@@ -173,7 +173,12 @@ impl Session {
             self.await_step(barrier);
         }
         let (queue, placement) = (consumer.queue, consumer.placement);
-        self.leaving.insert(id, Leaving { placement, barrier });
+        let leaving = Leaving {
+            queue,
+            placement,
+            barrier,
+        };
+        self.leaving.insert(id, leaving);
         // Acknowledgements before it count for who comes next.
         self.flush_place(placement);
         self.handle.ask(

@@ -13,6 +13,7 @@ use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{CatalogCommand, CatalogError, Permission, Resource};
 use broker_model::ids::{ConsumerId, Placement, QueueId};
 use broker_model::protocol::{ConsumerSpec, Refused};
+use futures::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub(super) struct Starting {
 /// A consumer that ends: deliveries that cross its end go back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leaving {
+    pub(super) queue: QueueId,
     pub(super) placement: Placement,
     pub(super) barrier: Option<u64>,
 }
@@ -203,10 +205,8 @@ impl Session {
     }
 
     pub(super) fn consume_refused(&mut self, id: ConsumerId, why: Option<Refused>) {
-        if let Some(Leaving { barrier, .. }) = self.leaving.remove(&id) {
-            if let Some(barrier) = barrier {
-                self.step(barrier);
-            }
+        if let Some(leaving) = self.leaving.remove(&id) {
+            self.left(leaving);
             return;
         }
         let Some(consumer) = self.consumers.get(&id) else {
@@ -257,10 +257,8 @@ impl Session {
 
     /// The last word about a consumer.
     pub(super) fn cancelled(&mut self, id: ConsumerId, by_host: bool) {
-        if let Some(Leaving { barrier, .. }) = self.leaving.remove(&id) {
-            if let Some(barrier) = barrier {
-                self.step(barrier);
-            }
+        if let Some(leaving) = self.leaving.remove(&id) {
+            self.left(leaving);
             return;
         }
         let Some(consumer) = self.forget_consumer(id) else {
@@ -328,17 +326,7 @@ impl Session {
                     session.reply(key, no_wait, &cancel_ok);
                     return Ok(());
                 }
-                // The queue's host says the same; whoever comes second finds it deleted.
-                let command = CatalogCommand::DeleteQueue {
-                    vhost: Arc::clone(&record.vhost),
-                    name: Arc::clone(&record.name),
-                    expected: Some(queue),
-                };
-                let broker = Arc::clone(&session.broker);
-                let delete = async move {
-                    let _ = tokio::time::timeout(AUTO_DELETE_WAIT, write(&*broker, command)).await;
-                    Ok(())
-                };
+                let delete = session.delete_unused(&record).map(Ok);
                 session.later(key, CANCEL, delete, move |session, key, ()| {
                     session.reply(key, no_wait, &cancel_ok);
                     Ok(())
@@ -346,6 +334,42 @@ impl Session {
                 Ok(())
             },
         );
+    }
+
+    /// A consumer of a channel that is closed is gone: whoever waits for that goes on, but not before a queue that
+    /// is deleted with its last consumer is.
+    fn left(&mut self, leaving: Leaving) {
+        let Some(barrier) = leaving.barrier else {
+            return;
+        };
+        let record = self.broker.catalog().queue_by_id(leaving.queue).cloned();
+        let Some(record) = record.filter(|record| record.auto_delete) else {
+            self.step(barrier);
+            return;
+        };
+        let queue = record.id;
+        let count = |request| Ask::Count { request, queue };
+        self.ask_at_the_end(leaving.placement, count, move |session, answer| {
+            if matches!(answer, Answer::Counts { consumers: 0, .. }) {
+                let delete = session.delete_unused(&record);
+                session.run(delete, move |session, ()| session.step(barrier));
+            } else {
+                session.step(barrier);
+            }
+        });
+    }
+
+    /// Deletes a queue that has lost its last consumer. Its host does so too; whoever comes second finds it deleted.
+    fn delete_unused(&self, record: &QueueRecord) -> impl Future<Output = ()> + Send + use<> {
+        let command = CatalogCommand::DeleteQueue {
+            vhost: Arc::clone(&record.vhost),
+            name: Arc::clone(&record.name),
+            expected: Some(record.id),
+        };
+        let broker = Arc::clone(&self.broker);
+        async move {
+            let _ = tokio::time::timeout(AUTO_DELETE_WAIT, write(&*broker, command)).await;
+        }
     }
 
     fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {

@@ -46,6 +46,8 @@ struct Request {
     then: AnswerThen,
 }
 
+type AtTheEnd = Box<dyn FnOnce(&mut Session, Answer) + Send>;
+
 /// Something to be done when several answers are there, or the time is over.
 struct Barrier {
     left: usize,
@@ -57,6 +59,8 @@ struct Barrier {
 #[derive(Default)]
 pub(super) struct Waits {
     requests: HashMap<RequestId, Request>,
+    /// Questions of a close, whose channel is gone.
+    at_the_end: HashMap<RequestId, AtTheEnd>,
     pub(super) tasks: Tasks,
     barriers: BTreeMap<u64, Barrier>,
     last_number: u64,
@@ -127,7 +131,23 @@ impl Session {
         self.handle.ask(placement, ask(request));
     }
 
+    /// Asks a queue's leader for a close that waits, which is no channel's question any more.
+    pub(super) fn ask_at_the_end(
+        &mut self,
+        placement: Placement,
+        ask: impl FnOnce(RequestId) -> Ask,
+        then: impl FnOnce(&mut Self, Answer) + Send + 'static,
+    ) {
+        let request = self.handle.hub().next_request();
+        self.waits.at_the_end.insert(request, Box::new(then));
+        self.handle.ask(placement, ask(request));
+    }
+
     pub(super) fn answer(&mut self, request: RequestId, answer: Answer) {
+        if let Some(then) = self.waits.at_the_end.remove(&request) {
+            then(self, answer);
+            return;
+        }
         let Some(Request {
             channel,
             method,
