@@ -222,6 +222,31 @@ def test_cycle_with_a_rejection_goes_on(pub, sub, name, durable) -> None:
         sub.basic_reject(message.tag, requeue=False)
 
 
+@pytest.mark.warren_only("RabbitMQ before 4.0 counts on")
+def test_what_a_client_says_of_deaths_ends_with_the_first(pub, sub, name, grave, durable) -> None:
+    exchange, queue = grave
+    declare(pub, name, durable, exchange, message_ttl=300)
+    told = {
+        "x-death": [{"count": 7, "reason": "expired", "queue": queue, "exchange": "e"}],
+        "x-first-death-queue": "elsewhere",
+        "own": 1,
+    }
+    pub.queue_declare(name + "-plain")
+    for target in (name + "-plain", name):
+        pub.basic_publish("", target, b"x", pika.BasicProperties(headers=told))
+    # Who gets it gets what was sent.
+    assert amqp.get(sub, name + "-plain").properties.headers == told
+    # It is said to have expired in the queue that it goes to, which would be a cycle.
+    headers = amqp.get(sub, queue).properties.headers
+    (death,) = headers["x-death"]
+    assert (death["queue"], death["reason"], death["count"]) == (name, "expired", 1)
+    assert (headers["x-first-death-queue"], headers["own"]) == (name, 1)
+    # Published once more as it came, it begins anew.
+    pub.basic_publish("", name, b"x", pika.BasicProperties(headers=headers))
+    (death,) = deaths(amqp.get(sub, queue))
+    assert (death["queue"], death["count"]) == (name, 1)
+
+
 def test_to_several_queues(pub, sub, name, names, grave, durable) -> None:
     exchange, queue = grave
     second = names()

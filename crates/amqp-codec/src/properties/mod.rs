@@ -4,6 +4,10 @@
 //! stored and delivered as they are. [`PropertiesView`] looks single ones up in place,
 //! [`Rewrite`] changes single ones, and [`Properties`] has them all parsed.
 //!
+//! Whoever keeps properties may *mark* them, in a flag that belongs to no property: a peer can neither
+//! set the mark, because [`validate_properties`] refuses it, nor see it, because frames are written
+//! without it.
+//!
 //! Not here: what a property means (expiry, `CC`, direct reply-to …).
 
 mod owned;
@@ -145,6 +149,9 @@ impl Property {
     /// Flag bits that belong to no property; the lowest would announce a second flag word.
     const UNDEFINED_FLAGS: u16 = 0b11;
 
+    /// The one of them that marks properties which are kept.
+    pub(crate) const MARK: u16 = 0b10;
+
     pub(crate) fn flag(self) -> u16 {
         0x8000 >> (self as u8)
     }
@@ -176,9 +183,13 @@ impl Property {
 /// # Errors
 /// Undefined flags, a value cut off, a malformed header table, or bytes left over.
 pub fn validate_properties(raw: &[u8]) -> Result<(), ValueError> {
+    check(raw, Property::UNDEFINED_FLAGS)
+}
+
+fn check(raw: &[u8], refused_flags: u16) -> Result<(), ValueError> {
     let mut rest = raw;
     let flags = u16::from_be_bytes(take_array(&mut rest)?);
-    if flags & Property::UNDEFINED_FLAGS != 0 {
+    if flags & refused_flags != 0 {
         return Err(ValueError::PropertyFlags);
     }
     let mut left = flags;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::rewrite::ValueWriter;
-use super::{PropertiesView, Property, validate_properties};
+use super::{PropertiesView, Property, check};
 use crate::error::ValueError;
 use crate::table::FieldTable;
 
@@ -42,12 +42,12 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// Decodes property flags and values.
+    /// Decodes property flags and values; a mark is passed over.
     ///
     /// # Errors
-    /// As [`validate_properties`].
+    /// As [`super::validate_properties`].
     pub fn decode(raw: &Bytes) -> Result<Self, ValueError> {
-        validate_properties(raw)?;
+        check(raw, Property::UNDEFINED_FLAGS & !Property::MARK)?;
         let mut properties = Self::default();
         for (property, value) in PropertiesView::new(raw).iter() {
             let bytes = raw.slice_ref(value);

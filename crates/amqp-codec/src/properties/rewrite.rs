@@ -22,17 +22,20 @@ pub struct Rewrite<'a> {
     reply_to: Option<Option<Bytes>>,
     expiration: Option<Option<Bytes>>,
     delivery_mode: Option<Option<u8>>,
+    marked: bool,
 }
 
 impl<'a> Rewrite<'a> {
     /// Changes nothing yet.
     pub fn new(raw: &'a Bytes) -> Self {
+        let view = PropertiesView::new(raw);
         Self {
-            view: PropertiesView::new(raw),
+            view,
             headers: None,
             reply_to: None,
             expiration: None,
             delivery_mode: None,
+            marked: view.is_marked(),
         }
     }
 
@@ -60,10 +63,19 @@ impl<'a> Rewrite<'a> {
         self
     }
 
+    /// Marks them.
+    pub fn marked(mut self) -> Self {
+        self.marked = true;
+        self
+    }
+
     /// Flags and values with the changes made.
     #[must_use]
     pub fn finish(self) -> Bytes {
         let mut values = ValueWriter::new(self.view.raw().len() + 64);
+        if self.marked {
+            values.mark();
+        }
         for property in Property::ALL {
             let old = self.view.find(property);
             match property {
@@ -97,6 +109,10 @@ impl ValueWriter {
         let mut out = BytesMut::with_capacity(capacity);
         out.put_u16(0);
         Self { flags: 0, out }
+    }
+
+    pub(super) fn mark(&mut self) {
+        self.flags |= Property::MARK;
     }
 
     /// Writes the contents of a property if it is there.

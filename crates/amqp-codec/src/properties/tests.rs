@@ -71,6 +71,25 @@ fn malformed() {
 }
 
 #[test]
+fn a_mark_stays_here() {
+    let properties = Properties {
+        priority: Some(5),
+        expiration: bytes("7"),
+        ..Properties::default()
+    };
+    let plain = properties.encode();
+    let marked = Rewrite::new(&plain).marked().finish();
+    assert!(PropertiesView::new(&marked).is_marked());
+    assert!(!PropertiesView::new(&plain).is_marked());
+    // Nobody can send one, other changes keep it, and the values are as before.
+    assert_eq!(validate_properties(&marked), Err(ValueError::PropertyFlags));
+    let changed = Rewrite::new(&marked).delivery_mode(Some(2)).finish();
+    assert!(PropertiesView::new(&changed).is_marked());
+    assert_eq!(Properties::decode(&marked), Ok(properties));
+    assert_eq!(PropertiesView::new(&marked).priority(), Some(5));
+}
+
+#[test]
 fn header_payload() {
     let payload = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x10, 0, 2];
     let header = ContentHeader::decode(Bytes::copy_from_slice(&payload)).unwrap();

@@ -33,6 +33,12 @@ impl<'a> PropertiesView<'a> {
             .map_or(0, |flags| u16::from_be_bytes(*flags))
     }
 
+    /// Whether who keeps them has marked them.
+    #[must_use]
+    pub fn is_marked(self) -> bool {
+        self.flags() & Property::MARK != 0
+    }
+
     /// Whether the property is there.
     #[must_use]
     pub fn has(self, property: Property) -> bool {

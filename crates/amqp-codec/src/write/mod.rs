@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::frame::{FRAME_END, FRAME_OVERHEAD, FrameKind, HEADER_LEN};
 use crate::method::{Method, class};
-use crate::properties::ContentHeader;
+use crate::properties::{ContentHeader, Property};
 
 pub use segments::Segments;
 
@@ -147,7 +147,8 @@ pub fn write_publish(
 /// Appends a header frame and the body frames, as few as `frame_max` allows; no body frame if the
 /// body is empty.
 ///
-/// The header cannot be split: with more properties than fit into `frame_max` it is larger.
+/// The header cannot be split: with more properties than fit into `frame_max` it is larger. A mark is
+/// left out: it is not the peer's.
 pub fn write_content(
     out: &mut impl FrameSink,
     channel: u16,
@@ -165,7 +166,11 @@ pub fn write_content(
     buffer.put_u16(class::BASIC);
     buffer.put_u16(0);
     buffer.put_u64(body.len() as u64);
+    let start = buffer.len();
     buffer.put_slice(properties);
+    if let Some(low_flags) = buffer.get_mut(start + 1) {
+        *low_flags &= !(Property::MARK as u8);
+    }
     buffer.put_u8(FRAME_END);
 
     let payload_max = frame_max.saturating_sub(FRAME_OVERHEAD).max(1);

@@ -194,3 +194,29 @@ proptest! {
         prop_assert_eq!(body_bytes, body_lens.iter().sum::<usize>());
     }
 }
+
+#[test]
+fn a_mark_is_not_written() {
+    let plain = crate::Properties {
+        priority: Some(5),
+        ..crate::Properties::default()
+    }
+    .encode();
+    let marked = crate::Rewrite::new(&plain).marked().finish();
+    assert_ne!(marked, plain);
+    let written = |properties: &Bytes| {
+        let mut out = BytesMut::new();
+        let body = Bytes::from_static(b"x");
+        write_content(
+            &mut out,
+            1,
+            4096,
+            Content {
+                properties,
+                body: &body,
+            },
+        );
+        out
+    };
+    assert_eq!(written(&marked), written(&plain));
+}

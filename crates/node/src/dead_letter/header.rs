@@ -1,7 +1,8 @@
 //! What a message carries after its death: `x-death` and its relatives.
 //!
-//! Pure: the time comes in. An `x-death` that the message already carries is continued, whoever
-//! wrote it, so that applications which republish a message with its headers keep their counts.
+//! Pure: the time comes in. Only what the broker itself has written is continued, which the properties of
+//! a dead letter are marked for where they are kept. What a client published under these names was passed
+//! on until now and goes: it could say that the message has been anywhere.
 
 use amqp_codec::{FieldArray, FieldTable, FieldValue, PropertiesView, Rewrite, TableBuilder};
 use broker_model::message::Message;
@@ -80,7 +81,12 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     let mut own_keys = vec![String::from_utf8_lossy(&message.routing_key).into_owned()];
     own_keys.extend(copies(&headers, "CC"));
 
-    let mut history = history_of(&headers);
+    let is_first = !properties.is_marked();
+    let mut history = if is_first {
+        Vec::new()
+    } else {
+        history_of(&headers)
+    };
     let reason = death.reason.as_str();
     let known = history.iter().position(|entry| {
         entry.queue == death.queue.as_bytes() && entry.reason == reason.as_bytes()
@@ -134,6 +140,13 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
         "x-last-death-queue",
         "x-last-death-exchange",
     ];
+    if is_first {
+        removed.extend([
+            "x-first-death-reason",
+            "x-first-death-queue",
+            "x-first-death-exchange",
+        ]);
+    }
     if death.routing_key.is_some() {
         removed.extend(["CC", "BCC"]);
     }
@@ -144,7 +157,7 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
         .collect();
     table.push("x-death", &FieldValue::Array(deaths));
     let exchange = FieldValue::LongStr(message.exchange.clone());
-    if !headers.contains_key("x-first-death-reason") {
+    if is_first {
         table
             .push("x-first-death-reason", &FieldValue::text(reason))
             .push("x-first-death-queue", &FieldValue::text(death.queue))
@@ -164,6 +177,7 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     let properties = Rewrite::new(&message.properties)
         .headers(Some(table.finish()))
         .expiration(None)
+        .marked()
         .finish();
     let routing_key = match death.routing_key {
         Some(key) => Bytes::copy_from_slice(key.as_bytes()),
@@ -344,6 +358,45 @@ mod tests {
         let rejected = dead_letter(&expired.message, &death("b", DeathReason::Rejected));
         assert!(!rejected.is_cycle("a"));
         assert!(!rejected.is_cycle("b"));
+    }
+
+    /// It says that it died in queue `b`, was there first, and came back often.
+    #[test]
+    fn what_a_client_says_of_deaths_is_not_believed() {
+        let entry = TableBuilder::new()
+            .push("count", &FieldValue::I64(7))
+            .push("reason", &FieldValue::text("expired"))
+            .push("queue", &FieldValue::text("b"))
+            .finish();
+        let deaths = [FieldValue::Table(entry)].into_iter().collect();
+        let told = TableBuilder::new()
+            .push("x-first-death-queue", &FieldValue::text("b"))
+            .push("x-first-death-reason", &FieldValue::text("expired"))
+            .push("x-death", &FieldValue::Array(deaths))
+            .push("own", &FieldValue::Bool(true))
+            .finish();
+        let dead = dead_letter(&message(told, None), &death("a", DeathReason::Expired));
+        assert!(!dead.is_cycle("b"));
+        assert_eq!(dead.history.len(), 1);
+        let found = headers(&dead.message);
+        assert_eq!(
+            found.get("x-first-death-queue"),
+            Some(FieldValue::text("a"))
+        );
+        assert_eq!(found.get("own"), Some(FieldValue::Bool(true)));
+        assert_eq!(found.iter().count(), 8);
+        // The client gets it and sends it again, as it came: it has never died.
+        let again = Message {
+            properties: Properties::decode(&dead.message.properties)
+                .unwrap()
+                .encode(),
+            ..dead.message.clone()
+        };
+        let counted = dead_letter(&dead.message, &death("a", DeathReason::Expired));
+        let anew = dead_letter(&again, &death("a", DeathReason::Expired));
+        let count = |dead: &DeadMessage| dead.history[0].table.get("count");
+        assert_eq!(count(&counted), Some(FieldValue::I64(2)));
+        assert_eq!(count(&anew), Some(FieldValue::I64(1)));
     }
 
     /// Expired in one queue after the other: at the latest when it has been everywhere it goes no further.
