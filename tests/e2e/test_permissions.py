@@ -7,6 +7,7 @@ from typing import Any
 
 import pika
 import pytest
+from pika import spec
 
 from harness import amqp
 from harness.amqp import channel_error
@@ -267,6 +268,22 @@ def test_channels_of_a_user_are_limited(broker, log_in, user) -> None:
         "allowed user limit of 2",
     ):
         connection.channel()
+
+
+def test_a_channel_too_many_is_refused_at_once(broker, user) -> None:
+    """It is not said to be open first."""
+    permit(broker, user, ".*", ".*", ".*")
+    limit(broker, user, "max-channels", 1)
+    with broker.peer() as peer:
+        peer.open(response=f"\0{user}\0secret".encode()).open_channel(1)
+        peer.method(2, spec.Channel.Open())
+        refused = peer.receive().method
+        assert isinstance(refused, spec.Connection.Close)
+        assert (refused.reply_code, refused.reply_text) == (
+            530,
+            f"NOT_ALLOWED - number of channels opened for user '{user}' has reached the maximum "
+            "allowed user limit of 1",
+        )
 
 
 def test_connections_of_a_user_are_limited(broker, log_in, user) -> None:

@@ -391,8 +391,14 @@ impl Connection {
             return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text).of(class::CHANNEL, OPEN));
         }
         self.channels.open(channel);
-        self.write_method(channel, &Method::ChannelOpenOk {});
-        Ok(Some(Event::ChannelOpened(channel)))
+        Ok(Some(Event::OpenChannel(channel)))
+    }
+
+    /// The driver has a channel: its client is told so.
+    pub fn channel_opened(&mut self, channel: u16) {
+        if self.is_channel_heard(channel) {
+            self.write_method(channel, &Method::ChannelOpenOk {});
+        }
     }
 
     fn channel_method(

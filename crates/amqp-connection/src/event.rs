@@ -14,8 +14,9 @@ pub enum Event {
     /// Open this virtual host; answer with [`crate::Connection::vhost_opened`] or
     /// [`crate::Connection::connection_error`].
     OpenVhost(ShortStr),
-    /// The client opened a channel (it has been answered).
-    ChannelOpened(u16),
+    /// The client opens a channel; answer with [`crate::Connection::channel_opened`] or an error of the
+    /// connection. What the client has sent on it meanwhile comes all the same.
+    OpenChannel(u16),
     /// A method of an open channel that the machine does not handle itself.
     Method {
         /// Channel.

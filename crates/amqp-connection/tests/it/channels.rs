@@ -48,6 +48,33 @@ fn requests_are_passed_on() {
 }
 
 #[test]
+fn a_channel_is_opened_or_refused_by_the_driver() {
+    let mut peer = Peer::open();
+    let sent = [Method::ChannelOpen {}, Method::TxSelect {}]
+        .map(|method| crate::peer::method_frame(1, &method))
+        .concat();
+    let select = Event::Method {
+        channel: 1,
+        method: Method::TxSelect {},
+    };
+    // What it sends without waiting is passed on.
+    assert_eq!(peer.send_raw(&sent), [Event::OpenChannel(1), select]);
+    assert_eq!(peer.methods(), []);
+    peer.server.channel_opened(1);
+    assert_eq!(peer.methods(), [(1, Method::ChannelOpenOk {})]);
+
+    assert_eq!(
+        peer.send(2, &Method::ChannelOpen {}),
+        [Event::OpenChannel(2)]
+    );
+    let error = ProtocolError::new(ReplyCode::NOT_ALLOWED, "no more").of(20, 10);
+    peer.server.connection_error(&error, peer.now);
+    peer.server.channel_opened(2);
+    let text = "NOT_ALLOWED - no more".to_owned();
+    assert_eq!(peer.close(), (0, 530, text, (20, 10)));
+}
+
+#[test]
 fn wrong_use_closes_the_connection() {
     for (open, method, code, text, ids) in [
         (

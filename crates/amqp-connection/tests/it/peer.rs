@@ -72,8 +72,10 @@ impl Peer {
     pub(crate) fn open_channel(&mut self, channel: u16) {
         assert_eq!(
             self.send(channel, &Method::ChannelOpen {}),
-            [Event::ChannelOpened(channel)]
+            [Event::OpenChannel(channel)]
         );
+        assert_eq!(self.methods(), []);
+        self.server.channel_opened(channel);
         assert_eq!(self.methods(), [(channel, Method::ChannelOpenOk {})]);
     }
 

@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 120;
 
 impl Session {
-    pub(super) fn channel_opened(&mut self, number: u16) {
+    pub(super) fn open_channel(&mut self, number: u16) {
         if let Err(error) = self.check_channel_limits() {
             self.connection_error(&error);
             return;
@@ -41,6 +41,7 @@ impl Session {
         self.channels.insert(number, Box::new(channel));
         self.broker.metrics().channels.add(1);
         self.broker.metrics().counts.channels_opened.add(1);
+        self.conn.channel_opened(number);
     }
 
     fn check_channel_limits(&self) -> Result<(), ProtocolError> {
@@ -50,12 +51,6 @@ impl Session {
             );
             Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text).of(20, 10))
         };
-        if let Some(limit) = self.broker.config().limits.channels
-            && self.broker.metrics().channels.value() >= i64::from(limit)
-        {
-            let node = Config::node_name(self.broker.origin().node);
-            return refuse(format!("on node '{node}'"), "limit", u64::from(limit));
-        }
         let of_user = self
             .broker
             .catalog()
@@ -71,6 +66,12 @@ impl Session {
             if used as u64 >= limit {
                 return refuse(format!("for user '{}'", self.user), "user limit", limit);
             }
+        }
+        if let Some(limit) = self.broker.config().limits.channels
+            && self.broker.metrics().channels.value() >= i64::from(limit)
+        {
+            let node = Config::node_name(self.broker.origin().node);
+            return refuse(format!("on node '{node}'"), "limit", u64::from(limit));
         }
         Ok(())
     }

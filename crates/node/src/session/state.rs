@@ -308,7 +308,7 @@ impl Session {
                     self.input(key, Input::Method(method));
                 }
             }
-            Event::ChannelOpened(channel) => self.channel_opened(channel),
+            Event::OpenChannel(channel) => self.open_channel(channel),
             Event::ChannelClosed { channel, reason } => {
                 debug!(channel, code = reason.reply_code, text = %reason.reply_text, "client closes channel");
                 if let Some(key) = self.key_of(channel) {

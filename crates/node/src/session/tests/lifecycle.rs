@@ -4,6 +4,7 @@ use super::TestNode;
 use super::client::{declare, text};
 use super::node::{THERE, eventually};
 use crate::broker::Alarms;
+use crate::config::Config;
 use crate::session::Services;
 use amqp_codec::{FieldTable, Method};
 use broker_model::catalog::{CatalogCommand, Limits, QueueSpec};
@@ -256,6 +257,25 @@ async fn connection_limits() {
     first.close().await;
     eventually("the first is gone", || node.sessions() == 0).await;
     node.connect().await;
+}
+
+/// A channel that may not be is never said to be open.
+#[tokio::test]
+async fn channel_limits() {
+    let node = TestNode::start_with(|config| config.limits.channels = Some(1));
+    let mut client = node.channel().await;
+    client.send(2, &Method::ChannelOpen {}).await;
+    let refused = client.hear().await;
+    let name = Config::node_name(node.origin().node);
+    let text = format!(
+        "NOT_ALLOWED - number of channels opened on node '{name}' has reached the maximum allowed limit of 1"
+    );
+    assert!(
+        matches!(&refused.method, Method::ConnectionClose { reply_code: 530, reply_text, .. } if reply_text.as_str() == text),
+        "{:?}",
+        refused.method
+    );
+    assert_eq!(node.metrics().channels.value(), 0);
 }
 
 /// Clients that write in turns for their channels close the connection before what they have published.
