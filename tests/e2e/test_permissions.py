@@ -270,6 +270,17 @@ def test_channels_of_a_user_are_limited(broker, log_in, user) -> None:
         connection.channel()
 
 
+def test_channels_of_a_user_count_on_all_nodes(broker, log_in, user) -> None:
+    permit(broker, user, ".*", ".*", ".*")
+    limit(broker, user, "max-channels", 2)
+    channels = [log_in(node).channel() for node in range(2)]
+    third = log_in(2)
+    with amqp.connection_error(530, starts="NOT_ALLOWED - number of channels opened for user"):
+        third.channel()
+    channels[0].close()
+    log_in(2).channel()
+
+
 def test_a_channel_too_many_is_refused_at_once(broker, user) -> None:
     """It is not said to be open first."""
     permit(broker, user, ".*", ".*", ".*")

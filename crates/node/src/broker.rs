@@ -99,6 +99,11 @@ impl Broker {
         self.queries.connections().await
     }
 
+    /// Open channels of a user on the other nodes, as far as they answer.
+    pub async fn channels_elsewhere(&self, user: &str) -> u64 {
+        self.queries.channels_elsewhere(user).await
+    }
+
     /// The Raft groups.
     #[must_use]
     pub fn consensus(&self) -> &Consensus {

@@ -152,6 +152,10 @@ impl Queries for NodeQueries {
         async move {
             match question {
                 "connections" => serde_json::to_vec(&self.connections_here()).ok(),
+                "channels" => {
+                    let user = std::str::from_utf8(arguments).ok()?;
+                    serde_json::to_vec(&self.registry.channels_of(user)).ok()
+                }
                 "announced" => serde_json::to_vec(&(self.announced)()).ok(),
                 "hears" => serde_json::to_vec(&self.heard_here()).ok(),
                 "node" => serde_json::to_vec(&(self.report)()).ok(),
@@ -268,6 +272,15 @@ impl NodeQueries {
             .map(|node| self.ask(node, "connections", Vec::new()));
         let answers: Vec<Option<Vec<ConnectionReport>>> = join_all(asked).await;
         answers.into_iter().flatten().flatten().collect()
+    }
+
+    /// Open channels of a user on the other nodes, as far as they answer.
+    pub async fn channels_elsewhere(&self, user: &str) -> u64 {
+        let nodes = self.all_nodes().into_iter();
+        let asked = nodes
+            .filter(|node| *node != self.node)
+            .map(|node| self.ask::<u64>(node, "channels", user.into()));
+        join_all(asked).await.into_iter().flatten().sum()
     }
 
     /// What every node says about itself; `None` for those that do not answer.

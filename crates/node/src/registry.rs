@@ -91,6 +91,16 @@ impl Registry {
         self.connections.lock().values().cloned().collect()
     }
 
+    /// Open channels of a user.
+    #[must_use]
+    pub fn channels_of(&self, user: &str) -> u64 {
+        let connections = self.connections.lock();
+        let of_user = connections.values().filter(|entry| *entry.user == *user);
+        of_user
+            .map(|entry| entry.channels.lock().len() as u64)
+            .sum()
+    }
+
     /// Connections of a vhost or user, to be closed when that is deleted.
     #[must_use]
     pub fn matching(&self, wanted: impl Fn(&ConnectionEntry) -> bool) -> Vec<SessionId> {

@@ -20,52 +20,60 @@ use tracing::{debug, warn};
 const RETRY: Duration = Duration::from_secs(5);
 /// How often that is tried.
 const RETRIES: u32 = 120;
+/// `channel.open`.
+const OPEN: (u16, u16) = (20, 10);
 
 impl Session {
+    /// The client opens a channel. Other nodes are asked only where its user's channels are limited; what the client
+    /// sends on the channel meanwhile waits.
     pub(super) fn open_channel(&mut self, number: u16) {
-        if let Err(error) = self.check_channel_limits() {
-            self.connection_error(&error);
-            return;
-        }
         let key = ChannelKey {
             number,
             opening: self.next_number(),
         };
-        let channel = Channel::new(key);
-        if let Some(entry) = &self.entry {
-            entry
-                .channels
-                .lock()
-                .insert(number, Arc::clone(&channel.entry));
+        self.channels.insert(number, Box::new(Channel::new(key)));
+        if self.user_limit().is_none() {
+            if let Err(error) = self.accept_channel(key, 0) {
+                self.fail(key, error, OPEN);
+            }
+            return;
         }
-        self.channels.insert(number, Box::new(channel));
-        self.broker.metrics().channels.add(1);
-        self.broker.metrics().counts.channels_opened.add(1);
-        self.conn.channel_opened(number);
+        let (broker, user) = (Arc::clone(&self.broker), Arc::clone(&self.user));
+        let ask = async move { Ok(broker.channels_elsewhere(&user).await) };
+        self.later(key, OPEN, ask, Self::accept_channel);
     }
 
-    fn check_channel_limits(&self) -> Result<(), ProtocolError> {
+    /// Tells the client that its channel is open, unless there are too many; `elsewhere` are those of the user on
+    /// other nodes.
+    fn accept_channel(&mut self, key: ChannelKey, elsewhere: u64) -> Result<(), ProtocolError> {
+        self.check_channel_limits(elsewhere)?;
+        let channel = self.channel(key).map(|channel| Arc::clone(&channel.entry));
+        if let (Some(entry), Some(channel)) = (&self.entry, channel) {
+            entry.channels.lock().insert(key.number, channel);
+        }
+        self.broker.metrics().channels.add(1);
+        self.broker.metrics().counts.channels_opened.add(1);
+        self.conn.channel_opened(key.number);
+        Ok(())
+    }
+
+    /// How many channels the user may have.
+    fn user_limit(&self) -> Option<u64> {
+        let catalog = self.broker.catalog();
+        catalog.user(&self.user)?.limits.max_channels
+    }
+
+    fn check_channel_limits(&self, elsewhere: u64) -> Result<(), ProtocolError> {
         let refuse = |of: String, kind: &str, limit: u64| {
             let text = format!(
                 "number of channels opened {of} has reached the maximum allowed {kind} of {limit}"
             );
-            Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text).of(20, 10))
+            Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text))
         };
-        let of_user = self
-            .broker
-            .catalog()
-            .user(&self.user)
-            .and_then(|user| user.limits.max_channels);
-        if let Some(limit) = of_user {
-            let connections = self.broker.registry().connections();
-            let used: usize = connections
-                .iter()
-                .filter(|entry| entry.user == self.user)
-                .map(|entry| entry.channels.lock().len())
-                .sum();
-            if used as u64 >= limit {
-                return refuse(format!("for user '{}'", self.user), "user limit", limit);
-            }
+        if let Some(limit) = self.user_limit()
+            && self.broker.registry().channels_of(&self.user) + elsewhere >= limit
+        {
+            return refuse(format!("for user '{}'", self.user), "user limit", limit);
         }
         if let Some(limit) = self.broker.config().limits.channels
             && self.broker.metrics().channels.value() >= i64::from(limit)
@@ -157,11 +165,11 @@ impl Session {
             }
             self.outbox.settle(settlement, &delivery);
         }
-        if let Some(entry) = &self.entry {
-            entry.channels.lock().remove(&number);
+        let shown = self.entry.as_ref();
+        if shown.is_some_and(|entry| entry.channels.lock().remove(&number).is_some()) {
+            self.broker.metrics().channels.add(-1);
+            self.broker.metrics().counts.channels_closed.add(1);
         }
-        self.broker.metrics().channels.add(-1);
-        self.broker.metrics().counts.channels_closed.add(1);
     }
 
     /// Ends a consumer that the client no longer asks for.

@@ -45,6 +45,8 @@ pub trait Services: Send + Sync + 'static {
     fn place_queue(&self, replicated: bool) -> Placement;
     /// User and vhost of the open connections of all nodes.
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>>;
+    /// Open channels of a user on the other nodes.
+    fn channels_elsewhere<'a>(&'a self, user: &'a str) -> BoxFuture<'a, u64>;
     /// Whether the process of another node is known to be gone.
     fn is_dead(&self, node: NodeId) -> bool;
     /// Alarms of all nodes.
@@ -108,6 +110,10 @@ impl Services for Broker {
                 .collect()
         }
         .boxed()
+    }
+
+    fn channels_elsewhere<'a>(&'a self, user: &'a str) -> BoxFuture<'a, u64> {
+        Self::channels_elsewhere(self, user).boxed()
     }
 
     fn is_dead(&self, node: NodeId) -> bool {

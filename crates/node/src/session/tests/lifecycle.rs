@@ -9,6 +9,7 @@ use crate::session::Services;
 use amqp_codec::{FieldTable, Method};
 use broker_model::catalog::{CatalogCommand, Limits, QueueSpec};
 use broker_model::ids::{ConnectionId, NodeId, Origin};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 fn exclusive(queue: &str) -> Method {
@@ -275,6 +276,49 @@ async fn channel_limits() {
         "{:?}",
         refused.method
     );
+    assert_eq!(node.metrics().channels.value(), 0);
+}
+
+/// Those of the other nodes count too. What is sent before the answer waits for it.
+#[tokio::test]
+async fn channels_of_a_user() {
+    let node = TestNode::start();
+    let limits = Limits {
+        max_channels: Some(3),
+        ..Limits::default()
+    };
+    node.apply(CatalogCommand::SetUserLimits {
+        user: "guest".into(),
+        limits,
+    })
+    .unwrap();
+    node.channels_there.store(2, Ordering::SeqCst);
+    let mut client = node.connect().await;
+    client.queue(1, &Method::ChannelOpen {});
+    client.queue(1, &declare("q", false));
+    client.queue(
+        1,
+        &Method::ChannelClose {
+            reply_code: 200,
+            reply_text: text("bye"),
+            class_id: 0,
+            method_id: 0,
+        },
+    );
+    client.flush().await;
+    for is_next in [
+        |method: &Method| *method == Method::ChannelOpenOk {},
+        |method: &Method| matches!(method, Method::QueueDeclareOk { .. }),
+        |method: &Method| *method == Method::ChannelCloseOk {},
+    ] {
+        client.expect(is_next).await;
+    }
+    client.open_channel(1).await;
+    client.send(2, &Method::ChannelOpen {}).await;
+    let (code, error, ids) = client.connection_error().await;
+    let expected = "NOT_ALLOWED - number of channels opened for user 'guest' has reached the maximum allowed user limit of 3";
+    assert_eq!((code, &error[..], ids), (530, expected, (20, 10)));
+    eventually("it is over", || node.sessions() == 0).await;
     assert_eq!(node.metrics().channels.value(), 0);
 }
 

@@ -53,6 +53,8 @@ pub(super) struct TestNode {
     /// While set, nobody can attach to the other node.
     there_down: Arc<AtomicBool>,
     elsewhere: AtomicBool,
+    /// Channels of everybody on the other nodes.
+    pub(super) channels_there: AtomicU64,
 }
 
 impl TestNode {
@@ -142,6 +144,7 @@ impl TestNode {
             there,
             down,
             there_down,
+            channels_there: AtomicU64::new(0),
             elsewhere: AtomicBool::new(false),
         });
         let deleter = Arc::clone(&node);
@@ -338,6 +341,14 @@ impl Services for TestNode {
             .iter()
             .map(|entry| (entry.user.to_string(), entry.vhost.to_string()));
         std::future::ready(open.collect()).boxed()
+    }
+
+    fn channels_elsewhere<'a>(&'a self, _: &'a str) -> BoxFuture<'a, u64> {
+        async {
+            tokio::task::yield_now().await;
+            self.channels_there.load(Ordering::SeqCst)
+        }
+        .boxed()
     }
 
     fn alarms(&self) -> watch::Receiver<Alarms> {
