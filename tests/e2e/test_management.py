@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import time
+
 import pytest
 
 from harness import amqp
@@ -82,6 +85,31 @@ def test_lists_answer_json(broker, path) -> None:
 
 def test_needs_a_login(broker) -> None:
     assert broker.http("/api/overview", user="guest", password="wrong")[0] == 401
+
+
+@pytest.mark.warren_only("RabbitMQ tells at once")
+def test_refused_logins_are_told_late_and_alike(broker) -> None:
+    """As late as over AMQP, and counted as there; nobody else waits."""
+
+    def failed() -> int:
+        lines = broker.http("/metrics")[1].decode().splitlines()
+        name = "rabbitmq_auth_attempts_failed_total"
+        return sum(int(line.split()[-1]) for line in lines if line.startswith(name))
+
+    def seconds(user: str, password: str) -> float:
+        began = time.monotonic()
+        status, body = broker.http("/api/whoami", user=user, password=password)
+        assert (status == 200) == (password == "guest"), (status, body)
+        return time.monotonic() - began
+
+    before = failed()
+    with concurrent.futures.ThreadPoolExecutor() as others:
+        refused = [
+            others.submit(seconds, *login) for login in (("guest", "wrong"), ("nobody", "wrong"))
+        ]
+        assert seconds("guest", "guest") < 0.9
+        assert all(told.result() >= 0.9 for told in refused)
+    assert failed() - before == 2
 
 
 def test_connections_of_all_nodes_are_listed(broker, connect, name) -> None:

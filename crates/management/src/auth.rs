@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use node::broker_model::catalog::{CatalogError, Name, Permission, ResourceKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use tokio::time::{Instant, sleep_until};
 
 /// An authenticated user with at least one tag that lets it in.
 #[derive(Debug, Clone)]
@@ -130,7 +131,11 @@ impl FromRequestParts<Arc<App>> for Operator {
             .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(address)| {
                 address.ip()
             });
+        // As an AMQP client: one must not guess as fast as passwords are verified. Whatever was wrong, it is told at the
+        // same time; nobody else waits for it.
+        let told_at = Instant::now() + backend.config().timing.login_failure_delay / 3;
         let Some(name) = backend.authenticate(user, password, from).await else {
+            sleep_until(told_at).await;
             return Err(ApiError::login());
         };
         let tags = read(&**backend, |catalog| {
@@ -142,6 +147,7 @@ impl FromRequestParts<Arc<App>> for Operator {
         .unwrap_or_default();
         let operator = Self { name, tags };
         if !operator.has_any(&["administrator", "monitoring", "policymaker", "management"]) {
+            sleep_until(told_at).await;
             return Err(ApiError::login());
         }
         Ok(operator)

@@ -16,6 +16,7 @@ use node::session::operator::{self, Fate};
 use node::{Alarms, Broker, Config, Node, Readiness};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tracing::warn;
 
 /// A node, as operators see it.
 pub struct NodeBackend {
@@ -89,7 +90,15 @@ impl Backend for NodeBackend {
             password: Some(password),
             address: from,
         };
-        Box::pin(async move { self.broker.authenticate(login).await.ok() })
+        Box::pin(async move {
+            let name = login.user.clone();
+            let result = self.broker.authenticate(login).await;
+            result
+                .inspect_err(
+                    |error| warn!(user = name, %error, "login to the management API refused"),
+                )
+                .ok()
+        })
     }
 
     fn hash_password(&self, password: String) -> Answer<'_, PasswordHash> {

@@ -96,14 +96,15 @@ impl Authenticator {
         let Some(password) = login.password else {
             return found.map(|(name, _)| name).ok_or(AuthError::NoUser);
         };
-        // An unknown user costs as much as a wrong password.
+        if password.is_empty() {
+            return Err(AuthError::WrongPassword);
+        }
+        // An unknown user, and one without a password, cost as much as a wrong password.
         let (name, stored) = match found {
+            Some((name, stored)) if stored.is_disabled() => (Some(name), dummy_hash()),
             Some((name, stored)) => (Some(name), stored),
             None => (None, dummy_hash()),
         };
-        if password.is_empty() || stored.is_disabled() {
-            return Err(AuthError::WrongPassword);
-        }
         let digest = self.digest(&login.user, &stored, &password);
         if self.verified.lock().contains_key(&digest) {
             return name.ok_or(AuthError::NoUser);

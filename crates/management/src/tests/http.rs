@@ -7,7 +7,7 @@ use node::broker_model::ids::{NodeId, Placement, ShardId};
 use node::{Alarms, Readiness};
 use serde_json::{Value, json};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn logins_and_tags() {
     let server = Server::new();
     server
@@ -61,6 +61,27 @@ async fn logins_and_tags() {
             assert!(reply.headers.contains_key("www-authenticate"));
         }
     }
+}
+
+/// As late as an AMQP client hears of it, whatever was wrong; who is let in, or shows nothing, does not wait.
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_is_told_late() {
+    let server = Server::new();
+    let client = json!({ "password": "c", "tags": "" });
+    server.put("/api/users/client", client, 201).await;
+    let mut told = Vec::new();
+    for login in ["guest:wrong", "nobody:x", "guest:", "client:c"] {
+        let began = tokio::time::Instant::now();
+        let reply = server.send(login, "GET", "/api/whoami", Value::Null).await;
+        told.push((reply.status, reply.text, began.elapsed().as_secs()));
+    }
+    let first = told[0].clone();
+    assert_eq!(first.2, 1);
+    assert!(told.iter().all(|one| *one == first), "{told:?}");
+    let began = tokio::time::Instant::now();
+    server.send("", "GET", "/api/whoami", Value::Null).await;
+    server.get("/api/whoami").await;
+    assert_eq!(began.elapsed().as_millis(), 0);
 }
 
 #[tokio::test]
