@@ -108,6 +108,7 @@ def test_users(warren, fails, name, url) -> None:
 def test_vhosts_and_permissions(warren, fails, name) -> None:
     warren("vhost", "add", name, "--description", "a test")
     row(warren("vhost", "list"), name)
+    assert "exists already" in warren("vhost", "add", name)
     assert item(warren("vhost", "list", "--json"), name=name)["description"] == "a test"
     warren("vhost", "limit", name, "--max-queues", "2")
     warren("user", "add", name, "secret")

@@ -56,15 +56,11 @@ pub(super) struct UserAdd {
 impl Run for UserAdd {
     fn run(self, context: &Context) -> Result<(), Failure> {
         let at = path(["users", &self.name]);
-        match context.client.get(&at) {
-            Ok(_) => {
-                return Err(Failure::Local(format!(
-                    "user '{}' exists already: use user password or user tags",
-                    self.name
-                )));
-            }
-            Err(Failure::Refused { status, .. }) if status.as_u16() == 404 => {}
-            Err(failure) => return Err(failure),
+        if exists(context, &at)? {
+            return Err(Failure::Local(format!(
+                "user '{}' exists already: use user password or user tags",
+                self.name
+            )));
         }
         let body = json!({ "password": password(&self.password)?, "tags": self.tags.join(",") });
         context.client.put(&at, &body)?;
@@ -209,11 +205,17 @@ pub(super) struct VhostAdd {
 
 impl Run for VhostAdd {
     fn run(self, context: &Context) -> Result<(), Failure> {
+        let at = path(["vhosts", &self.name]);
+        // As with `rabbitmqctl add_vhost` it stays as it is, which is no failure.
+        if exists(context, &at)? {
+            let text = format!("Vhost {} exists already; nothing is changed.", self.name);
+            return done(context, &text);
+        }
         let mut body = json!({ "description": self.description, "tags": self.tags.join(",") });
         if let (Some(kind), Some(body)) = (self.default_queue_type, body.as_object_mut()) {
             body.insert("default_queue_type".into(), kind.into());
         }
-        context.client.put(&path(["vhosts", &self.name]), &body)?;
+        context.client.put(&at, &body)?;
         done(
             context,
             &format!(
@@ -482,6 +484,15 @@ fn set_limits(
         }
     }
     done(context, &format!("Limits of {name} set."))
+}
+
+/// Whether there is something at this path.
+fn exists(context: &Context, at: &str) -> Result<bool, Failure> {
+    match context.client.get(at) {
+        Ok(_) => Ok(true),
+        Err(Failure::Refused { status, .. }) if status.as_u16() == 404 => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// The password as given, or from standard input, so that it need not stand in the process list.
