@@ -74,6 +74,7 @@ def test_declare_publish_get_delete(broker, ch, name) -> None:
     [
         "/api/overview", "/api/nodes", "/api/connections", "/api/channels", "/api/consumers",
         "/api/exchanges", "/api/exchanges/%2F", "/api/queues", "/api/queues/%2F", "/api/bindings",
+        "/api/queues?disable_stats=true&enable_queue_totals=true",
         "/api/vhosts", "/api/users", "/api/permissions", "/api/policies", "/api/whoami",
         "/api/cluster-name", "/api/definitions", "/api/health/checks/alarms",
     ],
@@ -81,6 +82,16 @@ def test_declare_publish_get_delete(broker, ch, name) -> None:
 def test_lists_answer_json(broker, path) -> None:
     for node in range(len(broker.ports)):
         broker.get(path, node)
+
+
+@pytest.mark.warren_only("came with RabbitMQ 3.13")
+def test_detailed_queues(broker, pub, name) -> None:
+    pub.queue_declare(name, durable=True)
+    amqp.fill(pub, name, [b"x"])
+    path = f"/api/queues/detailed?page=1&page_size=5&name=^{part(name)}$&use_regex=true"
+    page = broker.get(path, 2)
+    (row,) = page["items"]
+    assert (page["filtered_count"], row["name"], row["messages"]) == (1, name, 1)
 
 
 def test_needs_a_login(broker) -> None:

@@ -46,6 +46,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
             put(overview::enable_feature_flag),
         )
         .route("/deprecated-features", get(overview::nothing))
+        .route("/deprecated-features/used", get(overview::nothing))
+        .route("/auth", get(overview::auth))
+        .route("/reset", delete(overview::reset))
+        .route("/reset/{node}", delete(overview::reset_node))
         .route("/cluster-name", get(cluster::name).put(cluster::set_name))
         .route("/cluster/status", get(cluster::status))
         .route("/cluster/nodes/{node}", delete(cluster::forget))
@@ -53,6 +57,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/nodes", get(nodes::list))
         .route("/nodes/{node}", get(nodes::one))
         .route("/nodes/{node}/memory", get(nodes::memory))
+        .route("/nodes/{node}/memory/relative", get(nodes::memory_relative))
         .route("/connections", get(connections::list))
         .route(
             "/connections/{name}",
@@ -89,6 +94,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
             get(bindings::to_exchange),
         )
         .route("/queues", get(queues::list))
+        // RabbitMQ leaves out of the list without `detailed` what is dear to it.
+        .route("/queues/detailed", get(queues::list))
         .route("/queues/{vhost}", get(queues::list_in))
         .route(
             "/queues/{vhost}/{name}",
@@ -123,6 +130,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
             "/vhosts/{name}/channels",
             get(connections::channels_of_vhost),
         )
+        .route("/vhosts/{name}/start/{node}", post(vhosts::start))
         .route("/vhost-limits", get(limits::vhosts))
         .route("/vhost-limits/{vhost}", get(limits::vhost))
         .route(

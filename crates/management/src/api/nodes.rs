@@ -51,17 +51,31 @@ pub(super) async fn memory(
     operator: Operator,
     Path(name): Path<String>,
 ) -> JsonResult {
+    let used = memory_used(&app, &operator, &name).await?;
+    Ok(Json(
+        json!({ "memory": { "total": { "rss": used, "allocated": used, "erlang": used }, "strategy": "rss" } }),
+    ))
+}
+
+/// Percentages of the whole, which is all that is known.
+pub(super) async fn memory_relative(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> JsonResult {
+    memory_used(&app, &operator, &name).await?;
+    Ok(Json(json!({ "memory": { "total": 100 } })))
+}
+
+async fn memory_used(app: &App, operator: &Operator, name: &str) -> Result<u64, ApiError> {
     operator.need(Need::Monitoring)?;
-    let node = cluster::node_id(&app, &name)?;
+    let node = cluster::node_id(app, name)?;
     let reports = app.backend().reports().await;
     let report = reports
         .into_iter()
         .find(|(id, _)| *id == node)
         .and_then(|(_, report)| report);
-    let used = report.ok_or(ApiError::NotFound)?.memory_used;
-    Ok(Json(
-        json!({ "memory": { "total": { "rss": used, "allocated": used, "erlang": used }, "strategy": "rss" } }),
-    ))
+    Ok(report.ok_or(ApiError::NotFound)?.memory_used)
 }
 
 fn row(app: &App, node: NodeId, report: Option<&NodeReport>) -> Value {

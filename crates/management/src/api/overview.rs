@@ -1,9 +1,11 @@
 //! `/api/overview` and what else describes the whole.
 
-use super::{JsonResult, StatusResult};
+use super::{JsonResult, StatusResult, cluster};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
+use crate::queue_rates::QueueRates;
+use crate::rates::Rates;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -267,6 +269,32 @@ pub(super) async fn enable_feature_flag(
 pub(super) async fn feature_flags(_: Operator) -> JsonResult {
     let rows = FEATURE_FLAGS.map(|name| json!({ "name": name, "state": "enabled", "stability": "required", "desc": "", "provided_by": "warren" }));
     Ok(Json(rows.into_iter().collect()))
+}
+
+/// How a web page would log in: by name and password.
+pub(super) async fn auth() -> Json<Value> {
+    Json(json!({ "oauth_enabled": false }))
+}
+
+/// The samples that rates are taken from begin anew. They are those of the node that is asked: others have their own.
+pub(super) async fn reset(State(app): State<Arc<App>>, operator: Operator) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    *app.rates.lock() = Rates::default();
+    *app.queue_rates.lock() = QueueRates::default();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The same, of a node that must be this one to have any effect.
+pub(super) async fn reset_node(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    if cluster::node_id(&app, &name)? == app.backend().config().node_id {
+        return reset(State(app), operator).await;
+    }
+    operator.need(Need::Administrator)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn nothing(_: Operator) -> JsonResult {

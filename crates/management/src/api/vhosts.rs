@@ -1,6 +1,6 @@
 //! `/api/vhosts`.
 
-use super::{Body, JsonResult, StatusResult, put_status};
+use super::{Body, JsonResult, StatusResult, cluster, put_status};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
@@ -118,6 +118,18 @@ pub(super) async fn put(
             .await?;
     }
     Ok(put_status(created))
+}
+
+/// A vhost is on every node, and never stopped there.
+pub(super) async fn start(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((name, node)): Path<(String, String)>,
+) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    operator.enter(&app, &name).await?;
+    cluster::node_id(&app, &node)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn delete(

@@ -63,6 +63,35 @@ async fn logins_and_tags() {
     }
 }
 
+/// What clients of RabbitMQ's API ask for, although there is little to say.
+#[tokio::test]
+async fn small_questions() {
+    let server = Server::new();
+    server
+        .put("/api/queues/%2F/jobs", json!({ "durable": true }), 201)
+        .await;
+    let (plain, detailed) = (
+        server.get("/api/queues?sort=name").await,
+        server.get("/api/queues/detailed?sort=name").await,
+    );
+    assert_eq!(column(&detailed.body, "name"), ["jobs"]);
+    assert_eq!(detailed.body, plain.body);
+    for (method, path, expected) in [
+        ("GET", "/api/nodes/warren@1/memory", 200),
+        ("GET", "/api/nodes/warren@1/memory/relative", 200),
+        ("GET", "/api/deprecated-features/used", 200),
+        ("DELETE", "/api/reset", 204),
+        ("DELETE", "/api/reset/warren@1", 204),
+        ("POST", "/api/vhosts/%2F/start/warren@1", 204),
+        ("POST", "/api/vhosts/none/start/warren@1", 404),
+        ("GET", "/api/nodes/nobody@9/memory", 404),
+    ] {
+        server.expect(method, path, Value::Null, expected).await;
+    }
+    let login = server.send("", "GET", "/api/auth", Value::Null).await;
+    assert_eq!(login.body, json!({ "oauth_enabled": false }));
+}
+
 /// As late as an AMQP client hears of it, whatever was wrong; who is let in, or shows nothing, does not wait.
 #[tokio::test(start_paused = true)]
 async fn a_refused_login_is_told_late() {
