@@ -87,6 +87,22 @@ def test_copies(pub, sub, names) -> None:
         assert "BCC" not in amqp.get(sub, queue, auto_ack=True).properties.headers
 
 
+def test_a_dead_letter_goes_by_all_keys(pub, sub, names) -> None:
+    """Also by the blind copies of a message that was delayed before it died."""
+    exchange, letters, dying, bcc = (names() for _ in range(4))
+    declare(pub, exchange)
+    pub.exchange_declare(letters, "direct")
+    pub.queue_declare(dying, durable=True, arguments={"x-dead-letter-exchange": letters})
+    pub.queue_bind(dying, exchange, "k")
+    pub.queue_declare(bcc)
+    pub.queue_bind(bcc, letters, "blind")
+    pub.basic_publish(exchange, "k", b"x", delayed(50, headers={"BCC": ["blind"]}))
+    message = amqp.get(sub, dying)
+    assert "BCC" not in message.properties.headers
+    sub.basic_reject(message.tag, requeue=False)
+    assert "BCC" not in amqp.get(sub, bcc, auto_ack=True).properties.headers
+
+
 def test_behind_another_exchange(pub, sub, names) -> None:
     front, exchange, early, late = names(), names(), names(), names()
     declare(pub, exchange, "fanout")

@@ -2,7 +2,7 @@
 
 use super::{Routed, Targets, find};
 use crate::target::{add_headers, target_for};
-use amqp_codec::{FieldTable, FieldValue, PropertiesView, Rewrite, TableBuilder};
+use amqp_codec::{FieldTable, FieldValue, PropertiesView, Rewrite};
 use broker_model::catalog::Catalog;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::dispatch::DeadLetter;
@@ -36,8 +36,8 @@ pub(super) fn route(catalog: &Catalog, store: &QueueRecord, letter: &DeadLetter)
     Some(Routed { message, targets })
 }
 
-/// The message as it is delivered, and all of its routing keys: its delay is over, and its `BCC` has
-/// done its service.
+/// The message when its delay is over, and all of its routing keys. Its `BCC` stays with it, as with one that was not
+/// delayed and may die: no client is told of it.
 fn due(message: &Message) -> (Message, Vec<String>) {
     let properties = PropertiesView::new(&message.properties);
     let headers = properties.headers().unwrap_or_else(FieldTable::empty);
@@ -50,10 +50,7 @@ fn due(message: &Message) -> (Message, Vec<String>) {
             keys.extend(texts.filter(|key| key.len() <= 255));
         }
     }
-    let mut over = without_delay(&headers);
-    if over.contains_key("BCC") {
-        over = TableBuilder::from_table_without(&over, &["BCC"]).finish();
-    }
+    let over = without_delay(&headers);
     let message = Message {
         properties: Rewrite::new(&message.properties)
             .headers(Some(over))
@@ -66,6 +63,7 @@ fn due(message: &Message) -> (Message, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use amqp_codec::TableBuilder;
     use bytes::Bytes;
 
     #[test]
@@ -92,7 +90,7 @@ mod tests {
             .iter()
             .map(|entry| entry.key().as_str().to_owned())
             .collect();
-        assert_eq!(names, ["x-delay", "CC", "own"]);
+        assert_eq!(names, ["x-delay", "CC", "BCC", "own"]);
         assert_eq!((due.exchange, due.body), (message.exchange, message.body));
     }
 }
