@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pika
 import pytest
+from pika import spec
 
-from harness import amqp
+from harness import amqp, wire
 from harness.cluster import Cluster
+from harness.node import Node
 from harness.wait import eventually
 
 pytestmark = pytest.mark.warren_only("starts nodes of its own")
@@ -45,12 +47,12 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def restarted(cluster: Cluster, *arguments: str) -> None:
-    """The third node comes back with other limits; a majority stays up."""
-    third = cluster.nodes[2]
-    third.kill()
-    third.extra_args = list(arguments)
-    cluster.start([third])
+def restarted(cluster: Cluster, *arguments: str, node: Node | None = None) -> None:
+    """A node, the third if none is named, comes back with other limits; a majority stays up."""
+    again = node or cluster.nodes[2]
+    again.kill()
+    again.extra_args = list(arguments)
+    cluster.start([again])
 
 
 def know_of_alarm(cluster: Cluster) -> None:
@@ -90,6 +92,37 @@ def test_an_alarm_blocks_all_publishers(cluster, name, arguments, reason) -> Non
         watcher.hears("unblocked")
         watcher.connection.close()
     amqp.wait_ready_count(cluster.connect(1).channel(), name, 4)
+
+
+def told(node: Node, queue: str) -> str | None:
+    """What a publisher that comes now is told, if it is blocked."""
+    with wire.Peer(node.amqp_port) as peer:
+        peer.open().open_channel()
+        peer.publish(1, "", queue, b"x")
+        peer.method(2, spec.Channel.Open())
+        method = peer.receive().method
+        return method.reason if isinstance(method, spec.Connection.Blocked) else None
+
+
+def test_two_alarms_are_two_reasons(cluster, name) -> None:
+    """Publishers go on when both are over."""
+    first, second, third = cluster.nodes
+    amqp.confirmed(cluster.connect(1)).queue_declare(name, durable=True)
+    restarted(cluster, "--memory-total", "1MB", node=third)
+    restarted(cluster, "--disk-free-limit", "8000000GB", node=second)
+    both = "low on memory & disk"
+    eventually(lambda: told(first, name) == both, what="both alarms are known")
+    watcher = Watcher(first.amqp_port)
+    watcher.connection.channel().basic_publish("", name, b"held")
+    watcher.hears(both)
+    restarted(cluster, node=second)
+    eventually(lambda: told(first, name) == "low on memory", what="one alarm is over")
+    watcher.connection.process_data_events(0.5)
+    assert watcher.said == [both]
+    restarted(cluster, node=third)
+    watcher.hears("unblocked")
+    assert watcher.said == [both, "unblocked"]
+    watcher.connection.close()
 
 
 def test_a_new_publisher_is_blocked_too(cluster, name) -> None:

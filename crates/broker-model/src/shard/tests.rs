@@ -670,3 +670,61 @@ fn dying_messages_have_bytes() {
         assert_eq!((state.dying_bytes(), state.alive_bytes()), (dying, alive));
     }
 }
+
+/// What died is kept in memory like the living until its dead letter is done with, unless a checkpoint has it.
+#[test]
+fn dying_messages_free_what_they_held() {
+    let mut machine = ShardMachine::new();
+    let bodies = |bodies: &[&str]| -> Vec<Op> {
+        bodies
+            .iter()
+            .map(|body| publish(&[QUEUE], 0, body))
+            .collect()
+    };
+    run(&mut machine, bodies(&["1", "22"]));
+    let checkpoint = machine.begin_checkpoint();
+    machine.end_checkpoint(checkpoint.token);
+    assert_eq!(machine.tail_bytes(), 0);
+    run(&mut machine, bodies(&["333", "4444", "55555"]));
+    let weight = |machine: &ShardMachine, number| {
+        let stored = machine.queue(QUEUE).unwrap().in_memory(Sequence(number));
+        stored.map_or(0, |stored| stored.message.weight())
+    };
+    let weights = [3, 4, 5].map(|number| weight(&machine, number));
+    let (all, last) = (weights.iter().sum::<usize>(), weights[2]);
+    assert_eq!(machine.tail_bytes(), all);
+    let kill = Op::Kill {
+        queue: QUEUE,
+        sequences: ranges(1, 5),
+        reason: DeathReason::Rejected,
+        dead_letter: true,
+    };
+    let failed = Op::Return {
+        queue: QUEUE,
+        sequences: ranges(3, 5),
+        counted: true,
+    };
+    run(&mut machine, vec![failed]);
+    // What is done, and what is held behind it.
+    for (op, held) in [
+        (kill, all),
+        (settle(2, 4), last), // The first of them is stored.
+        (settle(2, 4), last),
+        (settle(1, 5), 0),
+    ] {
+        run(&mut machine, vec![op]);
+        assert_eq!(machine.tail_bytes(), held);
+    }
+    let state = machine.queue(QUEUE).unwrap();
+    assert_eq!(
+        [3, 4, 5].map(|number| state.delivery_count(Sequence(number))),
+        [0; 3]
+    );
+    let deleted: u64 = machine
+        .begin_checkpoint()
+        .deletes
+        .iter()
+        .map(|dead| dead.to.0 - dead.from.0 + 1)
+        .sum();
+    assert_eq!(deleted, 2, "the others were never stored");
+}
