@@ -60,6 +60,32 @@ def test_random(pub, names) -> None:
     assert min(counts.values()) > 20
 
 
+@pytest.mark.warren_only("came with RabbitMQ 4.0")
+def test_local_random(broker, connect, names) -> None:
+    """One of the queues of the node that is published to."""
+    exchange = names()
+    channels = [amqp.confirmed(connect(node)) for node in range(3)]
+    channels[0].exchange_declare(exchange, "x-local-random", durable=True)
+    of_nodes = [[names(), names()] for _ in range(2)]
+    for channel, queues in zip(channels, of_nodes, strict=False):
+        for queue in queues:
+            channel.queue_declare(queue, exclusive=True)
+            channel.queue_bind(queue, exchange, "")
+    for channel in channels[:2]:
+        for i in range(40):
+            channel.basic_publish(exchange, f"{i}", b"x", mandatory=True)
+    for channel, queues in zip(channels, of_nodes, strict=False):
+        counts = [amqp.counts(channel, queue)[0] for queue in queues]
+        assert sum(counts) == 40 and min(counts) > 2, counts
+    with pytest.raises(pika.exceptions.UnroutableError):
+        channels[2].basic_publish(exchange, "", b"x", mandatory=True)
+    quorum = names()
+    channels[0].queue_declare(quorum, durable=True, arguments={"x-queue-type": "quorum"})
+    text = "PRECONDITION_FAILED - Queue type rabbit_quorum_queue not valid for this exchange type"
+    with amqp.channel_error(406, text):
+        channels[0].queue_bind(quorum, exchange, "")
+
+
 def test_recent_history(pub, sub, name) -> None:
     pub.exchange_declare(name, "x-recent-history")
     for i in range(30):

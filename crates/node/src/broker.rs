@@ -198,6 +198,12 @@ impl Broker {
         Placement::Shard(ShardId(shard))
     }
 
+    /// Whether this node serves the queues of a placement now.
+    #[must_use]
+    pub fn is_here(&self, placement: Placement) -> bool {
+        self.leader_of(placement) == Some(self.origin.node)
+    }
+
     /// The node that serves a placement now, if known.
     #[must_use]
     pub fn leader_of(&self, placement: Placement) -> Option<NodeId> {

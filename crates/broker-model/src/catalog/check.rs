@@ -276,6 +276,7 @@ impl Catalog {
                     key: spec.routing_key.clone(),
                 });
             }
+            ExchangeKind::LocalRandom => check_local(vhost, spec)?,
             _ => {}
         }
         Ok(binding_of(vhost, spec).is_some_and(|binding| vhost.has_binding(&binding)))
@@ -519,6 +520,28 @@ fn check_flag(
 }
 
 /// Names that bindings cannot have on either side.
+/// `x-local-random`: classic queues only, without a key.
+fn check_local(vhost: &Vhost, spec: &BindingSpec) -> Result<(), CatalogError> {
+    let key = &spec.routing_key;
+    if !key.is_empty() {
+        let text = format!("Non empty binding '{key}' key not permitted");
+        return Err(CatalogError::Invalid(text.into()));
+    }
+    let queue = match &spec.destination {
+        Destination::Queue(name) => vhost.queue(name),
+        Destination::Exchange(_) => None,
+    };
+    match queue.map(|queue| queue.queue_type) {
+        Some(QueueType::Classic) => Ok(()),
+        Some(other) => {
+            let name = other.module_name();
+            let text = format!("Queue type {name} not valid for this exchange type");
+            Err(CatalogError::Invalid(text.into()))
+        }
+        None => Err(CatalogError::Invalid("Destination not found".into())),
+    }
+}
+
 fn check_binding_names(vhost: &Vhost, spec: &BindingSpec) -> Result<(), CatalogError> {
     if spec.source.is_empty() {
         return Err(CatalogError::DefaultExchange);

@@ -30,7 +30,7 @@ mod stored_command;
 mod stored_spec;
 mod topology;
 mod users;
-mod vhost;
+pub(crate) mod vhost;
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ pub use delay::{DELAY_HEADER, HISTORY_NO_STORE_HEADER, delay_ms, without_delay};
 pub use hash::stable_hash;
 
 use crate::catalog::Name;
+use crate::ids::Placement;
 use amqp_codec::{FieldTable, PropertiesView};
 use bytes::{BufMut, Bytes, BytesMut};
 use targets::{Matches, Target};
@@ -42,6 +43,8 @@ pub enum ExchangeKind {
     ConsistentHash,
     /// One binding, at random.
     Random,
+    /// One binding, at random, of those to queues that are served by the node of the publisher.
+    LocalRandom,
     /// One binding, by hash modulo their number.
     ModulusHash,
     /// As another kind, which an argument names, when the time of the message has come.
@@ -52,13 +55,14 @@ pub enum ExchangeKind {
 
 impl ExchangeKind {
     /// All kinds, for display.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
         Self::Headers,
         Self::ConsistentHash,
         Self::Random,
+        Self::LocalRandom,
         Self::ModulusHash,
         Self::DelayedMessage,
         Self::RecentHistory,
@@ -74,6 +78,7 @@ impl ExchangeKind {
             Self::Headers => "headers",
             Self::ConsistentHash => "x-consistent-hash",
             Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
             Self::ModulusHash => "x-modulus-hash",
             Self::DelayedMessage => "x-delayed-message",
             Self::RecentHistory => "x-recent-history",
@@ -157,6 +162,8 @@ pub struct RouteInput<'a> {
     pub properties: &'a dyn RouteProperties,
     /// A random number, drawn by the caller for each message.
     pub random: u64,
+    /// Whether the node that routes serves the queues of this placement.
+    pub is_here: &'a dyn Fn(Placement) -> bool,
 }
 
 impl<'a> RouteInput<'a> {
@@ -168,6 +175,7 @@ impl<'a> RouteInput<'a> {
             more_keys: &[],
             properties: &(),
             random: 0,
+            is_here: &|_| true,
         }
     }
 }
@@ -199,10 +207,12 @@ impl Matcher {
     pub(crate) fn new(kind: ExchangeKind, arguments: &FieldTable) -> Self {
         match kind {
             ExchangeKind::Direct => Self::Direct(Default::default()),
-            // The two that never match as themselves: see `ExchangeRecord::matching`.
-            ExchangeKind::Fanout | ExchangeKind::DelayedMessage | ExchangeKind::RecentHistory => {
-                Self::Fanout(Default::default())
-            }
+            // Two of them never match as themselves: see `ExchangeRecord::matching`. From what matches the last one,
+            // `route` picks.
+            ExchangeKind::Fanout
+            | ExchangeKind::DelayedMessage
+            | ExchangeKind::RecentHistory
+            | ExchangeKind::LocalRandom => Self::Fanout(Default::default()),
             ExchangeKind::Topic => Self::Topic(Default::default()),
             ExchangeKind::Headers => Self::Headers(Default::default()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(

@@ -1,8 +1,9 @@
 //! From exchange to exchange to queues.
 
-use super::RouteInput;
 use super::delay::{delay_ms, is_kept};
 use super::targets::{Matches, Target};
+use super::{ExchangeKind, RouteInput};
+use crate::catalog::vhost::Vhost;
 use crate::catalog::{Catalog, CatalogError, QueueRecord, Resource, Store};
 use hashbrown::HashSet;
 use smallvec::SmallVec;
@@ -96,6 +97,9 @@ impl Catalog {
             }
             matches.clear();
             exchange.matcher.matches(input, &mut matches);
+            if exchange.record.matching() == ExchangeKind::LocalRandom {
+                pick_here(vhost, input, &mut matches);
+            }
             if matches.is_empty() {
                 match exchange.record.alternate.as_deref() {
                     Some("") => {
@@ -138,4 +142,20 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+/// Leaves one of the queues that the node which routes serves, or none.
+fn pick_here(vhost: &Vhost, input: &RouteInput<'_>, matches: &mut Matches) {
+    // Asked for in any case: who serves a queue may change any moment.
+    let random = input.properties.random().unwrap_or(input.random);
+    let is_here = |target: &mut Target| {
+        let queue = vhost.queue_at(*target);
+        queue.is_some_and(|queue| (input.is_here)(queue.placement))
+    };
+    matches.retain(is_here);
+    let picked = random
+        .checked_rem(matches.len() as u64)
+        .and_then(|at| matches.get(at as usize).copied());
+    matches.clear();
+    matches.extend(picked);
 }

@@ -1,6 +1,7 @@
 //! Delayed messages whose time has come: what they look like, and where they go.
 
 use super::{Routed, Targets, find};
+use crate::broker::Broker;
 use crate::target::{add_headers, target_for};
 use amqp_codec::{FieldTable, FieldValue, PropertiesView, Rewrite};
 use broker_model::catalog::Catalog;
@@ -11,9 +12,14 @@ use broker_model::message::Message;
 use broker_model::routing::without_delay;
 
 /// Routes a message of `store` through the bindings of the exchange that the store belongs to.
-pub(super) fn route(catalog: &Catalog, store: &QueueRecord, letter: &DeadLetter) -> Option<Routed> {
+pub(super) fn route(
+    broker: &Broker,
+    catalog: &Catalog,
+    store: &QueueRecord,
+    letter: &DeadLetter,
+) -> Option<Routed> {
     let (message, keys) = due(&letter.message);
-    let queues = find(catalog, store, &store.name, &keys, &message);
+    let queues = find(broker, catalog, store, &store.name, &keys, &message);
     let properties = PropertiesView::new(&message.properties);
     let expiration_ms = properties
         .expiration()

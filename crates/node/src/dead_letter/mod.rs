@@ -305,7 +305,7 @@ fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
     let catalog = broker.catalog();
     let record = catalog.queue_by_id(letter.queue)?;
     if record.settings().store == Some(Store::Delay) {
-        return delayed::route(&catalog, record, letter);
+        return delayed::route(broker, &catalog, record, letter);
     }
     let settings = record.settings();
     let exchange = settings.dead_letter_exchange.as_ref()?;
@@ -319,6 +319,7 @@ fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
     };
     let dead = dead_letter(&letter.message, &death);
     let mut queues = find(
+        broker,
         &catalog,
         record,
         exchange,
@@ -357,6 +358,7 @@ fn keeps(broker: &Broker, queue: QueueId) -> bool {
 
 /// The queues that an exchange of the vhost of `record` leads a message with these keys to.
 fn find(
+    broker: &Broker,
     catalog: &Catalog,
     record: &QueueRecord,
     exchange: &str,
@@ -371,6 +373,7 @@ fn find(
             more_keys,
             properties: &PropertiesView::new(&message.properties),
             random: rand::random(),
+            is_here: &|placement| broker.is_here(placement),
         };
         if let Err(error) = catalog.route(&record.vhost, exchange, &input, &mut queues) {
             debug!(queue = %record.name, %error, "message dropped");

@@ -81,6 +81,7 @@ fn targets(
                 more_keys: &[],
                 properties: &properties,
                 random: rand::random(),
+                is_here: &|placement| broker.is_here(placement),
             };
             // The exchange may be gone again.
             let _ = catalog.route(&binding.vhost, name, &input, &mut queues);

@@ -210,6 +210,7 @@ pub async fn publish(
             &exchange,
             &keys,
             properties,
+            &|placement| broker.is_here(placement),
         )
     });
     let (route, _) = route.await.map_err(|error| catalog_error(&error))?;

@@ -193,6 +193,7 @@ impl Session {
             &publish.exchange,
             &keys,
             properties,
+            &|placement| broker.is_here(placement),
         )?;
         let route = Arc::new(route);
         // An unroutable one is looked for again: a queue may be declared any moment.

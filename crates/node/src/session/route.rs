@@ -192,7 +192,7 @@ pub(super) fn check<'a>(
     catalog.check_publish(vhost, exchange)
 }
 
-/// Finds the way of a message with several keys. Also tells whether it depends on exchange and keys
+/// Finds the way of a message with several keys; `is_here` tells what this node serves. Also tells whether it depends on exchange and keys
 /// only.
 ///
 /// # Errors
@@ -203,6 +203,7 @@ pub(super) fn find(
     exchange: &str,
     keys: &[&str],
     properties: PropertiesView<'_>,
+    is_here: &dyn Fn(Placement) -> bool,
 ) -> Result<(Route, bool), CatalogError> {
     let record = check(catalog, publisher, exchange)?;
     let Publisher { user, vhost } = publisher;
@@ -225,6 +226,7 @@ pub(super) fn find(
             more_keys,
             properties: &watched,
             random: 0,
+            is_here,
         };
         catalog.route(vhost, exchange, &input, &mut queues)?;
     }

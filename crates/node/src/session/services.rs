@@ -43,6 +43,8 @@ pub trait Services: Send + Sync + 'static {
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Arc<str>, AuthError>>;
     /// Where a queue declared here would live.
     fn place_queue(&self, replicated: bool) -> Placement;
+    /// Whether this node serves the queues of a placement now.
+    fn is_here(&self, placement: Placement) -> bool;
     /// User and vhost of the open connections of all nodes.
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>>;
     /// Open channels of a user on the other nodes.
@@ -99,6 +101,10 @@ impl Services for Broker {
 
     fn place_queue(&self, replicated: bool) -> Placement {
         Self::place_queue(self, replicated)
+    }
+
+    fn is_here(&self, placement: Placement) -> bool {
+        Self::is_here(self, placement)
     }
 
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {

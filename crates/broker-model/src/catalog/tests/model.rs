@@ -338,7 +338,7 @@ proptest! {
             for key in ["", "a", "b", "a.b", "a.c.b"] {
                 for headers in 0..4u8 {
                     let message = arguments(headers);
-                    let input = RouteInput { routing_key: key, more_keys: &[], properties: &message, random: 0 };
+                    let input = RouteInput { routing_key: key, more_keys: &[], properties: &message, random: 0, is_here: &|_| true };
                     let found: BTreeSet<_> =
                         driver.route_with(&format!("e{exchange}"), &input).into_iter().collect();
                     let expected: BTreeSet<_> = naive.route(*exchange, key, headers)

@@ -9,6 +9,7 @@ fn headers_input(headers: &FieldTable) -> RouteInput<'_> {
         more_keys: &[],
         properties: headers,
         random: 0,
+        is_here: &|_| true,
     }
 }
 
@@ -312,6 +313,7 @@ fn hash_on_properties_and_headers() {
             more_keys: &[],
             properties: &Properties,
             random: 0,
+            is_here: &|_| true,
         };
         driver.route_with("by-id", &input)
     };
@@ -384,6 +386,69 @@ fn random_and_modulus() {
         .map(|number| driver.route("m", &number.to_string()).concat())
         .collect();
     assert_eq!(reached.len(), 5);
+}
+
+#[test]
+fn local_random() {
+    let mut driver = Driver::new();
+    driver.exchange("l", "x-local-random");
+    let here = [Placement::Host(NodeId(1)), Placement::Shard(ShardId(1))];
+    let there = [Placement::Host(NodeId(2)), Placement::Shard(ShardId(2))];
+    for (name, placement) in ["a", "b", "c", "d"]
+        .into_iter()
+        .zip(here.into_iter().chain(there))
+    {
+        driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
+            durable: placement.host().is_none(),
+            placement,
+            ..queue(name)
+        }));
+        driver.bind("l", name, "");
+    }
+    let reached = |key: &str, random, is_here: &dyn Fn(Placement) -> bool| {
+        let input = RouteInput {
+            random,
+            is_here,
+            ..RouteInput::key(key)
+        };
+        driver.route_with("l", &input)
+    };
+    let found: std::collections::BTreeSet<_> = (0..10)
+        .map(|random| reached("any", random, &|placement| here.contains(&placement)))
+        .collect();
+    assert_eq!(found, [vec!["a".to_owned()], vec!["b".to_owned()]].into());
+    assert_eq!(reached("", 7, &|placement| placement == there[1]), ["d"]);
+    assert!(reached("", 7, &|_| false).is_empty());
+}
+
+#[test]
+fn what_a_local_random_exchange_may_lead_to() {
+    let mut driver = Driver::new();
+    driver.exchange("l", "x-local-random");
+    driver.queue("classic");
+    driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
+        arguments: table(&[("x-queue-type", FieldValue::text("quorum"))]),
+        ..queue("quorum")
+    }));
+    driver.bind("l", "classic", "");
+    let to_exchange = BindingSpec {
+        destination: Destination::Exchange("amq.fanout".into()),
+        ..binding("l", "", "")
+    };
+    for (spec, expected) in [
+        (
+            binding("l", "classic", "k"),
+            "406 Non empty binding 'k' key not permitted",
+        ),
+        (
+            binding("l", "quorum", ""),
+            "406 Queue type rabbit_quorum_queue not valid for this exchange type",
+        ),
+        (to_exchange, "406 Destination not found"),
+    ] {
+        let error = driver.catalog.check_bind(&spec).unwrap_err();
+        assert_eq!(shown(&error), expected);
+    }
 }
 
 #[test]

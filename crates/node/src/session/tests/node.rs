@@ -335,6 +335,10 @@ impl Services for TestNode {
         }
     }
 
+    fn is_here(&self, placement: Placement) -> bool {
+        placement != THERE
+    }
+
     fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {
         let open = self.registry.connections();
         let open = open
