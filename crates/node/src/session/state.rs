@@ -70,6 +70,8 @@ pub(super) struct Session {
     alarms: watch::Receiver<Alarms>,
     /// The client publishes during an alarm: it is not read.
     blocked: bool,
+    /// What it published then, to be done when the alarm is over.
+    held: Option<Box<(ChannelKey, Input)>>,
     /// The client is gone: what it had sent is the last of it, and read in any case.
     left: bool,
     /// Too much is unanswered: the socket is not read.
@@ -123,6 +125,7 @@ impl Session {
             waits: Waits::default(),
             alarms,
             blocked: false,
+            held: None,
             left: false,
             paused: false,
             reading: true,
@@ -247,6 +250,7 @@ impl Session {
             self.blocked = false;
             self.conn.send_unblocked();
             self.show_state("running");
+            self.release();
         }
     }
 
@@ -260,6 +264,15 @@ impl Session {
     pub(super) fn client_left(&mut self) {
         self.left = true;
         self.blocked = false;
+        self.release();
+    }
+
+    /// Does what was held for an alarm.
+    fn release(&mut self) {
+        if let Some(held) = self.held.take() {
+            let (key, input) = *held;
+            self.input(key, input);
+        }
     }
 
     /// Gives back what is left when the connection is over, in whatever way.
@@ -299,8 +312,13 @@ impl Session {
         match event {
             Event::Publish(publish) => {
                 if let Some(key) = self.key_of(publish.channel) {
-                    self.input(key, Input::Publish(publish));
                     self.block_if_alarmed();
+                    let input = Input::Publish(publish);
+                    if self.blocked {
+                        self.held = Some(Box::new((key, input)));
+                    } else {
+                        self.input(key, input);
+                    }
                 }
             }
             Event::Method { channel, method } => {
