@@ -242,16 +242,26 @@ async fn serve(
     }
     match tls {
         None => session::serve(broker, stream, ends).await,
-        Some(acceptor) => {
-            match tokio::time::timeout(bound, Box::pin(acceptor.accept(stream))).await {
-                Ok(Ok((stream, user))) => {
-                    ends.certificate_user = user;
-                    session::serve(broker, stream, ends).await;
-                }
-                Ok(Err(error)) => info!(%peer, %error, "TLS handshake failed"),
-                Err(_) => info!(%peer, "TLS handshake timed out"),
-            }
+        // Boxed, or every connection would hold the room for a TLS session.
+        Some(acceptor) => Box::pin(serve_tls(stream, ends, acceptor, broker)).await,
+    }
+}
+
+async fn serve_tls(
+    stream: TcpStream,
+    mut ends: session::Ends,
+    acceptor: TlsAcceptor,
+    broker: Arc<Broker>,
+) {
+    let bound = broker.config().timing.handshake_timeout;
+    let peer = ends.peer;
+    match tokio::time::timeout(bound, Box::pin(acceptor.accept(stream))).await {
+        Ok(Ok((stream, user))) => {
+            ends.certificate_user = user;
+            session::serve(broker, stream, ends).await;
         }
+        Ok(Err(error)) => info!(%peer, %error, "TLS handshake failed"),
+        Err(_) => info!(%peer, "TLS handshake timed out"),
     }
 }
 

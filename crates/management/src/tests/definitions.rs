@@ -171,7 +171,7 @@ async fn a_byte_order_mark_is_passed_over() {
     let request = Request::post("/api/definitions")
         .header("Authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=")
         .header("Content-Type", "application/json");
-    let reply = server.answer(request, text.to_owned()).await;
+    let reply = server.answer(request, text.into()).await;
     assert_eq!(reply.status.as_u16(), 204, "{}", reply.text);
 }
 

@@ -47,7 +47,8 @@ where
 {
     let span = info_span!("connection", peer.addr = %ends.peer);
     let (session, events) = Session::new(broker, ends);
-    let driver = Driver {
+    // Boxed, because a future holds what it is given twice: as its argument and as its variable.
+    let driver = Box::new(Driver {
         stream,
         session,
         events,
@@ -55,7 +56,7 @@ where
         read_size: READ_MIN,
         unflushed: false,
         uptake: Uptake::default(),
-    };
+    });
     // Made here and not in a future of its own, whose size would hold the driver a second time.
     Box::pin(driver.run()).instrument(span)
 }
@@ -123,7 +124,7 @@ impl<S> Driver<S>
 where
     S: ClientStream,
 {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         let mut events = Vec::new();
         let mut drains = false;
         loop {
