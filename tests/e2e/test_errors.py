@@ -179,7 +179,7 @@ def test_unknown_exchange_type(ch, name) -> None:
 @pytest.mark.warren_only("RabbitMQ 3.10 creates it")
 def test_server_named_quorum_queue(ch) -> None:
     with channel_error(
-        406, "PRECONDITION_FAILED - Cannot declare a server-named queue for type quorum"
+        406, "PRECONDITION_FAILED - Cannot declare a server-named queue for type rabbit_quorum_queue"
     ):
         ch.queue_declare("", durable=True, arguments={"x-queue-type": "quorum"})
 

@@ -99,15 +99,17 @@ def test_reject_without_confirms_is_silent(pub, sub, name, durable) -> None:
     assert amqp.get_all(sub, name, 1) == [b"0"]
 
 
-def test_reject_publish_dlx(pub, sub, names, durable) -> None:
+@pytest.mark.parametrize("kind", ["classic", "transient", "quorum"])
+def test_reject_publish_dlx(pub, sub, names, kind) -> None:
     exchange, queue, grave = names(), names(), names()
     pub.exchange_declare(exchange, "fanout")
     pub.queue_declare(grave)
     pub.queue_bind(grave, exchange)
     pub.queue_declare(
         queue,
-        durable=durable,
+        durable=kind != "transient",
         arguments={
+            "x-queue-type": "quorum" if kind == "quorum" else "classic",
             "x-max-length": 1,
             "x-overflow": "reject-publish-dlx",
             "x-dead-letter-exchange": exchange,

@@ -240,7 +240,7 @@ pub(crate) fn check_deduplication(
             .iter()
             .find(|known| known.name == &*key && DEDUPLICATION.contains(&known.name));
         if let Some(known) = known {
-            check_value(known, QueueType::Classic, &entry.value())
+            check_value(known, &entry.value())
                 .map_err(|reason| invalid(exchange, known.name, reason))?;
         }
     }
@@ -292,7 +292,7 @@ pub(crate) fn queue_type(
             })
         };
         return match value.as_text() {
-            None => refused(format!("\"expected string, got {}\"", value.type_name())),
+            None => refused(format!("{{unacceptable_type,{}}}", value.type_name())),
             Some(name) => match QueueType::parse(name) {
                 Some(queue_type) => Ok(queue_type),
                 None if name == "stream" => {
@@ -345,8 +345,7 @@ pub(crate) fn check(
             });
         }
         let Some(known) = known else { continue };
-        check_value(known, queue_type, &entry.value())
-            .map_err(|reason| invalid(queue, known.name, reason))?;
+        check_value(known, &entry.value()).map_err(|reason| invalid(queue, known.name, reason))?;
     }
     check_cache_size(queue, arguments)?;
     if arguments.contains_key("x-dead-letter-routing-key")
@@ -369,7 +368,7 @@ const fn has(known: &Known, queue_type: QueueType) -> bool {
 }
 
 /// Checks one value; the error is the reason as texts print it.
-fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Result<(), String> {
+fn check_value(known: &Known, value: &FieldValue) -> Result<(), String> {
     let integer = || {
         value
             .as_integer()
@@ -404,9 +403,6 @@ fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Resu
             Err(_) => Err("\"not valid UTF-8\"".to_string()),
         }),
         Rule::Overflow => match Overflow::parse(&String::from_utf8_lossy(text()?)) {
-            Some(Overflow::RejectPublishDlx) if queue_type == QueueType::Quorum => {
-                Err("invalid_overflow".to_string())
-            }
             Some(_) => Ok(()),
             None => Err("invalid_overflow".to_string()),
         },
@@ -417,7 +413,7 @@ fn check_value(known: &Known, queue_type: QueueType, value: &FieldValue) -> Resu
         },
         Rule::Locator => match &text()?[..] {
             b"client-local" | b"balanced" | b"random" | b"least-leaders" => Ok(()),
-            _ => Err("invalid_queue_leader_locator".to_string()),
+            _ => Err("invalid_queue_locator_arg".to_string()),
         },
         Rule::Ignored => Ok(()),
     }

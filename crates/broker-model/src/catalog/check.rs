@@ -171,13 +171,9 @@ impl Catalog {
         check_exchange_named(&resource, &spec.arguments, "alternate-exchange")?;
         super::exchange::check(&resource, kind, &spec.arguments)?;
         let matching = super::exchange::matching(kind, &spec.arguments);
-        if matching == ExchangeKind::ConsistentHash && pick::HashOn::read(&spec.arguments).is_none()
-        {
-            let text = format!(
-                "invalid hash-header or hash-property for {resource}: expected one of them, the \
-                 property message_id, correlation_id or timestamp"
-            );
-            return Err(CatalogError::Invalid(text.into()));
+        if matching == ExchangeKind::ConsistentHash {
+            pick::HashOn::read(&spec.arguments)
+                .map_err(|text| CatalogError::Invalid(text.into()))?;
         }
         Ok(None)
     }
@@ -253,6 +249,19 @@ impl Catalog {
     /// # Errors
     /// Default exchange, missing source or destination, arguments that the exchange refuses.
     pub fn check_bind(&self, spec: &BindingSpec) -> Result<bool, CatalogError> {
+        let there = self.check_bind_applied(spec)?;
+        let vhost = self.vhost_state(&spec.vhost)?;
+        let source = vhost.exchange(&spec.source);
+        if source.is_some_and(|source| source.record.matching() == ExchangeKind::ConsistentHash) {
+            pick::check_weight(&spec.routing_key)
+                .map_err(|text| CatalogError::Invalid(text.into()))?;
+        }
+        Ok(there)
+    }
+
+    /// The same where a command is applied: what earlier versions have put into the log is taken, so that
+    /// all replicas come to the same.
+    pub(crate) fn check_bind_applied(&self, spec: &BindingSpec) -> Result<bool, CatalogError> {
         let vhost = self.vhost_state(&spec.vhost)?;
         check_binding_names(vhost, spec)?;
         let name = &vhost.record.name;
@@ -272,9 +281,8 @@ impl Catalog {
                 })?;
             }
             ExchangeKind::ConsistentHash if pick::weight(&spec.routing_key).is_none() => {
-                return Err(CatalogError::InvalidWeight {
-                    key: spec.routing_key.clone(),
-                });
+                pick::check_weight(&spec.routing_key)
+                    .map_err(|text| CatalogError::Invalid(text.into()))?;
             }
             ExchangeKind::LocalRandom => check_local(vhost, spec)?,
             _ => {}

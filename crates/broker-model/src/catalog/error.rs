@@ -191,7 +191,7 @@ pub enum CatalogError {
         resource: Resource,
     },
     /// A quorum queue needs a name.
-    #[error("Cannot declare a server-named queue for type {}", queue_type.as_str())]
+    #[error("Cannot declare a server-named queue for type {}", queue_type.module_name())]
     ServerNamed {
         /// Type declared.
         queue_type: QueueType,
@@ -201,12 +201,6 @@ pub enum CatalogError {
     InvalidMatch {
         /// What is wrong with it, and what is expected.
         problem: Name,
-    },
-    /// A binding to a hashing exchange whose key is no weight.
-    #[error("The binding key must be an integer: {key}")]
-    InvalidWeight {
-        /// Routing key.
-        key: Name,
     },
     /// Direct reply-to is not a queue that can be bound.
     #[error("binding of {0} not permitted")]
@@ -273,7 +267,6 @@ impl CatalogError {
             | Self::InvalidProperty { .. }
             | Self::ServerNamed { .. }
             | Self::InvalidMatch { .. }
-            | Self::InvalidWeight { .. }
             | Self::QueueLimit { .. }
             | Self::ClusterQueueLimit { .. }
             | Self::Invalid(_)

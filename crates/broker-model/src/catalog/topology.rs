@@ -66,7 +66,7 @@ impl Catalog {
     }
 
     pub(crate) fn bind(&mut self, spec: &BindingSpec, applying: &mut Applying<'_>) -> CatalogReply {
-        if self.check_bind(spec)? {
+        if self.check_bind_applied(spec)? {
             return done(false);
         }
         let vhost = self.vhost_state_mut(&spec.vhost)?;

@@ -4,6 +4,7 @@ use super::RouteProperties;
 use super::canonical::canonical;
 use super::hash::{mix, stable_hash};
 use super::targets::{Matches, Target};
+use crate::catalog::arguments::printed;
 use amqp_codec::{FieldTable, FieldValue};
 
 /// Bindings in an order that is the same on every node.
@@ -52,7 +53,8 @@ impl PickList {
 
     /// The one that `hash` falls to by weight. Every binding draws a number from the hash and its
     /// own name, the best wins ("rendezvous"): shares are exact, and a binding that comes or goes
-    /// moves only the keys that it gains or gives up.
+    /// moves only the keys that it gains or gives up. Of several bindings of one destination one counts:
+    /// the lightest, on all nodes and after every restart, where nobody knows which came first.
     pub(crate) fn by_weight(&self, hash: u64, out: &mut Matches) {
         let score = |pick: &Pick| {
             let drawn = mix(hash ^ pick.name_hash);
@@ -62,7 +64,8 @@ impl PickList {
         };
         let best = self
             .entries
-            .iter()
+            .chunk_by(|a, b| (a.name_hash, a.target) == (b.name_hash, b.target))
+            .filter_map(|of_one| of_one.first())
             .min_by(|a, b| score(a).total_cmp(&score(b)));
         out.extend(best.map(|pick| pick.target));
     }
@@ -71,6 +74,26 @@ impl PickList {
 /// The weight that a binding key of an `x-consistent-hash` exchange stands for.
 pub(crate) fn weight(key: &str) -> Option<u32> {
     key.parse().ok().filter(|weight| *weight > 0)
+}
+
+/// Heaviest binding of an `x-consistent-hash` exchange.
+const WEIGHT_MAX: u32 = 10_000;
+
+/// Whether a binding key is a weight; the error is what clients are told. Bindings above the maximum that
+/// are there already stay.
+pub(crate) fn check_weight(key: &str) -> Result<(), String> {
+    let digits = key.strip_prefix(['+', '-']).unwrap_or(key);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("The binding key must be an integer: <<\"{key}\">>"));
+    }
+    let none = key.starts_with('-') || digits.bytes().all(|byte| byte == b'0');
+    if none {
+        return Err("The binding key must be greater than 0".to_owned());
+    }
+    match weight(key) {
+        Some(..=WEIGHT_MAX) => Ok(()),
+        _ => Err(format!("The binding key must not exceed {WEIGHT_MAX}")),
+    }
 }
 
 /// What an `x-consistent-hash` exchange hashes.
@@ -85,20 +108,25 @@ pub(crate) enum HashOn {
 }
 
 impl HashOn {
-    /// Reads the exchange's arguments; `None` if they make no sense.
-    pub(crate) fn read(arguments: &FieldTable) -> Option<Self> {
+    /// Reads the exchange's arguments; the error is what clients are told.
+    pub(crate) fn read(arguments: &FieldTable) -> Result<Self, String> {
         let header = arguments.get("hash-header");
         let property = arguments.get("hash-property");
         match (header, property) {
-            (None, None) => Some(Self::RoutingKey),
-            (Some(header), None) => Some(Self::Header(header.as_text()?.into())),
-            (None, Some(property)) => match property.as_text()? {
-                "message_id" => Some(Self::MessageId),
-                "correlation_id" => Some(Self::CorrelationId),
-                "timestamp" => Some(Self::Timestamp),
-                _ => None,
+            (None, None) => Ok(Self::RoutingKey),
+            (Some(header), None) => match header.as_text() {
+                Some(name) => Ok(Self::Header(name.into())),
+                None => Err(format!("Unsupported header: {}", printed(&header))),
             },
-            (Some(_), Some(_)) => None,
+            (None, Some(property)) => match property.as_text() {
+                Some("message_id") => Ok(Self::MessageId),
+                Some("correlation_id") => Ok(Self::CorrelationId),
+                Some("timestamp") => Ok(Self::Timestamp),
+                _ => Err(format!("Unsupported property: {}", printed(&property))),
+            },
+            (Some(_), Some(_)) => {
+                Err("hash-header and hash-property are mutually exclusive".to_owned())
+            }
         }
     }
 

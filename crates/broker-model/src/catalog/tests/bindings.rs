@@ -35,11 +35,11 @@ fn missing_ends_and_bad_arguments() {
         ),
         (
             binding("hash", "q", "ten"),
-            "406 The binding key must be an integer: ten",
+            "406 The binding key must be an integer: <<\"ten\">>",
         ),
         (
             binding("hash", "q", "0"),
-            "406 The binding key must be an integer: 0",
+            "406 The binding key must be greater than 0",
         ),
     ] {
         assert_eq!(driver.refusal(CatalogCommand::Bind(spec.clone())), expected);
@@ -47,6 +47,23 @@ fn missing_ends_and_bad_arguments() {
     for value in ["all", "any", "all-with-x", "any-with-x"] {
         driver.ok(CatalogCommand::Bind(matching(FieldValue::text(value))));
     }
+    // What earlier versions have put into the log is applied.
+    let heavy = binding("hash", "q", "10001");
+    let refused = driver
+        .catalog
+        .check_bind(&heavy)
+        .map_err(|error| shown(&error));
+    assert_eq!(
+        refused.expect_err("too heavy"),
+        "406 The binding key must not exceed 10000"
+    );
+    driver.ok(CatalogCommand::Bind(heavy));
+    assert!(
+        driver
+            .catalog
+            .check_bind(&binding("hash", "q", "10000"))
+            .is_ok()
+    );
     // Nothing to remove is no error.
     for spec in [binding("e", "q", "k"), binding("amq.direct", "none", "k")] {
         assert_eq!(

@@ -276,6 +276,26 @@ fn consistent_hash_keeps_shares_and_places() {
     }
 }
 
+#[test]
+fn a_second_binding_to_a_consistent_hash_adds_no_weight() {
+    let mut driver = Driver::new();
+    driver.exchange("h", "x-consistent-hash");
+    for (name, weight) in [("a", "1"), ("b", "1"), ("b", "30")] {
+        driver.queue(name);
+        driver.bind("h", name, weight);
+    }
+    let shares = |driver: &mut Driver| {
+        let to_b = |number: &usize| driver.route("h", &format!("key-{number}")) == ["b"];
+        (0..1000).filter(to_b).count()
+    };
+    let count = shares(&mut driver);
+    assert!(count.abs_diff(500) < 80, "{count}");
+    // When the one that counts is gone, the other does.
+    driver.ok(CatalogCommand::Unbind(binding("h", "b", "1")));
+    let count = shares(&mut driver);
+    assert!(count > 900, "{count}");
+}
+
 struct Properties;
 
 impl RouteProperties for Properties {
@@ -295,10 +315,17 @@ fn hash_on_properties_and_headers() {
     };
     driver.ok(declare("by-header", "hash-header", "id"));
     driver.ok(declare("by-id", "hash-property", "message_id"));
-    assert!(
-        driver
-            .apply(declare("bad", "hash-property", "nonsense"))
-            .is_err()
+    assert_eq!(
+        driver.refusal(declare("bad", "hash-property", "app_id")),
+        "406 Unsupported property: app_id"
+    );
+    let both = ["hash-header", "hash-property"].map(|key| (key, FieldValue::text("message_id")));
+    assert_eq!(
+        driver.refusal(CatalogCommand::DeclareExchange(ExchangeSpec {
+            arguments: table(&both),
+            ..exchange("bad", "x-consistent-hash")
+        })),
+        "406 hash-header and hash-property are mutually exclusive"
     );
     for number in 0..20 {
         let name = format!("q{number}");
