@@ -62,6 +62,8 @@ pub(crate) const AT_LEAST_ONCE: &str = "at-least-once";
 /// How a value is checked.
 #[derive(Clone, Copy)]
 enum Rule {
+    /// Any integer.
+    Integer,
     /// Integer from 0.
     Count,
     /// Integer from 0 to [`TIME_MAX_MS`].
@@ -164,6 +166,20 @@ const STREAM_ONLY: [&str; 4] = [
     "x-initial-cluster-size",
 ];
 
+/// Arguments of consumers. `x-consumer-timeout` belongs to quorum queues in RabbitMQ; here it works on
+/// both types.
+const CONSUMER: [Known; 2] = [
+    both("x-priority", Rule::Integer),
+    both("x-consumer-timeout", Rule::Count),
+];
+
+/// Arguments of consumers of streams only.
+const CONSUMER_STREAM_ONLY: [&str; 3] = [
+    "x-stream-offset",
+    "x-stream-filter",
+    "x-stream-match-unfiltered",
+];
+
 impl QueueArguments {
     /// Reads arguments that have been checked; what is not understood is left out.
     #[must_use]
@@ -257,6 +273,36 @@ fn check_cache_size(resource: &Resource, arguments: &FieldTable) -> Result<(), C
         return Err(invalid(resource, "x-cache-size", reason.to_owned()));
     }
     Ok(())
+}
+
+/// Checks the arguments of a consumer; those that nobody knows are let through.
+///
+/// # Errors
+/// One has a value that it cannot have, or is one for streams.
+pub fn check_consumer_arguments(
+    queue: &Resource,
+    queue_type: QueueType,
+    arguments: &FieldTable,
+) -> Result<(), CatalogError> {
+    if arguments.is_empty() {
+        return Ok(());
+    }
+    for known in &CONSUMER {
+        if let Some(value) = arguments.get(known.name) {
+            check_value(known, &value).map_err(|reason| invalid(queue, known.name, reason))?;
+        }
+    }
+    let stream_only = CONSUMER_STREAM_ONLY
+        .iter()
+        .find(|key| arguments.contains_key(key));
+    match stream_only {
+        None => Ok(()),
+        Some(key) => Err(CatalogError::ArgumentOfOtherType {
+            argument: (*key).into(),
+            resource: queue.clone(),
+            queue_type,
+        }),
+    }
 }
 
 fn invalid(resource: &Resource, argument: &str, reason: String) -> CatalogError {
@@ -386,6 +432,7 @@ fn check_value(known: &Known, value: &FieldValue) -> Result<(), String> {
         _ => Ok(()),
     };
     match known.rule {
+        Rule::Integer => integer().map(drop),
         Rule::Count => range(integer()?, 0, i64::MAX),
         Rule::Time => range(integer()?, 0, TIME_MAX_MS).map_err(time_reason),
         Rule::PositiveTime => range(integer()?, 1, TIME_MAX_MS).map_err(time_reason),

@@ -35,7 +35,7 @@ pub(crate) mod vhost;
 #[cfg(test)]
 mod tests;
 
-pub use arguments::{DEDUPLICATION_HEADER, QueueArguments, TIME_MAX_MS};
+pub use arguments::{DEDUPLICATION_HEADER, QueueArguments, TIME_MAX_MS, check_consumer_arguments};
 pub use check::{REPLY_QUEUE_PREFIX, RESERVED_PREFIX, is_reply_queue, strip_line_ends};
 pub use command::{
     BindingSpec, Bootstrap, CatalogAnswer, CatalogCommand, CatalogEntry, CatalogReply,

@@ -10,7 +10,9 @@ use crate::hub::api::Ask;
 use amqp_codec::{FieldTable, Method, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
-use broker_model::catalog::{CatalogCommand, CatalogError, Permission, Resource};
+use broker_model::catalog::{
+    CatalogCommand, CatalogError, Permission, Resource, check_consumer_arguments,
+};
 use broker_model::ids::{ConsumerId, Placement, QueueId};
 use broker_model::protocol::{ConsumerSpec, Refused};
 use futures::FutureExt;
@@ -126,12 +128,17 @@ impl Session {
         record: &QueueRecord,
         consume: Consume,
     ) -> Result<(), ProtocolError> {
-        let priority = consumer_priority(record, &consume.arguments)?;
-        let named = consume
-            .arguments
-            .get("x-consumer-timeout")
-            .and_then(|value| value.as_integer());
-        let own_timeout = named
+        let resource = Resource::queue(&record.vhost, &record.name);
+        check_consumer_arguments(&resource, record.queue_type, &consume.arguments)
+            .map_err(|error| catalog_error(&error))?;
+        let number = |key| {
+            let value = consume.arguments.get(key);
+            value.and_then(|value| value.as_integer())
+        };
+        let priority = number("x-priority").map_or(0, |priority| {
+            i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX })
+        });
+        let own_timeout = number("x-consumer-timeout")
             .and_then(|ms| u64::try_from(ms).ok())
             .map(Duration::from_millis);
         let id = self.handle.hub().next_consumer();
@@ -396,23 +403,6 @@ impl Session {
         }
         self.touch(consumer.channel);
         Some(*consumer)
-    }
-}
-
-/// `x-priority`.
-fn consumer_priority(record: &QueueRecord, arguments: &FieldTable) -> Result<i32, ProtocolError> {
-    let Some(value) = arguments.get("x-priority") else {
-        return Ok(0);
-    };
-    match value.as_integer() {
-        Some(priority) => {
-            Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
-        }
-        None => Err(catalog_error(&CatalogError::InvalidArgument {
-            argument: "x-priority".into(),
-            resource: Resource::queue(&record.vhost, &record.name),
-            reason: format!("\"expected integer, got {}\"", value.type_name()).into(),
-        })),
     }
 }
 

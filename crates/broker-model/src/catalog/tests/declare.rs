@@ -141,6 +141,44 @@ fn arguments_of_classic_queues() {
 }
 
 #[test]
+fn arguments_of_consumers() {
+    let queue = Resource::queue("/", "q");
+    let of_streams = "of queue type rabbit_classic_queue";
+    for (key, value, refusal) in [
+        ("x-priority", int(-5), None),
+        (
+            "x-priority",
+            text("high"),
+            Some("q: \"expected integer, got longstr\""),
+        ),
+        ("x-consumer-timeout", int(0), None),
+        (
+            "x-consumer-timeout",
+            int(-1),
+            Some("q: {value_negative,-1}"),
+        ),
+        (
+            "x-consumer-timeout",
+            text("never"),
+            Some("q: \"expected integer, got longstr\""),
+        ),
+        ("x-stream-offset", text("last"), Some(of_streams)),
+        ("x-stream-filter", text("a"), Some(of_streams)),
+        ("x-cancel-on-ha-failover", FieldValue::Bool(true), None),
+        ("x-credit", FieldValue::Void, None),
+        ("x-of-somebody-else", int(1), None),
+    ] {
+        let expected = refusal.map(|refusal| match refusal.strip_prefix("q: ") {
+            Some(reason) => format!("406 invalid arg '{key}' for queue 'q' in vhost '/': {reason}"),
+            None => format!("406 invalid arg '{key}' for queue 'q' in vhost '/' {refusal}"),
+        });
+        let arguments = table(&[(key, value)]);
+        let checked = check_consumer_arguments(&queue, QueueType::Classic, &arguments);
+        assert_eq!(checked.err().map(|error| shown(&error)), expected, "{key}");
+    }
+}
+
+#[test]
 fn arguments_of_another_type() {
     let at = |key: &str, module: &str| {
         Some(format!(

@@ -2,7 +2,7 @@
 
 use super::TestNode;
 use super::client::{consume, declare, text};
-use amqp_codec::{FieldTable, Method, Properties};
+use amqp_codec::{FieldTable, FieldValue, Method, Properties, TableBuilder};
 use bytes::Bytes;
 
 #[tokio::test]
@@ -32,12 +32,24 @@ async fn channel_errors() {
         no_wait: false,
         arguments: FieldTable::default(),
     };
+    let mut of_a_stream = consume("full", "t", false);
+    if let Method::BasicConsume { arguments, .. } = &mut of_a_stream {
+        let mut table = TableBuilder::new();
+        table.push("x-stream-offset", &FieldValue::text("last"));
+        *arguments = table.finish();
+    }
     let mut setup = node.channel().await;
     setup.declare(1, "full", false).await;
     setup.publish(1, "full", "x").await;
     setup.sync(1).await;
     for (method, code, expected) in [
         (consume("none", "t", false), 404, no_queue),
+        (
+            of_a_stream,
+            406,
+            "PRECONDITION_FAILED - invalid arg 'x-stream-offset' for queue 'full' in vhost '/' of queue \
+             type rabbit_classic_queue",
+        ),
         (
             Method::BasicGet {
                 queue: text("none"),
