@@ -103,5 +103,8 @@ impl Session {
             u32::try_from(left).unwrap_or(u32::MAX),
         );
         self.touch(key);
+        if !no_ack {
+            self.look_at_timeouts();
+        }
     }
 }

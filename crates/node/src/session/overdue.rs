@@ -4,9 +4,10 @@
 //! something. What the queue allows is looked up each time, so that a policy reaches consumers that are
 //! there. All that a late consumer holds goes back to its queue, counted as failed: a message that no
 //! consumer gets done must reach its delivery limit. The consumer is cancelled. A client that would
-//! not understand that loses its channel.
+//! not understand that loses its channel, and so does one that holds what it got with `basic.get`: there
+//! is no consumer to cancel.
 
-use super::channel::ChannelKey;
+use super::channel::{ChannelKey, GET};
 use super::outbox::Settlement;
 use super::state::Session;
 use amqp_codec::ReplyCode;
@@ -37,8 +38,14 @@ impl Session {
         }
     }
 
+    /// Ends consumers, and channels that have got messages, that hold one for longer than they may.
+    pub(super) fn check_timeouts(&mut self) {
+        self.check_consumer_timeouts();
+        self.check_get_timeouts();
+    }
+
     /// Cancels consumers that hold a delivery for longer than they may.
-    pub(super) fn check_consumer_timeouts(&mut self) {
+    fn check_consumer_timeouts(&mut self) {
         let channels = &self.channels;
         self.former.retain(|_, former| {
             channels
@@ -74,6 +81,39 @@ impl Session {
         }
     }
 
+    /// Closes channels that hold what they have got for longer than the queue allows.
+    fn check_get_timeouts(&mut self) {
+        let mut oldest: BTreeMap<(ChannelKey, QueueId), u32> = BTreeMap::new();
+        for channel in self.channels.values() {
+            let got = channel
+                .unacked
+                .iter()
+                .map(|(_, delivery)| delivery)
+                .filter(|delivery| delivery.consumer == GET)
+                .filter(|delivery| !self.gone_queues.contains(&delivery.queue));
+            // Oldest first.
+            for delivery in got {
+                oldest
+                    .entry((channel.key, delivery.queue))
+                    .or_insert(delivery.delivered_s);
+            }
+        }
+        if !oldest.is_empty() {
+            self.look_at_timeouts();
+        }
+        for ((key, queue), delivered_s) in oldest {
+            if let Some(timeout) = self.timeout_of(queue, None)
+                && self.age(delivered_s) > timeout
+            {
+                self.close_for_timeout(key, timeout);
+            }
+        }
+    }
+
+    fn age(&self, delivered_s: u32) -> Duration {
+        Duration::from_secs(u64::from(self.seconds().saturating_sub(delivered_s)))
+    }
+
     fn timeout_of(&self, queue: QueueId, own: Option<Duration>) -> Option<Duration> {
         let of_queue = || {
             let catalog = self.broker.catalog();
@@ -89,7 +129,6 @@ impl Session {
         &self,
         timeouts: &BTreeMap<ConsumerId, Option<Duration>>,
     ) -> Vec<(ChannelKey, ConsumerId, Duration)> {
-        let now_s = self.seconds();
         let mut late = Vec::new();
         for channel in self.channels.values() {
             let mut oldest: BTreeMap<ConsumerId, u32> = BTreeMap::new();
@@ -100,9 +139,8 @@ impl Session {
                     .or_insert(delivery.delivered_s);
             }
             for (id, delivered_s) in oldest {
-                let age = Duration::from_secs(u64::from(now_s.saturating_sub(delivered_s)));
                 if let Some(Some(timeout)) = timeouts.get(&id)
-                    && age > *timeout
+                    && self.age(delivered_s) > *timeout
                 {
                     late.push((channel.key, id, *timeout));
                 }

@@ -240,7 +240,7 @@ impl Session {
         self.pass_barriers(now);
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
-            self.check_consumer_timeouts();
+            self.check_timeouts();
         }
     }
 

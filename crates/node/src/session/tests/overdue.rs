@@ -67,6 +67,24 @@ async fn without_the_capability_the_channel_is_closed() {
     assert!(client.get(1, "q", true).await.is_some());
 }
 
+both!(who_holds_what_it_got_loses_its_channel, durable, node, {
+    let mut client = node.channel().await;
+    queue(&mut client, "hasty", durable, &[("x-consumer-timeout", 1)]).await;
+    let patient = [("x-consumer-timeout", 3_600_000)];
+    queue(&mut client, "patient", durable, &patient).await;
+    for (channel, name) in [(2, "hasty"), (3, "patient")] {
+        client.open_channel(channel).await;
+        client.get(channel, name, false).await.expect("a message");
+    }
+    let expected = "PRECONDITION_FAILED - delivery acknowledgement on channel 2 timed out. Timeout value \
+                    used: 1 ms. This timeout value can be configured, see consumers doc guide to learn more";
+    let (code, told, _) = client.channel_error(2).await;
+    assert_eq!((code, told.as_str()), (406, expected));
+    let again = client.get(1, "hasty", true).await.expect("it is back");
+    assert!(again.redelivered());
+    assert_eq!(client.ready(1, "patient").await, 0);
+});
+
 #[tokio::test]
 async fn each_consumer_has_a_time_of_its_own() {
     let node = TestNode::start();
