@@ -17,6 +17,8 @@ pub(crate) enum ApiError {
     NotFound,
     /// Does not make sense, or is refused by the broker.
     BadRequest(String),
+    /// Something stands against it.
+    PreconditionFailed(String),
     /// Not this method here.
     MethodNotAllowed,
     /// Cannot be done now.
@@ -32,9 +34,10 @@ impl ApiError {
     /// The text.
     pub(crate) fn reason(&self) -> &str {
         match self {
-            Self::Unauthorized(reason) | Self::BadRequest(reason) | Self::Unavailable(reason) => {
-                reason
-            }
+            Self::Unauthorized(reason)
+            | Self::BadRequest(reason)
+            | Self::PreconditionFailed(reason)
+            | Self::Unavailable(reason) => reason,
             Self::NotFound => "Not Found",
             Self::MethodNotAllowed => "Method Not Allowed",
         }
@@ -47,6 +50,7 @@ impl IntoResponse for ApiError {
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "not_authorised"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Object Not Found"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::PreconditionFailed(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
         };
@@ -71,6 +75,7 @@ impl From<CatalogError> for ApiError {
             CatalogError::NotFound(_)
             | CatalogError::NoVhost { .. }
             | CatalogError::NoUser { .. } => Self::NotFound,
+            CatalogError::Protected { .. } => Self::PreconditionFailed(error.to_string()),
             CatalogError::AccessRefused { .. } | CatalogError::TopicRefused { .. } => {
                 Self::Unauthorized(error.to_string())
             }

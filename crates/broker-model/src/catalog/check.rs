@@ -357,6 +357,12 @@ impl Catalog {
             } => self
                 .check_delete_exchange(vhost, name, *if_unused)
                 .map(drop),
+            CatalogCommand::DeleteVhost { name } => match self.vhost(name) {
+                Some(vhost) if vhost.protected => Err(CatalogError::Protected {
+                    vhost: name.clone(),
+                }),
+                _ => Ok(()),
+            },
             CatalogCommand::Bind(spec) => self.check_bind(spec).map(drop),
             CatalogCommand::Unbind(spec) => self.check_unbind(spec).map(drop),
             CatalogCommand::DeclareQueue(spec) => self.check_declare_queue(spec).map(drop),
@@ -370,7 +376,6 @@ impl Catalog {
             | CatalogCommand::ClearTopicPermissions { user, .. } => self.check_user(user),
             CatalogCommand::Bootstrap(_)
             | CatalogCommand::SetClusterName { .. }
-            | CatalogCommand::DeleteVhost { .. }
             | CatalogCommand::DeleteUser { .. }
             | CatalogCommand::DeleteQueuesOf { .. }
             | CatalogCommand::NodeStarted { .. }

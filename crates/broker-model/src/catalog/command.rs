@@ -245,6 +245,8 @@ pub struct VhostSpec {
     pub tags: Option<Vec<Name>>,
     /// Type of queues declared without `x-queue-type`; `None` leaves what is there.
     pub default_queue_type: Option<Name>,
+    /// Whether it is refused to delete it; `None` leaves what is there.
+    pub protected: Option<bool>,
 }
 
 impl VhostSpec {
@@ -256,6 +258,7 @@ impl VhostSpec {
             description: None,
             tags: None,
             default_queue_type: None,
+            protected: None,
         }
     }
 }

@@ -82,6 +82,12 @@ pub enum CatalogError {
         /// The name asked for.
         vhost: Name,
     },
+    /// A vhost that operators have protected.
+    #[error("Refusing to delete virtual host '{vhost}' because it is protected from deletion")]
+    Protected {
+        /// Its name.
+        vhost: Name,
+    },
     /// No such user.
     #[error("no user '{user}'")]
     NoUser {
@@ -259,6 +265,7 @@ impl CatalogError {
             | Self::ExclusiveUse(_)
             | Self::ReplyTo(_) => ReplyCode::ACCESS_REFUSED,
             Self::Inequivalent { .. }
+            | Self::Protected { .. }
             | Self::InUse(_)
             | Self::NotEmpty(_)
             | Self::UnknownExchangeType { .. }

@@ -360,6 +360,19 @@ const OPERATOR_KEYS: [&str; 19] = [
     "ha-sync-mode",
 ];
 
+fn text_of(value: &PolicyValue, known: &[&str]) -> bool {
+    value.text().is_some_and(|text| known.contains(&&**text))
+}
+
+/// Whether it is a time as streams have it: `7D`.
+fn is_age(age: &str) -> bool {
+    let number = age.trim_end_matches(|last: char| !last.is_ascii_digit());
+    let unit = &age[number.len()..];
+    number.bytes().all(|byte| byte.is_ascii_digit())
+        && number.bytes().any(|byte| byte != b'0')
+        && ["Y", "M", "D", "h", "m", "s"].contains(&unit)
+}
+
 /// Whether a policy makes sense. Of unknown keys those are accepted that RabbitMQ knows (files exported
 /// there hold some).
 pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
@@ -396,6 +409,20 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
             return invalid(format!("{value} is not a valid value of '{key}'"));
         }
         if TEXTS.contains(&key) && value.text().is_none() {
+            return invalid(format!("{value} is not a valid value of '{key}'"));
+        }
+        let known = match key {
+            "dead-letter-strategy" => text_of(value, &["at-most-once", AT_LEAST_ONCE]),
+            "queue-leader-locator" => text_of(
+                value,
+                &["client-local", "balanced", "random", "least-leaders"],
+            ),
+            "queue-mode" => text_of(value, &["default", "lazy"]),
+            "queue-version" => matches!(value, PolicyValue::Integer(1 | 2)),
+            "max-age" => value.text().is_some_and(|age| is_age(age)),
+            _ => true,
+        };
+        if !known {
             return invalid(format!("{value} is not a valid value of '{key}'"));
         }
         if key == "overflow"

@@ -134,6 +134,8 @@ pub struct VhostRecord {
     pub tags: Vec<Name>,
     /// Type of queues declared without `x-queue-type`.
     pub default_queue_type: Option<Name>,
+    /// Operators are refused to delete it.
+    pub protected: bool,
     /// Limits.
     pub limits: Limits,
 }

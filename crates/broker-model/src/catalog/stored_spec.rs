@@ -39,6 +39,8 @@ pub(crate) struct StoredVhost {
     tags: Option<StoredTags>,
     #[prost(string, optional, tag = "4")]
     default_queue_type: Option<String>,
+    #[prost(bool, optional, tag = "5")]
+    protected: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -243,6 +245,7 @@ impl StoredVhost {
                 .as_ref()
                 .map(|tags| StoredTags { tags: texts(tags) }),
             default_queue_type: spec.default_queue_type.as_ref().map(Name::to_string),
+            protected: spec.protected,
         }
     }
 
@@ -252,6 +255,7 @@ impl StoredVhost {
             description: self.description.map(Name::from),
             tags: self.tags.map(|tags| names(tags.tags)),
             default_queue_type: self.default_queue_type.map(Name::from),
+            protected: self.protected,
         }
     }
 }

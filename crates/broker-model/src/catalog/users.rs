@@ -95,6 +95,9 @@ impl Catalog {
         if let Some(default) = &spec.default_queue_type {
             record.default_queue_type = Some(default.clone()).filter(|name| !name.is_empty());
         }
+        if let Some(protected) = spec.protected {
+            record.protected = protected;
+        }
         if created {
             applying.events.push(CatalogEvent::VhostCreated {
                 name: spec.name.clone(),

@@ -110,6 +110,7 @@ impl Vhost {
                 description: "".into(),
                 tags: Vec::new(),
                 default_queue_type: None,
+                protected: false,
                 limits: Limits::default(),
             },
             version,

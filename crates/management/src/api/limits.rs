@@ -11,23 +11,51 @@ use node::broker_model::catalog::{CatalogCommand, Limits};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+/// What has limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Vhost,
+    User,
+}
+
 /// Changes the limit of that name; a negative number is no limit, as in RabbitMQ.
-pub(crate) fn apply(limits: &mut Limits, name: &str, value: Option<i64>) -> Result<(), ApiError> {
+pub(crate) fn apply(
+    of: Of,
+    limits: &mut Limits,
+    name: &str,
+    value: Option<i64>,
+) -> Result<(), ApiError> {
+    let unknown = || Err(ApiError::BadRequest(format!("unknown limit '{name}'")));
+    let not_of_these = match of {
+        Of::Vhost => "max-channels",
+        Of::User => "max-queues",
+    };
+    // Earlier versions let them be set; they can be taken away.
+    if name == not_of_these && value.is_some() {
+        return unknown();
+    }
     let value = value.and_then(|value| u64::try_from(value).ok());
     match name {
         "max-connections" => limits.max_connections = value,
         "max-queues" => limits.max_queues = value,
         "max-channels" => limits.max_channels = value,
-        _ => return Err(ApiError::BadRequest(format!("unknown limit '{name}'"))),
+        _ => return unknown(),
     }
     Ok(())
 }
 
-fn number(body: &Body) -> Result<Option<i64>, ApiError> {
-    let value = body.0.get("value").and_then(Value::as_i64);
-    value
-        .map(Some)
-        .ok_or_else(|| ApiError::BadRequest("value must be a number".into()))
+/// All limits of a definition.
+pub(crate) fn read(of: Of, values: &Map<String, Value>) -> Result<Limits, ApiError> {
+    let mut limits = Limits::default();
+    for (name, value) in values {
+        apply(of, &mut limits, name, Some(number(name, Some(value))?))?;
+    }
+    Ok(limits)
+}
+
+fn number(name: &str, value: Option<&Value>) -> Result<i64, ApiError> {
+    let number = value.and_then(Value::as_i64);
+    number.ok_or_else(|| ApiError::BadRequest(format!("{name} must be a number")))
 }
 
 fn row(key: &str, name: &str, limits: Map<String, Value>) -> Option<Value> {
@@ -67,8 +95,8 @@ pub(super) async fn set_vhost(
     Path((name, limit)): Path<(String, String)>,
     body: Body,
 ) -> StatusResult {
-    let value = number(&body)?;
-    change_vhost(&app, &operator, name, &limit, value).await
+    let value = number("value", body.0.get("value"))?;
+    change_vhost(&app, &operator, name, &limit, Some(value)).await
 }
 
 pub(super) async fn clear_vhost(
@@ -91,7 +119,7 @@ async fn change_vhost(
     let mut limits = app
         .read(|catalog| catalog.vhost(&name).map(|vhost| vhost.limits))
         .unwrap_or_default();
-    apply(&mut limits, limit, value)?;
+    apply(Of::Vhost, &mut limits, limit, value)?;
     app.change(CatalogCommand::SetVhostLimits {
         vhost: name.into(),
         limits,
@@ -131,8 +159,8 @@ pub(super) async fn set_user(
     Path((name, limit)): Path<(String, String)>,
     body: Body,
 ) -> StatusResult {
-    let value = number(&body)?;
-    change_user(&app, &operator, name, &limit, value).await
+    let value = number("value", body.0.get("value"))?;
+    change_user(&app, &operator, name, &limit, Some(value)).await
 }
 
 pub(super) async fn clear_user(
@@ -152,7 +180,7 @@ async fn change_user(
 ) -> StatusResult {
     operator.need(Need::Administrator)?;
     let mut limits = users::find(app, &name).await?.limits;
-    apply(&mut limits, limit, value)?;
+    apply(Of::User, &mut limits, limit, value)?;
     app.change(CatalogCommand::SetUserLimits {
         user: name.into(),
         limits,

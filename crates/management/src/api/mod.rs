@@ -102,6 +102,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
             get(queues::one).put(queues::declare).delete(queues::delete),
         )
         .route("/queues/{vhost}/{name}/contents", delete(queues::purge))
+        .route("/queues/{vhost}/{name}/actions", post(queues::act))
         .route("/queues/{vhost}/{name}/get", post(messages::get))
         .route("/queues/{vhost}/{name}/bindings", get(bindings::to_queue))
         .route("/queues/quorum/{vhost}/{name}/status", get(queues::status))
@@ -119,6 +120,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route(
             "/vhosts/{name}",
             get(vhosts::one).put(vhosts::put).delete(vhosts::delete),
+        )
+        .route(
+            "/vhosts/{name}/deletion/protection",
+            post(vhosts::protect).delete(vhosts::unprotect),
         )
         .route("/vhosts/{name}/permissions", get(permissions::of_vhost))
         .route(

@@ -93,6 +93,21 @@ async fn known(app: &App, operator: &Operator, vhost: &str, user: &str) -> Resul
     users::find(app, user).await.map(drop)
 }
 
+/// Where something is set, a user or vhost that is not there is a mistake of the request, as with RabbitMQ.
+async fn known_to_set(
+    app: &App,
+    operator: &Operator,
+    vhost: &str,
+    user: &str,
+) -> Result<(), ApiError> {
+    known(app, operator, vhost, user)
+        .await
+        .map_err(|error| match error {
+            ApiError::NotFound => ApiError::BadRequest("vhost_or_user_not_found".into()),
+            other => other,
+        })
+}
+
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     operator: Operator,
@@ -109,7 +124,7 @@ pub(super) async fn put(
     Path((vhost, user)): Path<(String, String)>,
     body: Body,
 ) -> StatusResult {
-    known(&app, &operator, &vhost, &user).await?;
+    known_to_set(&app, &operator, &vhost, &user).await?;
     let spec = PermissionSpec {
         configure: body.text("configure")?.into(),
         write: body.text("write")?.into(),
@@ -189,7 +204,7 @@ pub(super) async fn put_topic(
     Path((vhost, user)): Path<(String, String)>,
     body: Body,
 ) -> StatusResult {
-    known(&app, &operator, &vhost, &user).await?;
+    known_to_set(&app, &operator, &vhost, &user).await?;
     let spec = TopicPermissionSpec {
         exchange: super::exchanges::from_path(body.text("exchange")?).into(),
         write: body.text("write")?.into(),

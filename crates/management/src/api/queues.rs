@@ -2,7 +2,7 @@
 
 use super::{Body, JsonResult, StatusResult, put_status};
 use crate::App;
-use crate::auth::Operator;
+use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::fields::{json_to_table, table_to_json};
 use crate::list::{ListQuery, Total, pick};
@@ -479,6 +479,20 @@ pub(super) async fn delete(
         .delete_queue(vhost.into(), name.into(), conditions.unused(), if_empty)
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/queues/V/Q/actions`: RabbitMQ has no action left that it knows.
+pub(super) async fn act(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path((vhost, name)): Path<(String, String)>,
+    body: Body,
+) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    operator.enter(&app, &vhost).await?;
+    find(&app, &vhost, &name).await?;
+    let action = body.text("action")?;
+    Err(ApiError::BadRequest(format!("unknown action '{action}'")))
 }
 
 pub(super) async fn purge(

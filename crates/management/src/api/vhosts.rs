@@ -68,18 +68,22 @@ async fn counts(app: &App) -> HashMap<Name, (u64, u64)> {
 fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
     let (ready, unacked) = counts.copied().unwrap_or_default();
     let node = Config::node_name(app.backend().config().node_id);
+    let mut metadata = json!({
+        "description": &*vhost.description,
+        "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
+        "default_queue_type": vhost.default_queue_type.as_deref(),
+    });
+    if let (true, Some(metadata)) = (vhost.protected, metadata.as_object_mut()) {
+        metadata.insert("protected_from_deletion".into(), true.into());
+    }
     json!({
         "name": &*vhost.name,
         "description": &*vhost.description,
         "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
         "default_queue_type": vhost.default_queue_type.as_deref(),
-        "metadata": {
-            "description": &*vhost.description,
-            "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
-            "default_queue_type": vhost.default_queue_type.as_deref(),
-        },
+        "metadata": metadata,
         "tracing": false,
-        "protected_from_deletion": false,
+        "protected_from_deletion": vhost.protected,
         "cluster_state": Map::from_iter([(node, Value::from("running"))]),
         "messages": ready + unacked,
         "messages_ready": ready,
@@ -102,6 +106,7 @@ pub(super) async fn put(
             .words("tags")?
             .map(|tags| tags.into_iter().map(Name::from).collect()),
         default_queue_type: text("default_queue_type")?,
+        protected: None,
     };
     let created = app.created(CatalogCommand::PutVhost(spec)).await?;
     if created {
@@ -141,5 +146,39 @@ pub(super) async fn delete(
     operator.enter(&app, &name).await?;
     app.change(CatalogCommand::DeleteVhost { name: name.into() })
         .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/vhosts/V/deletion/protection`.
+pub(super) async fn protect(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    set_protected(&app, &operator, name, true).await
+}
+
+/// `DELETE /api/vhosts/V/deletion/protection`.
+pub(super) async fn unprotect(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    set_protected(&app, &operator, name, false).await
+}
+
+async fn set_protected(
+    app: &App,
+    operator: &Operator,
+    name: String,
+    protected: bool,
+) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    operator.enter(app, &name).await?;
+    let spec = VhostSpec {
+        protected: Some(protected),
+        ..VhostSpec::named(name)
+    };
+    app.change(CatalogCommand::PutVhost(spec)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -112,6 +112,9 @@ fn vhost_rows(catalog: &Catalog) -> Vec<Value> {
             merge(&mut row, json!({ "default_queue_type": kind }));
             merge(&mut metadata, json!({ "default_queue_type": kind }));
         }
+        if vhost.protected {
+            merge(&mut metadata, json!({ "protected_from_deletion": true }));
+        }
         merge(&mut row, json!({ "metadata": metadata }));
         row
     };

@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use node::amqp_codec::FieldTable;
 use node::broker_model::catalog::{
-    BindingSpec, Catalog, CatalogCommand, Destination, ExchangeSpec, Limits, Name, PermissionSpec,
+    BindingSpec, Catalog, CatalogCommand, Destination, ExchangeSpec, Name, PermissionSpec,
     QueueSpec, TopicPermissionSpec, VhostSpec,
 };
 use serde::Deserialize;
@@ -308,6 +308,10 @@ async fn import_vhost_item(app: &App, body: &Body) -> Result<Vec<String>, ApiErr
         description: text("description")?,
         tags: tags.map(|tags| tags.into_iter().map(Name::from).collect()),
         default_queue_type: text("default_queue_type")?.filter(|kind| &**kind != "undefined"),
+        protected: metadata
+            .0
+            .get("protected_from_deletion")
+            .and_then(Value::as_bool),
     };
     let mut notes = change(app, CatalogCommand::PutVhost(spec)).await?;
     if let Some(values) = body.object("limits")?
@@ -323,16 +327,8 @@ async fn set_vhost_limits(
     vhost: Name,
     values: &Map<String, Value>,
 ) -> Result<Vec<String>, ApiError> {
-    let limits = read_limits(values)?;
+    let limits = limits::read(limits::Of::Vhost, values)?;
     change(app, CatalogCommand::SetVhostLimits { vhost, limits }).await
-}
-
-fn read_limits(values: &Map<String, Value>) -> Result<Limits, ApiError> {
-    let mut limits = Limits::default();
-    for (name, value) in values {
-        limits::apply(&mut limits, name, value.as_i64())?;
-    }
-    Ok(limits)
 }
 
 async fn import_user(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
@@ -349,7 +345,7 @@ async fn import_user(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
     if let Some(values) = body.object("limits")?
         && !values.is_empty()
     {
-        let limits = read_limits(values)?;
+        let limits = limits::read(limits::Of::User, values)?;
         notes.extend(
             change(
                 app,

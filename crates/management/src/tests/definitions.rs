@@ -2,7 +2,7 @@
 
 use super::{Server, column};
 use axum::http::Request;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A file as RabbitMQ exports it, with parts that do not exist here.
 fn foreign() -> serde_json::Value {
@@ -193,4 +193,56 @@ async fn a_file_is_imported_from_a_form() {
     server
         .expect("GET", "/api/vhosts/shop", json!(null), 200)
         .await;
+}
+
+#[tokio::test]
+async fn limits_that_are_no_numbers_are_reported() {
+    let server = Server::new();
+    let limits = json!({ "max-connections": "twomincepies" });
+    let reply = server
+        .expect(
+            "POST",
+            "/api/definitions?report=true",
+            json!({
+                "vhosts": [{ "name": "v", "limits": limits }],
+                "users": [{ "name": "u", "password_hash": "", "tags": "", "limits": limits }],
+                "parameters": [
+                    { "vhost": "v", "component": "vhost-limits", "name": "limits", "value": { "max-channels": 1 } },
+                ],
+            }),
+            200,
+        )
+        .await;
+    let failed = reply.body["failed"].as_array().expect("a list");
+    assert_eq!(failed.len(), 3, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn protected_vhosts_stay() {
+    let server = Server::new();
+    let metadata = json!({ "protected_from_deletion": true });
+    let file = json!({ "vhosts": [{ "name": "kept", "metadata": metadata }] });
+    server.expect("POST", "/api/definitions", file, 204).await;
+    let shown = server.get("/api/vhosts/kept").await.body;
+    assert_eq!(shown["protected_from_deletion"], true);
+    assert_eq!(shown["metadata"]["protected_from_deletion"], true);
+    let exported = server.get("/api/definitions").await.body;
+    let exported = exported["vhosts"].as_array().expect("a list");
+    let kept = exported.iter().find(|vhost| vhost["name"] == "kept");
+    assert_eq!(
+        kept.expect("there")["metadata"]["protected_from_deletion"],
+        true
+    );
+    let refused = server.delete("/api/vhosts/kept", 412).await;
+    assert_eq!(
+        refused.body["reason"],
+        "Refusing to delete virtual host 'kept' because it is protected from deletion"
+    );
+    let at = "/api/vhosts/kept/deletion/protection";
+    server.delete(at, 204).await;
+    server.expect("POST", at, Value::Null, 204).await;
+    server.delete("/api/vhosts/kept", 412).await;
+    server.delete(at, 204).await;
+    server.delete("/api/vhosts/kept", 204).await;
+    server.expect("POST", at, Value::Null, 404).await;
 }

@@ -434,7 +434,7 @@ async fn users_vhosts_permissions_limits() {
         .put("/api/permissions/shop/ann", all.clone(), 204)
         .await;
     server
-        .put("/api/permissions/shop/nobody", all.clone(), 404)
+        .put("/api/permissions/shop/nobody", all.clone(), 400)
         .await;
     server
         .put(
@@ -498,6 +498,28 @@ async fn users_vhosts_permissions_limits() {
             "/api/vhost-limits/shop/max-colour",
             json!({ "value": 3 }),
             400,
+        )
+        .await;
+    server
+        .put(
+            "/api/vhost-limits/shop/max-channels",
+            json!({ "value": 3 }),
+            400,
+        )
+        .await;
+    server
+        .put(
+            "/api/permissions/nowhere/ann",
+            json!({ "configure": "", "write": "", "read": "" }),
+            400,
+        )
+        .await;
+    server
+        .expect(
+            "POST",
+            "/api/queues/shop/none/actions",
+            json!({ "action": "sync" }),
+            404,
         )
         .await;
     assert_eq!(

@@ -267,6 +267,20 @@ fn policies_that_make_no_sense() {
         Ok(()),
         "kept, unused"
     );
+    for (key, value) in [
+        ("overflow", text("reject-publish-dlx")),
+        ("dead-letter-strategy", text("at-most-once")),
+        ("queue-leader-locator", text("balanced")),
+        ("queue-mode", text("lazy")),
+        ("queue-version", int(2)),
+        ("max-age", text("7D")),
+    ] {
+        assert_eq!(
+            check(policy("p", ".*", 0, &[(key, value)])),
+            Ok(()),
+            "{key}"
+        );
+    }
     for spec in [
         policy("p", "(", 0, &[("message-ttl", int(1))]),
         policy("p", ".*", 0, &[]),
@@ -274,6 +288,13 @@ fn policies_that_make_no_sense() {
         policy("p", ".*", 0, &[("message-ttl", text("1"))]),
         policy("p", ".*", 0, &[("expires", int(0))]),
         policy("p", ".*", 0, &[("overflow", text("x"))]),
+        policy("p", ".*", 0, &[("dead-letter-strategy", text("x"))]),
+        policy("p", ".*", 0, &[("queue-leader-locator", text("x"))]),
+        policy("p", ".*", 0, &[("queue-mode", text("x"))]),
+        policy("p", ".*", 0, &[("queue-version", int(3))]),
+        policy("p", ".*", 0, &[("max-age", text("x"))]),
+        policy("p", ".*", 0, &[("max-age", text("7"))]),
+        policy("p", ".*", 0, &[("max-age", text("0D"))]),
         policy("p", ".*", 0, &[("max-priority", int(5))]),
         policy("p", ".*", 0, &[("no-such-key", int(5))]),
         PolicySpec {

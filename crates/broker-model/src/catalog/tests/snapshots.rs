@@ -9,6 +9,7 @@ fn filled() -> Driver {
         description: Some("second".into()),
         tags: Some(vec!["a".into(), "b".into()]),
         default_queue_type: Some("quorum".into()),
+        protected: Some(true),
         ..VhostSpec::named("v")
     }));
     let limits = Limits {
