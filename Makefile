@@ -42,7 +42,7 @@ setup-build:
 check: setup-build ## Formatting, lints, and the arrows between crates; edits nothing.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --release --locked -p testkit --test arrows
+	$(CARGO) test --release --locked --workspace --test arrows
 
 .PHONY: fix
 fix: setup-build ## Format, and apply the lints' own suggestions.
