@@ -3,8 +3,8 @@
 //!
 //! At least once: a message is settled in its queue only after every queue it was routed to has
 //! accepted it; in the same log entry where all of them share its shard ([`Op::PassOn`]). A refusal (a
-//! target is full and rejects) or a missing majority is tried again, at those targets only. Memory is bounded (see [`letters`]). Delayed messages carry an identity, by which a
-//! queue that has one already drops it.
+//! target is full and rejects) or a missing majority is tried again, at those targets only. Memory is
+//! bounded (see [`letters`]). Letters carry an identity, by which a queue that has one already drops it.
 //!
 //! Not here: deciding that a message dies or is due (`broker_model::dispatch`).
 
