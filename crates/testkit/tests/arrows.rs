@@ -75,7 +75,9 @@ const IMPURE: &[&str] = &[
 ];
 
 fn metadata() -> Metadata {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
+    // Of the clone in which it is run, which may not be the one in which it was compiled.
+    let home = std::env::var("CARGO_MANIFEST_DIR").expect("run by cargo");
+    let manifest = format!("{home}/../../Cargo.toml");
     // One platform: those of others need not be downloaded.
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     MetadataCommand::new()
