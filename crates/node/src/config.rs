@@ -211,8 +211,8 @@ pub struct Storage {
     pub checkpoint_interval: Duration,
     /// Log that is kept for slow followers, per shard, at most.
     pub log_keep_bytes: u64,
-    /// RocksDB write buffer of the log.
-    pub log_write_buffer_bytes: usize,
+    /// A file of the log is followed by the next one when it is so long.
+    pub log_segment_bytes: u64,
     /// RocksDB write buffer of the state.
     pub state_write_buffer_bytes: usize,
     /// Free disk space below which publishers are blocked on all nodes.
@@ -534,7 +534,7 @@ impl Default for Storage {
             checkpoint_bytes: 16 * MIB as u64,
             checkpoint_interval: Duration::from_secs(60),
             log_keep_bytes: 256 * MIB as u64,
-            log_write_buffer_bytes: 64 * MIB,
+            log_segment_bytes: 32 * MIB as u64,
             state_write_buffer_bytes: 32 * MIB,
             disk_free_limit_bytes: 200_000_000,
             disk_reserve_bytes: 100_000_000,

@@ -15,7 +15,7 @@ pub(crate) async fn open_log(config: &Arc<Config>) -> Result<Arc<LogStore>, Star
     let config = Arc::clone(config);
     opened(move || {
         let options = LogOptions {
-            write_buffer_bytes: config.storage.log_write_buffer_bytes,
+            segment_bytes: config.storage.log_segment_bytes,
             ..LogOptions::default()
         };
         LogStore::open(config.data_dir.join("log"), options)

@@ -29,7 +29,8 @@ pub(crate) fn finish(key: &[u8], out: &mut [u8]) {
 }
 
 /// Seals `payload` for `key` into `out`.
-pub(crate) fn seal(key: &[u8], payload: &[u8], out: &mut Vec<u8>) {
+#[cfg(test)]
+fn seal(key: &[u8], payload: &[u8], out: &mut Vec<u8>) {
     begin(out);
     out.extend_from_slice(payload);
     finish(key, out);

@@ -4,10 +4,13 @@
 mod common;
 
 use bytes::Bytes;
-use common::{append, entries, entry, newest_wal, read_all, small_log, wait, waiting};
+use common::{
+    append, entries, entry, newest_segment, read_all, segments, small_log, wait, waiting,
+};
 use proptest::prelude::*;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use storage::{LogBackend, LogOptions, LogStore, MemoryLog, StorageError};
 
@@ -154,7 +157,7 @@ fn a_torn_tail_is_cut() {
     append(&open(dir.path()), 1, 1, 20, 500);
     let mut wal = OpenOptions::new()
         .append(true)
-        .open(newest_wal(dir.path()))
+        .open(newest_segment(dir.path()))
         .unwrap();
     // The beginning of a record whose rest did not reach the disk.
     wal.write_all(&[0x12, 0x34, 0x56, 0x78, 0x00, 0x10, 0x05, 1, 2, 3])
@@ -174,7 +177,7 @@ fn lost_acknowledged_writes_are_a_refusal_that_names_them() {
             append(&log, 3, index, 1, 500);
         }
     }
-    let wal = newest_wal(dir.path());
+    let wal = newest_segment(dir.path());
     let len = wal.metadata().unwrap().len();
     OpenOptions::new()
         .write(true)
@@ -200,7 +203,7 @@ fn lost_acknowledged_writes_are_a_refusal_that_names_them() {
 }
 
 #[test]
-fn damage_in_the_middle_of_the_write_ahead_log_is_a_refusal() {
+fn damage_in_the_middle_is_a_refusal() {
     let dir = tempfile::tempdir().unwrap();
     {
         let log = open(dir.path());
@@ -208,7 +211,7 @@ fn damage_in_the_middle_of_the_write_ahead_log_is_a_refusal() {
             append(&log, 3, index, 1, 500);
         }
     }
-    let wal = newest_wal(dir.path());
+    let wal = newest_segment(dir.path());
     let mut bytes = std::fs::read(&wal).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
@@ -230,7 +233,7 @@ fn a_lost_vote_is_a_refusal() {
         append(&log, 3, 1, 1, 10);
         wait(|done| log.save_vote(3, Bytes::from_static(b"a vote for somebody"), done)).unwrap();
     }
-    let wal = newest_wal(dir.path());
+    let wal = newest_segment(dir.path());
     let len = wal.metadata().unwrap().len();
     OpenOptions::new()
         .write(true)
@@ -248,10 +251,10 @@ fn a_lost_vote_is_a_refusal() {
 }
 
 #[test]
-fn a_removed_database_is_a_refusal() {
+fn a_removed_log_is_a_refusal() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(dir.path()), 1, 1, 3, 10);
-    std::fs::remove_dir_all(dir.path().join("db")).unwrap();
+    std::fs::remove_dir_all(dir.path().join("segments")).unwrap();
     let error = LogStore::open(dir.path(), small_log())
         .err()
         .expect("refused");
@@ -268,55 +271,145 @@ fn a_removed_database_is_a_refusal() {
     );
 }
 
-/// The raw key of an entry, as `src/log/keys.rs` defines it.
-fn raw_key(group: u32, index: u64) -> Vec<u8> {
-    let mut key = vec![1];
-    key.extend_from_slice(&group.to_be_bytes());
-    key.extend_from_slice(&index.to_be_bytes());
-    key
+#[test]
+fn a_value_that_was_damaged_while_the_store_was_open_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, 5, 1, 9, 100);
+    let path = newest_segment(dir.path());
+    let bytes = std::fs::read(&path).unwrap();
+    // The head of entry 4.
+    let at = bytes.windows(3).position(|part| part == b"5/4").unwrap();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"x", at as u64).unwrap();
+    assert!(log.read(5, 1..3, usize::MAX).is_ok());
+    let error = log.read(5, 4..5, 1).unwrap_err();
+    assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("entry 4") && text.contains("group 5"),
+        "{text}"
+    );
+}
+
+/// Fills a few files of which nothing may go.
+fn row_of_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    {
+        let log = open(dir);
+        for index in 1..=30 {
+            append(&log, 3, index, 1, 5000);
+        }
+    }
+    let files = segments(dir);
+    assert!(files.len() >= 4, "{files:?}");
+    files
 }
 
 #[test]
-fn a_damaged_value_or_a_hole_is_a_refusal_that_names_group_and_index() {
-    for hole in [false, true] {
+fn a_file_that_is_missing_is_a_refusal() {
+    for at in [0, 1, 2] {
         let dir = tempfile::tempdir().unwrap();
-        append(&open(dir.path()), 5, 1, 9, 100);
-        {
-            let db = rocksdb::DB::open_default(dir.path().join("db")).unwrap();
-            let key = raw_key(5, 4);
-            if hole {
-                db.delete(key).unwrap();
-            } else {
-                let mut value = db.get(&key).unwrap().unwrap();
-                value[40] ^= 1;
-                db.put(key, value).unwrap();
-            }
+        let files = row_of_files(dir.path());
+        std::fs::remove_file(&files[at]).unwrap();
+        // Also without the note of what was synced.
+        let _ = std::fs::remove_file(dir.path().join("synced"));
+        for _ in 0..2 {
+            let error = LogStore::open(dir.path(), small_log())
+                .err()
+                .expect("refused");
+            assert!(
+                matches!(error, StorageError::Hole { group: 3, .. }),
+                "{at}: {error:?}"
+            );
         }
+    }
+}
+
+#[test]
+fn damage_before_the_newest_file_is_a_refusal_even_without_the_note_of_what_was_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = row_of_files(dir.path());
+    let mut bytes = std::fs::read(&files[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    std::fs::write(&files[1], bytes).unwrap();
+    std::fs::remove_file(dir.path().join("synced")).unwrap();
+    for _ in 0..2 {
         let error = LogStore::open(dir.path(), small_log())
             .err()
             .expect("refused");
-        let text = error.to_string();
-        assert!(text.contains("group 5") && text.contains('4'), "{text}");
-        match error {
-            StorageError::Hole {
-                group: 5, index: 4, ..
-            } if hole => {}
-            StorageError::Corrupt { .. } if !hole => {}
-            other => panic!("{other:?}"),
-        }
-        if !hole {
-            let lazy = LogOptions {
-                verify_on_open: false,
-                ..small_log()
-            };
-            let log = LogStore::open(dir.path(), lazy).unwrap();
-            assert!(log.read(5, 1..3, usize::MAX).is_ok());
-            assert!(matches!(
-                log.read(5, 4..5, 1),
-                Err(StorageError::Corrupt { .. })
-            ));
-        }
+        assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
+        assert!(error.to_string().contains("fresh replica"), "{error}");
     }
+}
+
+#[test]
+fn a_file_that_was_only_begun_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = row_of_files(dir.path());
+    let last = files.last().unwrap().file_stem().unwrap().to_str().unwrap();
+    let next = u32::from_str_radix(last, 16).unwrap() + 1;
+    let begun = dir.path().join(format!("segments/{next:08x}.seg"));
+    // Half of what the oldest file begins with, or nothing.
+    for begins in [&std::fs::read(&files[0]).unwrap()[..50], &[]] {
+        std::fs::write(&begun, begins).unwrap();
+        let log = open(dir.path());
+        assert_eq!(read_all(&log, 3), (1..=30).collect::<Vec<_>>());
+    }
+    let log = open(dir.path());
+    append(&log, 3, 31, 5, 100);
+    drop(log);
+    assert_eq!(read_all(&open(dir.path()), 3).len(), 35);
+}
+
+#[test]
+fn entries_of_an_idle_group_do_not_keep_the_files_of_a_busy_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path());
+    append(&log, 8, 1, 4, 1000);
+    wait(|done| log.save_vote(8, Bytes::from_static(b"vote"), done)).unwrap();
+    // Cut in a file that goes: it must stay cut.
+    append(&log, 9, 1, 9, 300);
+    append(&log, 1, 1, 20, 3000);
+    wait(|done| log.truncate_after(9, Some(5), done)).unwrap();
+    let mut next = 21;
+    for round in 0..60 {
+        append(&log, 1, next, 20, 3000);
+        next += 20;
+        wait(|done| log.purge(1, next - 10, Bytes::new(), done)).unwrap();
+        if round % 20 == 19 {
+            drop(log);
+            log = open(dir.path());
+        }
+        assert_eq!(read_all(&log, 8), vec![1, 2, 3, 4]);
+        assert_eq!(read_all(&log, 9), vec![1, 2, 3, 4, 5]);
+    }
+    let kept: u64 = segments(dir.path())
+        .iter()
+        .map(|path| path.metadata().unwrap().len())
+        .sum();
+    assert!(kept < 1 << 20, "{kept} bytes of 3.6 MB are kept");
+    assert!(!segments(dir.path()).contains(&dir.path().join("segments/00000001.seg")));
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(read_all(&log, 8), vec![1, 2, 3, 4]);
+    assert_eq!(read_all(&log, 9), vec![1, 2, 3, 4, 5]);
+    assert_eq!(
+        log.group(8).unwrap().vote.as_deref(),
+        Some(b"vote".as_slice())
+    );
+    append(&log, 9, 6, 1, 10);
+}
+
+#[test]
+fn a_log_of_an_earlier_form_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("db")).unwrap();
+    let error = LogStore::open(dir.path(), small_log())
+        .err()
+        .expect("refused");
+    assert!(error.to_string().contains("fresh replica"), "{error}");
+    assert!(dir.path().join("db").exists());
 }
 
 #[test]
@@ -351,11 +444,18 @@ fn a_completion_that_panics_stops_the_store() {
 #[test]
 fn the_disk_stays_bounded_while_entries_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
+    let log = LogStore::open(
+        dir.path(),
+        LogOptions {
+            segment_bytes: 8 << 20,
+            ..LogOptions::default()
+        },
+    )
+    .unwrap();
     let mut most = 0;
     let mut next = 1;
     for round in 0..300 {
-        // 1 MiB a round: half of it in values that are kept apart from sorted files.
+        // 1 MiB a round.
         append(&log, 1, next, 16, 32 << 10);
         append(&log, 2, 1 + 512 * round, 512, 1000);
         next += 16;

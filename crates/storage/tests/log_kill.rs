@@ -6,7 +6,7 @@ mod child;
 mod common;
 
 use bytes::Bytes;
-use common::{newest_wal, wait};
+use common::{newest_segment, wait};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -16,20 +16,22 @@ use storage::{LogBackend, LogEntry, LogOptions, LogStore};
 
 const GROUPS: u32 = 4;
 
-/// Reused files, which are also allocated ahead, and are full of old records.
+/// Reused files, which are full of old records, and new ones, which are written ahead.
 fn reusing() -> LogOptions {
     LogOptions {
-        write_buffer_bytes: 256 << 10,
+        segment_bytes: 128 << 10,
         recycled_files: 2,
+        ahead_bytes: 64 << 10,
         ..LogOptions::default()
     }
 }
 
-/// One write-ahead log per round, not allocated ahead: its length tells what had been synced.
+/// One file per round, not written ahead: its length tells what had been synced.
 fn growing() -> LogOptions {
     LogOptions {
-        write_buffer_bytes: 64 << 20,
+        segment_bytes: 64 << 20,
         recycled_files: 0,
+        ahead_bytes: 0,
         ..LogOptions::default()
     }
 }
@@ -76,7 +78,7 @@ fn write_for_ever(dir: String, round: u64, options: LogOptions) {
                 Box::new(move |result| {
                     result.unwrap();
                     // On the writer's thread: nothing has been written since the sync.
-                    let wal = newest_wal(Path::new(&dir)).metadata().unwrap().len();
+                    let wal = newest_segment(Path::new(&dir)).metadata().unwrap().len();
                     child::say(&format!("ack {group} {first} {count} {round} {wal}"));
                 }),
             );
@@ -198,7 +200,7 @@ fn kill_and_check(drop_unsynced: bool) {
             promised.note(&line);
         }
         if drop_unsynced {
-            let wal = newest_wal(dir.path());
+            let wal = newest_segment(dir.path());
             let len = wal.metadata().unwrap().len();
             let extra = len.saturating_sub(promised.synced_len);
             let keep = promised.synced_len + extra * (round % 3) / 2;

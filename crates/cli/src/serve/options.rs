@@ -303,14 +303,14 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     log_keep: Option<Size>,
-    /// Write buffer of the log (default: 64MiB)
+    /// Size of a file of the log (default: 32MiB)
     #[arg(
         long,
         value_name = "SIZE",
         help_heading = "Memory and disk",
         hide_short_help = true
     )]
-    log_write_buffer: Option<Size>,
+    log_segment: Option<Size>,
     /// Write buffer of the state (default: 32MiB)
     #[arg(
         long,
@@ -639,8 +639,8 @@ impl Options {
             self.log_keep.map(|size| size.0),
         );
         set(
-            &mut storage.log_write_buffer_bytes,
-            self.log_write_buffer.map(in_memory),
+            &mut storage.log_segment_bytes,
+            self.log_segment.map(|size| size.0),
         );
         set(
             &mut storage.state_write_buffer_bytes,

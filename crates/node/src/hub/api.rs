@@ -7,15 +7,11 @@ use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
 use broker_model::op::{Op, SequenceRanges};
 use broker_model::protocol::{ConsumerSpec, Delivery, Refused, Subject};
 use broker_model::wire::StoredMessage;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// A session of this node's start; also the serial of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
-
-/// Where a session's events arrive. Bounded by what the session asked for: outcomes by its
-/// sub-batches, deliveries by its credit.
-pub type SessionEvents = mpsc::UnboundedReceiver<SessionEvent>;
 
 /// Operations for one placement, in order.
 #[derive(Debug)]

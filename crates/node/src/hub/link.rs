@@ -25,6 +25,7 @@ pub use moving::{Move, MovedConsumer};
 use super::api::{Ask, Held, SessionEvent, SessionId, SubBatch};
 use super::attachment::Attachment;
 use super::connector::{ConnectError, Connector};
+use super::mailbox::EventSender;
 use brake::Brake;
 use broker_model::ids::{ConsumerId, Origin, Placement};
 use broker_model::protocol::FromHost;
@@ -47,7 +48,7 @@ pub enum LinkInput {
     /// A session begins to use this placement.
     Session {
         session: SessionId,
-        events: mpsc::UnboundedSender<SessionEvent>,
+        events: EventSender,
     },
     /// Operations.
     Submit { session: SessionId, batch: SubBatch },
@@ -88,7 +89,7 @@ pub struct Link {
     connector: Arc<dyn Connector>,
     publish_timeout: Duration,
     input: mpsc::UnboundedReceiver<LinkInput>,
-    sessions: HashMap<SessionId, mpsc::UnboundedSender<SessionEvent>>,
+    sessions: HashMap<SessionId, EventSender>,
     /// Sessions that may hold messages of this placement.
     holders: HashSet<SessionId>,
     consumers: Consumers,
@@ -262,7 +263,7 @@ impl Link {
     /// Returns the event if the session hears nothing any more.
     fn offer(&self, session: SessionId, event: SessionEvent) -> Result<(), SessionEvent> {
         match self.sessions.get(&session) {
-            Some(events) => events.send(event).map_err(|unheard| unheard.0),
+            Some(events) => events.send(event),
             None => Err(event),
         }
     }

@@ -7,14 +7,16 @@ pub mod api;
 pub mod attachment;
 pub mod connector;
 pub mod link;
+pub mod mailbox;
 
-use api::{Ask, SessionEvent, SessionEvents, SessionId, SubBatch};
+use api::{Ask, SessionEvent, SessionId, SubBatch};
 use broker_model::ids::{ConsumerId, NodeId, Origin, Placement, QueueId, RequestId};
 use broker_model::op::Op;
 use broker_model::wire::OpsWriter;
 use bytes::Bytes;
 use connector::{Connector, HostStarts};
 use link::{Link, LinkInput, Move};
+use mailbox::{EventSender, SessionEvents, mailbox};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ pub struct Hub {
     starts: Arc<HostStarts>,
     /// Whether queues of this node's own host fall behind their publishers.
     backlog: watch::Receiver<bool>,
-    sessions: Mutex<HashMap<SessionId, mpsc::UnboundedSender<SessionEvent>>>,
+    sessions: Mutex<HashMap<SessionId, EventSender>>,
     next_session: AtomicU64,
     next_consumer: AtomicU64,
     next_request: AtomicU64,
@@ -80,7 +82,7 @@ impl Hub {
     /// A new session.
     pub fn attach(self: &Arc<Self>) -> (SessionHandle, SessionEvents) {
         let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        let (events, receiver) = mpsc::unbounded_channel();
+        let (events, receiver) = mailbox();
         self.sessions.lock().insert(id, events.clone());
         (
             SessionHandle {
@@ -215,7 +217,7 @@ impl Hub {
 pub struct SessionHandle {
     id: SessionId,
     hub: Arc<Hub>,
-    events: mpsc::UnboundedSender<SessionEvent>,
+    events: EventSender,
     links: Vec<(Placement, mpsc::UnboundedSender<LinkInput>)>,
 }
 

@@ -3,7 +3,7 @@
 use super::services::Services;
 use super::stream::ClientStream;
 use super::{Ends, Session};
-use crate::hub::api::SessionEvents;
+use crate::hub::mailbox::SessionEvents;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -200,7 +200,7 @@ where
         self.session.finish();
         // Whoever sends from now on learns that nobody hears it, and takes deliveries back.
         self.events.close();
-        while let Ok(event) = self.events.try_recv() {
+        while let Some(event) = self.events.try_recv() {
             self.session.hear_at_the_end(event);
         }
         self.session.flush();

@@ -15,7 +15,8 @@ use super::tally::Tally;
 use super::wait::{Answer, Tasks, Then, Waits};
 use crate::broker::Alarms;
 use crate::hub::SessionHandle;
-use crate::hub::api::{SessionEvent, SessionEvents};
+use crate::hub::api::SessionEvent;
+use crate::hub::mailbox::SessionEvents;
 use crate::registry::ConnectionEntry;
 use amqp_codec::ReplyCode;
 use amqp_connection::{

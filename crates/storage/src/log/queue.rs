@@ -14,8 +14,6 @@ pub(crate) enum Command {
         group: u32,
         first: u64,
         entries: Arc<Vec<LogEntry>>,
-        /// Also note where the log begins: it had no entries and no purge mark.
-        placing: bool,
     },
     Vote {
         group: u32,
@@ -29,8 +27,6 @@ pub(crate) enum Command {
         group: u32,
         upto: u64,
         meta: Bytes,
-        /// Also delete the entries now.
-        delete: bool,
     },
     Remove {
         group: u32,

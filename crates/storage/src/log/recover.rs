@@ -1,190 +1,245 @@
-//! Opening the log: finds what is there, and refuses to start when acknowledged writes are not.
+//! Opening the log: reads all of it, and refuses to start when acknowledged writes are not there.
 
-use super::keys::{EntryKey, MetaKey, MetaKind};
+use super::index::{GroupIndex, Index, Place};
+use super::journal::{Found, SharedIndex};
 use super::queue::Queue;
+use super::record::{HEADER_LEN, Header, Kind};
+use super::segment::{self, Segment};
 use super::sizes::Sizes;
-use super::value;
 use super::view::View;
 use super::witness::Synced;
-use super::writer::delete_upto;
+use crate::disk;
 use crate::error::StorageError;
-use crate::sealed;
 use bytes::Bytes;
-use rocksdb::{DB, DBRawIterator, ReadOptions, WriteBatch};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
 
-#[derive(Default)]
-struct Meta {
-    vote: Option<Bytes>,
-    purged: Option<(u64, Bytes)>,
-    committed: Option<Bytes>,
-    start: Option<u64>,
+/// Read at once.
+const CHUNK: usize = 1 << 20;
+
+/// A record that was read and checked.
+struct Record {
+    header: Header,
+    offset: u64,
+    /// Empty for entries: they are only checked.
+    payload: Bytes,
 }
 
-/// Entries of a group as they were found.
-struct Found {
-    entries: Range<u64>,
-    sizes: Sizes,
-    /// Entries that a purge mark covers were still there.
-    leftovers: bool,
-}
-
-/// What [`recover`] found.
-pub(crate) struct Recovered {
-    /// The views of all groups.
-    pub(crate) queue: Queue,
-    /// Number of the last batch.
-    pub(crate) batch: u64,
-}
-
-/// Reads the whole log, checks it against itself and against what is known to have been synced.
-pub(crate) fn recover(
-    db: &DB,
-    synced: Option<&Synced>,
-    verify: bool,
-) -> Result<Recovered, StorageError> {
-    let (batch, metas) = read_meta(db)?;
-    let logs = read_entries(db, &metas, verify)?;
+/// Reads the segments in `dir`, checks them against each other and against what is known to have been synced.
+pub(crate) fn recover(dir: &Path, synced: Option<&Synced>) -> Result<(Queue, Found), StorageError> {
+    let io = |error: io::Error| disk::open_error(dir, &error.to_string());
+    let (numbers, spares) = segment::list(dir).map_err(io)?;
+    // What is older than a gap had been let go; if it had not, entries will be missing.
+    let gap = numbers.windows(2).rposition(|pair| {
+        let [one, next] = pair else { return false };
+        one.checked_add(1) != Some(*next)
+    });
+    let (left, row) = numbers.split_at(gap.map_or(0, |at| at + 1));
+    let mut index = Index::default();
+    let mut batch = None;
+    for number in row {
+        let newest = row.last() == Some(number);
+        read_segment(dir, *number, newest, &mut index, &mut batch)?;
+    }
+    let batch = batch.unwrap_or(0);
     if let Some(synced) = synced {
-        check_synced(synced, batch, &metas, &logs)?;
+        check_synced(synced, batch, &index)?;
     }
     let mut queue = Queue::default();
-    let mut cleanup = WriteBatch::default();
-    let mut logs = logs;
-    let mut metas = metas;
-    let groups: Vec<u32> = metas.keys().chain(logs.keys()).copied().collect();
-    for group in groups {
-        if queue.views.contains_key(&group) {
-            continue;
-        }
-        let meta = metas.remove(&group).unwrap_or_default();
-        let found = logs.remove(&group);
-        let after_purge = meta
-            .purged
-            .as_ref()
-            .map_or(0, |(upto, _)| upto.saturating_add(1));
-        let (entries, sizes) = match found {
-            Some(found) => {
-                if let (true, Some((upto, _))) = (found.leftovers, &meta.purged) {
-                    delete_upto(&mut cleanup, group, *upto);
-                }
-                (found.entries, found.sizes)
-            }
-            None => (after_purge..after_purge, Sizes::default()),
-        };
-        let view = View::recovered(entries, sizes, meta.purged, meta.vote, meta.committed);
-        queue.views.insert(group, view);
+    for (group, log) in &index.groups {
+        queue.views.insert(*group, view(*group, log)?);
     }
-    // Not synced: it only repeats what the purge marks say.
-    db.write(cleanup)
-        .map_err(|error| StorageError::read(&error))?;
-    Ok(Recovered { queue, batch })
+    for number in left {
+        // Nothing in them counts; they are only in the way.
+        let path = Segment::path_of(dir, *number);
+        std::fs::remove_file(&path).map_err(io)?;
+    }
+    let found = Found {
+        last_number: index.segments.last_key_value().map_or(0, |(last, _)| *last),
+        index: Arc::new(SharedIndex::new(index)),
+        spares,
+        batch,
+    };
+    Ok((queue, found))
 }
 
-fn read_meta(db: &DB) -> Result<(u64, BTreeMap<u32, Meta>), StorageError> {
-    let mut options = ReadOptions::default();
-    options.set_iterate_lower_bound(MetaKey::SPACE_START);
-    options.set_iterate_upper_bound(EntryKey::SPACE_START);
-    let mut batch = 0;
-    let mut metas: BTreeMap<u32, Meta> = BTreeMap::new();
-    for_each(db.raw_iterator_opt(options), |raw, value| {
-        let key = MetaKey::from_bytes(raw).ok_or_else(|| unknown_key(raw))?;
-        let name = || format!("{:?} of group {} in the log", key.kind, key.group);
-        let payload = sealed::open(raw, Bytes::copy_from_slice(value), name)?;
-        let number = || {
-            let bytes = payload
-                .first_chunk::<8>()
-                .ok_or_else(|| StorageError::Corrupt {
-                    what: name(),
-                    problem: "shorter than a number".to_owned(),
-                });
-            bytes.map(|bytes| u64::from_le_bytes(*bytes))
-        };
-        if key.group == MetaKey::STORE && key.kind == MetaKind::Batch {
-            batch = number()?;
-            return Ok(());
-        }
-        let meta = metas.entry(key.group).or_default();
-        match key.kind {
-            MetaKind::Vote => meta.vote = Some(payload),
-            MetaKind::Committed => meta.committed = Some(payload),
-            MetaKind::Purged => meta.purged = Some((number()?, payload.slice(8..))),
-            MetaKind::Start => meta.start = Some(number()?),
-            MetaKind::Batch => return Err(unknown_key(raw)),
-        }
-        Ok(())
-    })?;
-    Ok((batch, metas))
-}
-
-fn read_entries(
-    db: &DB,
-    metas: &BTreeMap<u32, Meta>,
-    verify: bool,
-) -> Result<BTreeMap<u32, Found>, StorageError> {
-    let mut options = ReadOptions::default();
-    options.set_iterate_lower_bound(EntryKey::SPACE_START);
-    options.set_iterate_upper_bound(EntryKey::SPACE_END);
-    options.set_readahead_size(2 << 20);
-    options.fill_cache(false);
-    let mut logs: BTreeMap<u32, Found> = BTreeMap::new();
-    for_each(db.raw_iterator_opt(options), |raw, value| {
-        let key = EntryKey::from_bytes(raw).ok_or_else(|| unknown_key(raw))?;
-        let (purged, start) = metas.get(&key.group).map_or((None, None), |meta| {
-            (meta.purged.as_ref().map(|(upto, _)| *upto), meta.start)
-        });
-        let first = purged.map_or(start.unwrap_or(0), |upto| upto.saturating_add(1));
-        let found = logs.entry(key.group).or_insert_with(|| Found {
-            entries: first..first,
-            sizes: Sizes::default(),
-            leftovers: false,
-        });
-        if purged.is_some_and(|upto| key.index <= upto) {
-            found.leftovers = true;
-            return Ok(());
-        }
-        if key.index != found.entries.end {
+fn view(group: u32, log: &GroupIndex) -> Result<View, StorageError> {
+    let mut sizes = Sizes::default();
+    for (index, place) in (log.first..).zip(&log.places) {
+        if *place == Place::UNKNOWN {
             return Err(StorageError::Hole {
-                group: key.group,
-                index: found.entries.end,
-                context: format!("entry {} follows", key.index),
+                group,
+                index,
+                context: "the file of the log in which it stood is missing".to_owned(),
             });
         }
-        if verify {
-            value::decode(key, Bytes::copy_from_slice(value))?;
-        }
-        found.sizes.push(key.index, value.len() as u64);
-        found.entries.end = key.index.saturating_add(1);
-        Ok(())
-    })?;
-    Ok(logs)
+        sizes.push(index, u64::from(place.len));
+    }
+    Ok(View::recovered(
+        log.first..log.next(),
+        sizes,
+        log.purged.clone(),
+        log.vote.clone(),
+        log.committed.clone(),
+    ))
 }
 
-fn check_synced(
-    synced: &Synced,
-    batch: u64,
-    metas: &BTreeMap<u32, Meta>,
-    logs: &BTreeMap<u32, Found>,
+/// Reads one segment into `index`. `batch` is the number of the last whole batch, none before the first segment.
+fn read_segment(
+    dir: &Path,
+    number: u32,
+    newest: bool,
+    index: &mut Index,
+    batch: &mut Option<u64>,
 ) -> Result<(), StorageError> {
+    let io = |error: io::Error| disk::open_error(dir, &error.to_string());
+    let segment = Arc::new(Segment::open(dir, number).map_err(io)?);
+    let mut reader = Reader::new(segment.file(), number).map_err(io)?;
+    let mut records = Vec::new();
+    let mut head = true;
+    index.add_segment(Arc::clone(&segment), 0);
+    while let Some(record) = reader.next().map_err(io)? {
+        let Header {
+            kind,
+            index: count,
+            batch: of,
+            ..
+        } = record.header;
+        let expected = batch.map(|batch| batch.saturating_add(1));
+        if expected.is_some_and(|expected| expected != of) {
+            return Err(damaged(
+                &segment,
+                record.offset,
+                &format!(
+                    "write {of} stands there, but {} follows",
+                    expected.unwrap_or(0)
+                ),
+            ));
+        }
+        if kind != Kind::End {
+            records.push(record);
+            continue;
+        }
+        if count != records.len() as u64 {
+            return Err(damaged(
+                &segment,
+                record.offset,
+                "a batch has lost some of its records",
+            ));
+        }
+        for record in records.drain(..) {
+            apply(&segment, record, head && batch.is_none(), head, index)?;
+        }
+        head = false;
+        *batch = Some(of);
+        if let Some(used) = index.segments.get_mut(&number) {
+            used.len = reader.offset;
+        }
+    }
+    if head && !newest {
+        return Err(damaged(&segment, 0, "it does not begin as it must"));
+    }
+    if head {
+        // It was begun, and nothing in it counts. Its number is given again, so nothing of it may stay.
+        index.segments.remove(&number);
+        std::fs::remove_file(segment.path()).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn damaged(segment: &Segment, offset: u64, problem: &str) -> StorageError {
+    StorageError::Corrupt {
+        what: format!("the log, at {offset} in {}", segment.path().display()),
+        problem: problem.to_owned(),
+    }
+}
+
+/// Does once more what a record says. `first`: it is in the first batch of the oldest segment, which says what was before;
+/// `head`: in the first one of another.
+fn apply(
+    segment: &Segment,
+    record: Record,
+    first: bool,
+    head: bool,
+    index: &mut Index,
+) -> Result<(), StorageError> {
+    let Record {
+        header,
+        offset,
+        payload,
+    } = record;
+    let Header {
+        group, index: at, ..
+    } = header;
+    let place = Place {
+        segment: segment.number(),
+        len: header.len,
+        offset,
+    };
+    match header.kind {
+        Kind::Range => {
+            let next = payload
+                .first_chunk()
+                .map(|next| u64::from_le_bytes(*next))
+                .filter(|next| *next >= at)
+                .ok_or_else(|| damaged(segment, offset, "a range that is none"))?;
+            let log = index.group(group);
+            if first {
+                log.first = at;
+                let count = usize::try_from(next - at)
+                    .ok()
+                    .filter(|count| *count <= MAX_ENTRIES)
+                    .ok_or_else(|| damaged(segment, offset, "more entries than can be"))?;
+                log.places.resize(count, Place::UNKNOWN);
+            } else if (log.first, log.next()) != (at, next) {
+                return Err(StorageError::Hole {
+                    group,
+                    index: log.next(),
+                    context: format!(
+                        "{} says that the log went from {at} to {next} (exclusive)",
+                        segment.path().display()
+                    ),
+                });
+            }
+        }
+        Kind::Entry => {
+            if !index.group(group).fits(at) {
+                return Err(StorageError::Hole {
+                    group,
+                    index: index.group(group).next(),
+                    context: format!("entry {at} follows"),
+                });
+            }
+            index.append(group, at, place);
+        }
+        Kind::Copy => index.copy(group, at, place),
+        Kind::Vote => index.group(group).vote = Some(payload),
+        Kind::Committed => index.group(group).committed = Some(payload),
+        Kind::Purged if head && !first => {}
+        Kind::Purged => index.purge(group, at, payload),
+        Kind::Truncate => index.truncate(group, at),
+        Kind::Remove => index.remove(group),
+        Kind::End => {}
+    }
+    Ok(())
+}
+
+/// Entries of one group that are believed to have been in segments which are gone.
+const MAX_ENTRIES: usize = 1 << 28;
+
+fn check_synced(synced: &Synced, batch: u64, index: &Index) -> Result<(), StorageError> {
     // Only the batch number decides: a group may rightly end earlier, after a truncation.
     if batch >= synced.batch {
         return Ok(());
     }
-    let ends = |group: &u32| {
-        let purged = metas.get(group).and_then(|meta| meta.purged.as_ref());
-        let after_purge = purged.map_or(0, |(upto, _)| upto.saturating_add(1));
-        logs.get(group)
-            .map_or(after_purge, |found| found.entries.end)
-    };
-    let missing = synced
-        .ends
-        .iter()
-        .find(|(group, last)| ends(group) <= *last);
+    let end = |group: &u32| index.groups.get(group).map_or(0, GroupIndex::next);
+    let missing = synced.ends.iter().find(|(group, last)| end(group) <= *last);
     Err(match missing {
         Some((group, last)) => StorageError::Hole {
             group: *group,
-            index: ends(group),
+            index: end(group),
             context: format!(
                 "it had been synced up to {last}; the log was found up to write {batch} of {}",
                 synced.batch
@@ -198,23 +253,53 @@ fn check_synced(
     })
 }
 
-fn for_each(
-    mut iterator: DBRawIterator<'_>,
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
-    iterator.seek_to_first();
-    while let Some((key, value)) = iterator.item() {
-        visit(key, value)?;
-        iterator.next();
-    }
-    iterator
-        .status()
-        .map_err(|error| StorageError::read(&error))
+/// Reads records one behind the other, until there is none.
+struct Reader<'a> {
+    file: BufReader<&'a File>,
+    segment: u32,
+    offset: u64,
+    len: u64,
+    payload: Vec<u8>,
 }
 
-fn unknown_key(key: &[u8]) -> StorageError {
-    StorageError::Corrupt {
-        what: format!("key {key:02x?} in the log"),
-        problem: "no key of this version; was it written by a newer one?".to_owned(),
+impl<'a> Reader<'a> {
+    fn new(file: &'a File, segment: u32) -> io::Result<Self> {
+        Ok(Self {
+            len: file.metadata()?.len(),
+            file: BufReader::with_capacity(CHUNK, file),
+            segment,
+            offset: 0,
+            payload: Vec::new(),
+        })
+    }
+
+    fn next(&mut self) -> io::Result<Option<Record>> {
+        let offset = self.offset;
+        let mut head = [0; HEADER_LEN];
+        let left = self.len.saturating_sub(offset);
+        if left < HEADER_LEN as u64 {
+            return Ok(None);
+        }
+        self.file.read_exact(&mut head)?;
+        let Some(header) = Header::parse(&head).filter(|header| {
+            header.segment == self.segment && u64::from(header.len) <= left - HEADER_LEN as u64
+        }) else {
+            return Ok(None);
+        };
+        self.payload.resize(header.len as usize, 0);
+        self.file.read_exact(&mut self.payload)?;
+        if !header.fits(&head, &self.payload) {
+            return Ok(None);
+        }
+        self.offset = offset + HEADER_LEN as u64 + u64::from(header.len);
+        let payload = match header.kind {
+            Kind::Entry | Kind::Copy => Bytes::new(),
+            _ => Bytes::copy_from_slice(&self.payload),
+        };
+        Ok(Some(Record {
+            header,
+            offset,
+            payload,
+        }))
     }
 }

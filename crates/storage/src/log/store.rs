@@ -2,11 +2,11 @@
 
 use super::backend::{Done, GroupLog, LogBackend};
 use super::entry::LogEntry;
-use super::keys::EntryKey;
+use super::journal::{Journal, SharedIndex};
 use super::options::LogOptions;
 use super::queue::{Command, Item, Queue, Shared};
+use super::record::{self, MAX_PAYLOAD};
 use super::recover::recover;
-use super::value::{self, MAX_ENTRY_BYTES};
 use super::view::{Run, View};
 use super::witness::Witness;
 use super::writer::Writer;
@@ -14,7 +14,7 @@ use crate::disk;
 use crate::error::StorageError;
 use crate::metrics::LogMetrics;
 use bytes::Bytes;
-use rocksdb::{DB, ReadOptions};
+use std::fs::{File, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 /// it runs on the writer, which goes on after it).
 pub struct LogStore {
     shared: Arc<Shared>,
-    db: Arc<DB>,
+    index: Arc<SharedIndex>,
     metrics: Arc<LogMetrics>,
     dir: PathBuf,
     writer: Option<JoinHandle<()>>,
@@ -44,34 +44,48 @@ impl LogStore {
     pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, StorageError> {
         let dir = dir.as_ref();
         let io = |error: std::io::Error| disk::open_error(dir, &error.to_string());
-        std::fs::create_dir_all(dir).map_err(io)?;
-        let db = DB::open(&options.rocksdb(), dir.join("db"))
-            .map_err(|error| disk::open_error(dir, error.as_ref()))?;
+        let segments = dir.join("segments");
+        std::fs::create_dir_all(&segments).map_err(io)?;
+        let lock = File::create(dir.join("lock")).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(disk::open_error(dir, "another process holds its lock"));
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        if dir.join("db").exists() {
+            return Err(StorageError::Refused(format!(
+                "{} holds a log in the form of an earlier development version, which this one does not read: \
+                 move the data directory away and start the node again. It rejoins as a fresh replica and copies the data \
+                 from the other nodes; change one node after the other",
+                dir.display()
+            )));
+        }
         let (witness, synced) = Witness::open(&dir.join("synced")).map_err(io)?;
-        let recovered = recover(&db, synced.as_ref(), options.verify_on_open)?;
-        if synced.is_none() && recovered.batch > 0 {
+        let (queue, found) = recover(&segments, synced.as_ref())?;
+        if synced.is_none() && found.batch > 0 {
             tracing::warn!(
                 dir = %dir.display(),
                 "the note of how far the log was synced is missing: a damaged end of the log \
                  cannot be told from writes that were never acknowledged"
             );
         }
-        let shared = Arc::new(Shared::new(recovered.queue));
-        let db = Arc::new(db);
+        let shared = Arc::new(Shared::new(queue));
+        let index = Arc::clone(&found.index);
         let metrics = Arc::new(LogMetrics::new());
         let writer = Writer {
             shared: Arc::clone(&shared),
-            db: Arc::clone(&db),
             metrics: Arc::clone(&metrics),
             witness,
-            batch: recovered.batch,
             batch_bytes: options.batch_bytes,
+            journal: Journal::new(&segments, options, found, lock).map_err(io)?,
         };
         let thread = std::thread::Builder::new().name("log-writer".to_owned());
         let writer = thread.spawn(move || writer.run()).map_err(io)?;
         Ok(Self {
             shared,
-            db,
+            index,
             metrics,
             dir: dir.to_owned(),
             writer: Some(writer),
@@ -149,31 +163,28 @@ impl LogStore {
         if range.is_empty() {
             return Ok(());
         }
-        let mut options = ReadOptions::default();
-        let from = EntryKey::new(group, range.start).to_bytes();
-        options.set_iterate_lower_bound(from);
-        options.set_iterate_upper_bound(EntryKey::new(group, range.end).to_bytes());
-        options.fill_cache(false);
-        let mut iterator = self.db.raw_iterator_opt(options);
-        iterator.seek(from);
         let mut bytes = 0;
-        for index in range {
-            let Some((raw, stored)) = iterator.item() else {
-                iterator
-                    .status()
-                    .map_err(|error| StorageError::read(&error))?;
-                return Err(self.missing(group, index));
-            };
-            let key = EntryKey::new(group, index);
-            if raw != key.to_bytes() {
-                return Err(self.missing(group, index));
+        let mut places = Vec::new();
+        {
+            let index = self.index.lock();
+            let log = index.groups.get(&group);
+            for at in range {
+                let Some(place) = log.and_then(|log| log.place(at)) else {
+                    drop(index);
+                    return Err(self.missing(group, at));
+                };
+                bytes += place.len as usize;
+                if bytes > max_bytes && !places.is_empty() {
+                    break;
+                }
+                let used = index.segments.get(&place.segment);
+                places.push((at, place, used.map(|used| Arc::clone(&used.segment))));
             }
-            bytes += stored.len();
-            if bytes > max_bytes && !out.is_empty() {
-                return Ok(());
-            }
-            out.push((index, value::decode(key, Bytes::copy_from_slice(stored))?));
-            iterator.next();
+        }
+        for (at, place, segment) in places {
+            // Nothing is known of an entry without knowing its segment.
+            let segment = segment.ok_or_else(|| self.missing(group, at))?;
+            out.push((at, segment.read(group, at, place.offset, place.len)?));
         }
         Ok(())
     }
@@ -216,11 +227,10 @@ impl LogBackend for LogStore {
     fn append(&self, group: u32, first_index: u64, entries: Vec<LogEntry>, done: Done) {
         let bytes = weight(&entries);
         self.submit(bytes, done, |queue, ticket| {
-            let too_long =
-                |entry: &LogEntry| entry.len_bytes() + 4 * entry.segments.len() > MAX_ENTRY_BYTES;
+            let too_long = |entry: &LogEntry| record::entry_len(entry) > MAX_PAYLOAD;
             if entries.iter().any(too_long) {
                 return Err(StorageError::Refused(format!(
-                    "an entry of group {group} is longer than {MAX_ENTRY_BYTES} bytes"
+                    "an entry of group {group} is longer than {MAX_PAYLOAD} bytes"
                 )));
             }
             if group == u32::MAX || first_index.checked_add(entries.len() as u64).is_none() {
@@ -239,12 +249,11 @@ impl LogBackend for LogStore {
                 )));
             }
             let entries = Arc::new(entries);
-            let placing = view.append(ticket, first_index, &entries);
+            view.append(ticket, first_index, &entries);
             Ok(Command::Append {
                 group,
                 first: first_index,
                 entries,
-                placing,
             })
         });
     }
@@ -265,14 +274,10 @@ impl LogBackend for LogStore {
 
     fn purge(&self, group: u32, upto: u64, meta: Bytes, done: Done) {
         self.submit(meta.len(), done, |queue, _| {
-            Ok(match queue.view(group).purge(upto, meta.clone()) {
-                Some(delete) => Command::Purge {
-                    group,
-                    upto,
-                    meta,
-                    delete,
-                },
-                None => Command::Nothing,
+            Ok(if queue.view(group).purge(upto, meta.clone()) {
+                Command::Purge { group, upto, meta }
+            } else {
+                Command::Nothing
             })
         });
     }

@@ -8,10 +8,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of purged entries that are left in the database before they are deleted: every deletion
-/// is a range tombstone, and those must be few.
-pub(crate) const PURGE_STEP_BYTES: u64 = 4 << 20;
-
 /// A group's log, counting writes that are still queued.
 #[derive(Debug, Default)]
 pub(crate) struct View {
@@ -31,8 +27,6 @@ pub(crate) struct View {
     pending: VecDeque<Run>,
     /// Queued truncations: appends with a lower ticket count as synced up to the index only.
     cuts: Vec<(u64, u64)>,
-    /// Purged bytes that are still in the database.
-    dead_bytes: u64,
 }
 
 /// Part of one append.
@@ -105,10 +99,9 @@ impl View {
         !self.placed || first_index == self.next
     }
 
-    /// Adds entries; returns whether this append placed an unplaced log.
-    pub(crate) fn append(&mut self, ticket: u64, first: u64, entries: &Arc<Vec<LogEntry>>) -> bool {
-        let placing = !self.placed;
-        if placing {
+    /// Adds entries.
+    pub(crate) fn append(&mut self, ticket: u64, first: u64, entries: &Arc<Vec<LogEntry>>) {
+        if !self.placed {
             self.placed = true;
             self.first = first;
             self.next = first;
@@ -128,7 +121,6 @@ impl View {
             valid: 0..entries.len(),
             entries: Arc::clone(entries),
         });
-        placing
     }
 
     pub(crate) fn truncate(&mut self, ticket: u64, after: Option<u64>) {
@@ -158,18 +150,18 @@ impl View {
         }
     }
 
-    /// Notes a purge; returns `None` if it changes nothing, else whether to delete entries now.
-    pub(crate) fn purge(&mut self, upto: u64, meta: Bytes) -> Option<bool> {
+    /// Notes a purge; returns whether it changes anything.
+    pub(crate) fn purge(&mut self, upto: u64, meta: Bytes) -> bool {
         if self
             .purged
             .as_ref()
             .is_some_and(|(purged, _)| *purged >= upto)
         {
-            return None;
+            return false;
         }
         self.purged = Some((upto, meta));
         let beyond = upto >= self.next;
-        self.dead_bytes += self.sizes.purge(upto);
+        self.sizes.purge(upto);
         self.first = self.first.max(upto.saturating_add(1));
         if beyond || !self.placed {
             self.next = self.first;
@@ -188,11 +180,7 @@ impl View {
             }
             self.pending.pop_front();
         }
-        let delete = beyond || self.dead_bytes >= PURGE_STEP_BYTES;
-        if delete {
-            self.dead_bytes = 0;
-        }
-        Some(delete)
+        true
     }
 
     /// The append with this ticket, which ended before `end`, is on disk.
@@ -263,10 +251,7 @@ mod tests {
     #[test]
     fn a_truncation_hides_queued_entries_and_what_is_synced_later() {
         let mut view = View::default();
-        assert!(
-            view.append(1, 5, &entries(10)),
-            "the first append places the log"
-        );
+        view.append(1, 5, &entries(10));
         view.truncate(2, Some(9));
         assert!(view.fits(10) && !view.fits(15));
         view.append(3, 10, &entries(2));
@@ -285,18 +270,18 @@ mod tests {
     fn a_purge_behind_the_end_moves_the_log() {
         let mut view = View::default();
         view.append(1, 0, &entries(3));
-        assert_eq!(view.purge(100, Bytes::new()), Some(true));
-        assert_eq!(view.purge(50, Bytes::new()), None);
+        assert!(view.purge(100, Bytes::new()));
+        assert!(!view.purge(50, Bytes::new()));
         view.append_synced(1, 3);
         assert_eq!((view.synced(), view.group_log().last), (Some(100), None));
         assert!(view.fits(101) && !view.fits(3));
     }
 
     #[test]
-    fn small_purges_leave_the_deletion_for_later() {
+    fn a_purge_hides_queued_entries() {
         let mut view = View::default();
         view.append(1, 0, &entries(30));
-        assert_eq!(view.purge(9, Bytes::new()), Some(false));
+        assert!(view.purge(9, Bytes::new()));
         assert_eq!(held(&view, 0..12), vec![10, 11]);
         assert_eq!(view.group_log().first, Some(10));
     }

@@ -1,9 +1,8 @@
 //! How the state database is set up, and why.
 
-use crate::log::options::quiet;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    Options,
+    LogLevel, Options,
 };
 
 /// Settings of a [`StateStore`](super::StateStore); the defaults suit a node on a shared machine.
@@ -123,4 +122,14 @@ impl StateOptions {
         options.set_block_based_table_factory(&table);
         options
     }
+}
+
+/// Little logging, no periodic statistics.
+fn quiet(options: &mut Options) {
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(4 << 20);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_max_manifest_file_size(16 << 20);
 }

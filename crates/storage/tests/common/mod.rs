@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use storage::{Done, LogBackend, LogEntry, LogOptions, StorageError};
 
-/// A log store small enough that flushes and compactions happen in tests.
+/// A log store with files so short that tests fill many of them.
 pub fn small_log() -> LogOptions {
     LogOptions {
-        write_buffer_bytes: 1 << 20,
-        cache_bytes: 1 << 20,
+        segment_bytes: 32 << 10,
+        ahead_bytes: 0,
         ..LogOptions::default()
     }
 }
@@ -70,14 +70,18 @@ pub fn read_all(log: &dyn LogBackend, group: u32) -> Vec<u64> {
     indices
 }
 
-/// The newest write-ahead log of a closed log store.
-pub fn newest_wal(dir: &Path) -> PathBuf {
-    let mut wals: Vec<PathBuf> = std::fs::read_dir(dir.join("db"))
+/// The files of a log store, oldest first.
+pub fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(dir.join("segments"))
         .unwrap()
         .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .filter(|path| path.metadata().unwrap().len() > 0)
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
         .collect();
-    wals.sort();
-    wals.pop().expect("there is a write-ahead log")
+    segments.sort();
+    segments
+}
+
+/// The newest file of a log store.
+pub fn newest_segment(dir: &Path) -> PathBuf {
+    segments(dir).pop().expect("there is a segment")
 }

@@ -4,6 +4,7 @@
 use super::consumers::Consumer;
 use super::{Link, LinkInput, State};
 use crate::hub::api::{Ask, SessionEvent, SessionId};
+use crate::hub::mailbox::EventSender;
 use broker_model::ids::{ConsumerId, Placement, QueueId};
 use broker_model::op::SequenceRanges;
 use broker_model::protocol::Subject;
@@ -29,7 +30,7 @@ pub struct MovedConsumer {
     consumer: ConsumerId,
     old: QueueId,
     state: Consumer,
-    events: mpsc::UnboundedSender<SessionEvent>,
+    events: EventSender,
 }
 
 /// Where a consumer has gone: what its session still says here is passed on.

@@ -3,7 +3,7 @@
 use super::super::send_queue::SUB_BATCH_BYTES_MAX;
 use super::super::*;
 use super::publish;
-use crate::hub::api::SessionEvents;
+use crate::hub::mailbox::{SessionEvents, mailbox};
 use broker_model::ids::{NodeId, QueueId, ShardId};
 use broker_model::op::Op;
 use futures::FutureExt;
@@ -37,7 +37,7 @@ fn start() -> (mpsc::UnboundedSender<LinkInput>, SessionEvents) {
         receiver,
     );
     tokio::spawn(link.run());
-    let (events, heard) = mpsc::unbounded_channel();
+    let (events, heard) = mailbox();
     let _ = input.send(LinkInput::Session {
         session: SessionId(1),
         events,

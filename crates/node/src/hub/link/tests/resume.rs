@@ -2,6 +2,7 @@
 
 use super::super::*;
 use crate::hub::attachment::HostSender;
+use crate::hub::mailbox::mailbox;
 use broker_model::ids::{NodeId, QueueId, RequestId, Sequence, ShardId};
 use broker_model::op::{Op, SequenceRanges};
 use broker_model::protocol::ToHost;
@@ -91,7 +92,7 @@ async fn what_leaves_by_a_sent_batch_is_not_claimed() {
         inputs,
     );
     let running = tokio::spawn(link.run());
-    let (events, mut told) = mpsc::unbounded_channel();
+    let (events, mut told) = mailbox();
     let _ = input.send(LinkInput::Session { session, events });
     let (mut first, attachment) = leader();
     let _ = attachments.send(attachment);

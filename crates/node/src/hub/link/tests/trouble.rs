@@ -3,7 +3,7 @@
 use super::super::*;
 use super::publish;
 use super::resume::{Leader, Prepared, leader, one};
-use crate::hub::api::SessionEvents;
+use crate::hub::mailbox::{SessionEvents, mailbox};
 use broker_model::ids::{NodeId, QueueId, Sequence, ShardId};
 use broker_model::message::Message;
 use broker_model::op::{BatchOutcome, BatchStatus, Op};
@@ -38,7 +38,7 @@ async fn world() -> World {
         inputs,
     );
     tokio::spawn(link.run());
-    let (events, told) = mpsc::unbounded_channel();
+    let (events, told) = mailbox();
     let session = SESSION;
     let _ = input.send(LinkInput::Session { session, events });
     let (mut leader, attachment) = leader();
