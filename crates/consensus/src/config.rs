@@ -184,13 +184,15 @@ impl Default for Limits {
 pub struct CheckpointPolicy {
     /// Log bytes, over all groups, since their last checkpoints that start new ones.
     pub log_bytes: u64,
+    /// Bytes of memory, over all groups, of what no checkpoint has stored yet, that start new ones.
+    pub held_bytes: u64,
     /// A group with changes checkpoints after this time at the latest.
     pub dirty_for: Duration,
     /// Log bytes, over all groups, kept behind checkpoints although every live follower has them.
     pub keep_bytes: u64,
     /// Log bytes kept for a follower that is reachable but behind; beyond it needs a snapshot.
     pub lag_bytes: u64,
-    /// Purging waits until at least this many bytes, over all groups, can go: each step costs a range deletion.
+    /// Purging waits until at least this many bytes, over all groups, can go: each step costs a write.
     pub purge_step: u64,
     /// A follower that was unreachable for this long is no longer waited for.
     pub lag_for: Duration,
@@ -199,7 +201,8 @@ pub struct CheckpointPolicy {
 impl Default for CheckpointPolicy {
     fn default() -> Self {
         Self {
-            log_bytes: 16 << 20,
+            log_bytes: 128 << 20,
+            held_bytes: 32 << 20,
             dirty_for: Duration::from_secs(30),
             keep_bytes: 4 << 20,
             lag_bytes: 2 << 30,

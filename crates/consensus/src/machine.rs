@@ -56,6 +56,12 @@ pub trait Machine: Send + Sync + 'static {
     /// Final, like those of the job.
     fn begin_checkpoint(&self) -> Result<CheckpointJob, MachineError>;
 
+    /// Bytes of memory, roughly, taken by what no checkpoint has stored and none is about to store. Asked after each
+    /// [`apply`](Machine::apply); by default nothing.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+
     /// A consistent view of the last durable checkpoint, for a follower that is too far behind.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //!
 //! Not here: when a checkpoint is due (`checkpoint`).
 
-use crate::group::dirt::Dirt;
+use crate::group::dirt::{Dirt, Share};
 use crate::log::GroupLog;
 use crate::machine::{
     CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
@@ -48,8 +48,8 @@ pub(crate) struct MachineState {
     installed: AtomicU64,
     /// Position of the last applied entry, for waiters.
     progress: watch::Sender<Option<Position>>,
-    /// Bytes applied since the last checkpoint began.
-    dirty_bytes: AtomicU64,
+    /// What a checkpoint would be good for.
+    share: Mutex<Share>,
     /// The same over all groups.
     dirt: Arc<Dirt>,
 }
@@ -74,7 +74,7 @@ impl MachineState {
             checkpoint: Mutex::new(restored),
             storing: Mutex::new(()),
             installed: AtomicU64::new(0),
-            dirty_bytes: AtomicU64::new(0),
+            share: Mutex::new(Share::default()),
             dirt,
         }))
     }
@@ -104,15 +104,21 @@ impl MachineState {
             .and_then(|applied| applied.last)
     }
 
-    /// Bytes applied since the last checkpoint began.
-    pub(crate) fn dirty_bytes(&self) -> u64 {
-        self.dirty_bytes.load(Ordering::Relaxed)
+    /// What a checkpoint would be good for now.
+    pub(crate) fn dirt(&self) -> Share {
+        *self.share.lock()
     }
 
     /// Everything that is applied is about to be covered by a checkpoint.
     fn clean(&self) {
-        let bytes = self.dirty_bytes.swap(0, Ordering::Relaxed);
-        self.dirt.remove(bytes);
+        self.change(|_| Share::default());
+    }
+
+    fn change(&self, change: impl FnOnce(Share) -> Share) {
+        let mut share = self.share.lock();
+        let now = change(*share);
+        self.dirt.change(*share, now);
+        *share = now;
     }
 
     /// Makes a received snapshot the machine's state, durably. Nothing may be applied meanwhile.
@@ -240,8 +246,11 @@ impl MachineState {
             ));
         }
         let bytes = batch.bytes as u64 + 64 * batch.committed.len() as u64;
-        self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.dirt.add(bytes);
+        let held = self.machine.held_bytes();
+        self.change(|share| Share {
+            log: share.log.saturating_add(bytes),
+            held,
+        });
         {
             let mut applied = self.applied.lock();
             applied.last = Some(last);

@@ -205,7 +205,7 @@ pub struct Memory {
 /// Log, checkpoints, and the disk alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
-    /// A shard takes a checkpoint after this many bytes of log.
+    /// Shards take checkpoints after this many bytes of log, or when a quarter of it waits in memory to be stored.
     pub checkpoint_bytes: u64,
     /// And at the latest after this time, if anything changed.
     pub checkpoint_interval: Duration,
@@ -531,7 +531,7 @@ impl Default for Memory {
 impl Default for Storage {
     fn default() -> Self {
         Self {
-            checkpoint_bytes: 16 * MIB as u64,
+            checkpoint_bytes: 128 * MIB as u64,
             checkpoint_interval: Duration::from_secs(60),
             log_keep_bytes: 256 * MIB as u64,
             log_segment_bytes: 32 * MIB as u64,

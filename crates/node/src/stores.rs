@@ -83,6 +83,7 @@ pub(crate) fn consensus_config(config: &Config) -> ConsensusConfig {
     };
     consensus.checkpoint = CheckpointPolicy {
         log_bytes: config.storage.checkpoint_bytes,
+        held_bytes: config.storage.checkpoint_bytes / 4,
         dirty_for: config.storage.checkpoint_interval,
         lag_bytes: config.storage.log_keep_bytes,
         ..CheckpointPolicy::default()

@@ -107,6 +107,7 @@ impl ShardMachine {
         });
         self.checkpoints += 1;
         self.running = Some((self.checkpoints, queues));
+        self.storing_bytes = self.tail_bytes;
         CheckpointDelta {
             token: CheckpointToken(self.checkpoints),
             dropped_queues,
@@ -129,6 +130,7 @@ impl ShardMachine {
         let Some((_, queues)) = self.running.take() else {
             return;
         };
+        self.storing_bytes = 0;
         for queue in queues {
             let freed = self.existing(queue).map_or(0, QueueState::end_checkpoint);
             self.tail_bytes = self.tail_bytes.saturating_sub(freed);

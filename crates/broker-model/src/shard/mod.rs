@@ -46,6 +46,8 @@ pub struct ShardMachine {
     applied_index: u64,
     now_ms: u64,
     tail_bytes: usize,
+    /// How many of them the running checkpoint stores.
+    storing_bytes: usize,
     /// Queues changed since the last checkpoint began; each is flagged.
     dirty: Vec<QueueId>,
     /// Queues deleted since the last checkpoint began.
@@ -179,6 +181,12 @@ impl ShardMachine {
     #[must_use]
     pub fn tail_bytes(&self) -> usize {
         self.tail_bytes
+    }
+
+    /// The same without those that the running checkpoint is storing; fewer, where some of these have died meanwhile.
+    #[must_use]
+    pub fn unstored_bytes(&self) -> usize {
+        self.tail_bytes.saturating_sub(self.storing_bytes)
     }
 
     /// Index of the last applied entry.

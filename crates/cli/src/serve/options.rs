@@ -279,7 +279,7 @@ pub(crate) struct Options {
     /// Free disk space below which this node stands aside (default: 100MB)
     #[arg(long, value_name = "SIZE", help_heading = "Memory and disk")]
     disk_reserve: Option<Size>,
-    /// A shard takes a checkpoint after this much log (default: 16MiB)
+    /// Take checkpoints after this much log, or when a quarter of it waits in memory to be stored (default: 128MiB)
     #[arg(
         long,
         value_name = "SIZE",

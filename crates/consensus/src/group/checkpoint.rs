@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 /// Between two looks at a group.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks while a checkpoint is being taken: what it covers is purged as soon as it may,
-/// so that the log's write buffer is not full before.
+/// Between two looks while a checkpoint is being taken: what it covers is purged as soon as it may.
 const LOOK_AFTER_CHECKPOINT: Duration = Duration::from_millis(50);
 /// A checkpoint that takes longer is looked at every [`LOOK`] only.
 const CHECKPOINT_LOOKS: u32 = 100;
@@ -31,7 +30,7 @@ pub(super) async fn run(group: Arc<GroupCore>) {
             _ = ticks.tick() => false,
             () = tokio::time::sleep(LOOK_AFTER_CHECKPOINT), if awaited.is_some() => false,
             // The sender is in the environment, which outlives its groups.
-            _ = passed.changed() => group.environment().dirt.is_worth(group.state().dirty_bytes()),
+            _ = passed.changed() => group.environment().dirt.is_worth(group.state().dirt()),
             () = group.checkpoint_wanted.notified() => true,
         };
         let Some(raft) = group.raft() else {
@@ -70,7 +69,7 @@ fn is_due(group: &GroupCore, dirty_since: &mut Option<Instant>) -> bool {
         return false;
     }
     let since = *dirty_since.get_or_insert_with(Instant::now);
-    group.environment().dirt.is_due(state.dirty_bytes()) || since.elapsed() >= policy.dirty_for
+    group.environment().dirt.is_due(state.dirt()) || since.elapsed() >= policy.dirty_for
 }
 
 /// What can be purged now, if it is worth it.
@@ -88,7 +87,7 @@ fn purge_upto(group: &GroupCore) -> Option<u64> {
     }
     let backend = group.log().backend();
     let group_id = group.id().0;
-    // What is kept is for all groups together, each has its share: it stands in the log's write buffer.
+    // What is kept is for all groups together, each has its share.
     let retained = backend.retained_bytes(group_id);
     let all = backend.retained_bytes_of_all().max(1);
     let share = |bytes: u64| (u128::from(bytes) * u128::from(retained) / u128::from(all)) as u64;

@@ -1,6 +1,6 @@
 //! The life of a group's Raft core: start, stop, restart, and what becomes of a failed one.
 
-use super::dirt::Dirt;
+use super::dirt::{Dirt, Share};
 use super::heartbeat::LastBeat;
 use super::leadership::supervise;
 use crate::config::{CheckpointPolicy, Limits, Timing};
@@ -61,7 +61,10 @@ impl GroupEnvironment {
             raft: Arc::new(raft_config(&timing, &limits)?),
             timing,
             limits,
-            dirt: Arc::new(Dirt::new(checkpoint.log_bytes)),
+            dirt: Arc::new(Dirt::new(Share {
+                log: checkpoint.log_bytes,
+                held: checkpoint.held_bytes,
+            })),
             checkpoint,
             abort,
             writable: watch::Sender::new(true),

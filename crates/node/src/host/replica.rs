@@ -14,6 +14,7 @@ use broker_model::shard::{Effect, ShardMachine};
 use bytes::Bytes;
 use consensus::{CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter};
 use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use storage::StateStore;
 use tokio::sync::mpsc;
@@ -24,6 +25,8 @@ pub struct ShardReplica {
     state: Arc<StateStore>,
     restored: Mutex<Option<Bytes>>,
     inner: Mutex<ReplicaState>,
+    /// Memory of what no checkpoint stores, after the last apply.
+    held: AtomicU64,
     /// The host's inbox, told when something was applied while leading.
     inbox: mpsc::UnboundedSender<HostInput>,
     /// Itself, for what outlives a call.
@@ -80,6 +83,7 @@ impl ShardReplica {
                 effects: Vec::new(),
                 outcomes: Vec::new(),
             }),
+            held: AtomicU64::new(0),
             inbox,
             me: Weak::clone(me),
         }))
@@ -149,6 +153,8 @@ impl Machine for ShardReplica {
                     ))
                 })?;
         }
+        let held = inner.machine.unstored_bytes() as u64;
+        self.held.store(held, Ordering::Relaxed);
         let outcomes = std::mem::take(&mut inner.outcomes);
         if let Some(dispatcher) = &mut inner.dispatcher {
             dispatcher.effects(
@@ -165,6 +171,10 @@ impl Machine for ShardReplica {
             inner.effects.clear();
         }
         Ok(vec![Bytes::new(); entries.len()])
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
     }
 
     fn begin_checkpoint(&self) -> Result<CheckpointJob, MachineError> {
