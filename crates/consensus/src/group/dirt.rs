@@ -117,7 +117,7 @@ mod tests {
             log: 6400,
             held: 640,
         });
-        let mut passed = dirt.passed();
+        let passed = dirt.passed();
         let (one, other) = (Share { log: 1, held: 600 }, Share { log: 9, held: 0 });
         dirt.change(Share::default(), one);
         dirt.change(Share::default(), other);

@@ -1,7 +1,7 @@
 //! openraft's own tests of storages, over the log in memory and the one on disk.
 
 use super::{SimDisk, SimMachine};
-use crate::group::dirt::Dirt;
+use crate::group::dirt::{Dirt, Share};
 use crate::log::{GroupLog, RaftLog, TailBudget};
 use crate::machine_adapter::{MachineAdapter, MachineState};
 use crate::raft::Types;
@@ -22,7 +22,10 @@ fn build(backend: Arc<dyn LogBackend>, tail: usize) -> (RaftLog, MachineAdapter)
     let log = GroupLog::open(GroupId(3), backend, TailBudget::new(tail, tail), 1 << 20).unwrap();
     let state = MachineState::new(
         SimMachine::new(Arc::<SimDisk>::default()),
-        Arc::new(Dirt::new(1 << 20)),
+        Arc::new(Dirt::new(Share {
+            log: 1 << 20,
+            held: 1 << 20,
+        })),
     )
     .unwrap();
     let (adapter, _gone) = MachineAdapter::new(state, Arc::clone(&log));
