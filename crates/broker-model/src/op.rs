@@ -104,6 +104,21 @@ pub enum Op {
 }
 
 impl Op {
+    /// About as many bytes as its encoding takes, rather more than less.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
+        match self {
+            Self::Publish { message, targets }
+            | Self::PassOn {
+                message, targets, ..
+            } => message.weight() + 8 * targets.len(),
+            Self::Settle { sequences, .. }
+            | Self::Kill { sequences, .. }
+            | Self::Return { sequences, .. } => 16 + 8 * sequences.len(),
+            Self::Delete { .. } | Self::Mark { .. } => 16,
+        }
+    }
+
     /// Does nothing: keeps the place of an operation that was taken out of a batch.
     #[must_use]
     pub fn nothing() -> Self {

@@ -281,7 +281,8 @@ impl Drop for SessionHandle {
 /// Encodes operations once, for the log and the wire.
 #[must_use]
 pub(crate) fn encode_ops(ops: &[Op]) -> Bytes {
-    let mut writer = OpsWriter::new();
+    let room: usize = ops.iter().map(Op::size_hint).sum();
+    let mut writer = OpsWriter::with_capacity(room);
     for op in ops {
         writer.push(op);
     }
