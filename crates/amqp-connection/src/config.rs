@@ -4,7 +4,7 @@ use amqp_codec::FRAME_MIN_SIZE;
 use std::time::Duration;
 
 /// Settings of the server side of a connection; one value is shared by all connections.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
     /// `product` in the server properties. Some clients branch on `RabbitMQ`.
     pub product: String,

@@ -5,6 +5,7 @@
 
 use crate::hub::api::SessionId;
 use crate::metrics::{Counter, Gauge};
+use amqp_connection::{Mechanism, ServerConfig};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -72,9 +73,23 @@ pub struct ChannelEntry {
 #[derive(Debug, Default)]
 pub struct Registry {
     connections: Mutex<BTreeMap<SessionId, Arc<ConnectionEntry>>>,
+    /// What was offered to clients last, without and with `EXTERNAL`.
+    offers: Mutex<[Option<Arc<ServerConfig>>; 2]>,
 }
 
 impl Registry {
+    /// What a client is offered: the same allocation for all that are offered the same.
+    pub fn offer(&self, config: ServerConfig) -> Arc<ServerConfig> {
+        let external = config.mechanisms.contains(&Mechanism::External);
+        let mut offers = self.offers.lock();
+        let [without, with] = &mut *offers;
+        let last = if external { with } else { without };
+        match last {
+            Some(last) if **last == config => Arc::clone(last),
+            last => Arc::clone(last.insert(Arc::new(config))),
+        }
+    }
+
     /// Adds a connection.
     pub fn add(&self, entry: Arc<ConnectionEntry>) {
         self.connections.lock().insert(entry.session, entry);

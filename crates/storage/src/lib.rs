@@ -1,6 +1,6 @@
 //! Disks: the log of all Raft groups, and the state that checkpoints leave.
 //!
-//! Owns two RocksDB databases per node, the types of their keys, the sync policy, and the refusal
+//! Owns the log's files and the state's RocksDB database, their formats, the sync policy, and the refusal
 //! to go on after a failed write. Nothing of RocksDB crosses the border of this crate. All calls
 //! that read or flush block: never make them on an async worker thread.
 //!

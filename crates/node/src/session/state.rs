@@ -103,7 +103,7 @@ impl Session {
         let mut alarms = broker.alarms();
         alarms.mark_unchanged();
         let session = Self {
-            conn: Connection::new(Arc::new(server_config(&*broker, &ends)), now),
+            conn: Connection::new(broker.registry().offer(server_config(&*broker, &ends)), now),
             ends,
             handle,
             id,

@@ -56,9 +56,10 @@ impl LogStore {
         }
         if dir.join("db").exists() {
             return Err(StorageError::Refused(format!(
-                "{} holds a log in the form of an earlier development version, which this one does not read: \
-                 move the data directory away and start the node again. It rejoins as a fresh replica and copies the data \
-                 from the other nodes; change one node after the other",
+                "{} holds a log in the form of an earlier development version, which this one does not read; nothing was \
+                 changed. In a cluster, update one node after the other: stop it, move its data directory away and start it; \
+                 it rejoins as a fresh replica and copies the data from the other nodes. A single node's queues have to be \
+                 emptied with the version that wrote them",
                 dir.display()
             )));
         }
