@@ -69,7 +69,7 @@ pub(crate) fn open_error(path: &Path, cause: &str) -> StorageError {
         "another process uses this data directory: stop it, or choose another directory"
     } else if cause.contains("No space left") {
         "free some space on the disk and start again"
-    } else if cause.contains("Corruption") {
+    } else if cause.contains("Corruption") || lacks_a_file(cause) {
         "check the disk; then move the data directory away and start again: the node rejoins as a \
          fresh replica and copies the data from the other nodes"
     } else {
@@ -80,6 +80,12 @@ pub(crate) fn open_error(path: &Path, cause: &str) -> StorageError {
         cause: cause.to_owned(),
         advice,
     }
+}
+
+/// Whether a database names a file of its own that is not there.
+fn lacks_a_file(cause: &str) -> bool {
+    let named = ["MANIFEST", "CURRENT", ".sst", ".blob"];
+    cause.contains("No such file") && named.iter().any(|name| cause.contains(name))
 }
 
 #[cfg(test)]
@@ -94,6 +100,21 @@ mod tests {
         assert!(Reserve::new(path.clone(), 0).check().is_ok());
         let full = Reserve::new(path, u64::MAX).check();
         assert!(matches!(full, Err(StorageError::DiskFull { .. })));
+    }
+
+    #[test]
+    fn a_database_that_lacks_a_file_is_not_opened_by_trying_again() {
+        let path = Path::new("/data/state");
+        let lacking = "IO error: No such file or directory: While opening a file for sequentially reading: \
+                       /data/state/MANIFEST-000005: No such file or directory";
+        let advice = open_error(path, lacking).to_string();
+        assert!(advice.contains("fresh replica"), "{advice}");
+        let nowhere = "No such file or directory (os error 2)";
+        let advice = open_error(path, nowhere).to_string();
+        assert!(
+            advice.contains("check that the directory exists"),
+            "{advice}"
+        );
     }
 
     #[test]
