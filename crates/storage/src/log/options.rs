@@ -17,7 +17,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 32 << 20,
-            recycled_files: 5,
+            recycled_files: 6,
             ahead_bytes: 256 << 10,
             batch_bytes: 8 << 20,
         }
