@@ -17,13 +17,18 @@ pub struct Segments {
     done_len: usize,
     tail: BytesMut,
     copy_max: usize,
+    /// Space that is set aside when the buffer has none left: grows with what is written at once.
+    room: u32,
+    /// Most bytes that waited since nothing did.
+    peak: u32,
 }
 
 impl Segments {
     /// Bodies up to this size are copied: that costs less than a segment of their own.
     pub const COPY_MAX: usize = 4096;
-    /// Space that is set aside when the buffer has none left.
-    const RESERVE: usize = 64 * 1024;
+    /// Least and most space that is set aside when the buffer has none left. One of many consumers gets a message now and then;
+    /// the only one gets as many as fit.
+    const ROOM: std::ops::RangeInclusive<u32> = 2 * 1024..=64 * 1024;
 
     /// An empty list.
     #[must_use]
@@ -39,7 +44,20 @@ impl Segments {
             done_len: 0,
             tail: BytesMut::new(),
             copy_max,
+            room: *Self::ROOM.start(),
+            peak: 0,
         }
+    }
+
+    /// Everything is written: the next time there is room for as much at once.
+    fn emptied(&mut self) {
+        let (least, most) = (*Self::ROOM.start(), *Self::ROOM.end());
+        if self.peak > self.room {
+            self.room = self.peak.min(most).next_power_of_two();
+        } else if self.peak < self.room / 4 {
+            self.room = (self.room / 2).max(least);
+        }
+        self.peak = 0;
     }
 
     /// Size of all segments in bytes.
@@ -85,7 +103,7 @@ impl Default for Segments {
 impl FrameSink for Segments {
     fn buffer(&mut self) -> &mut BytesMut {
         if self.tail.capacity() == self.tail.len() {
-            self.tail.reserve(Self::RESERVE);
+            self.tail.reserve(self.room as usize);
         }
         &mut self.tail
     }
@@ -131,6 +149,8 @@ impl Buf for Segments {
     }
 
     fn advance(&mut self, mut count: usize) {
+        let waits = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        self.peak = self.peak.max(waits);
         while let Some(segment) = self.done.front_mut() {
             if count < segment.len() {
                 segment.advance(count);
@@ -142,5 +162,44 @@ impl Buf for Segments {
             self.done.pop_front();
         }
         self.tail.advance(count);
+        if self.tail.is_empty() {
+            self.emptied();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(segments: &mut Segments, bytes: usize) {
+        for _ in 0..bytes / 100 {
+            segments.buffer().extend_from_slice(&[7; 50]);
+            segments.put_whole_body(&Bytes::from_static(&[8; 50]));
+        }
+        let len = segments.len();
+        assert_eq!(len, bytes);
+        segments.advance(len / 3);
+        segments.advance(len - len / 3);
+        assert!(segments.is_empty());
+    }
+
+    #[test]
+    fn room_follows_what_is_written_at_once() {
+        let mut segments = Segments::new();
+        write(&mut segments, 1000);
+        assert_eq!(segments.room, *Segments::ROOM.start());
+        for _ in 0..10 {
+            write(&mut segments, 200_000);
+        }
+        assert_eq!(segments.room, *Segments::ROOM.end());
+        for _ in 0..10 {
+            write(&mut segments, 1000);
+        }
+        assert!(
+            segments.room <= 2 * Segments::ROOM.start(),
+            "{}",
+            segments.room
+        );
     }
 }
