@@ -166,7 +166,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             tail_bytes_per_group: 32 << 20,
-            tail_bytes_per_node: 256 << 20,
+            tail_bytes_per_node: 96 << 20,
             append_bytes: 4 << 20,
             append_entries: 256,
             append_in_flight: 64,
