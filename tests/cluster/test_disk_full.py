@@ -68,7 +68,7 @@ def limited(small_disk, fresh) -> tuple[Cluster, Node]:
             "--disk-reserve", str(RESERVE),
             "--checkpoint-bytes", "4MiB",
             "--log-keep", "8MiB",
-            "--log-write-buffer", "4MiB",
+            "--log-segment", "4MiB",
             "--state-write-buffer", "4MiB",
         ],
     )  # fmt: skip

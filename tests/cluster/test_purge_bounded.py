@@ -30,7 +30,7 @@ def test_a_gigabyte_through_small_limits(fresh, load, names) -> None:
             "--shards", "2",
             "--checkpoint-bytes", "4MiB",
             "--log-keep", "8MiB",
-            "--log-write-buffer", "8MiB",
+            "--log-segment", "4MiB",
             "--state-write-buffer", "8MiB",
         ],
     )  # fmt: skip
