@@ -363,6 +363,75 @@ fn a_file_that_was_only_begun_is_made_anew() {
 }
 
 #[test]
+fn a_damaged_beginning_of_the_newest_file_is_a_refusal_that_leaves_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = row_of_files(dir.path());
+    let newest = files.last().unwrap();
+    let mut bytes = std::fs::read(newest).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(newest, &bytes).unwrap();
+    for _ in 0..2 {
+        let error = LogStore::open(dir.path(), small_log())
+            .err()
+            .expect("refused");
+        assert!(
+            matches!(error, StorageError::Hole { group: 3, .. }),
+            "{error:?}"
+        );
+        assert_eq!(std::fs::read(newest).unwrap(), bytes);
+    }
+    // Nor is a log empty because what is left of it is a file without a beginning.
+    std::fs::remove_file(dir.path().join("synced")).unwrap();
+    for path in &files[..files.len() - 1] {
+        std::fs::remove_file(path).unwrap();
+    }
+    let error = LogStore::open(dir.path(), small_log())
+        .err()
+        .expect("refused");
+    assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
+    assert_eq!(std::fs::read(newest).unwrap(), bytes);
+}
+
+#[test]
+fn an_emptied_log_goes_on_behind_its_first_purge_wherever_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let log = open(dir.path());
+        append(&log, 1, 7, 3, 10);
+        wait(|done| log.truncate_after(1, None, done)).unwrap();
+        wait(|done| log.purge(1, 2, Bytes::new(), done)).unwrap();
+        append(&log, 1, 3, 2, 10);
+        assert_eq!(read_all(&log, 1), vec![3, 4]);
+        drop(log);
+        let log = open(dir.path());
+        assert_eq!(read_all(&log, 1), vec![3, 4]);
+        wait(|done| log.remove_group(1, done)).unwrap();
+    }
+}
+
+#[test]
+fn what_a_clean_end_has_written_last_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let log = open(dir.path());
+        append(&log, 3, 1, 1, 500);
+        log.save_committed(3, Bytes::from_static(b"committed"));
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .open(newest_segment(dir.path()))
+        .unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    let error = LogStore::open(dir.path(), small_log())
+        .err()
+        .expect("refused");
+    assert!(
+        matches!(error, StorageError::LostWrites { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn entries_of_an_idle_group_do_not_keep_the_files_of_a_busy_one() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path());

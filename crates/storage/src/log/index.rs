@@ -131,6 +131,10 @@ impl Index {
     /// Entries up to `upto` are purged.
     pub(crate) fn purge(&mut self, group: u32, upto: u64, meta: Bytes) {
         let log = self.groups.entry(group).or_default();
+        if log.places.is_empty() && log.purged.is_none() {
+            // Where a log had been that is empty does not matter.
+            log.first = 0;
+        }
         log.purged = Some((upto, meta));
         while log.first <= upto
             && let Some(place) = log.places.pop_front()

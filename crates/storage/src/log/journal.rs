@@ -162,10 +162,12 @@ impl Journal {
         let path = Segment::path_of(&self.dir, number);
         let (segment, ready) = Segment::create(&self.dir, number, spare.as_deref())
             .map_err(|error| failed("cannot create", &path, &error))?;
+        crate::failpoint!("log-file-begun");
         // Before anything in it counts.
         self.handle
             .sync_all()
             .map_err(|error| failed("cannot sync", &self.dir, &error))?;
+        crate::failpoint!("log-names-synced");
         self.last_number = number;
         let segment = Arc::new(segment);
         self.active = Some(Active {
@@ -219,10 +221,12 @@ impl Journal {
                 .map_err(|error| failed("cannot write", path, &error))?;
             active.ready = end + (times * ZEROS.len()) as u64;
         }
+        crate::failpoint!("log-written");
         segment
             .file()
             .sync_data()
             .map_err(|error| failed("cannot sync", path, &error))?;
+        crate::failpoint!("log-synced");
         active.len = end;
         active.ready = active.ready.max(end);
         self.batch += 1;
@@ -270,6 +274,7 @@ impl Journal {
                 std::fs::remove_file(&path)
                     .map_err(|error| failed("cannot remove", &path, &error))?;
             }
+            crate::failpoint!("log-file-let-go");
         }
     }
 

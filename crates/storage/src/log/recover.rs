@@ -13,6 +13,8 @@ use crate::error::StorageError;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,12 +40,15 @@ pub(crate) fn recover(dir: &Path, synced: Option<&Synced>) -> Result<(Queue, Fou
     });
     let (left, row) = numbers.split_at(gap.map_or(0, |at| at + 1));
     let mut index = Index::default();
-    let mut batch = None;
+    let mut last: Option<Batch> = None;
+    let mut begun = None;
     for number in row {
         let newest = row.last() == Some(number);
-        read_segment(dir, *number, newest, &mut index, &mut batch)?;
+        if !read_segment(dir, *number, newest, &mut index, &mut last)? {
+            begun = Some(*number);
+        }
     }
-    let batch = batch.unwrap_or(0);
+    let batch = last.as_ref().map_or(0, |last| last.number);
     if let Some(synced) = synced {
         check_synced(synced, batch, &index)?;
     }
@@ -51,11 +56,17 @@ pub(crate) fn recover(dir: &Path, synced: Option<&Synced>) -> Result<(Queue, Fou
     for (group, log) in &index.groups {
         queue.views.insert(*group, view(*group, log)?);
     }
-    for number in left {
-        // Nothing in them counts; they are only in the way.
-        let path = Segment::path_of(dir, *number);
+    if let Some(last) = &last
+        && synced.is_none_or(|synced| synced.batch < last.number)
+    {
+        settle(last).map_err(|error| disk::open_error(dir, &error))?;
+    }
+    // Nothing in them counts; they are only in the way. The number of one that was begun is given again, so nothing of it may stay.
+    for number in left.iter().copied().chain(begun) {
+        let path = Segment::path_of(dir, number);
         std::fs::remove_file(&path).map_err(io)?;
     }
+    recovered().map_err(|error| disk::open_error(dir, &error))?;
     let found = Found {
         last_number: index.segments.last_key_value().map_or(0, |(last, _)| *last),
         index: Arc::new(SharedIndex::new(index)),
@@ -86,19 +97,55 @@ fn view(group: u32, log: &GroupIndex) -> Result<View, StorageError> {
     ))
 }
 
-/// Reads one segment into `index`. `batch` is the number of the last whole batch, none before the first segment.
+/// A batch that was found whole.
+struct Batch {
+    number: u64,
+    segment: Arc<Segment>,
+    /// Where in the segment it stands.
+    range: Range<u64>,
+}
+
+/// Writes the last batch where it stands once more, and syncs it. A process that was killed, or whose sync failed, may have left it in
+/// memory only; what is read there is relied on from now on. A sync alone does not write again what a failed one has given up.
+fn settle(last: &Batch) -> Result<(), String> {
+    let file = last.segment.file();
+    let again = || {
+        let mut bytes = Vec::new();
+        let mut at = last.range.start;
+        while at < last.range.end {
+            let len = (last.range.end - at).min(CHUNK as u64);
+            bytes.resize(usize::try_from(len).unwrap_or(CHUNK), 0);
+            file.read_exact_at(&mut bytes, at)?;
+            file.write_all_at(&bytes, at)?;
+            at += len;
+        }
+        file.sync_data()
+    };
+    again().map_err(|error: io::Error| format!("{}: {error}", last.segment.path().display()))?;
+    crate::failpoint!("log-tail-synced");
+    Ok(())
+}
+
+fn recovered() -> Result<(), String> {
+    crate::failpoint!("log-recovered");
+    Ok(())
+}
+
+/// Reads one segment into `index`. `last` is the last whole batch, none before the first segment. Returns whether the segment counts:
+/// the newest one may have been begun only.
 fn read_segment(
     dir: &Path,
     number: u32,
     newest: bool,
     index: &mut Index,
-    batch: &mut Option<u64>,
-) -> Result<(), StorageError> {
+    last: &mut Option<Batch>,
+) -> Result<bool, StorageError> {
     let io = |error: io::Error| disk::open_error(dir, &error.to_string());
     let segment = Arc::new(Segment::open(dir, number).map_err(io)?);
     let mut reader = Reader::new(segment.file(), number).map_err(io)?;
     let mut records = Vec::new();
     let mut head = true;
+    let mut end = 0;
     index.add_segment(Arc::clone(&segment), 0);
     while let Some(record) = reader.next().map_err(io)? {
         let Header {
@@ -107,7 +154,7 @@ fn read_segment(
             batch: of,
             ..
         } = record.header;
-        let expected = batch.map(|batch| batch.saturating_add(1));
+        let expected = last.as_ref().map(|last| last.number.saturating_add(1));
         if expected.is_some_and(|expected| expected != of) {
             return Err(damaged(
                 &segment,
@@ -130,23 +177,28 @@ fn read_segment(
             ));
         }
         for record in records.drain(..) {
-            apply(&segment, record, head && batch.is_none(), head, index)?;
+            apply(&segment, record, head && last.is_none(), head, index)?;
         }
         head = false;
-        *batch = Some(of);
+        *last = Some(Batch {
+            number: of,
+            segment: Arc::clone(&segment),
+            range: end..reader.offset,
+        });
+        end = reader.offset;
         if let Some(used) = index.segments.get_mut(&number) {
-            used.len = reader.offset;
+            used.len = end;
         }
     }
-    if head && !newest {
+    // The one before a segment goes only when the segment's beginning is synced.
+    let begun = newest && (last.is_some() || number == 1);
+    if head && !begun {
         return Err(damaged(&segment, 0, "it does not begin as it must"));
     }
     if head {
-        // It was begun, and nothing in it counts. Its number is given again, so nothing of it may stay.
         index.segments.remove(&number);
-        std::fs::remove_file(segment.path()).map_err(io)?;
     }
-    Ok(())
+    Ok(!head)
 }
 
 fn damaged(segment: &Segment, offset: u64, problem: &str) -> StorageError {

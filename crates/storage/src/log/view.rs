@@ -162,6 +162,10 @@ impl View {
         self.purged = Some((upto, meta));
         let beyond = upto >= self.next;
         self.sizes.purge(upto);
+        if !self.placed {
+            // Where a log had been that is empty does not matter.
+            self.first = 0;
+        }
         self.first = self.first.max(upto.saturating_add(1));
         if beyond || !self.placed {
             self.next = self.first;

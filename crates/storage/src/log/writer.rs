@@ -144,7 +144,7 @@ impl Writer {
         }
         if failure.is_none() {
             if !committed.is_empty()
-                && let Err(error) = self.write(&[], &committed)
+                && let Err(error) = self.write(&[], &committed).and_then(|()| self.note(&[]))
             {
                 tracing::warn!(%error, "cannot save committed positions");
             }
