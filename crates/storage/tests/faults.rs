@@ -151,6 +151,55 @@ fn death_at_any_step_of_checkpoint_and_install_leaves_whole_ones() {
 }
 
 #[test]
+fn a_read_while_entries_are_replaced_finds_one_log_or_the_other() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(LogStore::open(dir.path(), small_log()).unwrap());
+    append(&*log, 1, 1, 10, 10);
+    let read = |log: &LogStore| -> Vec<(u64, usize)> {
+        let read = log.read(1, 1..20, usize::MAX).unwrap();
+        let sizes = read.into_iter();
+        sizes
+            .map(|(index, entry)| (index, entry.segments[1].len()))
+            .collect()
+    };
+    // What happens between the first look of a read and the second.
+    let between = |happens: Box<dyn Fn(&LogStore) + Send + Sync>| {
+        let (log, once) = (Arc::clone(&log), AtomicU64::new(0));
+        fail::cfg_callback("log-read-begun", move || {
+            if once.fetch_add(1, Ordering::SeqCst) == 0 {
+                happens(&log);
+            }
+        })
+        .unwrap();
+    };
+
+    between(Box::new(|log| {
+        wait(|done| log.truncate_after(1, Some(5), done)).unwrap();
+    }));
+    assert_eq!(read(&log), (1..=5).map(|at| (at, 10)).collect::<Vec<_>>());
+
+    // Entries 6 to 8 are in memory at the first look; others stand in the places of 4 to 6 at the second.
+    fail::cfg("log-before-write", "pause").unwrap();
+    log.append(1, 6, entries(1, 6, 3, 10), Box::new(|_| {}));
+    between(Box::new(|log| {
+        fail::remove("log-before-write");
+        wait(|done| log.truncate_after(1, Some(3), done)).unwrap();
+        append(log, 1, 4, 3, 20);
+    }));
+    let old = (1..=3).map(|at| (at, 10));
+    let expected: Vec<_> = old.chain((4..=6).map(|at| (at, 20))).collect();
+    assert_eq!(read(&log), expected);
+
+    between(Box::new(|log| {
+        wait(|done| log.remove_group(1, done)).unwrap();
+    }));
+    assert_eq!(read(&log), vec![]);
+    fail::remove("log-read-begun");
+    scenario.teardown();
+}
+
+#[test]
 #[ignore = "run by the test below; it ends itself"]
 fn child_dies_in_the_log() {
     let Some((dir, round)) = child::task() else {

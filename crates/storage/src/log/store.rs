@@ -46,6 +46,14 @@ impl LogStore {
         let io = |error: std::io::Error| disk::open_error(dir, &error.to_string());
         let segments = dir.join("segments");
         std::fs::create_dir_all(&segments).map_err(io)?;
+        // The names of the directories; those of the files in them are synced when the files are begun.
+        let place = dir.canonicalize().map_err(io)?;
+        for dir in [Some(place.as_path()), place.parent()]
+            .into_iter()
+            .flatten()
+        {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+        }
         let lock = File::create(dir.join("lock")).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -153,6 +161,63 @@ impl LogStore {
         }
     }
 
+    /// Where the entries in `range` are now; `None` if there are none.
+    fn see(&self, group: u32, range: &Range<u64>) -> Result<Option<Seen>, StorageError> {
+        let queue = self.shared.lock();
+        usable(&queue)?;
+        let Some(view) = queue.views.get(&group) else {
+            return Ok(None);
+        };
+        let range = range.start..range.end.min(view.next);
+        if range.is_empty() {
+            return Ok(None);
+        }
+        if range.start < view.first {
+            return Err(match &view.purged {
+                Some((upto, _)) => StorageError::Purged { group, upto: *upto },
+                None => StorageError::Refused(format!(
+                    "entry {} of group {group} never existed: the log begins at {}",
+                    range.start, view.first
+                )),
+            });
+        }
+        let (in_memory_from, runs) = view.pending(&range);
+        Ok(Some(Seen {
+            range,
+            in_memory_from,
+            runs,
+            cut: view.last_cut,
+        }))
+    }
+
+    /// Reads what was seen, until `max_bytes` are reached.
+    fn read_seen(
+        &self,
+        group: u32,
+        seen: &Seen,
+        max_bytes: usize,
+    ) -> Result<Vec<(u64, LogEntry)>, StorageError> {
+        fail::fail_point!("log-read-begun");
+        let range = &seen.range;
+        let mut out = Vec::new();
+        let written = range.start..range.end.min(seen.in_memory_from);
+        let wanted = usize::try_from(written.end.saturating_sub(written.start)).unwrap_or(0);
+        self.read_written(group, written, max_bytes, &mut out)?;
+        if out.len() < wanted {
+            return Ok(out);
+        }
+        let mut bytes: usize = out.iter().map(|(_, entry)| entry.len_bytes()).sum();
+        let in_memory = seen.runs.iter().flat_map(|run| run.entries(range.clone()));
+        for (index, entry) in in_memory {
+            bytes += entry.len_bytes();
+            if bytes > max_bytes && !out.is_empty() {
+                break;
+            }
+            out.push((index, entry.clone()));
+        }
+        Ok(out)
+    }
+
     /// Reads `range`, which is known to have been written, until `max_bytes` are reached.
     fn read_written(
         &self,
@@ -210,6 +275,17 @@ impl LogStore {
     fn with_view<T>(&self, group: u32, read: impl FnOnce(&View) -> T) -> Option<T> {
         self.shared.lock().views.get(&group).map(read)
     }
+}
+
+/// What a read has seen of a log.
+struct Seen {
+    /// What of the wanted range is there.
+    range: Range<u64>,
+    /// From here on it is taken from `runs`.
+    in_memory_from: u64,
+    runs: Vec<Run>,
+    /// [`View::last_cut`].
+    cut: u64,
 }
 
 fn usable(queue: &MutexGuard<'_, Queue>) -> Result<(), StorageError> {
@@ -305,44 +381,16 @@ impl LogBackend for LogStore {
         range: Range<u64>,
         max_bytes: usize,
     ) -> Result<Vec<(u64, LogEntry)>, StorageError> {
-        let (range, in_memory_from, runs): (Range<u64>, u64, Vec<Run>) = {
-            let queue = self.shared.lock();
-            usable(&queue)?;
-            let Some(view) = queue.views.get(&group) else {
+        loop {
+            let Some(seen) = self.see(group, &range)? else {
                 return Ok(Vec::new());
             };
-            let range = range.start..range.end.min(view.next);
-            if range.is_empty() {
-                return Ok(Vec::new());
+            let read = self.read_seen(group, &seen, max_bytes);
+            // A truncation may have taken entries away meanwhile, and others may stand in their places.
+            if self.with_view(group, |view| view.last_cut) == Some(seen.cut) {
+                return read;
             }
-            if range.start < view.first {
-                return Err(match &view.purged {
-                    Some((upto, _)) => StorageError::Purged { group, upto: *upto },
-                    None => StorageError::Refused(format!(
-                        "entry {} of group {group} never existed: the log begins at {}",
-                        range.start, view.first
-                    )),
-                });
-            }
-            let (from, runs) = view.pending(&range);
-            (range, from, runs)
-        };
-        let mut out = Vec::new();
-        let written = range.start..range.end.min(in_memory_from);
-        let wanted = usize::try_from(written.end.saturating_sub(written.start)).unwrap_or(0);
-        self.read_written(group, written, max_bytes, &mut out)?;
-        if out.len() < wanted {
-            return Ok(out);
         }
-        let mut bytes: usize = out.iter().map(|(_, entry)| entry.len_bytes()).sum();
-        for (index, entry) in runs.iter().flat_map(|run| run.entries(range.clone())) {
-            bytes += entry.len_bytes();
-            if bytes > max_bytes && !out.is_empty() {
-                break;
-            }
-            out.push((index, entry.clone()));
-        }
-        Ok(out)
     }
 
     fn group(&self, group: u32) -> Result<GroupLog, StorageError> {

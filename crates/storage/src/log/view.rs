@@ -25,6 +25,8 @@ pub(crate) struct View {
     synced: u64,
     /// Appends that the writer has not written yet, in order and without holes.
     pending: VecDeque<Run>,
+    /// Ticket of the last write that took entries from the end.
+    pub(crate) last_cut: u64,
     /// Queued truncations: appends with a lower ticket count as synced up to the index only.
     cuts: Vec<(u64, u64)>,
 }
@@ -79,6 +81,7 @@ impl View {
     /// The view of a group that was forgotten by the write with this ticket.
     pub(crate) fn removed(ticket: u64) -> Self {
         Self {
+            last_cut: ticket,
             cuts: vec![(ticket, 0)],
             ..Self::default()
         }
@@ -133,6 +136,7 @@ impl View {
         self.synced = self.synced.min(next);
         self.sizes.truncate(next);
         self.cuts.push((ticket, next));
+        self.last_cut = ticket;
         while let Some(run) = self.pending.back_mut() {
             if run.end() <= next {
                 break;
