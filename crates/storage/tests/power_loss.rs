@@ -403,3 +403,63 @@ fn nothing_reported_is_lost_and_nothing_is_refused_after_any_crash() {
     }
     scenario.teardown();
 }
+
+#[test]
+fn a_step_that_fails_stops_the_log_and_a_restart_finds_what_was_reported() {
+    let scenario = FailScenario::setup();
+    let mut random = Random::new(5);
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::new();
+    let mut failed = BTreeMap::new();
+    for _ in 0..80 {
+        let step = STEPS[random.below(STEPS.len())];
+        let passes = random.below(2) * random.below(12);
+        let options = options(&mut random);
+        if random.one_in(3) {
+            // Else the last batch is known to have been synced, and not written again.
+            let _ = std::fs::remove_file(dir.path().join("synced"));
+        }
+        fail::cfg(step, &format!("{passes}*off->return(broken)")).unwrap();
+        let (acked, mut issued) = (Arc::new(AtomicUsize::new(0)), 0);
+        let mut history = vec![state.clone()];
+        match LogStore::open(dir.path(), options.clone()) {
+            Ok(log) => {
+                while log.poisoned().is_none() && issued < 60 {
+                    let write = Step::random(&state, &mut random);
+                    write.note(&mut state);
+                    history.push(state.clone());
+                    issued += 1;
+                    let acks = Arc::clone(&acked);
+                    let done = Box::new(move |result: Result<(), _>| {
+                        not_refused(&result);
+                        acks.fetch_add(usize::from(result.is_ok()), Ordering::SeqCst);
+                    });
+                    write.write(&log, done);
+                    if random.one_in(3) {
+                        let _ = wait(|done| log.barrier(done));
+                    }
+                }
+                if let Some(error) = log.poisoned() {
+                    assert!(error.to_string().contains("broken"), "{error}");
+                    assert_eq!(log.group(1), Err(error.clone()));
+                    assert_eq!(wait(|done| log.barrier(done)), Err(error));
+                    *failed.entry(step).or_insert(0) += 1;
+                }
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("broken"), "{error}");
+                *failed.entry(step).or_insert(0) += 1;
+            }
+        }
+        fail::remove(step);
+        let log = LogStore::open(dir.path(), options).unwrap();
+        state = state_of(&log).unwrap();
+        let acked = acked.load(Ordering::SeqCst);
+        assert!(
+            history[acked..=issued].contains(&state),
+            "after {step}, with {acked} of {issued} reported"
+        );
+    }
+    assert_eq!(failed.len(), STEPS.len(), "{failed:?}");
+    scenario.teardown();
+}
