@@ -168,6 +168,44 @@ fn a_torn_tail_is_cut() {
     append(&log, 1, 21, 1, 10);
 }
 
+/// A record as it stands in a file.
+fn record(kind: u8, group: u32, index: u64, file: [u8; 8], batch: u64, payload: &[u8]) -> Vec<u8> {
+    let mut rest = (payload.len() as u32).to_le_bytes().to_vec();
+    rest.extend([kind, 1, 0, 0]);
+    rest.extend(group.to_le_bytes());
+    rest.extend(index.to_le_bytes());
+    rest.extend(file);
+    rest.extend(batch.to_le_bytes());
+    rest.extend(payload);
+    let mut record = crc32c::crc32c(&rest).to_le_bytes().to_vec();
+    record.extend(rest);
+    record
+}
+
+#[test]
+fn what_a_client_has_put_behind_the_end_of_the_log_is_no_record() {
+    for guessed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        append(&open(dir.path()), 1, 1, 3, 10);
+        // In a file that is used again, bodies of messages from before stand behind the end. Clients know the form of records,
+        // and may guess numbers, but not the mark.
+        let path = newest_segment(dir.path());
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes.split_off(bytes.len() - 40);
+        bytes.extend(&end);
+        let mut file: [u8; 8] = end[24..32].try_into().unwrap();
+        let batch = u64::from_le_bytes(end[32..].try_into().unwrap()) + 1;
+        if !guessed {
+            file[4..].fill(0);
+        }
+        bytes.extend(record(4, 1, 0, file, batch, b"a vote"));
+        bytes.extend(record(9, 0, 1, file, batch, b""));
+        std::fs::write(path, bytes).unwrap();
+        let vote = open(dir.path()).group(1).unwrap().vote;
+        assert_eq!(vote.is_some(), guessed, "the test makes records");
+    }
+}
+
 #[test]
 fn lost_acknowledged_writes_are_a_refusal_that_names_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -223,6 +261,37 @@ fn damage_in_the_middle_is_a_refusal() {
         matches!(error, StorageError::Hole { group: 3, .. }),
         "{error:?}"
     );
+}
+
+#[test]
+fn damage_before_later_writes_is_a_refusal_also_when_the_note_of_what_was_synced_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, 3, 1, 1, 500);
+    let note = std::fs::read(dir.path().join("synced")).unwrap();
+    append(&log, 3, 2, 1, 5000);
+    append(&log, 3, 3, 1, 500);
+    drop(log);
+    let path = newest_segment(dir.path());
+    let bytes = std::fs::read(&path).unwrap();
+    // A power loss with a disk that had not written what it said it had.
+    std::fs::write(dir.path().join("synced"), &note).unwrap();
+    for zeros in [4096..5120, 1000..5500] {
+        let mut bytes = bytes.clone();
+        bytes[zeros].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        for _ in 0..2 {
+            let error = LogStore::open(dir.path(), small_log())
+                .err()
+                .expect("refused");
+            assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
+        }
+    }
+    // What nobody was told of may be torn.
+    let mut bytes = bytes.clone();
+    bytes.truncate(4000);
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(read_all(&open(dir.path()), 3), vec![1]);
 }
 
 #[test]

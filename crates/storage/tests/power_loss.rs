@@ -399,7 +399,7 @@ fn nothing_reported_is_lost_and_nothing_is_refused_after_any_crash() {
     };
     let first = number("SEED", 1);
     for seed in first..first + number("SEEDS", 1) {
-        lives(seed, 12);
+        lives(seed, 8);
     }
     scenario.teardown();
 }
@@ -411,7 +411,7 @@ fn a_step_that_fails_stops_the_log_and_a_restart_finds_what_was_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = State::new();
     let mut failed = BTreeMap::new();
-    for _ in 0..80 {
+    for _ in 0..60 {
         let step = STEPS[random.below(STEPS.len())];
         let passes = random.below(2) * random.below(12);
         let options = options(&mut random);

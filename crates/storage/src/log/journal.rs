@@ -14,6 +14,7 @@ use super::segment::Segment;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +67,8 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 struct Active {
     segment: Arc<Segment>,
+    /// What its records are known by.
+    mark: u32,
     /// Bytes written to it.
     len: u64,
     /// Up to where the file had been written before.
@@ -148,7 +151,8 @@ impl Journal {
         }
         let active = self.active.as_ref().ok_or("there is no segment")?;
         let (number, offset) = (active.segment.number(), active.len);
-        self.gather.begin(number, offset, self.batch + 1);
+        let segment = (number, active.mark);
+        self.gather.begin(segment, offset, self.batch + 1);
         Ok((number, offset))
     }
 
@@ -170,12 +174,14 @@ impl Journal {
         crate::failpoint!("log-names-synced");
         self.last_number = number;
         let segment = Arc::new(segment);
+        let mark = RandomState::new().hash_one(number) as u32;
         self.active = Some(Active {
             segment: Arc::clone(&segment),
+            mark,
             len: 0,
             ready,
         });
-        self.gather.begin(number, 0, self.batch + 1);
+        self.gather.begin((number, mark), 0, self.batch + 1);
         {
             let mut index = self.index.lock();
             index.add_segment(segment, 0);
@@ -300,7 +306,8 @@ impl Journal {
         while entries.peek().is_some() {
             let active = self.active.as_ref().ok_or("there is no segment")?;
             let (number, offset) = (active.segment.number(), active.len);
-            self.gather.begin(number, offset, self.batch + 1);
+            self.gather
+                .begin((number, active.mark), offset, self.batch + 1);
             let mut copied = Vec::new();
             while self.gather.len() < COPY_STEP
                 && let Some((group, index, place)) = entries.next()

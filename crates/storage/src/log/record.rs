@@ -2,7 +2,8 @@
 //!
 //! A record is a header and a payload. The header's checksum covers the rest of the header and the payload; with the
 //! number of its segment and of its batch in it, what an earlier use of the file has left behind is never
-//! taken for what was written last. All numbers are little-endian.
+//! taken for what was written last. The mark is a random number that all records of a segment share: what a client has put into a
+//! message, to be found behind the end of the log one day, is no record. All numbers are little-endian.
 //!
 //! | bytes | |
 //! |---|---|
@@ -13,7 +14,8 @@
 //! | 10–11 | zero |
 //! | 12–15 | group |
 //! | 16–23 | index, or a count (see [`Kind`]) |
-//! | 24–31 | number of the segment |
+//! | 24–27 | number of the segment |
+//! | 28–31 | mark of the segment |
 //! | 32–39 | number of the batch |
 //!
 //! Payload of an entry: number of segments, length of the head, length of each segment (4 bytes each), the head, the segments.
@@ -102,6 +104,8 @@ pub(crate) struct Header {
     pub(crate) index: u64,
     /// The segment in which it was written.
     pub(crate) segment: u32,
+    /// What the segment's records are known by.
+    pub(crate) mark: u32,
     /// The batch with which it was written.
     pub(crate) batch: u64,
 }
@@ -113,7 +117,7 @@ impl Header {
         out.extend_from_slice(&[self.kind.to_byte(), VERSION, 0, 0]);
         out.extend_from_slice(&self.group.to_le_bytes());
         out.extend_from_slice(&self.index.to_le_bytes());
-        out.extend_from_slice(&u64::from(self.segment).to_le_bytes());
+        out.extend_from_slice(&signature(self.segment, self.mark));
         out.extend_from_slice(&self.batch.to_le_bytes());
     }
 
@@ -126,7 +130,8 @@ impl Header {
         };
         let (group, rest) = rest.split_first_chunk::<4>()?;
         let (index, rest) = rest.split_first_chunk::<8>()?;
-        let (segment, rest) = rest.split_first_chunk::<8>()?;
+        let (segment, rest) = rest.split_first_chunk::<4>()?;
+        let (mark, rest) = rest.split_first_chunk::<4>()?;
         let (batch, _) = rest.split_first_chunk::<8>()?;
         (version == VERSION).then_some(())?;
         Some(Self {
@@ -135,7 +140,8 @@ impl Header {
             kind: Kind::from_byte(kind)?,
             group: u32::from_le_bytes(*group),
             index: u64::from_le_bytes(*index),
-            segment: u32::try_from(u64::from_le_bytes(*segment)).ok()?,
+            segment: u32::from_le_bytes(*segment),
+            mark: u32::from_le_bytes(*mark),
             batch: u64::from_le_bytes(*batch),
         })
     }
@@ -147,10 +153,19 @@ impl Header {
     }
 }
 
+/// Where in a header the segment's signature stands.
+pub(crate) const SIGNATURE_AT: usize = 24;
+
+/// What all headers of a segment have in common.
+pub(crate) fn signature(segment: u32, mark: u32) -> [u8; 8] {
+    (u64::from(segment) | u64::from(mark) << 32).to_le_bytes()
+}
+
 /// A batch under construction: its records' small parts in one buffer, large parts where they are.
 #[derive(Debug)]
 pub(crate) struct Gather {
     segment: u32,
+    mark: u32,
     batch: u64,
     /// Where in the segment the batch begins.
     offset: u64,
@@ -170,6 +185,7 @@ impl Gather {
     pub(crate) fn new() -> Self {
         Self {
             segment: 0,
+            mark: 0,
             batch: 0,
             offset: 0,
             len: 0,
@@ -179,9 +195,9 @@ impl Gather {
         }
     }
 
-    /// Begins a batch. Room of the one before is used again, but not for ever.
-    pub(crate) fn begin(&mut self, segment: u32, offset: u64, batch: u64) {
-        self.segment = segment;
+    /// Begins a batch in the segment with this number and mark. Room of the one before is used again, but not for ever.
+    pub(crate) fn begin(&mut self, segment: (u32, u32), offset: u64, batch: u64) {
+        (self.segment, self.mark) = segment;
         self.batch = batch;
         self.offset = offset;
         self.len = 0;
@@ -267,6 +283,7 @@ impl Gather {
             group,
             index,
             segment: self.segment,
+            mark: self.mark,
             batch: self.batch,
         };
         header.put(&mut self.small);
@@ -376,7 +393,7 @@ mod tests {
             entries in prop::collection::vec((any::<Vec<u8>>(), segments()), 0..5), vote in any::<Vec<u8>>()
         ) {
             let mut gather = Gather::new();
-            gather.begin(7, 1000, 3);
+            gather.begin((7, 9), 1000, 3);
             gather.put(Kind::Vote, 4, 0, &vote);
             let mut places = Vec::new();
             let mut expected = Vec::new();
@@ -396,7 +413,7 @@ mod tests {
             let last = found.last().unwrap().0;
             prop_assert_eq!((last.kind, last.index), (Kind::End, expected.len() as u64 + 1));
             for ((header, payload), (wanted, place)) in found[1..].iter().zip(expected.iter().zip(places)) {
-                prop_assert_eq!((header.segment, header.batch), (7, 3));
+                prop_assert_eq!((header.segment, header.mark, header.batch), (7, 9, 3));
                 prop_assert_eq!(header.len, place.1);
                 let at = usize::try_from(place.0 - 1000).unwrap();
                 let stands = &bytes[at..at + HEADER_LEN];
@@ -410,7 +427,7 @@ mod tests {
             payload in prop::collection::vec(any::<u8>(), 0..40), at in any::<usize>(), flip in 1..=255u8
         ) {
             let mut gather = Gather::new();
-            gather.begin(1, 0, 1);
+            gather.begin((1, 2), 0, 1);
             gather.put(Kind::Committed, 2, 0, &payload);
             let mut bytes = written(&gather);
             let at = at % bytes.len();
@@ -430,7 +447,7 @@ mod tests {
         let body = Bytes::from(vec![7; 5000]);
         let written_entry = LogEntry::new(Bytes::from_static(b"head"), Arc::from([body]));
         let mut gather = Gather::new();
-        gather.begin(1, 0, 1);
+        gather.begin((1, 2), 0, 1);
         gather.put_entry(Kind::Entry, 1, 1, &written_entry);
         let payload = records(&written(&gather)).remove(0).1;
         let range = payload.as_ptr_range();

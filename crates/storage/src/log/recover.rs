@@ -3,7 +3,7 @@
 use super::index::{GroupIndex, Index, Place};
 use super::journal::{Found, SharedIndex};
 use super::queue::Queue;
-use super::record::{HEADER_LEN, Header, Kind};
+use super::record::{self, HEADER_LEN, Header, Kind, SIGNATURE_AT};
 use super::segment::{self, Segment};
 use super::sizes::Sizes;
 use super::view::View;
@@ -51,6 +51,9 @@ pub(crate) fn recover(dir: &Path, synced: Option<&Synced>) -> Result<(Queue, Fou
     let batch = last.as_ref().map_or(0, |last| last.number);
     if let Some(synced) = synced {
         check_synced(synced, batch, &index)?;
+    }
+    if let Some(last) = &last {
+        check_end(last)?;
     }
     let mut queue = Queue::default();
     for (group, log) in &index.groups {
@@ -101,8 +104,59 @@ fn view(group: u32, log: &GroupIndex) -> Result<View, StorageError> {
 struct Batch {
     number: u64,
     segment: Arc<Segment>,
+    /// What the segment's records are known by.
+    mark: u32,
     /// Where in the segment it stands.
     range: Range<u64>,
+}
+
+/// Refuses a log in which writes stand behind the one that is torn: that one had been synced before they were begun. The note of what was
+/// synced may be older.
+fn check_end(last: &Batch) -> Result<(), StorageError> {
+    let file = last.segment.file();
+    let signature = record::signature(last.segment.number(), last.mark);
+    let torn = last.number.saturating_add(1);
+    let later = || {
+        let len = file.metadata()?.len();
+        let mut bytes = Vec::new();
+        let mut payload = Vec::new();
+        // Pieces overlap by a header.
+        for at in (last.range.end..len).step_by(CHUNK) {
+            let size = (len - at).min((CHUNK + HEADER_LEN) as u64);
+            bytes.resize(usize::try_from(size).unwrap_or(CHUNK), 0);
+            file.read_exact_at(&mut bytes, at)?;
+            for (place, head) in bytes.windows(HEADER_LEN).enumerate() {
+                let Some(head) = head
+                    .first_chunk()
+                    .filter(|head| head.get(SIGNATURE_AT..SIGNATURE_AT + 8) == Some(&signature))
+                else {
+                    continue;
+                };
+                let behind = at + (place + HEADER_LEN) as u64;
+                let header = Header::parse(head).filter(|header| {
+                    header.batch > torn && u64::from(header.len) <= len.saturating_sub(behind)
+                });
+                let Some(header) = header else {
+                    continue;
+                };
+                payload.resize(header.len as usize, 0);
+                file.read_exact_at(&mut payload, behind)?;
+                if header.fits(head, &payload) {
+                    return Ok(Some(header.batch));
+                }
+            }
+        }
+        Ok(None)
+    };
+    let path = last.segment.path();
+    match later().map_err(|error: io::Error| disk::open_error(path, &error.to_string()))? {
+        None => Ok(()),
+        Some(later) => Err(damaged(
+            &last.segment,
+            last.range.end,
+            &format!("write {torn} is not whole, but {later} stands behind it"),
+        )),
+    }
 }
 
 /// Writes the last batch where it stands once more, and syncs it. A process that was killed, or whose sync failed, may have left it in
@@ -183,6 +237,7 @@ fn read_segment(
         *last = Some(Batch {
             number: of,
             segment: Arc::clone(&segment),
+            mark: reader.mark.unwrap_or(0),
             range: end..reader.offset,
         });
         end = reader.offset;
@@ -309,6 +364,8 @@ fn check_synced(synced: &Synced, batch: u64, index: &Index) -> Result<(), Storag
 struct Reader<'a> {
     file: BufReader<&'a File>,
     segment: u32,
+    /// The segment's mark, once a record was read.
+    mark: Option<u32>,
     offset: u64,
     len: u64,
     payload: Vec<u8>,
@@ -320,6 +377,7 @@ impl<'a> Reader<'a> {
             len: file.metadata()?.len(),
             file: BufReader::with_capacity(CHUNK, file),
             segment,
+            mark: None,
             offset: 0,
             payload: Vec::new(),
         })
@@ -334,7 +392,9 @@ impl<'a> Reader<'a> {
         }
         self.file.read_exact(&mut head)?;
         let Some(header) = Header::parse(&head).filter(|header| {
-            header.segment == self.segment && u64::from(header.len) <= left - HEADER_LEN as u64
+            header.segment == self.segment
+                && self.mark.is_none_or(|mark| mark == header.mark)
+                && u64::from(header.len) <= left - HEADER_LEN as u64
         }) else {
             return Ok(None);
         };
@@ -343,6 +403,7 @@ impl<'a> Reader<'a> {
         if !header.fits(&head, &self.payload) {
             return Ok(None);
         }
+        self.mark = Some(header.mark);
         self.offset = offset + HEADER_LEN as u64 + u64::from(header.len);
         let payload = match header.kind {
             Kind::Entry | Kind::Copy => Bytes::new(),
