@@ -540,6 +540,122 @@ fn entries_of_an_idle_group_do_not_keep_the_files_of_a_busy_one() {
 }
 
 #[test]
+fn restarts_do_not_pile_up_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for restart in 1..=250 {
+        let log = open(dir.path());
+        append(&log, 1, restart, 1, 100);
+        wait(|done| log.save_vote(2, Bytes::from(restart.to_string()), done)).unwrap();
+        let files = segments(dir.path()).len();
+        assert!(files < 160, "{files} files after {restart} restarts");
+    }
+    let log = open(dir.path());
+    assert_eq!(read_all(&log, 1), (1..=250).collect::<Vec<_>>());
+    assert_eq!(
+        log.group(2).unwrap().vote.as_deref(),
+        Some(b"250".as_slice())
+    );
+}
+
+#[test]
+fn a_file_that_a_huge_entry_has_made_long_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, 1, 1, 1, 4 << 20);
+    let mut next = 2;
+    while next < 60 {
+        append(&log, 1, next, 3, 10_000);
+        wait(|done| log.purge(1, next - 1, Bytes::new(), done)).unwrap();
+        next += 3;
+    }
+    wait(|done| log.barrier(done)).unwrap();
+    let kept = log.disk_usage();
+    assert!(kept < 1 << 20, "{kept} bytes are kept");
+}
+
+#[test]
+fn many_groups_with_much_to_say_fill_more_than_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path());
+    for group in 0..300 {
+        let vote = Bytes::from(vec![group as u8; 150]);
+        log.save_vote(group, vote, Box::new(|result| result.unwrap()));
+        let meta = Bytes::from(vec![group as u8; 200]);
+        log.purge(group, 9, meta, Box::new(|result| result.unwrap()));
+    }
+    for round in 0..20 {
+        for group in 0..300 {
+            let first = 10 + round;
+            log.append(
+                group,
+                first,
+                entries(group, first, 1, 20),
+                Box::new(|result| result.unwrap()),
+            );
+        }
+        if round % 5 == 0 {
+            drop(log);
+            log = open(dir.path());
+        }
+    }
+    drop(log);
+    let log = open(dir.path());
+    for group in 0..300 {
+        let expected = [group as u8; 150];
+        assert_eq!(
+            log.group(group).unwrap().vote.as_deref(),
+            Some(&expected[..])
+        );
+        assert_eq!(read_all(&log, group), (10..30).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_read_from_a_file_that_is_let_go_finds_what_was_there_or_that_it_is_purged() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        segment_bytes: 4096,
+        recycled_files: 1,
+        ahead_bytes: 0,
+        ..LogOptions::default()
+    };
+    let log = LogStore::open(dir.path(), options).unwrap();
+    let next = AtomicU64::new(1);
+    append(&log, 1, 0, 1, 10);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let end = next.load(Ordering::SeqCst);
+                    if end == 0 {
+                        break;
+                    }
+                    match log.read(1, end.saturating_sub(3)..end, usize::MAX) {
+                        Ok(read) => {
+                            for (index, found) in read {
+                                assert_eq!(found, entry(1, index, 900));
+                            }
+                        }
+                        Err(StorageError::Purged { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        for at in 1..600 {
+            log.append(1, at, entries(1, at, 1, 900), Box::new(|r| r.unwrap()));
+            next.store(at + 1, Ordering::SeqCst);
+            log.purge(1, at - 1, Bytes::new(), Box::new(|r| r.unwrap()));
+            if at % 3 == 0 {
+                wait(|done| log.barrier(done)).unwrap();
+            }
+        }
+        next.store(0, Ordering::SeqCst);
+    });
+}
+
+#[test]
 fn a_log_of_an_earlier_form_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("db")).unwrap();

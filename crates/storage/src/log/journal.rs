@@ -270,9 +270,13 @@ impl Journal {
             };
             let path = gone.path().to_owned();
             let spare = Segment::spare_of(&self.dir, gone.number());
+            // One that a huge entry has made long would stay so.
+            let most = self.options.segment_bytes.saturating_mul(2);
+            let len = gone.file().metadata().map(|meta| meta.len());
+            let handy = len.is_ok_and(|len| len <= most);
             // Somebody may still read from it; nobody comes any more.
             let unread = Arc::try_unwrap(gone).is_ok();
-            if unread && self.spares.len() < self.options.recycled_files {
+            if unread && handy && self.spares.len() < self.options.recycled_files {
                 std::fs::rename(&path, &spare)
                     .map_err(|error| failed("cannot rename", &path, &error))?;
                 self.spares.push(spare);
