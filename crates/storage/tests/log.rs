@@ -539,6 +539,34 @@ fn entries_of_an_idle_group_do_not_keep_the_files_of_a_busy_one() {
     append(&log, 9, 6, 1, 10);
 }
 
+/// A node whose disk is full lets nobody write before there is space again.
+#[test]
+fn a_purge_gives_space_back_though_nothing_more_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        recycled_files: 1,
+        ..small_log()
+    };
+    let log = LogStore::open(dir.path(), options).unwrap();
+    append(&log, 8, 1, 4, 1000);
+    for round in 0..40 {
+        append(&log, 1, 1 + 20 * round, 20, 3000);
+        if round % 10 == 9 {
+            append(&log, 8, 5 + round / 10, 1, 1000);
+        }
+    }
+    assert!(log.disk_usage() > 2 << 20);
+    wait(|done| log.purge(1, 800, Bytes::new(), done)).unwrap();
+    for _ in 0..2 {
+        wait(|done| log.barrier(done)).unwrap();
+    }
+    let used = log.disk_usage();
+    assert!(used < 400 << 10, "{used} bytes are kept for 8 entries");
+    assert_eq!(read_all(&log, 8), (1..=8).collect::<Vec<_>>());
+    drop(log);
+    assert_eq!(read_all(&open(dir.path()), 8), (1..=8).collect::<Vec<_>>());
+}
+
 #[test]
 fn restarts_do_not_pile_up_files() {
     let dir = tempfile::tempdir().unwrap();

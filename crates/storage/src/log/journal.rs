@@ -11,6 +11,7 @@ use super::options::LogOptions;
 use super::queue::{Command, Item};
 use super::record::{Gather, Kind};
 use super::segment::Segment;
+use crate::disk;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,7 +58,7 @@ pub(crate) struct Journal {
     gather: Gather,
     /// Number of the last batch.
     batch: u64,
-    /// A segment was begun since it was last looked for some that may go.
+    /// A segment was begun, or entries were purged, since it was last looked for segments that may go.
     look: bool,
     /// Keeps other processes out.
     _lock: File,
@@ -136,6 +137,7 @@ impl Journal {
         let mut places = places.into_iter();
         for item in items {
             note(&mut index, &item.command, &mut places);
+            self.look |= matches!(item.command, Command::Purge { .. } | Command::Remove { .. });
         }
         for (group, position) in committed {
             index.group(*group).committed = Some(position.clone());
@@ -243,17 +245,41 @@ impl Journal {
         Ok(())
     }
 
-    /// Lets segments go that are not needed, after a new one was begun.
+    /// Lets segments go that are not needed, after a new one was begun or entries were purged: nobody
+    /// may write until there is space again.
     pub(crate) fn tidy(&mut self) -> Result<(), String> {
         if !std::mem::take(&mut self.look) {
             return Ok(());
         }
         self.drop_dead()?;
-        if self.holds_too_much() {
-            self.copy_oldest()?;
+        let mut copied = 0;
+        while self.holds_too_much() {
+            if copied >= self.options.segment_bytes {
+                // Others wait to write.
+                self.look = true;
+                break;
+            }
+            let more = self.copy_oldest()?;
             self.drop_dead()?;
+            if more == 0 {
+                break;
+            }
+            copied += more;
+        }
+        if !self.spares.is_empty() && self.is_short_of_room() {
+            for spare in self.spares.drain(..) {
+                std::fs::remove_file(&spare)
+                    .map_err(|error| failed("cannot remove", &spare, &error))?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether what is kept for reuse is worth more as free space.
+    fn is_short_of_room(&self) -> bool {
+        let files = u64::try_from(self.options.recycled_files).unwrap_or(u64::MAX);
+        let wanted = files.saturating_mul(self.options.segment_bytes);
+        disk::free_bytes(&self.dir).is_ok_and(|free| free < wanted.saturating_mul(2))
     }
 
     fn drop_dead(&mut self) -> Result<(), String> {
@@ -297,16 +323,17 @@ impl Journal {
         index.segments.len() > 1 && kept.sum::<u64>() > 2 * needed + 3 * self.options.segment_bytes
     }
 
-    /// Copies what is needed of the oldest segment to the end of the log.
-    fn copy_oldest(&mut self) -> Result<(), String> {
+    /// Copies what is needed of the oldest segment to the end of the log; returns how many bytes.
+    fn copy_oldest(&mut self) -> Result<u64, String> {
         let (segment, entries) = {
             let index = self.index.lock();
             let Some((number, used)) = index.segments.first_key_value() else {
-                return Ok(());
+                return Ok(0);
             };
             (Arc::clone(&used.segment), index.standing_in(*number))
         };
         let mut entries = entries.into_iter().peekable();
+        let mut written = 0;
         while entries.peek().is_some() {
             let active = self.active.as_ref().ok_or("there is no segment")?;
             let (number, offset) = (active.segment.number(), active.len);
@@ -332,13 +359,14 @@ impl Journal {
                 ));
             }
             self.gather.end();
+            written += self.gather.len();
             self.flush(offset)?;
             let mut index = self.index.lock();
             for (group, at, place) in copied {
                 index.copy(group, at, place);
             }
         }
-        Ok(())
+        Ok(written)
     }
 }
 
