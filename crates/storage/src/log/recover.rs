@@ -11,6 +11,7 @@ use super::witness::Synced;
 use crate::disk;
 use crate::error::StorageError;
 use bytes::Bytes;
+use memchr::memmem;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
@@ -115,6 +116,7 @@ struct Batch {
 fn check_end(last: &Batch) -> Result<(), StorageError> {
     let file = last.segment.file();
     let signature = record::signature(last.segment.number(), last.mark);
+    let finder = memmem::Finder::new(&signature);
     let torn = last.number.saturating_add(1);
     let later = || {
         let len = file.metadata()?.len();
@@ -125,11 +127,11 @@ fn check_end(last: &Batch) -> Result<(), StorageError> {
             let size = (len - at).min((CHUNK + HEADER_LEN) as u64);
             bytes.resize(usize::try_from(size).unwrap_or(CHUNK), 0);
             file.read_exact_at(&mut bytes, at)?;
-            for (place, head) in bytes.windows(HEADER_LEN).enumerate() {
-                let Some(head) = head
-                    .first_chunk()
-                    .filter(|head| head.get(SIGNATURE_AT..SIGNATURE_AT + 8) == Some(&signature))
-                else {
+            for found in finder.find_iter(&bytes) {
+                let Some(place) = found.checked_sub(SIGNATURE_AT) else {
+                    continue;
+                };
+                let Some(head) = bytes.get(place..).and_then(<[u8]>::first_chunk) else {
                     continue;
                 };
                 let behind = at + (place + HEADER_LEN) as u64;
