@@ -28,6 +28,9 @@ impl Place {
     };
 }
 
+/// Room that a log's list of places keeps.
+const PLACES_MIN: usize = 256;
+
 /// A group's log on disk.
 #[derive(Debug, Default)]
 pub(crate) struct GroupIndex {
@@ -144,6 +147,9 @@ impl Index {
         }
         if log.places.is_empty() {
             log.first = log.first.max(upto.saturating_add(1));
+        }
+        if log.places.len() < log.places.capacity() / 4 {
+            log.places.shrink_to((2 * log.places.len()).max(PLACES_MIN));
         }
     }
 

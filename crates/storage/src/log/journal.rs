@@ -26,6 +26,11 @@ const AHEAD_FOR: u64 = 64 << 10;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// A segment counts as this part of a full one, at least, when it is asked whether too many are kept.
 const LEAST: u64 = 32;
+/// So many full segments are kept, besides twice what is needed, before entries are copied.
+const FILES_TOO_MANY: u64 = 3;
+/// And so many where no segment was begun: when one group purges, the others are about to, and copies of what they let go would be
+/// wasted. But nobody may write until there is space again.
+const FILES_FAR_TOO_MANY: u64 = 8;
 /// Copied with one sync.
 const COPY_STEP: u64 = 8 << 20;
 
@@ -60,6 +65,8 @@ pub(crate) struct Journal {
     batch: u64,
     /// A segment was begun, or entries were purged, since it was last looked for segments that may go.
     look: bool,
+    /// A segment was begun since then.
+    begun: bool,
     /// Keeps other processes out.
     _lock: File,
 }
@@ -108,6 +115,7 @@ impl Journal {
             gather: Gather::new(),
             batch: found.batch,
             look: false,
+            begun: false,
             _lock: lock,
         })
     }
@@ -204,6 +212,7 @@ impl Journal {
         self.gather.end();
         self.flush(0)?;
         self.look = true;
+        self.begun = true;
         Ok(())
     }
 
@@ -252,8 +261,14 @@ impl Journal {
             return Ok(());
         }
         self.drop_dead()?;
+        let begun = std::mem::take(&mut self.begun);
+        let files = if begun {
+            FILES_TOO_MANY
+        } else {
+            FILES_FAR_TOO_MANY
+        };
         let mut copied = 0;
-        while self.holds_too_much() {
+        while self.holds_too_much(files) {
             if copied >= self.options.segment_bytes {
                 // Others wait to write.
                 self.look = true;
@@ -315,12 +330,13 @@ impl Journal {
     }
 
     /// Whether most of what is kept is not needed.
-    fn holds_too_much(&self) -> bool {
+    fn holds_too_much(&self, files: u64) -> bool {
         let index = self.index.lock();
         let least = self.options.segment_bytes / LEAST;
         let kept = index.segments.values().map(|used| used.len.max(least));
         let needed: u64 = index.segments.values().map(|used| used.bytes).sum();
-        index.segments.len() > 1 && kept.sum::<u64>() > 2 * needed + 3 * self.options.segment_bytes
+        index.segments.len() > 1
+            && kept.sum::<u64>() > 2 * needed + files * self.options.segment_bytes
     }
 
     /// Copies what is needed of the oldest segment to the end of the log; returns how many bytes.
