@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use storage::LogBackend;
 use tokio::sync::watch;
@@ -313,6 +314,13 @@ impl Consensus {
             }
         }
         changed
+    }
+
+    /// Says whether space on the disk is short: then no log is kept for members that have been unreachable for more than a moment.
+    /// They get a snapshot when they come back.
+    pub fn set_short_of_space(&self, short: bool) {
+        let environment = &self.inner.environment;
+        environment.short.store(short, Ordering::Relaxed);
     }
 
     /// Whether the disk has room for more log.

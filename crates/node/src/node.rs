@@ -187,6 +187,7 @@ impl Node {
             consensus.clone(),
             disk::free_space(config.data_dir.clone()),
             config.storage.disk_reserve_bytes,
+            config.storage.disk_free_limit_bytes,
         ))];
         info!("waiting for the cluster");
         consensus.formed().await?;

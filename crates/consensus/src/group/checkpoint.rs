@@ -15,6 +15,8 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks while a checkpoint is being taken: what it covers is purged as soon as it may.
 const LOOK_AFTER_CHECKPOINT: Duration = Duration::from_millis(50);
+/// How long a member must have been unreachable to be given up while space on the disk is short.
+const ABSENT: Duration = Duration::from_secs(5);
 /// A checkpoint that takes longer is looked at every [`LOOK`] only.
 const CHECKPOINT_LOOKS: u32 = 100;
 
@@ -119,16 +121,25 @@ fn known_by_all(group: &GroupCore) -> Option<u64> {
         let data = data.borrow_watched();
         data.replication.clone()
     };
+    let environment = group.environment();
+    let short = environment.is_short();
     let Some(replication) = replication else {
         *group.net().purgeable.lock() = None;
-        return group.purge_allowed();
+        return if short {
+            // The leader may have space, and keeps it for whoever is behind.
+            checkpoint_index(group)
+        } else {
+            group.purge_allowed()
+        };
     };
-    let environment = group.environment();
+    let lag_for = if short {
+        environment.checkpoint.lag_for.min(ABSENT)
+    } else {
+        environment.checkpoint.lag_for
+    };
     let mut lowest = group.state().last_applied().map(|applied| applied.index);
     for (member, matched) in replication {
-        if member == group.me().0
-            || environment.wire.unreachable_for(RaftNode(member)) > environment.checkpoint.lag_for
-        {
+        if member == group.me().0 || environment.wire.unreachable_for(RaftNode(member)) > lag_for {
             continue;
         }
         lowest = lowest.min(matched.map(|matched| matched.index));

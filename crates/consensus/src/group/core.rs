@@ -43,6 +43,8 @@ pub(crate) struct GroupEnvironment {
     pub(crate) abort: AbortHook,
     /// Whether the disk has room for more log, see [`crate::Consensus::set_writable`].
     pub(crate) writable: watch::Sender<bool>,
+    /// Whether space on the disk is short, see [`crate::Consensus::set_short_of_space`].
+    pub(crate) short: AtomicBool,
 }
 
 impl GroupEnvironment {
@@ -68,11 +70,16 @@ impl GroupEnvironment {
             checkpoint,
             abort,
             writable: watch::Sender::new(true),
+            short: AtomicBool::new(false),
         }))
     }
 
     pub(crate) fn may_write(&self) -> bool {
         *self.writable.borrow()
+    }
+
+    pub(crate) fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
     }
 }
 

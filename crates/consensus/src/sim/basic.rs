@@ -4,6 +4,7 @@ use super::{SimCluster, SimOptions};
 use crate::config::CheckpointPolicy;
 use crate::error::{AdminError, ProposeError, ReadError};
 use crate::types::RaftNode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[tokio::test]
@@ -319,4 +320,59 @@ async fn a_node_that_was_away_too_long_gets_a_snapshot() {
         "{:?}",
         cluster.aborts.lock()
     );
+}
+
+#[tokio::test]
+async fn log_kept_for_an_absent_member_goes_when_space_is_short() {
+    let options = SimOptions {
+        checkpoint: CheckpointPolicy {
+            keep_bytes: 0,
+            purge_step: 1 << 20,
+            ..CheckpointPolicy::default()
+        },
+        payload: 10_000,
+        ..SimOptions::default()
+    };
+    let mut cluster = SimCluster::start(8, options).await;
+    cluster.put(0).await;
+    cluster.converged(1).await;
+    let leader = cluster.leader().await;
+    let away = leader % 3 + 1;
+    let here: Vec<u64> = (1..=3).filter(|node| *node != away).collect();
+    cluster.crash(away, 0).await;
+    for number in 1..400 {
+        cluster.put(number).await;
+    }
+    for node in &here {
+        cluster.group(*node).trigger_checkpoint();
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let purged = |cluster: &SimCluster, node: u64| {
+        let purged = cluster.group(node).status().purged;
+        purged.is_some_and(|purged| purged.index > 100)
+    };
+    assert!(!purged(&cluster, leader), "the log is kept for who is away");
+    for node in &here {
+        let group = cluster.group(*node);
+        let environment = group.0.environment();
+        environment.short.store(true, Ordering::Relaxed);
+    }
+    for _ in 0..300 {
+        if here.iter().all(|node| purged(&cluster, *node)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for node in &here {
+        assert!(
+            purged(&cluster, *node),
+            "{:?}",
+            cluster.group(*node).status()
+        );
+    }
+    cluster.start_node(away).await;
+    for number in 400..420 {
+        cluster.put(number).await;
+    }
+    assert_eq!(cluster.converged(420).await, (0..420).collect::<Vec<u64>>());
 }

@@ -279,7 +279,8 @@ impl Wire for SimWire {
         if self.net.inbound(to.node()).is_ok() {
             Duration::ZERO
         } else {
-            Duration::from_secs(1)
+            // Longer than a moment, shorter than anybody is waited for.
+            Duration::from_secs(10)
         }
     }
 }

@@ -45,11 +45,19 @@ fn step(free: Option<u64>, reserve: u64, writable: bool) -> Step {
 }
 
 /// Runs until the node stops. To be started before the node announces itself: a node may start with
-/// a full disk.
-pub(crate) async fn keep_reserve(consensus: Consensus, free: FreeSpace, reserve: u64) {
+/// a full disk. Below `alarm`, where publishers are blocked, no log is kept for members that are away: blocked for their sake, publishers
+/// would wait until they come back.
+pub(crate) async fn keep_reserve(consensus: Consensus, free: FreeSpace, reserve: u64, alarm: u64) {
     let mut ticks = consensus::ticks::every(LOOK);
+    let mut short = false;
     loop {
         let now = free();
+        match step(now, alarm, !short) {
+            Step::Stay => {}
+            Step::Close => short = true,
+            Step::Open => short = false,
+        }
+        consensus.set_short_of_space(short);
         match step(now, reserve, consensus.is_writable()) {
             Step::Stay => {}
             Step::Close => {
