@@ -46,8 +46,6 @@ impl EventSender {
     ///
     /// # Errors
     /// The session takes no more; the event comes back.
-    // The event itself, however large: whoever sent it passes it on to where the session's things go now.
-    #[expect(clippy::result_large_err, reason = "it comes back to whoever had it")]
     pub fn send(&self, event: SessionEvent) -> Result<(), SessionEvent> {
         let waker = {
             let mut queue = self.0.queue.lock();
