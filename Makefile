@@ -63,6 +63,7 @@ test-rust: setup-build ## The tests of all crates.
 	else \
 		$(CARGO) test --release --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
+	$(CARGO) test --release --workspace --locked --features storage/failpoints --test faults --test power_loss --quiet
 	$(CARGO) test --release --workspace --locked --doc --quiet
 
 .PHONY: e2e
