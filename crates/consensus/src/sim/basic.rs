@@ -192,6 +192,7 @@ async fn next_leader(cluster: &SimCluster, old: u64) -> (u64, Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_cut_off_is_replaced_in_time() {
+    let mut twice = 0;
     for seed in 20..25 {
         let cluster = SimCluster::start(seed, SimOptions::default()).await;
         cluster.put(1).await;
@@ -202,7 +203,9 @@ async fn a_leader_that_is_cut_off_is_replaced_in_time() {
         }
         let mut leadership = cluster.group(old).leadership();
         let (new, took) = next_leader(&cluster, old).await;
-        assert!(took < Duration::from_millis(1500), "{took:?}");
+        // The two that are left may vote for themselves at the same moment, and have to do it again.
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        twice += u32::from(took >= Duration::from_millis(1500));
         // Never two that are ready.
         assert!(!leadership.borrow_and_update().ready);
         cluster
@@ -218,6 +221,7 @@ async fn a_leader_that_is_cut_off_is_replaced_in_time() {
             "one that returns does not disturb"
         );
     }
+    assert!(twice <= 1, "{twice} of 5 needed a second election");
 }
 
 #[tokio::test(start_paused = true)]
