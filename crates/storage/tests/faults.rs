@@ -14,7 +14,7 @@ use fail::FailScenario;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use storage::{LogBackend, LogStore, StorageError};
+use storage::{LogBackend, LogOptions, LogStore, StorageError};
 
 /// From here on, passing `name` for the `count`-th time ends the process at once.
 fn die_at(name: &str, count: u64) {
@@ -52,6 +52,27 @@ fn a_failed_write_stops_the_log_and_tells_everybody() {
     }
     let log = LogStore::open(dir.path(), small_log()).unwrap();
     assert_eq!(read_all(&log, 1), vec![1, 2, 3]);
+    scenario.teardown();
+}
+
+#[test]
+fn a_batch_that_has_its_room_is_kept_although_there_is_none_ahead_of_it() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        ahead_bytes: 4096,
+        ..small_log()
+    };
+    fail::cfg("log-ahead", "return").unwrap();
+    {
+        let log = LogStore::open(dir.path(), options.clone()).unwrap();
+        append(&log, 1, 1, 3, 100);
+        assert_eq!(log.poisoned(), None);
+    }
+    fail::remove("log-ahead");
+    let log = LogStore::open(dir.path(), options).unwrap();
+    append(&log, 1, 4, 2, 100);
+    assert_eq!(read_all(&log, 1), vec![1, 2, 3, 4, 5]);
     scenario.teardown();
 }
 

@@ -5,6 +5,7 @@ use super::entry::LogEntry;
 use crate::error::StorageError;
 use bytes::Bytes;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Called once, when a write is on disk or has failed. It runs on the writer's thread in the order
 /// of the writes, so it must be short and must not block.
@@ -84,6 +85,12 @@ pub trait LogBackend: Send + Sync + 'static {
     /// The highest index that can be purged so that about `keep_bytes` of entries stay; `None` if
     /// the whole log is smaller.
     fn purge_candidate(&self, group: u32, keep_bytes: u64) -> Option<u64>;
+
+    /// For how long the write that is under way has been, and its bytes; `None`: nothing is being written. A store
+    /// without a disk is never slow.
+    fn under_way(&self) -> Option<(Duration, usize)> {
+        None
+    }
 
     /// The failure that stopped this store, if any.
     fn poisoned(&self) -> Option<StorageError>;

@@ -229,14 +229,12 @@ impl Journal {
         self.gather.release();
         // Small batches find blocks that are there: the next syncs need not note new ones.
         if end > active.ready && len < AHEAD_FOR && self.options.ahead_bytes > 0 {
-            let ahead = self.options.ahead_bytes;
-            let zeros = usize::try_from(ahead).unwrap_or(usize::MAX);
-            let times = zeros.div_ceil(ZEROS.len());
-            let slices = std::iter::repeat_n(IoSlice::new(&ZEROS), times);
-            segment
-                .write(end, slices)
-                .map_err(|error| failed("cannot write", path, &error))?;
-            active.ready = end + (times * ZEROS.len()) as u64;
+            match write_ahead(segment, end, self.options.ahead_bytes) {
+                Ok(ready) => active.ready = ready,
+                // This batch has found its room; the next one finds out for itself.
+                Err(error) if is_full(&error) => {}
+                Err(error) => return Err(failed("cannot write", path, &error)),
+            }
         }
         crate::failpoint!("log-written");
         segment
@@ -384,6 +382,21 @@ impl Journal {
         }
         Ok(written)
     }
+}
+
+/// Fills at least so many bytes from `end` on; returns up to where.
+fn write_ahead(segment: &Segment, end: u64, bytes: u64) -> io::Result<u64> {
+    fail::fail_point!("log-ahead", |_| Err(io::ErrorKind::StorageFull.into()));
+    let times = usize::try_from(bytes)
+        .unwrap_or(usize::MAX)
+        .div_ceil(ZEROS.len());
+    segment.write(end, std::iter::repeat_n(IoSlice::new(&ZEROS), times))?;
+    Ok(end + (times * ZEROS.len()) as u64)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// Adds a command to a batch; entries' places are added to `places`.

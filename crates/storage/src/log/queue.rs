@@ -7,6 +7,7 @@ use crate::error::StorageError;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A write, as the writer is to do it.
 pub(crate) enum Command {
@@ -53,6 +54,8 @@ pub(crate) struct Queue {
     pub(crate) closing: bool,
     pub(crate) failure: Option<StorageError>,
     pub(crate) watchers: Vec<Box<dyn FnOnce(StorageError) + Send>>,
+    /// When the writer took the batch that it is at, and its bytes.
+    pub(crate) under_way: Option<(Instant, usize)>,
     last_ticket: u64,
 }
 
@@ -114,6 +117,7 @@ impl Shared {
     /// nothing is queued any more.
     pub(crate) fn take(&self, max_bytes: usize) -> Option<Taken> {
         let mut queue = self.lock();
+        queue.under_way = None;
         while queue.items.is_empty() {
             if queue.closing {
                 return None;
@@ -136,6 +140,7 @@ impl Shared {
             taken.bytes += item.bytes;
             taken.items.push(item);
         }
+        queue.under_way = Some((Instant::now(), taken.bytes));
         Some(taken)
     }
 }

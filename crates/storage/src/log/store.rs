@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The logs of all groups of a node, on disk.
 ///
@@ -429,6 +430,11 @@ impl LogBackend for LogStore {
 
     fn poisoned(&self) -> Option<StorageError> {
         self.shared.lock().failure.clone()
+    }
+
+    fn under_way(&self) -> Option<(Duration, usize)> {
+        let under_way = self.shared.lock().under_way;
+        under_way.map(|(since, bytes)| (since.elapsed(), bytes))
     }
 
     fn on_poison(&self, callback: Box<dyn FnOnce(StorageError) + Send>) {

@@ -34,12 +34,10 @@ impl Writer {
                 bytes,
             } = taken;
             let started = Instant::now();
-            let written = self.write(&items, &committed).and_then(|()| {
-                self.count(&items, bytes, started);
-                self.note(&items)
-            });
-            match written {
+            match self.write(&items, &committed) {
                 Ok(()) => {
+                    self.count(&items, bytes, started);
+                    self.see_synced(&items);
                     for item in items {
                         (item.done)(Ok(()));
                     }
@@ -54,8 +52,8 @@ impl Writer {
                     break;
                 }
             }
-            // Nobody waits for it.
-            if let Err(cause) = self.journal.tidy() {
+            // Nobody waits for what follows.
+            if let Err(cause) = self.note().and_then(|()| self.journal.tidy()) {
                 let error = StorageError::Poisoned { cause };
                 tracing::error!(%error, "the files of the log cannot be kept in order");
                 poison(&self.shared, &error);
@@ -88,31 +86,36 @@ impl Writer {
         metrics.entries.fetch_add(entries.sum(), Ordering::Relaxed);
     }
 
-    /// Notes what is on disk, before it is reported.
-    fn note(&mut self, items: &[Item]) -> Result<(), String> {
-        let ends: Vec<(u32, u64)> = {
-            let mut queue = self.shared.lock();
-            for item in items {
-                match &item.command {
-                    Command::Append {
-                        group,
-                        first,
-                        entries,
-                        ..
-                    } => {
-                        let end = first + entries.len() as u64;
-                        if let Some(view) = queue.views.get_mut(group) {
-                            view.append_synced(item.ticket, end);
-                        }
+    /// Tells the views what is on disk, before it is reported.
+    fn see_synced(&self, items: &[Item]) {
+        let mut queue = self.shared.lock();
+        for item in items {
+            match &item.command {
+                Command::Append {
+                    group,
+                    first,
+                    entries,
+                    ..
+                } => {
+                    let end = first + entries.len() as u64;
+                    if let Some(view) = queue.views.get_mut(group) {
+                        view.append_synced(item.ticket, end);
                     }
-                    Command::Truncate { group, .. } | Command::Remove { group } => {
-                        if let Some(view) = queue.views.get_mut(group) {
-                            view.write_synced(item.ticket);
-                        }
-                    }
-                    _ => {}
                 }
+                Command::Truncate { group, .. } | Command::Remove { group } => {
+                    if let Some(view) = queue.views.get_mut(group) {
+                        view.write_synced(item.ticket);
+                    }
+                }
+                _ => {}
             }
+        }
+    }
+
+    /// Notes what is on disk. A process that is killed before it does has its log all the same, in the page cache at least.
+    fn note(&mut self) -> Result<(), String> {
+        let ends: Vec<(u32, u64)> = {
+            let queue = self.shared.lock();
             let ends = queue.views.iter();
             ends.filter_map(|(group, view)| Some((*group, view.synced()?)))
                 .collect()
@@ -144,7 +147,7 @@ impl Writer {
         }
         if failure.is_none() {
             if !committed.is_empty()
-                && let Err(error) = self.write(&[], &committed).and_then(|()| self.note(&[]))
+                && let Err(error) = self.write(&[], &committed).and_then(|()| self.note())
             {
                 tracing::warn!(%error, "cannot save committed positions");
             }
