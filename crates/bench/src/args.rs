@@ -201,6 +201,9 @@ pub(crate) struct ConnectionsArgs {
     /// How long to hold them once all are open, in seconds: idle processor time is measured.
     #[arg(long, default_value = "1", value_parser = seconds)]
     pub(crate) hold: Duration,
+    /// Only say when all are open, and hold them until the input ends.
+    #[arg(long)]
+    pub(crate) until_stdin_ends: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

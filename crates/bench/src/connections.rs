@@ -27,8 +27,17 @@ pub(crate) struct ConnectionsResult {
     pub(crate) idle_cores: Option<f64>,
 }
 
+/// What is said when all connections are open that are to be held.
+pub(crate) const ALL_OPEN: &str = "all are open";
+
 /// Opens the connections, holds them, prints the result.
 pub(crate) fn main(args: &ConnectionsArgs) -> anyhow::Result<()> {
+    if args.until_stdin_ends {
+        let _held = open_all(args)?;
+        line(ALL_OPEN);
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+        return Ok(());
+    }
     let result = execute(args)?;
     if args.target.json {
         return output::json(&result);

@@ -222,6 +222,7 @@ fn run_connections(cluster: &Cluster, count: usize) -> anyhow::Result<Vec<Figure
         threads: 8,
         no_queue: false,
         hold: Duration::from_secs(1),
+        until_stdin_ends: false,
     };
     let result = connections::execute(&args)?;
     // Until the broker has forgotten them, so that the next trial does not pay.

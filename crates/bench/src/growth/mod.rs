@@ -5,6 +5,7 @@
 
 mod bindings;
 mod chart;
+mod held;
 mod series;
 
 use std::fs;

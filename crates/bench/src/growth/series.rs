@@ -6,11 +6,11 @@ use anyhow::Context as _;
 
 use super::Point;
 use super::bindings::Bindings;
-use crate::args::{ConnectionsArgs, DeclareArgs, GrowthArgs, QueueArgs, RunArgs};
+use super::held::Held;
+use crate::args::{DeclareArgs, GrowthArgs, QueueArgs, RunArgs};
 use crate::brokers::{Broker, Cluster};
-use crate::client::Connection;
 use crate::measure::{Phase, usage_of};
-use crate::{connections, declare, run};
+use crate::{declare, run};
 
 /// Messages a second while latency is measured, unless they are large.
 const RATE: f64 = 1000.0;
@@ -127,7 +127,7 @@ pub(super) fn measure(
         Varied::Bindings { topic } => Some(Bindings::declare(&first, EXCHANGE, topic)?),
         _ => None,
     };
-    let mut held: Vec<Connection> = Vec::new();
+    let mut held = Held::default();
     let mut declared = 0;
     for x in points {
         let count = usize::try_from(x)?;
@@ -141,14 +141,7 @@ pub(super) fn measure(
                 both(&cluster, args, x, |_| {})?
             }
             Varied::Connections => {
-                let more = ConnectionsArgs {
-                    target: cluster.target(),
-                    connections: count.saturating_sub(held.len()),
-                    threads: 8,
-                    no_queue: true,
-                    hold: std::time::Duration::ZERO,
-                };
-                held.extend(connections::open_all(&more)?.0);
+                held.grow(&cluster.target().uris, count)?;
                 both(&cluster, args, x, |_| {})?
             }
             Varied::Consumers => both(&cluster, args, x, |run| {
