@@ -264,9 +264,21 @@ impl Consensus {
             .map_err(|_| AdminError::Timeout)?
     }
 
+    /// For how long the log's write that is under way has been, and its bytes; `None`: nothing is being written.
+    #[must_use]
+    pub fn log_write(&self) -> Option<(Duration, usize)> {
+        self.inner.environment.log.under_way()
+    }
+
     /// Hands away every leadership that this node holds, to live members, as far as possible in
     /// `timeout`.
     pub async fn hand_over(&self, timeout: Duration) {
+        self.hand_over_to(|_| true, timeout).await;
+    }
+
+    /// The same, to nodes that are `wanted` only.
+    pub async fn hand_over_to(&self, wanted: impl Fn(u64) -> bool, timeout: Duration) {
+        let wanted = &wanted;
         let connected = self.inner.peers.connectivity();
         let groups = self.groups();
         join_all(groups.iter().map(|group| {
@@ -281,6 +293,7 @@ impl Consensus {
                     .iter()
                     .copied()
                     .filter(|voter| connected.get(&voter.node()) == Some(&crate::Connectivity::Connected))
+                    .filter(|voter| wanted(voter.node()))
                     .collect();
                 // The most complete log first; groups prefer different nodes among equals.
                 candidates.sort_by_key(|voter| {

@@ -162,12 +162,13 @@ impl Inbound {
         };
         core.allow_purge(beat.purgeable);
         let raft = core.raft().ok_or("group is restarting")?;
-        let leader = request.vote.leader_id;
+        let vote = request.vote;
         let Ok(answer) = timeout(BEAT_PATIENCE, raft.append_entries(request)).await else {
             // The core has taken it, but says so when all that it has taken before is on disk, which may be
             // hundreds of MiB. The leader is not to be deposed for that: the new one would begin with them anew.
             let saved = core.log().vote();
-            if saved.is_none_or(|saved| saved.leader_id != leader) {
+            if saved.is_none_or(|saved| saved.leader_id != vote.leader_id) {
+                core.hear_of(&vote);
                 return Err("the core takes its time".to_owned());
             }
             core.hear();

@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::hub::connector::{Connector, HostStarts};
 use crate::life::alarms::{self, Watermarks};
 use crate::life::readiness::{self, Readiness};
+use crate::life::stall::{self, Stall};
 use crate::life::{balance, disk, events, membership, partial_cut, process};
 use crate::listener::Listeners;
 use crate::metrics::Metrics;
@@ -288,6 +289,7 @@ impl Node {
             disk_free_bytes: config.storage.disk_free_limit_bytes,
             data_dir: config.data_dir.clone(),
         };
+        let stall = Arc::new(Stall::default());
         let queries = Arc::new(NodeQueries {
             node: config.node_id,
             hosts: Arc::clone(&hosts),
@@ -310,6 +312,7 @@ impl Node {
                 let machine = Arc::clone(&machine);
                 Box::new(move || machine.read().latest_start(origin.node) == origin.incarnation)
             },
+            stall: Arc::clone(&stall),
         });
         peer_service.open(
             catalog_group.clone(),
@@ -357,6 +360,7 @@ impl Node {
             alarms_tx,
         )));
         tasks.push(tokio::spawn(partial_cut::mend(Arc::clone(&broker))));
+        tasks.push(tokio::spawn(stall::watch(Arc::clone(&broker), stall)));
         tasks.push(tokio::spawn(balance::keep_balanced(
             Arc::clone(&broker),
             config.timing.rebalance_interval,

@@ -2,6 +2,7 @@
 //! so that any node can show all of them.
 
 use crate::host::{HostDirectory, HostInput, QueueReport};
+use crate::life::stall::Stall;
 use crate::registry::{ConnectionEntry, Registry};
 use broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use cluster_proto::node::v1::{QueryRequest, peer_client::PeerClient};
@@ -125,6 +126,8 @@ pub struct NodeQueries {
     pub close: CloseConnection,
     /// Whether the catalog here knows of this start of the node.
     pub announced: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether the disk here has stood still lately.
+    pub(crate) stall: Arc<Stall>,
 }
 
 /// Arguments of `queues`.
@@ -185,8 +188,11 @@ impl NodeQueries {
             .collect()
     }
 
-    /// The nodes that this one hears, itself included.
+    /// The nodes that this one hears, itself included; none while its disk is not well: it is to lead nothing.
     fn heard_here(&self) -> BTreeSet<u64> {
+        if !self.stall.is_over() {
+            return BTreeSet::new();
+        }
         let connectivity = self.peers.connectivity();
         let connectivity = connectivity.borrow();
         let connected = connectivity

@@ -9,7 +9,7 @@ use crate::error::StartError;
 use crate::log::{GroupLog, RaftLog, TailBudget};
 use crate::machine::Machine;
 use crate::machine_adapter::{MachineAdapter, MachineState};
-use crate::raft::Types;
+use crate::raft::{Types, Vote};
 use crate::raft_net::{RaftNet, RaftNetFactory};
 use crate::stats::LatencyHistogram;
 use crate::types::{GroupId, Leadership, RaftNode};
@@ -127,6 +127,8 @@ pub(crate) struct GroupCore {
     /// Counts the snapshots that have begun to arrive.
     pub(super) snapshots_begun: AtomicU64,
     pub(super) leadership: watch::Sender<Leadership>,
+    /// The vote of a leader that the core has not come to know yet, because it waits for its disk.
+    pub(super) unheeded: watch::Sender<Option<Vote>>,
     pub(super) proposals: Arc<Semaphore>,
     /// Proposals are held off until then, because leadership is being handed to this member.
     pub(super) handing_over: Mutex<Option<(RaftNode, Instant)>>,
@@ -201,6 +203,7 @@ impl GroupCore {
             life: tokio::sync::Mutex::new(()),
             snapshots_begun: AtomicU64::new(0),
             leadership: watch::Sender::new(Leadership::default()),
+            unheeded: watch::Sender::new(None),
             handing_over: Mutex::new(None),
             latency: Arc::default(),
             purge_allowed: AtomicU64::new(NOT_TOLD),
@@ -325,6 +328,20 @@ impl GroupCore {
         if !self.stopped.swap(true, Ordering::AcqRel) {
             tracing::error!(group = %self.id, reason, "group failed");
             (self.environment.abort)(&format!("Raft group {} has failed: {reason}", self.id));
+        }
+    }
+
+    /// Notes a leader of whom the core does not know yet: it has not saved its vote. Whoever looks for the leader finds
+    /// it already.
+    pub(crate) fn hear_of(&self, vote: &Vote) {
+        if vote.committed && self.log.vote().is_none_or(|saved| saved < *vote) {
+            self.unheeded.send_if_modified(|known| {
+                let newer = known.is_none_or(|known| known < *vote);
+                if newer {
+                    *known = Some(*vote);
+                }
+                newer
+            });
         }
     }
 

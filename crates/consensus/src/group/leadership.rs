@@ -23,6 +23,7 @@ pub(super) async fn supervise(
     let mut server = raft.server_metrics();
     let mut progress = group.state().progress();
     let mut writable = group.environment().writable.subscribe();
+    let mut unheeded = group.unheeded.subscribe();
     let mut machine_gone = false;
     loop {
         let look_again = publish(&group, &raft);
@@ -32,6 +33,7 @@ pub(super) async fn supervise(
             changed = server.changed() => if changed.is_err() { break },
             _ = &mut gone => { machine_gone = true; break }
             Ok(()) = writable.changed() => {}
+            Ok(()) = unheeded.changed() => {}
             () = tokio::time::sleep_until(deadline), if look_again.is_some() => {}
             // Only until everything of earlier terms is applied; not at every entry afterwards.
             _ = progress.changed(), if wait_for_apply && !group.leadership.borrow().ready => {}
@@ -53,13 +55,21 @@ pub(super) async fn supervise(
 /// Tells what is known now; returns when to look again although nothing has been announced.
 fn publish(group: &GroupCore, raft: &Raft) -> Option<Instant> {
     let (term, leader, leading, alone) = {
+        let unheeded = *group.unheeded.borrow();
         let server = raft.server_metrics();
         let server = server.borrow_watched();
         let me = group.me();
-        let leader = server.current_leader.map(RaftNode);
+        let mut term = server.vote.leader_id.term;
+        let mut leader = server.current_leader.map(RaftNode);
+        if let Some(other) = unheeded.map(|vote| vote.leader_id)
+            && (other.term > term || other.term == term && leader.is_none())
+        {
+            term = other.term;
+            leader = Some(RaftNode(other.voted_for));
+        }
         let leading = server.state == ServerState::Leader && leader == Some(me);
         let alone = server.membership_config.voter_ids().eq([me.0]);
-        (server.vote.leader_id.term, leader, leading, alone)
+        (term, leader, leading, alone)
     };
     let mut look_again = None;
     let mut ready = false;

@@ -63,3 +63,30 @@ async fn a_core_that_answers_nothing_ends_the_process() {
     // The others go on.
     cluster.put(2).await;
 }
+
+/// Its core cannot save the next leader's vote, and knows of no leader but itself; whoever asks the node is told.
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_disk_hangs_knows_of_the_one_that_follows_it() {
+    let cluster = SimCluster::start(3, SimOptions::default()).await;
+    cluster.put(1).await;
+    let stuck = cluster.leader().await;
+    let heir = stuck % 3 + 1;
+    cluster.nodes[&stuck].log.set_manual(true);
+    let group = cluster.group(stuck);
+    let _ = group.transfer_leader(heir, Duration::from_secs(2)).await;
+    let mut leadership = group.leadership();
+    let told = leadership.wait_for(|now| now.leader.is_some_and(|now| now.node() == heir));
+    tokio::time::timeout(Duration::from_secs(2), told)
+        .await
+        .expect("the node knows the next leader")
+        .unwrap();
+    assert!(
+        cluster.nodes[&stuck].log.unsynced() > 0,
+        "its disk still hangs"
+    );
+    assert!(!group.leadership().borrow().ready);
+    cluster.put(2).await;
+    cluster.nodes[&stuck].log.set_manual(false);
+    assert_eq!(cluster.converged(2).await, [1, 2]);
+    assert!(cluster.aborts.lock().is_empty());
+}

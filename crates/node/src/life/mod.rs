@@ -1,4 +1,4 @@
-//! The life of a node among others: start, catalog duties, leadership spread, alarms, clean stop.
+//! The life of a node among others: start, catalog duties, leadership spread, alarms, a disk that stands still, clean stop.
 
 pub mod alarms;
 pub mod balance;
@@ -8,3 +8,4 @@ pub mod membership;
 pub mod partial_cut;
 pub mod process;
 pub mod readiness;
+pub(crate) mod stall;

@@ -1,0 +1,147 @@
+//! A disk that takes long: this node hands its leaderships over, and takes none, until it is swift again.
+//!
+//! What a group has on a majority of disks is committed, also where this node's is not among them; but a leader whose own log
+//! stands still keeps those waiting who look at it, and cannot even learn that it was followed by another.
+//!
+//! Nothing moves unless some other node says that it is well: a disk that is slow for all gains nothing by it.
+
+use crate::broker::Broker;
+use broker_model::ids::NodeId;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+/// How often the log's write is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// Looks that are so far apart say nothing.
+const LATE: Duration = Duration::from_secs(1);
+/// A write of the log that takes longer has met a disk that stands still: a sync takes milliseconds.
+const LONG: Duration = Duration::from_millis(1500);
+/// Slowest disk on which bytes are waited for, in bytes per millisecond.
+const SLOWEST: u64 = 8 << 10;
+/// A disk counts as well again when so much time has passed without such a write.
+const WELL_AGAIN: Duration = Duration::from_secs(30);
+/// How long the others may take to say how they are.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How long leaderships may take to move.
+const TRANSFER: Duration = Duration::from_secs(1);
+
+/// Whether this node's disk has stood still lately.
+#[derive(Debug, Default)]
+pub(crate) struct Stall(Mutex<Option<Instant>>);
+
+impl Stall {
+    /// Whether no write took long lately.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.lock().is_none_or(|last| last.elapsed() > WELL_AGAIN)
+    }
+
+    /// A write is taking long; whether that is news.
+    fn begins(&self) -> bool {
+        let news = self.is_over();
+        *self.0.lock() = Some(Instant::now());
+        news
+    }
+}
+
+/// Whether a write of so many bytes should have ended.
+fn is_long((so_far, bytes): (Duration, usize)) -> bool {
+    so_far > LONG + Duration::from_millis(bytes as u64 / SLOWEST)
+}
+
+/// Runs until the node stops.
+pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>) {
+    let mut ticks = consensus::ticks::every(LOOK);
+    let mut last = Instant::now();
+    loop {
+        ticks.tick().await;
+        // Where the process has stood still, the disk was not asked.
+        let late = std::mem::replace(&mut last, Instant::now()).elapsed() > LATE;
+        if late {
+            continue;
+        }
+        let Some(write) = broker.consensus.log_write().filter(|write| is_long(*write)) else {
+            continue;
+        };
+        if stall.begins() {
+            warn!(
+                for_ms = write.0.as_millis(),
+                bytes = write.1,
+                "the disk of this node takes long to write the log: other nodes lead until it is well again"
+            );
+        }
+        if !leads(&broker) {
+            continue;
+        }
+        let well = well_nodes(&broker).await;
+        if well.is_empty() {
+            info!("no other node is well: this one goes on leading");
+        } else {
+            let wanted = |node| well.contains(&NodeId(node));
+            broker.consensus.hand_over_to(wanted, TRANSFER).await;
+        }
+    }
+}
+
+fn leads(broker: &Broker) -> bool {
+    let groups = broker.consensus.groups();
+    let mut led = groups
+        .iter()
+        .map(|group| (group.leadership().borrow().leader, group.me()));
+    led.any(|(leader, me)| leader == Some(me))
+}
+
+/// The other nodes that answer, hear this one, and are well.
+async fn well_nodes(broker: &Broker) -> BTreeSet<NodeId> {
+    let me = broker.origin.node;
+    let members = broker.consensus.members();
+    let others = members
+        .keys()
+        .map(|node| NodeId(*node))
+        .filter(|node| *node != me);
+    let asked = others.map(|node| async move {
+        let hears = timeout(ANSWER, broker.queries.hears(node)).await.ok()??;
+        hears.contains(&me).then_some(node)
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_may_take_the_longer_the_more_it_is() {
+        for (ms, bytes, long) in [
+            (1_400, 0, false),
+            (1_600, 0, true),
+            (1_600, 8 << 20, false),
+            (2_600, 8 << 20, true),
+            (10_000, 128 << 20, false),
+            (18_000, 128 << 20, true),
+        ] {
+            assert_eq!(
+                is_long((Duration::from_millis(ms), bytes)),
+                long,
+                "{ms} {bytes}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_remembered_for_a_while() {
+        let stall = Stall::default();
+        assert!(stall.is_over());
+        assert!(stall.begins());
+        assert!(!stall.begins());
+        tokio::time::sleep(WELL_AGAIN / 2).await;
+        assert!(!stall.begins());
+        tokio::time::sleep(WELL_AGAIN + Duration::from_millis(1)).await;
+        assert!(stall.is_over());
+        assert!(stall.begins());
+    }
+}
