@@ -6,6 +6,7 @@ import shutil
 
 from harness import amqp
 from harness.load import judge, settle
+from harness.wait import bound, eventually
 
 
 def test_wiped_node_is_filled_again(fresh, load, name) -> None:
@@ -61,3 +62,43 @@ def test_one_after_the_other(fresh, open_at, name) -> None:
         cluster.start([node])
         cluster.wait_in_sync(name)
     assert amqp.get_all(open_at(cluster.nodes[1]).channel(), name, 100) == bodies
+
+
+def test_wiped_forgotten_and_wiped_again(fresh, open_at, name) -> None:
+    """A node that was forgotten gets a generation that none of its disks had, and is heard."""
+    cluster = fresh(3).start()
+    cluster.connect(2).channel().queue_declare(name, durable=True)
+    node, other = cluster.nodes[:2]
+
+    def publish() -> None:
+        amqp.fill(amqp.confirmed(open_at(node)), name, [b"x"])
+
+    def wipe() -> None:
+        node.kill()
+        shutil.rmtree(node.data_dir)
+
+    wipe()
+    cluster.start([node])
+    cluster.wait_in_sync(name)
+    publish()
+    wipe()
+    forget = f"/api/cluster/nodes/warren@{node.id}"
+    eventually(
+        lambda: other.http(forget, "DELETE", timeout=30)[0] in (200, 204),
+        what="the node is forgotten",
+    )
+    cluster.start([node])
+    cluster.wait_in_sync(name)
+    publish()
+    assert other.queue_info(name)
+
+
+def test_forgotten_while_it_runs(fresh) -> None:
+    """It says that it is no member any more, instead of serving clients that nobody answers."""
+    cluster = fresh(4).start()
+    gone, other = cluster.nodes[3], cluster.nodes[0]
+    status, body = other.http(f"/api/cluster/nodes/warren@{gone.id}", "DELETE", timeout=30)
+    assert status in (200, 204), body
+    eventually(lambda: not gone.is_ready(), bound(15), "the forgotten node is not ready")
+    status, body = gone.http("/health/ready")
+    assert status == 503 and b"was removed" in body, (status, body)

@@ -39,6 +39,12 @@ impl Identity {
             .saturating_mul(1 << 44)
             .saturating_add(self.incarnation)
     }
+
+    /// The generation of the disk that a start was made with.
+    #[must_use]
+    pub const fn generation_of(start: u64) -> u64 {
+        start >> 44
+    }
 }
 
 /// How far this node has come in becoming a member.

@@ -114,6 +114,12 @@ impl Inbound {
         }
     }
 
+    /// Whether a node is a member of a group that runs here.
+    pub(crate) fn has_member(&self, group: u32, node: u64) -> bool {
+        let core = self.group(GroupId(group));
+        core.is_some_and(|core| core.members().keys().any(|member| member.node() == node))
+    }
+
     pub(crate) async fn read_index(&self, request: v1::ReadIndexRequest) -> v1::ReadIndexAnswer {
         let index = match self.group(GroupId(request.group)) {
             Some(core) => core.leader_read_index().await.ok(),

@@ -62,6 +62,12 @@ pub trait Machine: Send + Sync + 'static {
         0
     }
 
+    /// The highest generation of a node's disk that this machine knows to have been in use, also of a node that was
+    /// removed since; `None`: none. Asked of the catalog's machine, where a node with an empty disk is given the next one.
+    fn generation_of(&self, _node: u64) -> Option<u64> {
+        None
+    }
+
     /// A consistent view of the last durable checkpoint, for a follower that is too far behind.
     ///
     /// # Errors

@@ -232,10 +232,10 @@ fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
                     link.address()
                 ));
             }
-            generations
-                .iter()
-                .max()
-                .map_or(0, |last| last.saturating_add(1))
+            // Also one that was removed: a disk of it may still be somewhere, and what it has sent is known by its starts.
+            let known = catalog.state().machine().generation_of(them.node);
+            let last = generations.iter().copied().chain(known).max();
+            last.map_or(0, |last| last.saturating_add(1))
         }
     };
     JoinResult::Accepted(v1::JoinAccepted {

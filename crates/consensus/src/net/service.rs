@@ -120,9 +120,13 @@ impl RaftControl for ControlService {
         &self,
         request: Request<v1::ReadIndexRequest>,
     ) -> Result<Response<v1::ReadIndexAnswer>, Status> {
-        Ok(Response::new(
-            self.inbound.read_index(request.into_inner()).await,
-        ))
+        let caller = request.extensions().get::<Caller>().copied();
+        let request = request.into_inner();
+        // A node that was removed while it ran may never hear of it from the log: it finds no leader any more.
+        if caller.is_some_and(|caller| !self.inbound.has_member(request.group, caller.node)) {
+            return Ok(Response::new(v1::ReadIndexAnswer { index: None }));
+        }
+        Ok(Response::new(self.inbound.read_index(request).await))
     }
 
     async fn last_log(

@@ -2,9 +2,11 @@
 
 use crate::metrics::Metrics;
 use broker_model::catalog::{Catalog, CatalogEntry, CatalogEvent};
+use broker_model::ids::NodeId;
 use bytes::Bytes;
 use consensus::{
-    CheckpointJob, Committed, GroupId, Machine, MachineError, SnapshotReader, SnapshotWriter,
+    CheckpointJob, Committed, GroupId, Identity, Machine, MachineError, SnapshotReader,
+    SnapshotWriter,
 };
 use parking_lot::{RwLock, RwLockReadGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +81,11 @@ fn decode(chunks: &[Bytes]) -> Result<Catalog, MachineError> {
 impl Machine for CatalogMachine {
     fn restored(&self) -> Option<Bytes> {
         self.restored.clone()
+    }
+
+    fn generation_of(&self, node: u64) -> Option<u64> {
+        let latest = self.catalog.read().latest_start(NodeId(node));
+        (latest > 0).then_some(Identity::generation_of(latest))
     }
 
     fn apply(&self, entries: &[Committed]) -> Result<Vec<Bytes>, MachineError> {

@@ -30,6 +30,8 @@ pub enum Readiness {
     NoMajority,
     /// Its disk is nearly full: it leads nothing, and what it knows may be old.
     NoSpace,
+    /// It was removed from the cluster while it ran.
+    Removed,
     /// It is being stopped.
     Stopping,
 }
@@ -47,8 +49,13 @@ impl Readiness {
         match self {
             Self::Starting => Some("the node is starting"),
             Self::Ready => None,
-            Self::NoMajority => Some("no majority of the nodes answers this node"),
+            Self::NoMajority => Some(
+                "no majority of the nodes answers this node, or it was removed from the cluster",
+            ),
             Self::NoSpace => Some("the disk of this node is nearly full"),
+            Self::Removed => Some(
+                "this node was removed from the cluster: stop it, and empty its data directory before it joins again",
+            ),
             Self::Stopping => Some("the node is stopping"),
         }
     }
@@ -118,6 +125,13 @@ pub(crate) async fn watch(
         let mut now = findings.look(well, Instant::now(), before);
         if now.is_ready() && !broker.consensus.is_writable() {
             now = Readiness::NoSpace;
+        }
+        if !broker
+            .consensus
+            .members()
+            .contains_key(&broker.origin.node.0)
+        {
+            now = Readiness::Removed;
         }
         if now != before {
             match now.reason() {
