@@ -13,7 +13,6 @@ from harness import amqp
 from harness.node import binary
 from harness.wait import eventually
 
-
 DEFINITIONS: dict[str, Any] = {
     "rabbit_version": "3.13.7",
     "rabbitmq_version": "3.13.7",

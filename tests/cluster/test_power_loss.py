@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from scenes import declare
 
 from harness import amqp
 from harness.cluster import Cluster
@@ -16,8 +17,6 @@ from harness.disk import Disk, why_not
 from harness.load import judge, settle
 from harness.node import Node
 from harness.wait import bound, eventually
-
-from scenes import declare
 
 DISK = 700 << 20
 #: A node whose disk has failed ends itself within this.
