@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// A start has its generation above so many bits.
+const START_BITS: u32 = 44;
 const FILE: &str = "identity";
 const HEADER: &str = "warren identity 1";
 
@@ -36,14 +38,14 @@ impl Identity {
     #[must_use]
     pub fn start(&self) -> u64 {
         self.generation
-            .saturating_mul(1 << 44)
+            .saturating_mul(1 << START_BITS)
             .saturating_add(self.incarnation)
     }
 
     /// The generation of the disk that a start was made with.
     #[must_use]
     pub const fn generation_of(start: u64) -> u64 {
-        start >> 44
+        start >> START_BITS
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 /// Ticks every `period`, at the same moments as all others of this process with this period or a multiple of it. The
 /// first comes after a whole period at most; missed ones are skipped.
@@ -14,6 +14,19 @@ pub fn every(period: Duration) -> Interval {
     let mut ticks = interval_at(next(Instant::now(), period), period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
+}
+
+/// Waits for the next moment of the grid of `period`: for looks whose period changes from one to the next.
+pub async fn next_of(period: Duration) {
+    sleep_until(next(Instant::now(), period)).await;
+}
+
+/// Between two looks at something that runs short: `often` while it might run out before a look after `seldom`, going by
+/// what is left and the most that is used of it in a second.
+#[must_use]
+pub fn pause(left: u64, used_per_second: u64, often: Duration, seldom: Duration) -> Duration {
+    let lasts = Duration::from_secs_f64(left as f64 / used_per_second.max(1) as f64);
+    if lasts > seldom { seldom } else { often }
 }
 
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
@@ -59,6 +72,14 @@ mod tests {
             (1_000_250, 500, 250),
         ] {
             assert_eq!(until_next(ms(since), ms(period)), ms(until));
+        }
+    }
+
+    #[test]
+    fn what_may_run_out_is_looked_at_often() {
+        let (often, seldom) = (Duration::from_millis(100), Duration::from_millis(400));
+        for (left, expected) in [(0, often), (400, often), (401, seldom), (u64::MAX, seldom)] {
+            assert_eq!(pause(left, 1000, often, seldom), expected, "{left}");
         }
     }
 

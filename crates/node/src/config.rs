@@ -3,9 +3,13 @@
 //! Where the values come from (flags, environment, file) and the texts for wrong ones belong to
 //! `cli`. What is checked here holds whoever fills the structure in: see [`Config::validate`].
 
+mod check;
+mod defaults;
+
+pub use self::check::ConfigError;
 pub use broker_model::ids::NodeId;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -223,168 +227,7 @@ pub struct Storage {
     pub entry_bytes_max: usize,
 }
 
-/// Why a configuration cannot be used; the text says what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// Node ids count from 1 and fit into the Raft ids.
-    #[error("node id {0} is out of range: use 1 to 65535")]
-    NodeId(u64),
-    /// A peer list must contain the node itself.
-    #[error("the peers do not contain this node: add {0}=HOST:PORT, or correct the node id")]
-    NotAPeer(NodeId),
-    /// Ids are unique.
-    #[error("node id {0} stands twice in the peers")]
-    DuplicatePeer(NodeId),
-    /// Addresses are unique.
-    #[error("address {0} stands twice in the peers")]
-    DuplicateAddress(String),
-    /// Peers are reached by `host:port`.
-    #[error("'{0}' is not an address of the form HOST:PORT")]
-    Address(String),
-    /// Other nodes must not get in without a secret.
-    #[error(
-        "a cluster needs a shared secret: set --cluster-secret-file or WARREN_CLUSTER_SECRET to the same value on all nodes"
-    )]
-    NoSecret,
-    /// A node forms a cluster or joins one.
-    #[error("give either peers (to form a cluster) or join (to enter one), not both")]
-    PeersAndJoin,
-    /// A number outside of what works.
-    #[error("{name} is {value}: {advice}")]
-    Range {
-        /// Which field, as in the configuration file.
-        name: &'static str,
-        /// Its value.
-        value: String,
-        /// What would be right.
-        advice: &'static str,
-    },
-}
-
-const MIB: usize = 1024 * 1024;
-
 impl Config {
-    /// Checks what would not work, whoever filled the fields in.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, with advice.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        self.validate_membership()?;
-        let range = |name, value: String, advice| {
-            Err(ConfigError::Range {
-                name,
-                value,
-                advice,
-            })
-        };
-        let (timing, limits, storage) = (&self.timing, &self.limits, &self.storage);
-        if !(1..=1024).contains(&self.sharding.shards) {
-            return range("shards", self.sharding.shards.to_string(), "use 1 to 1024");
-        }
-        if limits.frame_max < 4096 {
-            return range(
-                "frame_max",
-                limits.frame_max.to_string(),
-                "use at least 4096",
-            );
-        }
-        if limits.message_size > 536_870_912 {
-            return range(
-                "max_message_size",
-                limits.message_size.to_string(),
-                "use at most 536870912 (512 MiB)",
-            );
-        }
-        if limits.channels_per_connection == 0 {
-            return range("channel_max", "0".into(), "use 1 to 65535");
-        }
-        if !(self.memory.high_watermark > 0.0 && self.memory.high_watermark <= 1.0) {
-            return range(
-                "memory_high_watermark",
-                self.memory.high_watermark.to_string(),
-                "use a share above 0 and up to 1, such as 0.6",
-            );
-        }
-        if timing.raft_election_min <= timing.raft_heartbeat {
-            return range(
-                "raft_election_min",
-                format!("{:?}", timing.raft_election_min),
-                "use more than raft_heartbeat",
-            );
-        }
-        if timing.raft_election_max <= timing.raft_election_min {
-            return range(
-                "raft_election_max",
-                format!("{:?}", timing.raft_election_max),
-                "use more than raft_election_min, so that two nodes seldom stand at once",
-            );
-        }
-        if timing.raft_election_max < timing.raft_heartbeat * 3 {
-            return range(
-                "raft_election_max",
-                format!("{:?}", timing.raft_election_max),
-                "use at least three times raft_heartbeat: it is a leader's lease too",
-            );
-        }
-        if timing.publish_timeout.is_zero() {
-            return range("publish_timeout", "0".into(), "use a time, such as 30s");
-        }
-        if storage.checkpoint_bytes < 64 * 1024 {
-            return range(
-                "checkpoint_bytes",
-                storage.checkpoint_bytes.to_string(),
-                "use at least 65536",
-            );
-        }
-        if storage.disk_reserve_bytes > storage.disk_free_limit_bytes {
-            return range(
-                "disk_reserve",
-                storage.disk_reserve_bytes.to_string(),
-                "use no more than disk_free_limit",
-            );
-        }
-        Ok(())
-    }
-
-    fn validate_membership(&self) -> Result<(), ConfigError> {
-        if self.node_id.0 == 0 || self.node_id.0 > 65_535 {
-            return Err(ConfigError::NodeId(self.node_id.0));
-        }
-        if self.join.is_some() && !self.peers.is_empty() {
-            return Err(ConfigError::PeersAndJoin);
-        }
-        for address in self
-            .peers
-            .iter()
-            .map(|peer| &peer.address)
-            .chain(&self.join)
-            .chain(&self.cluster_advertise)
-        {
-            check_address(address)?;
-        }
-        for (at, peer) in self.peers.iter().enumerate() {
-            if peer.id.0 == 0 || peer.id.0 > 65_535 {
-                return Err(ConfigError::NodeId(peer.id.0));
-            }
-            for other in self.peers.iter().take(at) {
-                if other.id == peer.id {
-                    return Err(ConfigError::DuplicatePeer(peer.id));
-                }
-                if other.address == peer.address {
-                    return Err(ConfigError::DuplicateAddress(peer.address.clone()));
-                }
-            }
-        }
-        if !self.peers.is_empty() && !self.peers.iter().any(|peer| peer.id == self.node_id) {
-            return Err(ConfigError::NotAPeer(self.node_id));
-        }
-        let alone = self.peers.len() <= 1 && self.join.is_none();
-        if !alone && self.cluster_secret.is_none() {
-            return Err(ConfigError::NoSecret);
-        }
-        Ok(())
-    }
-
     /// The `host:port` that this node tells its peers: as configured, else as in the peers, else the
     /// listener's address, with this machine's name where that is any address.
     #[must_use]
@@ -422,127 +265,6 @@ fn machine_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Names are resolved when they are dialled, so only the form is checked.
-fn check_address(address: &str) -> Result<(), ConfigError> {
-    match address.rsplit_once(':') {
-        Some((host, port))
-            if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) =>
-        {
-            Ok(())
-        }
-        _ => Err(ConfigError::Address(address.to_owned())),
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        Self {
-            node_id: NodeId(1),
-            data_dir: PathBuf::from("./data"),
-            amqp_listen: any(5672),
-            amqps: None,
-            cluster_listen: any(25672),
-            cluster_advertise: None,
-            peers: Vec::new(),
-            join: None,
-            cluster_secret: None,
-            cluster_tls: None,
-            management_listen: any(15672),
-            management_api: true,
-            prometheus_listen: None,
-            cluster_name: "warren".into(),
-            product: "RabbitMQ".into(),
-            product_version: "4.3.5".into(),
-            default_user: DefaultUser::default(),
-            loopback_users: vec!["guest".into()],
-            proxy_protocol: false,
-            sharding: Sharding::default(),
-            timing: Timing::default(),
-            limits: Limits::default(),
-            memory: Memory::default(),
-            storage: Storage::default(),
-        }
-    }
-}
-
-impl Default for DefaultUser {
-    fn default() -> Self {
-        Self {
-            name: "guest".into(),
-            password: "guest".into(),
-            vhost: "/".into(),
-        }
-    }
-}
-
-impl Default for Sharding {
-    fn default() -> Self {
-        Self { shards: 8 }
-    }
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            publish_timeout: Duration::from_secs(30),
-            amqp_heartbeat: Duration::from_secs(60),
-            handshake_timeout: Duration::from_secs(10),
-            login_failure_delay: Duration::from_secs(3),
-            consumer_timeout: None,
-            raft_heartbeat: Duration::from_millis(200),
-            raft_election_min: Duration::from_millis(350),
-            raft_election_max: Duration::from_millis(650),
-            hand_over_timeout: Duration::from_millis(500),
-            shutdown_timeout: Duration::from_secs(9),
-            rebalance_interval: Duration::from_secs(5),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: None,
-            channels: None,
-            channels_per_connection: 2047,
-            frame_max: 131_072,
-            message_size: 16 * MIB as u64,
-            consumers_per_channel: None,
-            queues: None,
-            connection_unconfirmed_bytes: 16 * MIB,
-            connection_output_bytes: 2 * MIB,
-            delivery_limit: None,
-            delivery_limit_counts_nacks: false,
-        }
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            total_bytes: None,
-            high_watermark: 0.6,
-            block_cache_bytes: 64 * MIB,
-        }
-    }
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        Self {
-            checkpoint_bytes: 128 * MIB as u64,
-            checkpoint_interval: Duration::from_secs(60),
-            log_keep_bytes: 256 * MIB as u64,
-            log_segment_bytes: 32 * MIB as u64,
-            state_write_buffer_bytes: 32 * MIB,
-            disk_free_limit_bytes: 200_000_000,
-            disk_reserve_bytes: 100_000_000,
-            entry_bytes_max: MIB,
-        }
-    }
-}
-
 impl Secret {
     /// Wraps a secret.
     #[must_use]
@@ -576,130 +298,6 @@ impl fmt::Debug for DefaultUser {
 mod tests {
     use super::*;
 
-    fn peers(list: &[(u64, &str)]) -> Vec<Peer> {
-        list.iter()
-            .map(|&(id, address)| Peer {
-                id: NodeId(id),
-                address: address.into(),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn defaults_are_valid() {
-        assert_eq!(Config::default().validate(), Ok(()));
-    }
-
-    #[test]
-    fn membership_rules() {
-        let three: &[(u64, &str)] = &[(1, "a:1"), (2, "b:1"), (3, "c:1")];
-        let secret = || Some(Secret::new("s"));
-        for (node, list, join, secret, expected) in [
-            (1, three, None, secret(), Ok(())),
-            (1, &three[..1], None, None, Ok(())),
-            (1, three, None, None, Err(ConfigError::NoSecret)),
-            (1, &[][..], Some("b:1"), None, Err(ConfigError::NoSecret)),
-            (1, &[], Some("b:1"), secret(), Ok(())),
-            (
-                1,
-                three,
-                Some("b:1"),
-                secret(),
-                Err(ConfigError::PeersAndJoin),
-            ),
-            (
-                4,
-                three,
-                None,
-                secret(),
-                Err(ConfigError::NotAPeer(NodeId(4))),
-            ),
-            (0, &[], None, None, Err(ConfigError::NodeId(0))),
-            (65_536, &[], None, None, Err(ConfigError::NodeId(65_536))),
-            (
-                1,
-                &[(1, "a:1"), (1, "b:1")],
-                None,
-                secret(),
-                Err(ConfigError::DuplicatePeer(NodeId(1))),
-            ),
-            (
-                1,
-                &[(1, "a:1"), (2, "a:1")],
-                None,
-                secret(),
-                Err(ConfigError::DuplicateAddress("a:1".into())),
-            ),
-            (
-                1,
-                &[(1, "a")],
-                None,
-                secret(),
-                Err(ConfigError::Address("a".into())),
-            ),
-            (
-                1,
-                &[(1, ":5")],
-                None,
-                secret(),
-                Err(ConfigError::Address(":5".into())),
-            ),
-            (
-                1,
-                &[(1, "a:0")],
-                None,
-                secret(),
-                Err(ConfigError::Address("a:0".into())),
-            ),
-        ] {
-            let config = Config {
-                node_id: NodeId(node),
-                peers: peers(list),
-                join: join.map(str::to_owned),
-                cluster_secret: secret,
-                ..Config::default()
-            };
-            assert_eq!(
-                config.validate(),
-                expected,
-                "node {node}, peers {list:?}, join {join:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn ranges_are_checked() {
-        type Change = fn(&mut Config);
-        let wrong: [(&str, Change); 9] = [
-            ("shards", |c| c.sharding.shards = 0),
-            ("frame_max", |c| c.limits.frame_max = 4095),
-            ("max_message_size", |c| c.limits.message_size = 1 << 40),
-            ("channel_max", |c| c.limits.channels_per_connection = 0),
-            ("memory_high_watermark", |c| {
-                c.memory.high_watermark = f64::NAN
-            }),
-            ("raft_election_min", |c| {
-                c.timing.raft_election_min = c.timing.raft_heartbeat
-            }),
-            ("raft_election_max", |c| {
-                c.timing.raft_election_max = c.timing.raft_election_min
-            }),
-            ("raft_election_max", |c| {
-                c.timing.raft_heartbeat = c.timing.raft_election_max / 2;
-                c.timing.raft_election_min = c.timing.raft_election_max * 3 / 4;
-            }),
-            ("disk_reserve", |c| c.storage.disk_reserve_bytes = u64::MAX),
-        ];
-        for (field, change) in wrong {
-            let mut config = Config::default();
-            change(&mut config);
-            match config.validate() {
-                Err(ConfigError::Range { name, .. }) => assert_eq!(name, field),
-                other => panic!("{field}: {other:?}"),
-            }
-        }
-    }
-
     #[test]
     fn advertised_address() {
         let mut config = Config::default();
@@ -707,7 +305,12 @@ mod tests {
         assert!(!config.advertised().starts_with("0.0.0.0"));
         config.cluster_listen = "127.0.0.2:9".parse().unwrap();
         assert_eq!(config.advertised(), "127.0.0.2:9");
-        config.peers = peers(&[(1, "one:25672"), (2, "two:25672")]);
+        config.peers = [(1, "one:25672"), (2, "two:25672")]
+            .map(|(id, address)| Peer {
+                id: NodeId(id),
+                address: address.into(),
+            })
+            .to_vec();
         assert_eq!(config.advertised(), "one:25672");
         config.cluster_advertise = Some("other:1".into());
         assert_eq!(config.advertised(), "other:1");

@@ -186,6 +186,7 @@ impl Node {
         .await?;
         let mut tasks = vec![tokio::spawn(disk::keep_reserve(
             consensus.clone(),
+            Arc::clone(&state),
             disk::free_space(config.data_dir.clone()),
             config.storage.disk_reserve_bytes,
             config.storage.disk_free_limit_bytes,

@@ -309,7 +309,7 @@ impl NodeQueries {
             .is_ok_and(|found| found.is_some())
     }
 
-    /// The nodes that `node` hears, itself included; `None` if it does not answer.
+    /// The nodes that `node` hears, itself included, or none if its disk is not well; `None` if it does not answer.
     pub async fn hears(&self, node: NodeId) -> Option<BTreeSet<NodeId>> {
         let heard: Vec<u64> = self.ask(node, "hears", Vec::new()).await?;
         Some(heard.into_iter().map(NodeId).collect())

@@ -19,7 +19,7 @@ pub(crate) fn reporter(
     metrics: Arc<Metrics>,
 ) -> Box<dyn Fn() -> NodeReport + Send + Sync> {
     Box::new(move || {
-        let alarms = marks.look();
+        let (alarms, _) = marks.look();
         let (fd_used, fd_total) = process::open_files();
         NodeReport {
             node: node.0,

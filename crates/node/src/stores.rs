@@ -34,6 +34,7 @@ pub(crate) async fn open_state(config: &Arc<Config>) -> Result<Arc<StateStore>, 
             write_buffer_bytes: config.storage.state_write_buffer_bytes,
             block_cache_bytes: config.memory.block_cache_bytes,
             open_files: FileShares::now().store,
+            reserve_bytes: config.storage.disk_reserve_bytes,
             ..StateOptions::default()
         };
         StateStore::open(config.data_dir.join("state"), options)

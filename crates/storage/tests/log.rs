@@ -4,14 +4,9 @@
 mod common;
 
 use bytes::Bytes;
-use common::{append, entries, entry, read_all, small_log, wait, waiting};
+use common::{append, entries, entry, open, read_all, small_log, wait, waiting};
 use proptest::prelude::*;
-use std::path::Path;
 use storage::{LogBackend, LogStore, MemoryLog, StorageError};
-
-fn open(dir: &Path) -> LogStore {
-    LogStore::open(dir, small_log()).unwrap()
-}
 
 #[test]
 fn everything_is_there_after_a_clean_reopen() {

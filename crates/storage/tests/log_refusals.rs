@@ -4,16 +4,12 @@
 mod common;
 
 use bytes::Bytes;
-use common::{append, newest_segment, read_all, segments, small_log, wait};
+use common::{append, newest_segment, open, read_all, refused, segments, wait};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use storage::{LogBackend, LogStore, StorageError};
-
-fn open(dir: &Path) -> LogStore {
-    LogStore::open(dir, small_log()).unwrap()
-}
+use storage::{LogBackend, StorageError};
 
 #[test]
 fn a_torn_tail_is_cut() {
@@ -88,9 +84,7 @@ fn lost_acknowledged_writes_are_a_refusal_that_names_them() {
         .set_len(len / 2)
         .unwrap();
     for _ in 0..2 {
-        let error = LogStore::open(dir.path(), small_log())
-            .err()
-            .expect("refused");
+        let error = refused(dir.path());
         let StorageError::Hole { group, index, .. } = &error else {
             panic!("{error:?}");
         };
@@ -118,9 +112,7 @@ fn damage_in_the_middle_is_a_refusal() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
     std::fs::write(&wal, bytes).unwrap();
-    let error = LogStore::open(dir.path(), small_log())
-        .err()
-        .expect("refused");
+    let error = refused(dir.path());
     assert!(
         matches!(error, StorageError::Hole { group: 3, .. }),
         "{error:?}"
@@ -145,9 +137,7 @@ fn damage_before_later_writes_is_a_refusal_also_when_the_note_of_what_was_synced
         bytes[zeros].fill(0);
         std::fs::write(&path, &bytes).unwrap();
         for _ in 0..2 {
-            let error = LogStore::open(dir.path(), small_log())
-                .err()
-                .expect("refused");
+            let error = refused(dir.path());
             assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
         }
     }
@@ -174,9 +164,7 @@ fn a_lost_vote_is_a_refusal() {
         .unwrap()
         .set_len(len - 20)
         .unwrap();
-    let error = LogStore::open(dir.path(), small_log())
-        .err()
-        .expect("refused");
+    let error = refused(dir.path());
     assert!(
         matches!(error, StorageError::LostWrites { .. }),
         "{error:?}"
@@ -188,9 +176,7 @@ fn a_removed_log_is_a_refusal() {
     let dir = tempfile::tempdir().unwrap();
     append(&open(dir.path()), 1, 1, 3, 10);
     std::fs::remove_dir_all(dir.path().join("segments")).unwrap();
-    let error = LogStore::open(dir.path(), small_log())
-        .err()
-        .expect("refused");
+    let error = refused(dir.path());
     assert!(
         matches!(
             error,
@@ -247,9 +233,7 @@ fn a_file_that_is_missing_is_a_refusal() {
         // Also without the note of what was synced.
         let _ = std::fs::remove_file(dir.path().join("synced"));
         for _ in 0..2 {
-            let error = LogStore::open(dir.path(), small_log())
-                .err()
-                .expect("refused");
+            let error = refused(dir.path());
             assert!(
                 matches!(error, StorageError::Hole { group: 3, .. }),
                 "{at}: {error:?}"
@@ -268,9 +252,7 @@ fn damage_before_the_newest_file_is_a_refusal_even_without_the_note_of_what_was_
     std::fs::write(&files[1], bytes).unwrap();
     std::fs::remove_file(dir.path().join("synced")).unwrap();
     for _ in 0..2 {
-        let error = LogStore::open(dir.path(), small_log())
-            .err()
-            .expect("refused");
+        let error = refused(dir.path());
         assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
         assert!(error.to_string().contains("fresh replica"), "{error}");
     }
@@ -304,9 +286,7 @@ fn a_damaged_beginning_of_the_newest_file_is_a_refusal_that_leaves_the_file() {
     bytes[3] ^= 1;
     std::fs::write(newest, &bytes).unwrap();
     for _ in 0..2 {
-        let error = LogStore::open(dir.path(), small_log())
-            .err()
-            .expect("refused");
+        let error = refused(dir.path());
         assert!(
             matches!(error, StorageError::Hole { group: 3, .. }),
             "{error:?}"
@@ -318,9 +298,7 @@ fn a_damaged_beginning_of_the_newest_file_is_a_refusal_that_leaves_the_file() {
     for path in &files[..files.len() - 1] {
         std::fs::remove_file(path).unwrap();
     }
-    let error = LogStore::open(dir.path(), small_log())
-        .err()
-        .expect("refused");
+    let error = refused(dir.path());
     assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
     assert_eq!(std::fs::read(newest).unwrap(), bytes);
 }
@@ -338,9 +316,7 @@ fn what_a_clean_end_has_written_last_is_missed() {
         .open(newest_segment(dir.path()))
         .unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-    let error = LogStore::open(dir.path(), small_log())
-        .err()
-        .expect("refused");
+    let error = refused(dir.path());
     assert!(
         matches!(error, StorageError::LostWrites { .. }),
         "{error:?}"
@@ -351,9 +327,7 @@ fn what_a_clean_end_has_written_last_is_missed() {
 fn a_log_of_an_earlier_form_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("db")).unwrap();
-    let error = LogStore::open(dir.path(), small_log())
-        .err()
-        .expect("refused");
+    let error = refused(dir.path());
     assert!(error.to_string().contains("fresh replica"), "{error}");
     assert!(dir.path().join("db").exists());
 }
@@ -362,8 +336,6 @@ fn a_log_of_an_earlier_form_is_refused_and_left_alone() {
 fn a_directory_in_use_is_refused_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     let _log = open(dir.path());
-    let error = LogStore::open(dir.path(), small_log())
-        .err()
-        .expect("refused");
+    let error = refused(dir.path());
     assert!(error.to_string().contains("another process"), "{error}");
 }

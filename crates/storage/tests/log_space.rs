@@ -4,13 +4,8 @@
 mod common;
 
 use bytes::Bytes;
-use common::{append, entries, entry, read_all, segments, small_log, wait};
-use std::path::Path;
+use common::{append, entries, entry, open, read_all, segments, small_log, wait};
 use storage::{LogBackend, LogOptions, LogStore, StorageError};
-
-fn open(dir: &Path) -> LogStore {
-    LogStore::open(dir, small_log()).unwrap()
-}
 
 #[test]
 fn an_emptied_log_goes_on_behind_its_first_purge_wherever_it_was() {

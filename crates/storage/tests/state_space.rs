@@ -4,8 +4,8 @@
 #[path = "common/state.rs"]
 mod common;
 
-use common::{dead, open, puts, sequences, write};
-use storage::Checkpoint;
+use common::{dead, open, puts, sequences, small, write};
+use storage::{Checkpoint, StateOptions, StateStore, StorageError};
 
 /// Fills and consumes; returns the most bytes on disk while `live` bytes were alive.
 fn fill_and_consume(size: usize, per_round: u64, rounds: u64, stuck: bool) -> (u64, u64) {
@@ -157,4 +157,76 @@ fn reading_the_head_behind_many_deletions_is_fast() {
         "{:?} for 100 reads",
         started.elapsed()
     );
+}
+
+/// As when publishers are blocked because the disk is nearly full: no further checkpoint brings anything.
+#[test]
+fn what_was_consumed_is_given_back_when_asked() {
+    // Small messages in queues of which each alone is not worth a look.
+    for (size, count, queues) in [(20_000, 800, 1), (1_000, 1_900, 8)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for queue in 1..=queues {
+            for from in (1..=count).step_by(100) {
+                let checkpoint = Checkpoint {
+                    puts: puts(queue, from, from + 99, size),
+                    ..Checkpoint::default()
+                };
+                write(&store, 1, checkpoint, from);
+            }
+        }
+        let full = store.disk_usage();
+        assert!(full > 15 << 20, "{full}");
+        let deletes = (1..=queues).flat_map(|queue| [dead(queue, 1, 299), dead(queue, 301, count)]);
+        let checkpoint = Checkpoint {
+            deletes: deletes.collect(),
+            ..Checkpoint::default()
+        };
+        write(&store, 1, checkpoint, count + 1);
+        store.give_back_space().unwrap();
+        // 4 MiB are what RocksDB takes ahead for its manifest.
+        let left = store.disk_usage();
+        assert!(left < 8 << 20, "{size}: {left} of {full} bytes are left");
+        for queue in 1..=queues {
+            assert_eq!(sequences(&store, 1, queue), vec![300]);
+        }
+        drop(store);
+        let store = open(dir.path());
+        assert_eq!(sequences(&store, 1, 1), vec![300]);
+        let again = Checkpoint {
+            puts: puts(1, count + 1, count + 1, size),
+            ..Checkpoint::default()
+        };
+        write(&store, 1, again, count + 2);
+        assert_eq!(sequences(&store, 1, 1), vec![300, count + 1]);
+    }
+}
+
+#[test]
+fn what_another_replica_sends_is_refused_where_it_would_take_the_reserve() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sender = open(from.path());
+    let checkpoint = Checkpoint {
+        puts: puts(2, 1, 3, 20_000),
+        ..Checkpoint::default()
+    };
+    write(&sender, 1, checkpoint, 7);
+    let options = StateOptions {
+        reserve_bytes: 1 << 60,
+        ..small()
+    };
+    let receiver = StateStore::open(to.path(), options).unwrap();
+    let old = Checkpoint {
+        puts: puts(2, 9, 9, 100),
+        ..Checkpoint::default()
+    };
+    write(&receiver, 1, old, 1);
+    let mut install = receiver.install(1).unwrap();
+    let chunk = sender.view(1).unwrap().unwrap().next_chunk().unwrap();
+    let error = install.write(chunk.unwrap()).unwrap_err();
+    assert!(matches!(error, StorageError::DiskFull { .. }), "{error:?}");
+    drop(install);
+    assert_eq!(sequences(&receiver, 1, 2), vec![9], "what was there stays");
+    receiver.give_back_space().unwrap();
+    assert_eq!(sequences(&receiver, 1, 2), vec![9]);
 }

@@ -12,6 +12,7 @@ use crate::op::{BatchHead, DeathReason, Op, Refusal, Target};
 use crate::shard::ShardMachine;
 use crate::wire::{OpsReader, WireError};
 use bytes::Bytes;
+use hashbrown::HashMap;
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
@@ -19,16 +20,11 @@ pub(super) struct Admissions {
     /// Queues that refuse at a limit: as long as there are none, batches are not even read.
     pub(super) rejecting: usize,
     last_ticket: u64,
-    open: BTreeMap<u64, Vec<Added>>,
+    open: BTreeMap<u64, Added>,
 }
 
-/// What an admission added to a queue.
-#[derive(Debug)]
-struct Added {
-    queue: QueueId,
-    messages: u64,
-    bytes: u64,
-}
+/// What an admission added to queues: messages and bytes. A map, because a fanout may go to thousands.
+type Added = HashMap<QueueId, (u64, u64), foldhash::fast::FixedState>;
 
 impl Dispatcher {
     /// Decides about batches that are about to be proposed as one entry. They must have passed
@@ -49,7 +45,7 @@ impl Dispatcher {
         if self.admissions.rejecting == 0 {
             return Ok(admission);
         }
-        let mut added = Vec::new();
+        let mut added = Added::default();
         for (batch, (head, ops)) in batches.iter().enumerate() {
             let known = machine.last_batch(head.origin.node);
             if known.is_some_and(|(start, last)| {
@@ -84,7 +80,7 @@ impl Dispatcher {
             ticket: self.admissions.last_ticket,
             ..Admission::default()
         };
-        let mut added = Vec::new();
+        let mut added = Added::default();
         for (at, op) in ops.iter().enumerate() {
             self.admit_op((0, at), op, machine, &mut admission, &mut added);
         }
@@ -101,7 +97,7 @@ impl Dispatcher {
         op: &Op,
         machine: &ShardMachine,
         admission: &mut Admission,
-        added: &mut Vec<Added>,
+        added: &mut Added,
     ) {
         let Some((targets, message)) = op.appends() else {
             return;
@@ -124,12 +120,7 @@ impl Dispatcher {
 
     /// The entry of this admission was applied (and its effects handed over), or given up.
     pub fn admission_done(&mut self, ticket: u64) {
-        for Added {
-            queue,
-            messages,
-            bytes,
-        } in self.admissions.open.remove(&ticket).unwrap_or_default()
-        {
+        for (queue, (messages, bytes)) in self.admissions.open.remove(&ticket).unwrap_or_default() {
             let Some(slot) = self.index.get(&queue).copied() else {
                 continue;
             };
@@ -146,7 +137,7 @@ impl Dispatcher {
         target: &Target,
         message: &Message,
         machine: &ShardMachine,
-        added: &mut Vec<Added>,
+        added: &mut Added,
     ) -> Option<Overflow> {
         let desk = self.desks.get_mut(*self.index.get(&target.queue)?)?;
         let limits = desk
@@ -174,17 +165,9 @@ impl Dispatcher {
         }
         desk.pending += 1;
         desk.pending_bytes += bytes;
-        match added.iter_mut().find(|added| added.queue == target.queue) {
-            Some(known) => {
-                known.messages += 1;
-                known.bytes += bytes;
-            }
-            None => added.push(Added {
-                queue: target.queue,
-                messages: 1,
-                bytes,
-            }),
-        }
+        let (messages, sum) = added.entry(target.queue).or_default();
+        *messages += 1;
+        *sum += bytes;
         None
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! After a leader change every live node tells its consumers and what they hold, ended by `Resumed`.
 //! The driver passes a `Resumed` on when the batches that were sent before it are applied: they may
-//! settle messages that the node no longer claims and that would otherwise be handed out again.
+//! settle messages that the node no longer claims and that would otherwise be handed out again. For the
+//! same reason nothing is handed out to a node until its own `Resumed`, however late that comes.
 //!
 //! The same happens when only a node's stream broke. Then what the node was sent and does not claim
 //! was lost on the way, and goes back.
 
 use super::Dispatcher;
+use super::desk::Desk;
 use super::outbox::{HandOver, Outbox};
 use super::roster::{ConsumerSlot, DeskSlot, OriginSlot, Standing};
 use crate::ids::{NodeId, Origin, Sequence};
@@ -53,9 +55,8 @@ impl Dispatcher {
     /// A new stream from `origin` opened: what it holds and consumes is told again, ended by
     /// `Resumed`; what it does not tell is taken back. To be called before anything of that stream.
     pub fn attached(&mut self, origin: Origin) {
-        let Some(origin_slot) = self.roster.known_origin(origin) else {
-            return;
-        };
+        let origin_slot = self.roster.origin_slot(origin);
+        self.roster.set_telling(origin_slot, true);
         self.drop_requests(origin_slot);
         self.newcomers.forget_all(origin_slot);
         self.roster.set_standing(origin_slot, Standing::Suspect);
@@ -73,6 +74,7 @@ impl Dispatcher {
     /// and what it held comes back, counted as failed.
     pub fn node_lost(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
         if let Some(origin_slot) = self.roster.known_origin(origin) {
+            self.roster.set_telling(origin_slot, false);
             self.drop_requests(origin_slot);
             self.newcomers.forget_all(origin_slot);
             for slot in self.roster.consumers_of(origin_slot) {
@@ -90,7 +92,11 @@ impl Dispatcher {
 
     /// `Resumed` of a node: what it holds of all queues is known.
     pub(super) fn resumed(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
-        self.take_unclaimed(now_ms, origin, out);
+        if let Some(origin) = self.roster.known_origin(origin) {
+            self.roster.set_telling(origin, false);
+            self.take_unclaimed(now_ms, origin, out);
+            self.let_in(origin);
+        }
         self.resuming.awaited.remove(&origin.node);
         self.end_hand_over_if_due(now_ms);
     }
@@ -136,10 +142,7 @@ impl Dispatcher {
     }
 
     /// The node has told everything: what it was sent earlier and does not claim was lost on the way.
-    fn take_unclaimed(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
-        let Some(origin_slot) = self.roster.known_origin(origin) else {
-            return;
-        };
+    fn take_unclaimed(&mut self, now_ms: u64, origin_slot: OriginSlot, out: &mut Outbox) {
         let unconfirmed: Vec<ConsumerSlot> = self
             .roster
             .consumers_of(origin_slot)
@@ -177,6 +180,36 @@ impl Dispatcher {
             }
             self.list(slot);
         }
+    }
+
+    /// Consumers of a node that has told all, and who asks for single messages there, may be served.
+    fn let_in(&mut self, origin: OriginSlot) {
+        for slot in self.roster.consumers_of(origin) {
+            let Some(desk) = self
+                .roster
+                .consumers
+                .get(slot)
+                .map(|consumer| consumer.desk)
+            else {
+                continue;
+            };
+            let Some(at) = self.desks.get_mut(desk) else {
+                continue;
+            };
+            let single_active = at.single_active();
+            if let Some(bench) = at.bench_mut()
+                && bench.is_eligible(slot, single_active)
+            {
+                bench.enter(slot, &mut self.roster);
+            }
+            self.list(desk);
+        }
+        let asked = |(slot, desk): (DeskSlot, &Desk)| {
+            let gets = &desk.bench()?.gets;
+            gets.iter().any(|get| get.origin == origin).then_some(slot)
+        };
+        let asked: Vec<DeskSlot> = self.desks.iter().filter_map(asked).collect();
+        asked.into_iter().for_each(|slot| self.list(slot));
     }
 
     /// Returns, through the log, what lost holders of a node have of a queue.

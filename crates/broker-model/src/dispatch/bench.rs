@@ -5,7 +5,8 @@
 //! one ever stands in a ring. Who is active is told to its node, which tells the next leader: two
 //! must not work at once because the leader changed.
 
-use super::roster::{ConsumerSlot, OriginSlot, Roster};
+use super::line::Line;
+use super::roster::{Consumer, ConsumerSlot, OriginSlot, Roster};
 use crate::ids::{RequestId, Sequence};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -18,17 +19,19 @@ const CREDIT_BYTES: usize = 8 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Bench {
     /// In order of attachment.
-    pub(super) consumers: Vec<ConsumerSlot>,
-    /// Highest priority first.
+    pub(super) consumers: Line,
+    /// Highest priority first. One that nobody stands in goes, unless it is the only one.
     rings: SmallVec<[Ring; 1]>,
     /// The single active consumer.
     active: Option<ConsumerSlot>,
+    /// Nobody came or went since it was elected.
+    elected: bool,
     /// The active one gets no more: one of higher priority waits until it holds nothing.
     drains: bool,
     /// Has the queue to itself.
     pub(super) exclusive: Option<ConsumerSlot>,
     /// Ran out of credit and have not been told that a message waits.
-    exhausted: Vec<ConsumerSlot>,
+    exhausted: Line,
     pub(super) gets: VecDeque<PendingGet>,
     pub(super) purges: Vec<PendingPurge>,
 }
@@ -36,7 +39,7 @@ pub(super) struct Bench {
 #[derive(Debug)]
 struct Ring {
     priority: i32,
-    ready: VecDeque<ConsumerSlot>,
+    ready: Line,
 }
 
 /// A `basic.get` that waits for a load, a mark or the end of the hand-over.
@@ -58,23 +61,42 @@ pub(super) struct PendingPurge {
 }
 
 impl Bench {
-    pub(super) fn add(&mut self, consumer: ConsumerSlot) {
-        self.consumers.push(consumer);
+    pub(super) fn add(&mut self, slot: ConsumerSlot, roster: &Roster) {
+        if let Some(consumer) = roster.consumers.get(slot) {
+            self.consumers.push(slot, consumer.stamp);
+            self.elected = false;
+        }
     }
 
-    pub(super) fn remove(&mut self, consumer: ConsumerSlot) {
-        self.consumers.retain(|slot| *slot != consumer);
-        self.exhausted.retain(|slot| *slot != consumer);
-        self.rings
-            .iter_mut()
-            .for_each(|ring| ring.ready.retain(|slot| *slot != consumer));
-        if self.active == Some(consumer) {
+    /// A consumer that `roster` knows no longer.
+    pub(super) fn remove(&mut self, slot: ConsumerSlot, gone: &Consumer, roster: &Roster) {
+        self.consumers.one_gone(roster);
+        self.elected = false;
+        if gone.listed {
+            self.exhausted.one_gone(roster);
+        }
+        if gone.in_ring
+            && let Ok(at) = self.ring(gone.spec.priority)
+            && let Some(ring) = self.rings.get_mut(at)
+        {
+            ring.ready.one_gone(roster);
+            if ring.ready.is_empty() && self.rings.len() > 1 {
+                self.rings.remove(at);
+            }
+        }
+        if self.active == Some(slot) {
             self.active = None;
             self.drains = false;
         }
-        if self.exclusive == Some(consumer) {
+        if self.exclusive == Some(slot) {
             self.exclusive = None;
         }
+    }
+
+    /// Index of the ring of this priority, or where it belongs.
+    fn ring(&self, priority: i32) -> Result<usize, usize> {
+        self.rings
+            .binary_search_by(|ring| priority.cmp(&ring.priority))
     }
 
     /// Whether nobody wants anything.
@@ -97,10 +119,13 @@ impl Bench {
     /// place when it holds nothing. Returns whose part has changed.
     pub(super) fn elect(&mut self, roster: &mut Roster) -> SmallVec<[ConsumerSlot; 2]> {
         let mut changed = SmallVec::new();
+        if self.elected && !self.drains {
+            return changed;
+        }
         let candidates = || {
             self.consumers
-                .iter()
-                .filter_map(|slot| Some((*slot, roster.consumers.get(*slot)?)))
+                .iter(roster)
+                .filter_map(|slot| Some((slot, roster.consumers.get(slot)?)))
         };
         let first = candidates()
             .min_by_key(|(_, consumer)| (Reverse(consumer.spec.priority), consumer.serial));
@@ -125,10 +150,11 @@ impl Bench {
                 if std::mem::take(&mut self.drains) {
                     self.enter(active, roster);
                 }
+                self.elected = true;
                 self.forget_claims(active, roster, &mut changed);
                 return changed;
             }
-            self.rings.iter_mut().for_each(|ring| ring.ready.clear());
+            self.rings.clear();
             if let Some(consumer) = roster.consumers.get_mut(active) {
                 consumer.in_ring = false;
             }
@@ -144,6 +170,7 @@ impl Bench {
             }
         }
         self.drains = false;
+        self.elected = true;
         self.active = Some(first);
         let since = roster.next_serial();
         if let Some(consumer) = roster.consumers.get_mut(first) {
@@ -162,11 +189,16 @@ impl Bench {
         roster: &mut Roster,
         changed: &mut SmallVec<[ConsumerSlot; 2]>,
     ) {
-        for slot in self.consumers.iter().filter(|slot| **slot != active) {
-            if let Some(consumer) = roster.consumers.get_mut(*slot)
-                && std::mem::take(&mut consumer.active_since) > 0
-            {
-                changed.push(*slot);
+        let claims = |slot: &ConsumerSlot| {
+            let consumer = roster.consumers.get(*slot);
+            *slot != active && consumer.is_some_and(|consumer| consumer.active_since > 0)
+        };
+        let others: SmallVec<[ConsumerSlot; 2]> =
+            self.consumers.iter(roster).filter(claims).collect();
+        for slot in others {
+            if let Some(consumer) = roster.consumers.get_mut(slot) {
+                consumer.active_since = 0;
+                changed.push(slot);
             }
         }
     }
@@ -176,49 +208,46 @@ impl Bench {
         let Some(consumer) = roster.consumers.get_mut(slot) else {
             return;
         };
+        let stamp = consumer.stamp;
         if consumer.credit == 0 {
             if !consumer.listed && !consumer.told {
                 consumer.listed = true;
-                self.exhausted.push(slot);
+                self.exhausted.push(slot, stamp);
             }
         } else if !consumer.in_ring {
             consumer.in_ring = true;
             let priority = consumer.spec.priority;
-            let at = self.rings.partition_point(|ring| ring.priority > priority);
-            if self
-                .rings
-                .get(at)
-                .is_none_or(|ring| ring.priority != priority)
-            {
-                self.rings.insert(
-                    at,
-                    Ring {
-                        priority,
-                        ready: VecDeque::new(),
-                    },
-                );
-            }
-            self.rings[at].ready.push_back(slot);
+            let at = self.ring(priority).unwrap_or_else(|at| {
+                let ready = Line::default();
+                self.rings.insert(at, Ring { priority, ready });
+                at
+            });
+            self.rings[at].ready.push(slot, stamp);
         }
     }
 
-    /// Whose turn it is, and the index of its ring.
-    pub(super) fn turn(&mut self, roster: &mut Roster) -> Option<(usize, ConsumerSlot)> {
-        for (at, ring) in self.rings.iter_mut().enumerate() {
-            while let Some(slot) = ring.ready.front().copied() {
-                match roster.consumers.get_mut(slot) {
-                    Some(consumer) if consumer.credit > 0 => return Some((at, slot)),
-                    // Its credit was taken back meanwhile.
-                    Some(consumer) => {
-                        consumer.in_ring = false;
-                        if !consumer.listed && !consumer.told {
-                            consumer.listed = true;
-                            self.exhausted.push(slot);
-                        }
-                    }
-                    None => {}
+    /// Whose turn it is: the first one of the first ring then.
+    pub(super) fn turn(&mut self, roster: &mut Roster) -> Option<ConsumerSlot> {
+        while let Some(ring) = self.rings.first_mut() {
+            let Some(slot) = ring.ready.front(roster) else {
+                if self.rings.len() == 1 {
+                    // Who stood in it mostly comes again.
+                    return None;
                 }
-                ring.ready.pop_front();
+                self.rings.remove(0);
+                continue;
+            };
+            let consumer = roster.consumers.get(slot)?;
+            if consumer.credit > 0 && !roster.is_telling(consumer.origin) {
+                return Some(slot);
+            }
+            ring.ready.pop_front();
+            // Its credit was taken back meanwhile, or it enters when its node has told all.
+            let consumer = roster.consumers.get_mut(slot)?;
+            consumer.in_ring = false;
+            if consumer.credit == 0 && !consumer.listed && !consumer.told {
+                consumer.listed = true;
+                self.exhausted.push(slot, consumer.stamp);
             }
         }
         None
@@ -226,13 +255,7 @@ impl Bench {
 
     /// The consumer whose turn it was got a message of so many bytes. Returns the credit that is taken
     /// from it: credit counts messages, and was granted by the size of earlier ones.
-    pub(super) fn served(
-        &mut self,
-        ring: usize,
-        slot: ConsumerSlot,
-        bytes: usize,
-        roster: &mut Roster,
-    ) -> u32 {
+    pub(super) fn served(&mut self, slot: ConsumerSlot, bytes: usize, roster: &mut Roster) -> u32 {
         let Some(consumer) = roster.consumers.get_mut(slot) else {
             return 0;
         };
@@ -242,7 +265,7 @@ impl Bench {
         if consumer.bytes >= CREDIT_BYTES {
             taken = std::mem::take(&mut consumer.credit);
         }
-        let Some(ring) = self.rings.get_mut(ring) else {
+        let Some(ring) = self.rings.first_mut() else {
             return taken;
         };
         if consumer.credit == 0 {
@@ -250,10 +273,10 @@ impl Bench {
             consumer.in_ring = false;
             if !consumer.listed {
                 consumer.listed = true;
-                self.exhausted.push(slot);
+                self.exhausted.push(slot, consumer.stamp);
             }
-        } else if ring.ready.len() > 1 {
-            ring.ready.rotate_left(1);
+        } else {
+            ring.ready.rotate();
         }
         taken
     }
@@ -261,7 +284,9 @@ impl Bench {
     /// Consumers to be told that a message waits for them.
     pub(super) fn starving(&mut self, roster: &mut Roster) -> Vec<ConsumerSlot> {
         let mut starving = Vec::new();
-        for slot in std::mem::take(&mut self.exhausted) {
+        let exhausted = std::mem::take(&mut self.exhausted);
+        let slots: Vec<_> = exhausted.iter(roster).collect();
+        for slot in slots {
             let Some(consumer) = roster.consumers.get_mut(slot) else {
                 continue;
             };
@@ -278,12 +303,16 @@ impl Bench {
         !self.exhausted.is_empty()
     }
 
-    /// Deliveries that its consumers may get now.
-    pub(super) fn credit(&self, roster: &Roster) -> u64 {
-        let consumers = self
-            .consumers
-            .iter()
-            .filter_map(|slot| roster.consumers.get(*slot));
-        consumers.map(|consumer| u64::from(consumer.credit)).sum()
+    /// Deliveries that its consumers may get now, counted up to `enough`.
+    pub(super) fn credit(&self, roster: &Roster, enough: u64) -> u64 {
+        let consumers = self.consumers.iter(roster);
+        let mut sum = 0;
+        for consumer in consumers.filter_map(|slot| roster.consumers.get(slot)) {
+            sum += u64::from(consumer.credit);
+            if sum >= enough {
+                return enough;
+            }
+        }
+        sum
     }
 }

@@ -33,6 +33,7 @@ mod deadlines;
 mod deaths;
 mod desk;
 mod held;
+mod line;
 mod newcomers;
 mod outbox;
 mod post;
@@ -179,10 +180,11 @@ impl Dispatcher {
         mut each: impl FnMut(QueueId, QueueCounts, &[ConsumerInfo]),
     ) {
         let mut tell = |desk: &Desk| {
-            let slots = desk.bench().map_or(&[][..], |bench| &bench.consumers);
+            let slots = desk.bench().map(|bench| bench.consumers.iter(&self.roster));
             let consumers: Vec<_> = slots
-                .iter()
-                .filter_map(|slot| self.consumer_info(desk, *slot))
+                .into_iter()
+                .flatten()
+                .filter_map(|slot| self.consumer_info(desk, slot))
                 .collect();
             each(
                 desk.queue,
@@ -413,7 +415,8 @@ impl Dispatcher {
         // It may still be listed: another desk in its slot is then served once for nothing.
         self.admissions.rejecting -= usize::from(desk.rejects());
         if let Some(bench) = desk.bench_mut() {
-            for consumer in std::mem::take(&mut bench.consumers) {
+            let consumers: Vec<_> = bench.consumers.iter(&self.roster).collect();
+            for consumer in consumers {
                 if let Some(consumer) = self.roster.remove(consumer) {
                     let message = FromHost::Cancelled {
                         consumer: consumer.id,

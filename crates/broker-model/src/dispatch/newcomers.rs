@@ -172,7 +172,7 @@ impl Dispatcher {
                 self.roster
                     .resumes(consumer, resume.order, resume.active_since);
             }
-            bench.add(consumer);
+            bench.add(consumer, &self.roster);
             consumer
         });
         if spec.exclusive {

@@ -356,7 +356,7 @@ impl Dispatcher {
             .is_some_and(|settings| settings.auto_delete);
         let queue = desk.queue;
         if let Some(bench) = desk.bench_mut() {
-            bench.remove(slot);
+            bench.remove(slot, &consumer, &self.roster);
             let last = bench.consumers.is_empty();
             if bench.is_unused() {
                 desk.drop_bench();

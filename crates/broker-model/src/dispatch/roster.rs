@@ -10,6 +10,7 @@ use super::slab::Slab;
 use crate::ids::{ConsumerId, NodeId, Origin};
 use crate::protocol::ConsumerSpec;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 pub(super) type OriginSlot = u32;
 pub(super) type ConsumerSlot = u32;
@@ -40,6 +41,8 @@ pub(super) struct Consumer {
     pub(super) told: bool,
     /// Told of by its node since the node's stream opened.
     pub(super) confirmed: bool,
+    /// No other consumer has or had it here.
+    pub(super) stamp: u64,
 }
 
 #[derive(Debug)]
@@ -71,7 +74,10 @@ pub(super) struct Roster {
     pub(super) holders: Slab<Holder>,
     /// Holders without a consumer that may still get more.
     loose: Map<(DeskSlot, OriginSlot), HolderSlot>,
+    /// Whose stream has opened, and `Resumed` has not come yet.
+    telling: SmallVec<[OriginSlot; 2]>,
     serial: u64,
+    stamps: u64,
 }
 
 impl Roster {
@@ -94,6 +100,19 @@ impl Roster {
         self.origins.get(slot as usize).copied().unwrap_or(nobody)
     }
 
+    /// A node start tells what it holds, or has told all.
+    pub(super) fn set_telling(&mut self, origin: OriginSlot, telling: bool) {
+        self.telling.retain(|other| *other != origin);
+        if telling {
+            self.telling.push(origin);
+        }
+    }
+
+    /// Whether a node start has yet to tell what it holds and settles: nothing is to be handed out to it.
+    pub(super) fn is_telling(&self, origin: OriginSlot) -> bool {
+        self.telling.contains(&origin)
+    }
+
     pub(super) fn find(&self, origin: OriginSlot, id: ConsumerId) -> Option<ConsumerSlot> {
         self.by_id.get(&(origin, id)).copied()
     }
@@ -108,6 +127,7 @@ impl Roster {
     ) -> ConsumerSlot {
         let serial = self.next_serial();
         let holder = self.add_holder(origin, desk);
+        self.stamps += 1;
         let slot = self.consumers.insert(Consumer {
             origin,
             id,
@@ -122,12 +142,19 @@ impl Roster {
             listed: false,
             told: false,
             confirmed: true,
+            stamp: self.stamps,
         });
         if let Some(holder) = self.holders.get_mut(holder) {
             holder.consumer = Some(slot);
         }
         self.by_id.insert((origin, id), slot);
         slot
+    }
+
+    /// Whether the consumer with this stamp is still in its slot.
+    pub(super) fn is(&self, slot: ConsumerSlot, stamp: u64) -> bool {
+        let there = self.consumers.get(slot);
+        there.is_some_and(|consumer| consumer.stamp == stamp)
     }
 
     /// The next in the order of attachments and elections.

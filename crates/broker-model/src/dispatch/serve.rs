@@ -1,5 +1,6 @@
 //! One turn of one queue: what is ready meets who may have it.
 
+use super::bench::PendingGet;
 use super::desk::Desk;
 use super::held::{Hold, HolderSlot};
 use super::outbox::{Load, Outbox};
@@ -83,7 +84,7 @@ impl Desk {
     }
 
     fn serve_gets(&mut self, turn: &mut Turn<'_>) {
-        while let Some(get) = self.bench().and_then(|bench| bench.gets.front().copied()) {
+        while let Some((nth, get)) = self.next_get(turn.roster) {
             let delivery = match self.next(turn, true) {
                 Next::Wait => return,
                 Next::Empty => None,
@@ -93,7 +94,7 @@ impl Desk {
                 }
             };
             if let Some(bench) = self.bench_mut() {
-                bench.gets.pop_front();
+                bench.gets.remove(nth);
             }
             let delivery = delivery.map(|delivery| {
                 let left = self
@@ -114,12 +115,18 @@ impl Desk {
         }
     }
 
+    /// The first of those who ask for single messages whose node has told what it holds.
+    fn next_get(&self, roster: &Roster) -> Option<(usize, PendingGet)> {
+        let mut gets = self.bench()?.gets.iter().copied().enumerate();
+        gets.find(|(_, get)| !roster.is_telling(get.origin))
+    }
+
     fn serve_consumers(&mut self, turn: &mut Turn<'_>) -> bool {
         for _ in 0..QUANTUM {
             let Some(bench) = self.bench_mut() else {
                 return false;
             };
-            let Some((ring, slot)) = bench.turn(turn.roster) else {
+            let Some(slot) = bench.turn(turn.roster) else {
                 return false;
             };
             let Next::Ready(at, head) = self.next(turn, false) else {
@@ -136,7 +143,7 @@ impl Desk {
             let bytes = delivery.message.weight();
             let unused = self
                 .bench_mut()
-                .map_or(0, |bench| bench.served(ring, slot, bytes, turn.roster));
+                .map_or(0, |bench| bench.served(slot, bytes, turn.roster));
             turn.post.deliver(turn.roster, origin, delivery, turn.out);
             if unused > 0 {
                 let revoked = FromHost::Revoked {
@@ -266,7 +273,9 @@ impl Desk {
 
     /// Asks for the messages from `head` on, unless a load is under way.
     pub(super) fn read(&mut self, turn: &mut Turn<'_>, at: usize, head: Head, why: Loading) {
-        let credit = self.bench().map_or(0, |bench| bench.credit(turn.roster));
+        let credit = self
+            .bench()
+            .map_or(0, |bench| bench.credit(turn.roster, READ_MAX));
         let Some(stock) = self.stocks.get_mut(at) else {
             return;
         };
@@ -323,15 +332,17 @@ impl Desk {
 
     /// Reads on while the consumers still work on what was read.
     fn read_ahead(&mut self, turn: &mut Turn<'_>) {
-        let credit = self.bench().map_or(0, |bench| bench.credit(turn.roster));
         for at in (0..self.stocks.len()).rev() {
-            let Some(stock) = self.stocks.get_mut(at) else {
+            let Some(stock) = self.stocks.get(at) else {
                 return;
             };
             let Some(read_upto) = stock.read_upto() else {
                 continue;
             };
-            if stock.loading.is_some() || stock.read_count() as u64 >= credit.min(READ_MAX / 2) {
+            let credit = self
+                .bench()
+                .map_or(0, |bench| bench.credit(turn.roster, READ_MAX / 2));
+            if stock.loading.is_some() || stock.read_count() as u64 >= credit {
                 continue;
             }
             let Some((from, _)) = turn.state.alive_from(stock.level, read_upto + 1) else {

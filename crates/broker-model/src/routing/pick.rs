@@ -56,18 +56,26 @@ impl PickList {
     /// moves only the keys that it gains or gives up. Of several bindings of one destination one counts:
     /// the lightest, on all nodes and after every restart, where nobody knows which came first.
     pub(crate) fn by_weight(&self, hash: u64, out: &mut Matches) {
-        let score = |pick: &Pick| {
-            let drawn = mix(hash ^ pick.name_hash);
+        let score = |drawn: u64, weight: u32| {
             // In (0, 1): 53 random bits, never 0.
-            let uniform = ((drawn >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-            -uniform.ln() / f64::from(pick.weight.max(1))
+            let uniform = (drawn as f64 + 0.5) / (1u64 << 53) as f64;
+            -uniform.ln() / f64::from(weight.max(1))
         };
-        let best = self
+        let picks = self
             .entries
             .chunk_by(|a, b| (a.name_hash, a.target) == (b.name_hash, b.target))
-            .filter_map(|of_one| of_one.first())
-            .min_by(|a, b| score(a).total_cmp(&score(b)));
-        out.extend(best.map(|pick| pick.target));
+            .filter_map(|of_one| of_one.first());
+        let drawn = |pick: &Pick| mix(hash ^ pick.name_hash) >> 11;
+        let best = picks.map(|pick| (drawn(pick), pick)).reduce(|best, other| {
+            // Mostly all weights are the same, and then the numbers themselves tell, without logarithms.
+            let wins = if other.1.weight == best.1.weight {
+                other.0 > best.0
+            } else {
+                score(other.0, other.1.weight) < score(best.0, best.1.weight)
+            };
+            if wins { other } else { best }
+        });
+        out.extend(best.map(|(_, pick)| pick.target));
     }
 }
 

@@ -261,7 +261,10 @@ impl ShardMachine {
             *refusals = rest;
             if let Op::Publish { targets, .. } | Op::PassOn { targets, .. } = &mut op {
                 let before = targets.len();
-                targets.retain(|target| !own.iter().any(|refusal| refusal.queue == target.queue));
+                let mut refused: SmallVec<[QueueId; 8]> =
+                    own.iter().map(|refusal| refusal.queue).collect();
+                refused.sort_unstable();
+                targets.retain(|target| refused.binary_search(&target.queue).is_err());
                 if targets.len() < before {
                     refused_ops.push(position as u32);
                     op = op.without_settling();

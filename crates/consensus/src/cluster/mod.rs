@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep};
 /// Between two tries of anything.
 const RETRY: Duration = Duration::from_millis(200);
 /// Between two looks at the members.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(400);
 /// For a call that only asks.
 const ASK: Duration = Duration::from_secs(2);
 /// A node that is no member any more is forgotten after this time.

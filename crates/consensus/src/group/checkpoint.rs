@@ -15,6 +15,9 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks while a checkpoint is being taken: what it covers is purged as soon as it may.
 const LOOK_AFTER_CHECKPOINT: Duration = Duration::from_millis(50);
+/// Something may stay without a checkpoint for so long while space on the disk is short: only a checkpoint gives the space of
+/// what was consumed back.
+const DIRTY_WHILE_SHORT: Duration = Duration::from_secs(1);
 /// How long a member must have been unreachable to be given up while space on the disk is short.
 const ABSENT: Duration = Duration::from_secs(5);
 /// A checkpoint that takes longer is looked at every [`LOOK`] only.
@@ -71,7 +74,12 @@ fn is_due(group: &GroupCore, dirty_since: &mut Option<Instant>) -> bool {
         return false;
     }
     let since = *dirty_since.get_or_insert_with(Instant::now);
-    group.environment().dirt.is_due(state.dirt()) || since.elapsed() >= policy.dirty_for
+    let dirty_for = if group.environment().is_short() {
+        policy.dirty_for.min(DIRTY_WHILE_SHORT)
+    } else {
+        policy.dirty_for
+    };
+    group.environment().dirt.is_due(state.dirt()) || since.elapsed() >= dirty_for
 }
 
 /// What can be purged now, if it is worth it.
@@ -93,8 +101,14 @@ fn purge_upto(group: &GroupCore) -> Option<u64> {
     let retained = backend.retained_bytes(group_id);
     let all = backend.retained_bytes_of_all().max(1);
     let share = |bytes: u64| (u128::from(bytes) * u128::from(retained) / u128::from(all)) as u64;
-    let keep_bytes = share(policy.keep_bytes);
-    if retained <= keep_bytes.saturating_add(share(policy.purge_step)) {
+    let (keep, step) = if group.environment().is_short() {
+        // Only what a member that is there still needs.
+        (0, 0)
+    } else {
+        (policy.keep_bytes, policy.purge_step)
+    };
+    let keep_bytes = share(keep);
+    if retained <= keep_bytes.saturating_add(share(step)) {
         return None;
     }
     let checkpoint = group.state().checkpoint()?.index;

@@ -16,7 +16,7 @@ use crate::types::{GroupId, Leadership, RaftNode};
 use crate::wire::Wire;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use storage::LogBackend;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -43,6 +43,8 @@ pub(crate) struct GroupEnvironment {
     pub(crate) abort: AbortHook,
     /// Whether the disk has room for more log, see [`crate::Consensus::set_writable`].
     pub(crate) writable: watch::Sender<bool>,
+    /// Bytes of entries that may be taken from leaders before the disk is looked at again, see [`crate::Consensus::set_room`].
+    pub(crate) room: AtomicI64,
     /// Whether space on the disk is short, see [`crate::Consensus::set_short_of_space`].
     pub(crate) short: AtomicBool,
 }
@@ -70,12 +72,24 @@ impl GroupEnvironment {
             checkpoint,
             abort,
             writable: watch::Sender::new(true),
+            room: AtomicI64::new(i64::MAX),
             short: AtomicBool::new(false),
         }))
     }
 
     pub(crate) fn may_write(&self) -> bool {
         *self.writable.borrow()
+    }
+
+    /// Whether entries of so many bytes may be taken from a leader. They count until the disk is looked at again.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let before = self
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
+                (room > 0).then(|| room.saturating_sub(bytes))
+            });
+        before.is_ok() && self.may_write()
     }
 
     pub(crate) fn is_short(&self) -> bool {
@@ -126,6 +140,8 @@ pub(crate) struct GroupCore {
     pub(super) life: tokio::sync::Mutex<()>,
     /// Counts the snapshots that have begun to arrive.
     pub(super) snapshots_begun: AtomicU64,
+    /// When one that was received could not be stored, and why.
+    pub(super) snapshot_failed: Mutex<Option<(Instant, String)>>,
     pub(super) leadership: watch::Sender<Leadership>,
     /// The vote of a leader that the core has not come to know yet, because it waits for its disk.
     pub(super) unheeded: watch::Sender<Option<Vote>>,
@@ -202,6 +218,7 @@ impl GroupCore {
             running: Mutex::new(None),
             life: tokio::sync::Mutex::new(()),
             snapshots_begun: AtomicU64::new(0),
+            snapshot_failed: Mutex::default(),
             leadership: watch::Sender::new(Leadership::default()),
             unheeded: watch::Sender::new(None),
             handing_over: Mutex::new(None),

@@ -49,6 +49,11 @@ impl Dirt {
         }
     }
 
+    /// What the next checkpoints of all groups write, in bytes, before the log of the same can go.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Changes when a limit is passed.
     pub(crate) fn passed(&self) -> watch::Receiver<u64> {
         self.passed.subscribe()

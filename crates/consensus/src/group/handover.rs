@@ -24,8 +24,6 @@ const LOOK: Duration = Duration::from_millis(2);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long other members are asked about their logs before a campaign.
 const ASK_OTHERS: Duration = Duration::from_millis(30);
-/// How long what a dead leader has sent may take from the socket into the log.
-const SETTLES: Duration = Duration::from_millis(10);
 
 impl GroupCore {
     pub(super) async fn transfer_leader(
@@ -145,28 +143,16 @@ impl GroupCore {
             .into_iter()
             .filter(|voter| *voter != self.me() && voter.node() != dead.node())
             .collect();
-        let began = Instant::now();
+        let better = self.members_ahead(&others).await;
         let stagger = self.environment().timing.campaign_stagger;
-        loop {
-            let better = self.members_ahead(&others).await;
-            let turn = stagger.saturating_mul(u32::try_from(better).unwrap_or(u32::MAX));
-            let left = turn.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            // What the dead leader sent last may still have been on its way to each: then all thought the others ahead.
-            sleep(left.min(SETTLES)).await;
-            if !leads() {
-                return;
-            }
-        }
+        sleep(stagger.saturating_mul(u32::try_from(better).unwrap_or(u32::MAX))).await;
         if leads() {
             tracing::info!(group = %self.id(), %dead, "the leader's process is gone: campaigning");
             self.campaign().await;
         }
     }
 
-    /// How many of `others` are to campaign before this member, at least: its own log is as it was before they answered.
+    /// How many of `others` are to campaign before this member.
     async fn members_ahead(&self, others: &[RaftNode]) -> usize {
         let group = self.id().0;
         let asked = others.iter().map(|other| {

@@ -23,7 +23,10 @@ use openraft::raft::AppendEntriesResponse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
+/// How long a member that could not store a snapshot takes no other: it is sent again at once, and its disk may be full.
+const NOT_AGAIN_FOR: Duration = Duration::from_secs(10);
 /// The sender must not pause longer than this between two parts.
 const PART_WITHIN: Duration = Duration::from_secs(15);
 
@@ -48,6 +51,13 @@ impl GroupCore {
         }
         if self.has(last.index) {
             return Ok(answer(self.log().vote()));
+        }
+        if let Some((at, reason)) = &*self.snapshot_failed.lock()
+            && at.elapsed() < NOT_AGAIN_FOR
+        {
+            return Err(format!(
+                "a snapshot could not be stored a moment ago: {reason}"
+            ));
         }
         tracing::info!(group = %self.id(), at = %last, "receiving a snapshot");
         let turn = self.snapshots_begun.fetch_add(1, Ordering::AcqRel) + 1;
@@ -140,13 +150,22 @@ impl GroupCore {
                         writer.write(chunk.data)?;
                         Ok(writer)
                     });
-                    held.0 = Some(writer.await?);
+                    held.0 = Some(
+                        writer
+                            .await
+                            .inspect_err(|reason| self.cannot_store(reason))?,
+                    );
                 }
                 Some(Part::End(end)) if end.chunks == received => return held.take(),
                 Some(Part::End(_)) => return Err("chunks of the snapshot are missing".to_owned()),
                 Some(Part::Head(_)) | None => return Err("malformed snapshot".to_owned()),
             }
         }
+    }
+
+    fn cannot_store(&self, reason: &str) {
+        tracing::warn!(group = %self.id(), reason, "a snapshot of this group cannot be stored: this node stays behind until it can");
+        *self.snapshot_failed.lock() = Some((Instant::now(), reason.to_owned()));
     }
 
     /// The steps of the module's description; `life` is held.

@@ -3,7 +3,7 @@
 use super::{Inbound, NO_ROOM, answer_result};
 use crate::group::GroupCore;
 use crate::log::entry_from_wire;
-use crate::raft::{AppendRequest, LogId, log_id_from_wire, vote_from_wire};
+use crate::raft::{AppendRequest, Entry, EntryPayload, LogId, log_id_from_wire, vote_from_wire};
 use crate::types::GroupId;
 use cluster_proto::v1;
 use futures::StreamExt;
@@ -152,7 +152,8 @@ async fn run_session(
     let has_room = {
         let (core, room) = (Arc::clone(&core), Arc::clone(&room));
         move |request: &AppendRequest| {
-            let fits = request.entries.is_empty() || core.environment().may_write();
+            let bytes = request.entries.iter().map(payload_bytes).sum();
+            let fits = request.entries.is_empty() || core.environment().has_room_for(bytes);
             room.store(fits, Ordering::Relaxed);
             fits
         }
@@ -212,6 +213,13 @@ impl Shows {
             let _ = core.wait_applied(index, SHOWS_WITHIN).await;
         }
         core.state().last_applied().map(|applied| applied.index)
+    }
+}
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => payload.0.iter().map(bytes::Bytes::len).sum(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }
 

@@ -41,6 +41,12 @@ use tonic::transport::Channel;
 const GATHER: Duration = Duration::from_millis(5);
 /// Longest pause between two tries to reach a peer.
 const RETRY_MAX: Duration = Duration::from_millis(400);
+/// Pauses before the tries that tell a peer that dies from one that refuses this node.
+const DYING: [Duration; 3] = [
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+];
 /// Heartbeats that may await an answer.
 const BEATS_IN_FLIGHT: usize = 4096;
 
@@ -359,6 +365,19 @@ async fn await_peer(link: &PeerLink, abrupt: bool) {
     }
 }
 
+/// Whether the peer, which has not let this node in, soon listens no longer: a process that dies while it is greeted ends the
+/// connection as one that refuses does, and its listener may close last.
+async fn is_dying(link: &PeerLink) -> bool {
+    for pause in DYING {
+        sleep(pause).await;
+        let within = link.timing.reset_grace;
+        if probe(&*link.ways.network, &link.address, within).await == Probe::Refuses {
+            return true;
+        }
+    }
+    false
+}
+
 /// One heartbeat stream, until it ends.
 async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
     let (sender, receiver) = mpsc::channel::<v1::Heartbeats>(16);
@@ -370,7 +389,8 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
         Ok(Ok(answers)) => answers.into_inner(),
         Ok(Err(status)) => {
             link.note_failure("control connection", &status);
-            if refusal(&status).is_some() || link.closed.take_refusal().is_some() {
+            let refused = refusal(&status).is_some() || link.closed.take_refusal().is_some();
+            if refused && !is_dying(link).await {
                 link.set(Connectivity::Silent);
                 sleep(RETRY_MAX).await;
             }
@@ -499,3 +519,6 @@ async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Conditio
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

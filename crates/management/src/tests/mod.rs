@@ -1,8 +1,12 @@
 //! Requests against a router over a fake node.
 
+mod access;
 mod definitions;
+mod exchanges;
 mod fake;
-mod http;
+mod policies;
+mod queues;
+mod status;
 mod text;
 
 use crate::{App, router};

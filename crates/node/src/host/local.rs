@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// How often it is looked for what has waited long enough.
-const HOUSEKEEPING: Duration = Duration::from_millis(500);
+const HOUSEKEEPING: Duration = Duration::from_millis(400);
 /// Inputs taken in one turn, at most.
 const INPUTS: usize = 512;
 /// Rounds of handing out in one turn, at most.

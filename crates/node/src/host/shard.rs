@@ -29,7 +29,7 @@ use tracing::error;
 /// How often queues that the catalog no longer has are looked for.
 const RECONCILE: Duration = Duration::from_secs(20);
 /// How often it is looked for what has waited long enough.
-const HOUSEKEEPING: Duration = Duration::from_millis(500);
+const HOUSEKEEPING: Duration = Duration::from_millis(400);
 /// Inputs taken in one turn, at most.
 const INPUTS: usize = 512;
 

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 /// How often it is looked for what has waited too long.
-const HOUSEKEEPING: Duration = Duration::from_millis(500);
+const HOUSEKEEPING: Duration = Duration::from_millis(400);
 
 /// What a link is told.
 #[derive(Debug)]

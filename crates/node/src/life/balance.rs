@@ -6,19 +6,18 @@
 //! A node that did not take a leadership (it may have no room on its disk) is left in peace for a while,
 //! and keeps nothing from the others: each attempt makes the shard's publishers wait.
 
+use super::hearing;
 use crate::broker::Broker;
 use broker_model::ids::NodeId;
 use consensus::{Connectivity, GroupId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 /// How long a hand-over may take.
 const TRANSFER: Duration = Duration::from_secs(3);
-/// How long a node may take to say whom it hears.
-const ANSWER: Duration = Duration::from_secs(1);
 /// The list of live members must have been the same for so many looks in a row.
 const STEADY_LOOKS: u32 = 2;
 /// A node that did not take a leadership is asked again after this time, and twice as long after every
@@ -95,12 +94,10 @@ fn live_members(broker: &Broker) -> Vec<NodeId> {
 }
 
 /// Whether a node hears all that this one hears. Where a link is cut it may not, and would serve no one who is connected to
-/// a node that it cannot reach (see [`super::partial_cut`]).
+/// a node that it cannot reach (see [`super::partial_cut`]); nor does one whose disk is not well.
 async fn hears_all(broker: &Broker, node: NodeId, live: &[NodeId]) -> bool {
-    match timeout(ANSWER, broker.queries.hears(node)).await {
-        Ok(Some(hears)) => live.iter().all(|node| hears.contains(node)),
-        Ok(None) | Err(_) => false,
-    }
+    let hears = hearing::of(broker, node).await;
+    hears.is_some_and(|hears| live.iter().all(|node| hears.contains(node)))
 }
 
 async fn move_one(broker: &Broker, live: &[NodeId], unwilling: &mut Unwilling) {

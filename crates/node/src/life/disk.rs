@@ -6,13 +6,21 @@
 
 use super::process;
 use consensus::Consensus;
+use consensus::ticks::{self, next_of};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::StateStore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{error, info};
 
-/// How often the free space is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the free space is looked at when it may soon be at a limit …
+const OFTEN: Duration = Duration::from_millis(100);
+/// … and when it is far from all.
+const SELDOM: Duration = Duration::from_millis(400);
+/// Bytes that all who use a disk write in a second, on a fast one.
+pub(super) const FILLED_PER_SECOND: u64 = 4 << 30;
 /// How long leaderships may take to move before the log is closed: the reserve has to last for it.
 const HAND_OVER: Duration = Duration::from_millis(700);
 
@@ -44,20 +52,67 @@ fn step(free: Option<u64>, reserve: u64, writable: bool) -> Step {
     }
 }
 
+/// From one time to the next that the state is asked to give back the space of what was consumed, while it is short.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// Asks the state to give back space, now and then, one time after the other.
+struct GivesBack {
+    state: Arc<StateStore>,
+    under_way: Option<JoinHandle<()>>,
+    next: Instant,
+}
+
+impl GivesBack {
+    fn new(state: Arc<StateStore>) -> Self {
+        Self {
+            state,
+            under_way: None,
+            next: Instant::now(),
+        }
+    }
+
+    /// Space is short.
+    fn ask(&mut self) {
+        self.under_way.take_if(|task| task.is_finished());
+        if self.under_way.is_some() || Instant::now() < self.next {
+            return;
+        }
+        self.next = Instant::now() + GIVE_BACK;
+        let state = Arc::clone(&self.state);
+        self.under_way = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = state.give_back_space() {
+                error!(%error, "the space of what was consumed is not given back");
+            }
+        }));
+    }
+}
+
 /// Runs until the node stops. To be started before the node announces itself: a node may start with
 /// a full disk. Below `alarm`, where publishers are blocked, no log is kept for members that are away: blocked for their sake, publishers
 /// would wait until they come back.
-pub(crate) async fn keep_reserve(consensus: Consensus, free: FreeSpace, reserve: u64, alarm: u64) {
-    let mut ticks = consensus::ticks::every(LOOK);
+pub(crate) async fn keep_reserve(
+    consensus: Consensus,
+    state: Arc<StateStore>,
+    free: FreeSpace,
+    reserve: u64,
+    alarm: u64,
+) {
+    let mut gives_back = GivesBack::new(state);
     let mut short = false;
     loop {
-        let now = free();
+        // What is yet to be stored takes its room whatever is done now.
+        let now = free().map(|free| free.saturating_sub(consensus.unstored_bytes()));
         match step(now, alarm, !short) {
             Step::Stay => {}
             Step::Close => short = true,
             Step::Open => short = false,
         }
+        // What is taken is written twice before the first copy can go: into the log, and as state.
+        consensus.set_room(now.map_or(u64::MAX, |free| free.saturating_sub(reserve) / 2));
         consensus.set_short_of_space(short);
+        if short {
+            gives_back.ask();
+        }
         match step(now, reserve, consensus.is_writable()) {
             Step::Stay => {}
             Step::Close => {
@@ -77,7 +132,9 @@ pub(crate) async fn keep_reserve(consensus: Consensus, free: FreeSpace, reserve:
                 );
             }
         }
-        ticks.tick().await;
+        let away = [alarm, reserve].map(|limit| now.map_or(u64::MAX, |free| free.abs_diff(limit)));
+        let away = away[0].min(away[1]);
+        next_of(ticks::pause(away, FILLED_PER_SECOND, OFTEN, SELDOM)).await;
     }
 }
 

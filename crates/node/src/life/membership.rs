@@ -18,7 +18,7 @@ const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// A node that is silent, after this.
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// How often nodes are looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(400);
 /// How long a node that starts looks for others that have been up all along. One that does not
 /// answer in this time cannot be told from one that is down.
 const ASK_OTHERS: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ pub mod alarms;
 pub mod balance;
 pub mod disk;
 pub mod events;
+mod hearing;
 pub mod membership;
 pub mod partial_cut;
 pub mod process;

@@ -7,6 +7,7 @@
 //!
 //! A node that is down, or cut off from all, is heard by nobody, and nothing moves.
 
+use super::hearing;
 use crate::broker::Broker;
 use broker_model::ids::NodeId;
 use consensus::Connectivity;
@@ -14,16 +15,14 @@ use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 /// How often this node looks whom it hears.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(400);
 /// A node that is not heard for so long is asked about: until then one that is frozen may be silent here, and not yet
 /// there.
 const CERTAIN: Duration = Duration::from_millis(1500);
-/// How long the others may take to say whom they hear.
-const ANSWER: Duration = Duration::from_secs(1);
 /// How long a hand-over may take.
 const TRANSFER: Duration = Duration::from_secs(3);
 /// From one attempt to the next.
@@ -37,7 +36,7 @@ pub async fn mend(broker: Arc<Broker>) {
         ticks.tick().await;
         let now = Instant::now();
         let heard = heard(&broker);
-        let members = members(&broker);
+        let members = hearing::members(&broker);
         lost.retain(|node, _| members.contains(node) && !heard.contains(node));
         for node in members.difference(&heard) {
             lost.entry(*node).or_insert(now);
@@ -65,11 +64,6 @@ fn heard(broker: &Broker) -> BTreeSet<NodeId> {
     connected.chain([broker.origin.node]).collect()
 }
 
-fn members(broker: &Broker) -> BTreeSet<NodeId> {
-    let members = broker.consensus.members();
-    members.keys().map(|node| NodeId(*node)).collect()
-}
-
 fn leads(broker: &Broker) -> bool {
     let groups = broker.consensus.groups();
     groups.iter().any(|group| group.leadership().borrow().ready)
@@ -84,11 +78,11 @@ async fn answers(
     let others = heard
         .iter()
         .filter(|node| **node != broker.origin.node && members.contains(node));
-    let asked = others.map(|node| async move {
-        let hears = timeout(ANSWER, broker.queries.hears(*node)).await.ok()??;
-        Some((*node, hears.intersection(members).copied().collect()))
-    });
-    join_all(asked).await.into_iter().flatten().collect()
+    let mut answers = hearing::of_all(broker, others.copied()).await;
+    for (_, hears) in &mut answers {
+        hears.retain(|node| members.contains(node));
+    }
+    answers
 }
 
 /// Who hears most members, if that is more than this node, which hears `mine`.

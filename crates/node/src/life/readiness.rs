@@ -1,5 +1,5 @@
-//! Whether this node can do what clients want of it: it has been introduced, and a majority answers
-//! it. Load balancers and supervisors look at this; clients that are connected stay, and get their
+//! Whether this node can do what clients want of it: it has been introduced, is a member, and a majority
+//! answers it. Load balancers and supervisors look at this; clients that are connected stay, and get their
 //! bounded answers.
 
 use crate::broker::Broker;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// How often this node looks at itself.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(400);
 /// How often a majority is asked although nothing looks wrong.
 const CONFIRM: Duration = Duration::from_secs(5);
 /// How long a majority may take to answer.

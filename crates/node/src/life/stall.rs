@@ -5,18 +5,18 @@
 //!
 //! Nothing moves unless some other node says that it is well: a disk that is slow for all gains nothing by it.
 
+use super::hearing;
 use crate::broker::Broker;
 use broker_model::ids::NodeId;
-use futures::future::join_all;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// How often the log's write is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(400);
 /// Looks that are so far apart say nothing.
 const LATE: Duration = Duration::from_secs(1);
 /// A write of the log that takes longer has met a disk that stands still: a sync takes milliseconds.
@@ -25,8 +25,6 @@ const LONG: Duration = Duration::from_millis(1500);
 const SLOWEST: u64 = 8 << 10;
 /// A disk counts as well again when so much time has passed without such a write.
 const WELL_AGAIN: Duration = Duration::from_secs(30);
-/// How long the others may take to say how they are.
-const ANSWER: Duration = Duration::from_secs(1);
 /// How long leaderships may take to move.
 const TRANSFER: Duration = Duration::from_secs(1);
 
@@ -67,7 +65,8 @@ pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>) {
         let Some(write) = broker.consensus.log_write().filter(|write| is_long(*write)) else {
             continue;
         };
-        if stall.begins() {
+        let news = stall.begins();
+        if news {
             warn!(
                 for_ms = write.0.as_millis(),
                 bytes = write.1,
@@ -78,11 +77,11 @@ pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>) {
             continue;
         }
         let well = well_nodes(&broker).await;
-        if well.is_empty() {
-            info!("no other node is well: this one goes on leading");
-        } else {
+        if !well.is_empty() {
             let wanted = |node| well.contains(&NodeId(node));
             broker.consensus.hand_over_to(wanted, TRANSFER).await;
+        } else if news {
+            info!("no other node is well: this one goes on leading");
         }
     }
 }
@@ -98,16 +97,11 @@ fn leads(broker: &Broker) -> bool {
 /// The other nodes that answer, hear this one, and are well.
 async fn well_nodes(broker: &Broker) -> BTreeSet<NodeId> {
     let me = broker.origin.node;
-    let members = broker.consensus.members();
-    let others = members
-        .keys()
-        .map(|node| NodeId(*node))
-        .filter(|node| *node != me);
-    let asked = others.map(|node| async move {
-        let hears = timeout(ANSWER, broker.queries.hears(node)).await.ok()??;
-        hears.contains(&me).then_some(node)
-    });
-    join_all(asked).await.into_iter().flatten().collect()
+    let members = hearing::members(broker).into_iter();
+    let others = members.filter(|node| *node != me);
+    let answers = hearing::of_all(broker, others).await.into_iter();
+    let well = answers.filter(|(_, hears)| hears.contains(&me));
+    well.map(|(node, _)| node).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 //! lost. This small file can: after every sync it is told the number of the batch and where each
 //! group ends. It is written without a sync of its own, so after a power loss it may be older than
 //! the log, never newer: if it names a batch that recovery did not find, acknowledged writes are
-//! gone. After a crash of the process alone it is exact.
+//! gone. After a crash of the process alone it is one batch older at most: it is written when the
+//! batch has been reported.
 //!
 //! Two slots are written in turn; a torn one is recognised by its checksum.
 

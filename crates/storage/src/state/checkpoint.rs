@@ -91,6 +91,9 @@ impl Inner {
             let key = RecordKey::new(scope, Record::Queue(*queue));
             last.put(RECORDS, &key.to_bytes(), &[record])?;
         }
+        if !dropped.is_empty() || !checkpoint.deletes.is_empty() {
+            self.garbage.store(true, Ordering::Release);
+        }
         put_shard(&mut last, scope, &checkpoint.origins, applied)?;
         self.write(last)?;
         let written = arrived.written();

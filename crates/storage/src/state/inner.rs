@@ -46,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) poison: Poison,
     /// Whether any large message may be stored: without, deletions need not care for them.
     pub(crate) has_bodies: AtomicBool,
+    /// Whether anything was deleted whose space may not have been given back.
+    pub(crate) garbage: AtomicBool,
     /// Views being streamed; while there are any, no files are dropped under them.
     pub(crate) views: AtomicUsize,
     /// Checkpoints that share a flush.
@@ -63,6 +65,7 @@ impl Inner {
             metrics: StateMetrics::new(),
             poison: Poison::default(),
             has_bodies: AtomicBool::new(false),
+            garbage: AtomicBool::new(true),
             views: AtomicUsize::new(0),
             flushes: SharedFlushes::default(),
             epochs: Mutex::default(),

@@ -40,8 +40,12 @@ impl ShardInstall {
     /// Stores what the next chunk of a [`ShardView`](super::ShardView) holds. Chunks come in order.
     ///
     /// # Errors
-    /// [`StorageError::Refused`] if the chunk is damaged or does not follow; else the store failed.
+    /// [`StorageError::Refused`] if the chunk is damaged or does not follow, [`StorageError::DiskFull`] if it would take from the reserve
+    /// of the disk; else the store failed.
     pub fn write(&mut self, chunk: Bytes) -> Result<(), StorageError> {
+        self.inner
+            .options
+            .check_room(&self.inner.dir, chunk.len())?;
         let Self {
             inner,
             scope,
@@ -100,6 +104,7 @@ impl ShardInstall {
             ..self.scope
         };
         batch.delete_scopes(oldest, &self.scope.to_bytes())?;
+        inner.garbage.store(true, Ordering::Release);
         put_shard(&mut batch, self.scope, &self.origins, applied)?;
         inner.write(batch)?;
         inner.flush()?;
@@ -117,11 +122,19 @@ impl Drop for ShardInstall {
             return;
         }
         // Best effort: the next start removes it otherwise.
-        let remove = || {
-            let _writer = self.inner.writer()?;
+        let remove = || -> Result<(), StorageError> {
+            let mut writer = self.inner.writer()?;
             let mut batch = self.inner.batch();
             batch.delete_scopes(self.scope, &self.scope.end())?;
-            self.inner.write(batch)
+            self.inner.garbage.store(true, Ordering::Release);
+            self.inner.write(batch)?;
+            // Its files go after the next flush.
+            let end = Scope {
+                epoch: self.scope.epoch.saturating_add(1),
+                ..self.scope
+            };
+            writer.reclaim.dropped_scopes(self.scope, end);
+            Ok(())
         };
         if let Err(error) = remove() {
             tracing::warn!(%error, "cannot remove a snapshot that was not installed");

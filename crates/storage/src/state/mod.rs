@@ -19,6 +19,7 @@ mod options;
 mod reclaim;
 mod record_key;
 mod shared_flush;
+mod space;
 mod store;
 mod view;
 

@@ -1,9 +1,12 @@
 //! How the state database is set up, and why.
 
+use crate::disk::Reserve;
+use crate::error::StorageError;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
     LogLevel, Options,
 };
+use std::path::Path;
 
 /// Settings of a [`StateStore`](super::StateStore); the defaults suit a node on a shared machine.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub struct StateOptions {
     pub background_jobs: i32,
     /// Sorted files kept open.
     pub open_files: i32,
+    /// Free space of the disk that an install leaves alone.
+    pub reserve_bytes: u64,
 }
 
 impl Default for StateOptions {
@@ -34,6 +39,7 @@ impl Default for StateOptions {
             background_bytes_per_second: 0,
             background_jobs: 2,
             open_files: 1024,
+            reserve_bytes: 0,
         }
     }
 }
@@ -60,6 +66,18 @@ pub(crate) const FAMILIES: [&str; 4] = [MESSAGES, BODIES, RECORDS, BLOBS];
 pub(crate) const SCOPED: [&str; 3] = [MESSAGES, BODIES, RECORDS];
 
 impl StateOptions {
+    /// Whether so many more bytes may be written beside what is there. What waits in memory takes its room later: two buffers,
+    /// one that is filled and one that is on its way to the disk.
+    pub(crate) fn check_room(&self, dir: &Path, bytes: usize) -> Result<(), StorageError> {
+        if self.reserve_bytes == 0 {
+            return Ok(());
+        }
+        let in_memory = 2 * self.write_buffer_bytes as u64;
+        let needed = in_memory.saturating_add(bytes as u64);
+        let reserve = self.reserve_bytes.saturating_add(needed);
+        Reserve::new(dir.to_owned(), reserve).check().map(|_| ())
+    }
+
     pub(crate) fn database(&self) -> Options {
         let mut options = Options::default();
         options.create_if_missing(true);

@@ -77,6 +77,26 @@ impl Reclaim {
         }
     }
 
+    /// All that was consumed is looked at next, however little it is.
+    pub(crate) fn all_due(&mut self) {
+        let mut ranges = Vec::new();
+        for ((scope, queue, level), consumed) in &mut self.levels {
+            if std::mem::take(&mut consumed.fresh) > 0 {
+                let dead = DeadRange {
+                    queue: *queue,
+                    level: *level,
+                    from: consumed.from,
+                    to: consumed.to,
+                };
+                ranges.push((*scope, dead));
+            }
+        }
+        for (scope, dead) in ranges {
+            let from = dead.first().to_bytes(scope).to_vec();
+            self.due(Some((scope, dead.queue)), from, dead.last().after(scope));
+        }
+    }
+
     /// Notes that a queue was dropped.
     pub(crate) fn dropped(&mut self, scope: Scope, queue: u64) {
         self.levels

@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 /// and records does not wait for them. A checkpoint and an install of the *same* shard must not overlap: whoever drives the
 /// shard's state machine does one or the other.
 pub struct StateStore {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl StateStore {
@@ -138,6 +138,7 @@ impl StateStore {
         };
         let mut batch = inner.batch();
         batch.delete_scopes(all, &last.end())?;
+        inner.garbage.store(true, Ordering::Release);
         inner.write(batch)?;
         inner.flush()?;
         if let Some(epochs) = inner.epochs().get_mut(&shard) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use storage::{Done, LogBackend, LogEntry, LogOptions, StorageError};
+use storage::{Done, LogBackend, LogEntry, LogOptions, LogStore, StorageError};
 
 /// A log store with files so short that tests fill many of them.
 pub fn small_log() -> LogOptions {
@@ -15,6 +15,16 @@ pub fn small_log() -> LogOptions {
         ahead_bytes: 0,
         ..LogOptions::default()
     }
+}
+
+/// Opens the store in `dir`, which must be whole.
+pub fn open(dir: &Path) -> LogStore {
+    LogStore::open(dir, small_log()).unwrap()
+}
+
+/// Why the store in `dir` does not open.
+pub fn refused(dir: &Path) -> StorageError {
+    LogStore::open(dir, small_log()).err().expect("refused")
 }
 
 pub fn entry(group: u32, index: u64, size: usize) -> LogEntry {

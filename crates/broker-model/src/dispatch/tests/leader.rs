@@ -328,6 +328,16 @@ impl Leader {
         );
     }
 
+    pub(super) fn cancel(&mut self, from: Origin, consumer: u64) {
+        self.hear(
+            from,
+            ToHost::Cancel {
+                consumer: ConsumerId(consumer),
+                queue: QUEUE,
+            },
+        );
+    }
+
     pub(super) fn get(&mut self, from: Origin, no_ack: bool) -> Option<(Delivery, u64)> {
         self.hear(
             from,

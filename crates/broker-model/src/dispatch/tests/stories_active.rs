@@ -359,3 +359,25 @@ proptest! {
         }
     }
 }
+
+/// Looked up one by one they took the square of their number: seconds for fifty thousand.
+#[test]
+fn consumers_that_end_together_are_forgotten_in_a_moment() {
+    let mut leader = Leader::of(QueueSettings::default());
+    let last = 40_000;
+    for consumer in 1..=last {
+        let spec = ConsumerSpec {
+            priority: consumer as i32 % 100,
+            ..ConsumerSpec::default()
+        };
+        leader.consume_as(node(1), consumer, 1, spec);
+    }
+    for consumer in 1..last {
+        leader.cancel(node(1), consumer);
+    }
+    assert_eq!(leader.counts().consumers, 1);
+    leader.publish(&["a", "b"]);
+    assert_eq!(leader.deliveries(), delivered(&[(last, "a", false)]));
+    leader.cancel(node(1), last);
+    assert_eq!(leader.counts().consumers, 0);
+}

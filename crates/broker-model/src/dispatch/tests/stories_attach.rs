@@ -3,7 +3,7 @@
 use super::leader::*;
 use crate::catalog::settings::QueueSettings;
 use crate::ids::Origin;
-use crate::protocol::{ConsumerSpec, ToHost};
+use crate::protocol::{ConsumerSpec, FromHost, ToHost};
 use smallvec::SmallVec;
 
 fn plain() -> Leader {
@@ -116,6 +116,69 @@ fn a_node_that_does_not_tell_is_not_waited_for_for_ever() {
     assert_eq!(leader.deliveries().len(), 1);
 }
 
+/// It was frozen when the leader changed, say: what it has settled and not told is ready again meanwhile.
+#[test]
+fn a_node_that_comes_late_gets_nothing_before_it_has_told_what_it_settles() {
+    let mut leader = plain();
+    leader.consume(node(1), 1, 3);
+    leader.publish(&["a", "b", "c", "d", "e"]);
+    assert_eq!(leader.bodies(), ["a", "b", "c"]);
+    leader.fail_over(&[node(2)]);
+    leader.hear(node(2), ToHost::Resumed);
+    leader.dispatcher.attached(node(1));
+    resume(&mut leader, node(1), 1, 2, &[(3, 3)]);
+    // What came after it, while the batch is on its way into the log.
+    leader.credit(node(1), 1, 1);
+    leader.consume(node(1), 7, 1);
+    assert_eq!(leader.deliveries(), []);
+    // Others do not wait for it.
+    let (got, _) = leader.get(node(2), false).unwrap();
+    assert_eq!((&*text(&got.message.body), got.redelivered), ("a", true));
+    leader.batch(node(1), &[settle(2, 2)]);
+    assert_eq!(leader.deliveries(), []);
+    leader.hear(node(1), ToHost::Resumed);
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(1, "d", true), (7, "e", true)])
+    );
+    assert_eq!((leader.counts().ready, leader.counts().unacked), (0, 4));
+}
+
+#[test]
+fn a_get_waits_until_its_node_has_told_what_it_settles() {
+    let mut leader = plain();
+    leader.publish(&["a", "b"]);
+    leader.get(node(1), false);
+    leader.fail_over(&[]);
+    leader.answers();
+    leader.dispatcher.attached(node(1));
+    assert_eq!(leader.get(node(1), false), None);
+    leader.batch(node(1), &[settle(1, 1)]);
+    leader.hear(node(1), ToHost::Resumed);
+    let answers = leader.answers();
+    let got = answers.iter().find_map(|answer| match answer {
+        FromHost::Got { delivery, .. } => delivery.as_ref(),
+        _ => None,
+    });
+    let (got, left) = got.expect("it is answered");
+    assert_eq!((&*text(&got.message.body), *left), ("b", 0));
+}
+
+#[test]
+fn a_node_that_is_lost_while_it_tells_keeps_nothing_back() {
+    let mut leader = plain();
+    leader.consume(node(1), 1, 1);
+    leader.publish(&["a", "b"]);
+    leader.deliveries();
+    leader.dispatcher.attached(node(1));
+    leader.node_lost(node(1));
+    leader.consume(node(1), 2, 5);
+    assert_eq!(
+        leader.deliveries(),
+        delivered(&[(2, "a", true), (2, "b", false)])
+    );
+}
+
 #[test]
 fn a_node_that_dies_during_the_hand_over_is_not_waited_for() {
     let mut leader = plain();
@@ -152,12 +215,12 @@ fn a_broken_stream_gives_back_what_did_not_arrive() {
     leader.publish(&["d"]);
     assert_eq!(leader.deliveries(), []);
     resume(&mut leader, node(1), 1, 1, &[(1, 1)]);
-    leader.hear(node(1), ToHost::Resumed);
     leader.credit(node(1), 1, 5);
-    // "c" went out before "b" was known to be lost.
+    assert_eq!(leader.deliveries(), []);
+    leader.hear(node(1), ToHost::Resumed);
     assert_eq!(
         leader.deliveries(),
-        delivered(&[(1, "c", false), (1, "b", true), (1, "d", false)])
+        delivered(&[(1, "b", true), (1, "c", false), (1, "d", false)])
     );
     assert_eq!(leader.counts().unacked, 4);
 }

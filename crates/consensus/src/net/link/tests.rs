@@ -1,0 +1,89 @@
+use super::super::auth::{Caller, Keys, Me};
+use super::super::transport::{Listening, Network, Wired};
+use super::super::{Connectivity, PeerNet};
+use crate::config::{Limits, Secret, Timing};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+const PEER: u64 = 2;
+
+/// A peer that ends each connection before it has said anything, and listens for so many only.
+struct Mute {
+    connections: AtomicUsize,
+    listens_for: usize,
+}
+
+impl Network for Mute {
+    fn connect(&self, _: &str) -> BoxFuture<'static, io::Result<Box<dyn Wired>>> {
+        let earlier = self.connections.fetch_add(1, Ordering::Relaxed);
+        let listens = earlier < self.listens_for;
+        async move {
+            if !listens {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let (here, _ended) = tokio::io::duplex(1024);
+            Ok(Box::new(here) as Box<dyn Wired>)
+        }
+        .boxed()
+    }
+
+    fn listen(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Listening>> {
+        async { Err(io::ErrorKind::Unsupported.into()) }.boxed()
+    }
+}
+
+fn connecting_to(peer: &Arc<Mute>) -> PeerNet {
+    let caller = Caller {
+        node: 1,
+        generation: 0,
+        incarnation: 1,
+    };
+    let me = Me {
+        caller,
+        cluster: None,
+    };
+    let network = Arc::clone(peer) as Arc<dyn Network>;
+    let keys = Keys::new(Secret::new("s"), me);
+    let net = PeerNet::new(network, None, keys, Timing::default(), Limits::default());
+    net.set_peer(PEER, "peer:1").unwrap();
+    net
+}
+
+/// Its sockets are closed one by one, and a connection that is just being greeted may be the first.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_while_it_is_greeted_is_dead_at_once() {
+    for listens_for in 1..=3 {
+        let peer = Arc::new(Mute {
+            connections: AtomicUsize::new(0),
+            listens_for,
+        });
+        let began = Instant::now();
+        let mut connectivity = connecting_to(&peer).connectivity();
+        let dead = connectivity.wait_for(|all| all.get(&PEER) == Some(&Connectivity::Refused));
+        timeout(Duration::from_secs(10), dead)
+            .await
+            .unwrap_or_else(|_| panic!("{listens_for}: not found out"))
+            .unwrap();
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(60), "{listens_for}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_refuses_this_node_is_silent_and_asked_seldom() {
+    let peer = Arc::new(Mute {
+        connections: AtomicUsize::new(0),
+        listens_for: usize::MAX,
+    });
+    let net = connecting_to(&peer);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(net.connectivity().borrow()[&PEER], Connectivity::Silent);
+    let connections = peer.connections.load(Ordering::Relaxed);
+    assert!((20..=160).contains(&connections), "{connections}");
+}

@@ -1,0 +1,181 @@
+//! Nodes, health, connections, and small questions.
+
+use super::{Server, column};
+use node::broker_model::ids::NodeId;
+use node::{Alarms, Readiness};
+use serde_json::{Value, json};
+
+/// What clients of RabbitMQ's API ask for, although there is little to say.
+#[tokio::test]
+async fn small_questions() {
+    let server = Server::new();
+    server
+        .put("/api/queues/%2F/jobs", json!({ "durable": true }), 201)
+        .await;
+    let (plain, detailed) = (
+        server.get("/api/queues?sort=name").await,
+        server.get("/api/queues/detailed?sort=name").await,
+    );
+    assert_eq!(column(&detailed.body, "name"), ["jobs"]);
+    assert_eq!(detailed.body, plain.body);
+    for (method, path, expected) in [
+        ("GET", "/api/nodes/warren@1/memory", 200),
+        ("GET", "/api/nodes/warren@1/memory/relative", 200),
+        ("GET", "/api/deprecated-features/used", 200),
+        ("DELETE", "/api/reset", 204),
+        ("DELETE", "/api/reset/warren@1", 204),
+        ("POST", "/api/vhosts/%2F/start/warren@1", 204),
+        ("POST", "/api/vhosts/none/start/warren@1", 404),
+        ("GET", "/api/nodes/nobody@9/memory", 404),
+    ] {
+        server.expect(method, path, Value::Null, expected).await;
+    }
+    let login = server.send("", "GET", "/api/auth", Value::Null).await;
+    assert_eq!(login.body, json!({ "oauth_enabled": false }));
+}
+
+#[tokio::test]
+async fn connections_channels_consumers() {
+    let server = Server::new();
+    server.put("/api/queues/%2F/jobs", json!({}), 201).await;
+    server.fake.count("jobs", 1, 0);
+    let rows = server.get("/api/connections").await.body;
+    assert_eq!(column(&rows, "user_provided_name"), ["worker"]);
+    assert_eq!(column(&rows, "node"), ["warren@2"]);
+    let channels = server.get("/api/channels").await.body;
+    assert_eq!(
+        column(&channels, "name"),
+        ["127.0.0.1:4000 -> 127.0.0.1:5672 (1)"]
+    );
+    assert_eq!(channels[0]["messages_unacknowledged"], 3);
+    let consumers = server.get("/api/consumers/%2F").await.body;
+    assert_eq!(
+        consumers[0]["queue"],
+        json!({ "name": "jobs", "vhost": "/" })
+    );
+    assert_eq!(consumers[0]["channel_details"]["user"], "guest");
+
+    let name = "127.0.0.1%3A4000%20-%3E%20127.0.0.1%3A5672";
+    server
+        .delete(&format!("/api/connections/{name}"), 204)
+        .await;
+    server.delete("/api/connections/nobody", 404).await;
+    let closed = server.fake.closed.lock().clone();
+    assert_eq!(
+        closed,
+        [(NodeId(2), 7, "Closed via management plugin".to_owned())]
+    );
+}
+
+#[tokio::test]
+async fn overview_nodes_and_status() {
+    let server = Server::new();
+    server.put("/api/queues/%2F/jobs", json!({}), 201).await;
+    server.fake.count("jobs", 4, 3);
+    let overview = server.get("/api/overview").await.body;
+    assert_eq!(overview["cluster_name"], "test");
+    assert_eq!(overview["node"], "warren@1");
+    assert_eq!(overview["queue_totals"]["messages"], 7);
+    assert_eq!(overview["object_totals"]["connections"], 1);
+    assert_eq!(overview["message_stats"]["publish"], 10); // Both nodes that answer.
+
+    let nodes = server.get("/api/nodes").await.body;
+    let running: Vec<bool> = nodes
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["running"].as_bool())
+        .collect();
+    assert_eq!(running, [true, true, false]);
+    assert_eq!(
+        server.get("/api/nodes/warren@2").await.body["name"],
+        "warren@2"
+    );
+    assert_eq!(server.get("/api/nodes/warren@9").await.status, 404);
+
+    let status = server.get("/api/cluster/status").await.body;
+    assert_eq!(status["healthy"], false);
+    let warnings = status["warnings"].to_string();
+    assert!(
+        warnings.contains("warren@3 does not answer") && warnings.contains("shard-2 has no leader"),
+        "{warnings}"
+    );
+    assert_eq!(
+        column(&status["groups"], "name"),
+        ["catalog", "shard-1", "shard-2"]
+    );
+    assert_eq!(status["groups"][1]["leader"], "warren@2");
+    server
+        .put("/api/cluster-name", json!({ "name": "renamed" }), 204)
+        .await;
+    assert_eq!(
+        server.get("/api/cluster-name").await.body["name"],
+        "renamed"
+    );
+    server.delete("/api/cluster/nodes/warren@3", 204).await;
+    server
+        .expect("POST", "/api/rebalance/queues", json!({}), 204)
+        .await;
+}
+
+#[tokio::test]
+async fn health() {
+    let server = Server::new();
+    for (path, expected) in [
+        ("/health/live", 200),
+        ("/health/ready", 200),
+        ("/api/health/checks/alarms", 200),
+        ("/api/health/checks/port-listener/5672", 200),
+        ("/api/health/checks/port-listener/1", 503),
+        ("/api/health/checks/protocol-listener/amqp", 200),
+        ("/api/health/checks/protocol-listener/amqps", 503),
+        ("/api/health/checks/node-is-quorum-critical", 503), // Node 3 is dead already.
+        ("/api/health/checks/metadata-store/initialized", 200),
+        ("/api/health/checks/no-such-check", 404),
+        // No certificate is in use.
+        ("/api/health/checks/certificate-expiration/1/months", 200),
+        ("/api/health/checks/certificate-expiration/1/hours", 400),
+        ("/api/health/checks/certificate-expiration/soon/days", 400),
+        ("/api/aliveness-test/%2F", 200),
+        ("/api/healthchecks/node", 200),
+        ("/api/healthchecks/node/warren@1", 200),
+        ("/api/healthchecks/node/nobody", 404),
+        // One last slash is as good as none.
+        ("/api/healthchecks/node/", 200),
+        ("/api/queues/%2F/?disable_stats=true", 200),
+        ("/api/overview//", 404),
+        ("/", 404),
+    ] {
+        assert_eq!(server.get(path).await.status.as_u16(), expected, "{path}");
+    }
+    let node = server.get("/api/healthchecks/node/warren@1").await.body;
+    assert_eq!(node, json!({ "status": "ok" }));
+    let gone = server.get("/api/healthchecks/node/warren@3").await.body;
+    assert_eq!(gone["status"], "failed");
+    *server.fake.readiness.lock() = Readiness::NoMajority;
+    assert_eq!(
+        server.get("/api/healthchecks/node").await.body["status"],
+        "failed"
+    );
+    *server.fake.alarms.lock() = Alarms {
+        memory: true,
+        disk: false,
+    };
+    for (path, expected) in [
+        ("/health/live", 200),
+        ("/health/ready", 503),
+        ("/api/health/checks/alarms", 503),
+        ("/api/health/checks/ready-to-serve-clients", 503),
+    ] {
+        let reply = server.send("guest:guest", "GET", path, Value::Null).await;
+        assert_eq!(reply.status.as_u16(), expected, "{path}");
+        if path == "/health/ready" {
+            let reason = Readiness::NoMajority.reason();
+            assert_eq!(reply.body["reason"].as_str(), reason);
+        }
+    }
+    let status = server.get("/api/cluster/status").await.body;
+    assert_eq!(status["ready"], false);
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("warren@1 is not ready"), "{warnings}");
+}

@@ -1,0 +1,117 @@
+//! What a node does where nothing else is said.
+
+use super::{Config, DefaultUser, Limits, Memory, NodeId, Sharding, Storage, Timing};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const MIB: usize = 1024 * 1024;
+
+impl Default for Config {
+    fn default() -> Self {
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        Self {
+            node_id: NodeId(1),
+            data_dir: PathBuf::from("./data"),
+            amqp_listen: any(5672),
+            amqps: None,
+            cluster_listen: any(25672),
+            cluster_advertise: None,
+            peers: Vec::new(),
+            join: None,
+            cluster_secret: None,
+            cluster_tls: None,
+            management_listen: any(15672),
+            management_api: true,
+            prometheus_listen: None,
+            cluster_name: "warren".into(),
+            product: "RabbitMQ".into(),
+            product_version: "4.3.5".into(),
+            default_user: DefaultUser::default(),
+            loopback_users: vec!["guest".into()],
+            proxy_protocol: false,
+            sharding: Sharding::default(),
+            timing: Timing::default(),
+            limits: Limits::default(),
+            memory: Memory::default(),
+            storage: Storage::default(),
+        }
+    }
+}
+
+impl Default for DefaultUser {
+    fn default() -> Self {
+        Self {
+            name: "guest".into(),
+            password: "guest".into(),
+            vhost: "/".into(),
+        }
+    }
+}
+
+impl Default for Sharding {
+    fn default() -> Self {
+        Self { shards: 8 }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            publish_timeout: Duration::from_secs(30),
+            amqp_heartbeat: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(10),
+            login_failure_delay: Duration::from_secs(3),
+            consumer_timeout: None,
+            raft_heartbeat: Duration::from_millis(200),
+            raft_election_min: Duration::from_millis(350),
+            raft_election_max: Duration::from_millis(650),
+            hand_over_timeout: Duration::from_millis(500),
+            shutdown_timeout: Duration::from_secs(9),
+            rebalance_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            channels: None,
+            channels_per_connection: 2047,
+            frame_max: 131_072,
+            message_size: 16 * MIB as u64,
+            consumers_per_channel: None,
+            queues: None,
+            connection_unconfirmed_bytes: 16 * MIB,
+            connection_output_bytes: 2 * MIB,
+            delivery_limit: None,
+            delivery_limit_counts_nacks: false,
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            total_bytes: None,
+            high_watermark: 0.6,
+            block_cache_bytes: 64 * MIB,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            checkpoint_bytes: 128 * MIB as u64,
+            checkpoint_interval: Duration::from_secs(60),
+            log_keep_bytes: 256 * MIB as u64,
+            log_segment_bytes: 32 * MIB as u64,
+            state_write_buffer_bytes: 32 * MIB,
+            disk_free_limit_bytes: 200_000_000,
+            disk_reserve_bytes: 100_000_000,
+            entry_bytes_max: MIB,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Whom the other nodes hear, as they say when they are asked. A node whose disk is not well says: nobody.
+
+use crate::broker::Broker;
+use broker_model::ids::NodeId;
+use futures::future::join_all;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a node may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Whom one node hears; `None`: it did not say in time.
+pub(super) async fn of(broker: &Broker, node: NodeId) -> Option<BTreeSet<NodeId>> {
+    timeout(ANSWER, broker.queries.hears(node)).await.ok()?
+}
+
+/// Whom these nodes hear, of those that say so.
+pub(super) async fn of_all(
+    broker: &Broker,
+    nodes: impl Iterator<Item = NodeId>,
+) -> Vec<(NodeId, BTreeSet<NodeId>)> {
+    let asked = nodes.map(|node| async move { Some((node, of(broker, node).await?)) });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// The members of the cluster as this node knows them, itself included.
+pub(super) fn members(broker: &Broker) -> BTreeSet<NodeId> {
+    let members = broker.consensus.members();
+    members.keys().map(|node| NodeId(*node)).collect()
+}
