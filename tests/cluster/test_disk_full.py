@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pika
 import pytest
+from pika import BlockingConnection
+from pika.adapters.blocking_connection import BlockingChannel
 
 from harness import amqp
 from harness.amqp import Consumer
@@ -22,6 +24,8 @@ MIB = 1024 * 1024
 DISK = 256 * MIB
 #: Below this publishers are blocked, and below that the node stands aside.
 LIMIT, RESERVE = 128 * MIB, 64 * MIB
+#: Bytes of a large message.
+BODY = 50_000
 
 
 class Disk:
@@ -67,6 +71,7 @@ def limited(small_disk, fresh) -> tuple[Cluster, Node]:
             "--disk-free-limit", str(LIMIT),
             "--disk-reserve", str(RESERVE),
             "--checkpoint-bytes", "4MiB",
+            "--checkpoint-interval", "3s",
             "--log-keep", "8MiB",
             "--log-segment", "4MiB",
             "--state-write-buffer", "4MiB",
@@ -179,6 +184,69 @@ def test_start_with_a_full_disk(limited, small_disk, name, open_at) -> None:
     small_disk.clear()
     full.wait_ready()
     cluster.wait_in_sync(name)
+
+
+def fill_with(channel: BlockingChannel, queue: str, size: int) -> int:
+    """Publishes so many bytes that cannot be compressed; returns the number of messages."""
+    bodies = [os.urandom(BODY) for _ in range(size // BODY)]
+    amqp.fill(channel, queue, bodies)
+    return len(bodies)
+
+
+def take_all(connection: BlockingConnection, queue: str, count: int) -> None:
+    consumer = Consumer(connection.channel(), queue)
+    consumer.wait(count)
+    consumer.channel.basic_ack(0, multiple=True)
+    amqp.sync(consumer.channel)
+    # It must not take what is published later.
+    connection.close()
+
+
+def test_what_was_consumed_gives_its_space_back(limited, small_disk, name, open_at) -> None:
+    """Publishers are blocked, and all queues are empty: nothing is written that would free anything."""
+    cluster, full = limited
+    channel = amqp.confirmed(open_at(cluster.nodes[0]))
+    channel.queue_declare(name, durable=True)
+    count = fill_with(channel, name, 48 * MIB)
+    cluster.wait_in_sync(name)
+    small_disk.leave(LIMIT - 16 * MIB)
+    eventually(lambda: alarm(full), what="the alarm is raised")
+    take_all(open_at(cluster.nodes[2]), name, count)
+    for node in cluster.nodes:
+        eventually(lambda: not alarm(node), what=f"{node} knows that the alarm is over")
+    amqp.fill(channel, name, [b"after it"])
+
+
+def test_a_node_that_catches_up_leaves_the_reserve(limited, small_disk, name, open_at) -> None:
+    """It was away while all that it has was consumed and as much was published: both do not fit."""
+    cluster, full = limited
+    a, b = cluster.others(full)
+    channel = amqp.confirmed(open_at(a))
+    channel.queue_declare(name, durable=True)
+    count = fill_with(channel, name, 56 * MIB)
+    cluster.wait_in_sync(name)
+    full.kill()
+    take_all(open_at(b), name, count)
+    small_disk.leave(LIMIT - 32 * MIB)
+    count = fill_with(channel, name, 80 * MIB)
+    cluster.start([full], wait=False)
+    lowest = small_disk.free()
+
+    def has_caught_up() -> bool:
+        nonlocal lowest
+        lowest = min(lowest, small_disk.free())
+        if not full.running:
+            pytest.fail(f"it has ended: {full.log_tail(3)}")
+        try:
+            return full.http("/health/ready")[0] == 200
+        except OSError:
+            return False
+
+    eventually(has_caught_up, what="the node is ready", interval=0.01)
+    # It may have room for all of it only when that is gone.
+    take_all(open_at(b), name, count)
+    cluster.wait_in_sync(name)
+    assert full.running and lowest > RESERVE // 4, f"{lowest >> 20} MiB were free"
 
 
 def test_a_disk_that_is_really_full_ends_the_node(small_disk, fresh, name) -> None:

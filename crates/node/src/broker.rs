@@ -99,6 +99,11 @@ impl Broker {
         self.queries.connections().await
     }
 
+    /// How many connections a user has open, and how many a virtual host, on all nodes that answer.
+    pub async fn open_of(&self, user: &str, vhost: &str) -> (u64, u64) {
+        self.queries.open_of(user, vhost).await
+    }
+
     /// Open channels of a user on the other nodes, as far as they answer.
     pub async fn channels_elsewhere(&self, user: &str) -> u64 {
         self.queries.channels_elsewhere(user).await

@@ -139,6 +139,13 @@ struct QueuesQuestion {
     queues: Vec<u64>,
 }
 
+/// Arguments of `open`.
+#[derive(Debug, Serialize, Deserialize)]
+struct OpenQuestion {
+    user: String,
+    vhost: String,
+}
+
 /// Arguments of `close`.
 #[derive(Debug, Serialize, Deserialize)]
 struct CloseQuestion {
@@ -158,6 +165,10 @@ impl Queries for NodeQueries {
                 "channels" => {
                     let user = std::str::from_utf8(arguments).ok()?;
                     serde_json::to_vec(&self.registry.channels_of(user)).ok()
+                }
+                "open" => {
+                    let asked: OpenQuestion = serde_json::from_slice(arguments).ok()?;
+                    serde_json::to_vec(&self.registry.open_of(&asked.user, &asked.vhost)).ok()
                 }
                 "announced" => serde_json::to_vec(&(self.announced)()).ok(),
                 "hears" => serde_json::to_vec(&self.heard_here()).ok(),
@@ -278,6 +289,21 @@ impl NodeQueries {
             .map(|node| self.ask(node, "connections", Vec::new()));
         let answers: Vec<Option<Vec<ConnectionReport>>> = join_all(asked).await;
         answers.into_iter().flatten().flatten().collect()
+    }
+
+    /// How many connections a user has open, and how many a virtual host, on all nodes that answer.
+    pub async fn open_of(&self, user: &str, vhost: &str) -> (u64, u64) {
+        let question = OpenQuestion {
+            user: user.to_owned(),
+            vhost: vhost.to_owned(),
+        };
+        let question = serde_json::to_vec(&question).unwrap_or_default();
+        let asked = self
+            .all_nodes()
+            .into_iter()
+            .map(|node| self.ask::<(u64, u64)>(node, "open", question.clone()));
+        let answers = join_all(asked).await.into_iter().flatten();
+        answers.fold((0, 0), |sum, open| (sum.0 + open.0, sum.1 + open.1))
     }
 
     /// Open channels of a user on the other nodes, as far as they answer.

@@ -116,6 +116,20 @@ impl Registry {
             .sum()
     }
 
+    /// How many connections a user has open here, and how many a virtual host.
+    #[must_use]
+    pub fn open_of(&self, user: &str, vhost: &str) -> (u64, u64) {
+        let connections = self.connections.lock();
+        connections
+            .values()
+            .fold((0, 0), |(of_user, of_vhost), entry| {
+                (
+                    of_user + u64::from(*entry.user == *user),
+                    of_vhost + u64::from(*entry.vhost == *vhost),
+                )
+            })
+    }
+
     /// Connections of a vhost or user, to be closed when that is deleted.
     #[must_use]
     pub fn matching(&self, wanted: impl Fn(&ConnectionEntry) -> bool) -> Vec<SessionId> {

@@ -183,7 +183,7 @@ fn what_was_consumed_is_given_back_when_asked() {
             ..Checkpoint::default()
         };
         write(&store, 1, checkpoint, count + 1);
-        store.give_back_space().unwrap();
+        store.give_back_space(true).unwrap();
         // 4 MiB are what RocksDB takes ahead for its manifest.
         let left = store.disk_usage();
         assert!(left < 8 << 20, "{size}: {left} of {full} bytes are left");
@@ -227,6 +227,6 @@ fn what_another_replica_sends_is_refused_where_it_would_take_the_reserve() {
     assert!(matches!(error, StorageError::DiskFull { .. }), "{error:?}");
     drop(install);
     assert_eq!(sequences(&receiver, 1, 2), vec![9], "what was there stays");
-    receiver.give_back_space().unwrap();
+    receiver.give_back_space(true).unwrap();
     assert_eq!(sequences(&receiver, 1, 2), vec![9]);
 }

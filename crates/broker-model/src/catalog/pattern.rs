@@ -11,8 +11,9 @@ use regex::{Regex, RegexBuilder};
 /// Memory that one compiled expression may take. Expressions come from operators, but a mistake in
 /// one must not take the node down.
 const COMPILED_MAX: usize = 1 << 20;
-/// Steps back in one match, some milliseconds of them. Beyond that nothing matches.
-const BACKTRACK_MAX: usize = 100_000;
+/// Steps back in one match, half a millisecond of them. Beyond that nothing matches: a policy is matched against all queues of
+/// its virtual host while the whole node waits.
+const BACKTRACK_MAX: usize = 10_000;
 /// Instructions of one compiled expression of the kind that goes back.
 const PROGRAM_MAX: usize = 1 << 14;
 
@@ -63,6 +64,15 @@ impl Pattern {
             // Its only error is that it took too many steps.
             Matcher::Backtracking(regex) => regex.is_match(name).unwrap_or(false),
             Matcher::Broken => false,
+        }
+    }
+
+    /// Whether a match with this name takes more steps than it may.
+    #[must_use]
+    pub fn gives_up_on(&self, name: &str) -> bool {
+        match &self.matcher {
+            Matcher::Backtracking(regex) => regex.is_match(name).is_err(),
+            _ => false,
         }
     }
 

@@ -275,6 +275,17 @@ impl Catalog {
     ) -> CatalogReply {
         let policy = Policy::from_spec(spec);
         let vhost = self.vhost_state_mut(&spec.vhost)?;
+        let beyond = vhost
+            .queues()
+            .map(|queue| &queue.name)
+            .find(|name| policy.pattern.gives_up_on(name));
+        if let Some(name) = beyond {
+            let text = format!(
+                "the expression '{}' goes back too often over the name '{name}': write it without repetitions of what may be empty or of alternatives that overlap",
+                spec.pattern
+            );
+            return Err(CatalogError::Invalid(text.into()));
+        }
         let policies = policies_of(vhost, spec.operator);
         let before = policies.insert(spec.name.clone(), policy.clone());
         let created = before.is_none();

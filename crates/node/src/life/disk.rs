@@ -9,6 +9,7 @@ use consensus::Consensus;
 use consensus::ticks::{self, next_of};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use storage::StateStore;
 use tokio::task::JoinHandle;
@@ -52,14 +53,20 @@ fn step(free: Option<u64>, reserve: u64, writable: bool) -> Step {
     }
 }
 
-/// From one time to the next that the state is asked to give back the space of what was consumed, while it is short.
+/// From one time to the next that the state is asked to give back the space of what was consumed, while it is short …
 const GIVE_BACK: Duration = Duration::from_secs(5);
+/// … and otherwise.
+const GIVE_BACK_SELDOM: Duration = Duration::from_secs(120);
+/// What this may take of a processor, as one part of so many.
+const GIVE_BACK_PART: u32 = 50;
 
 /// Asks the state to give back space, now and then, one time after the other.
 struct GivesBack {
     state: Arc<StateStore>,
     under_way: Option<JoinHandle<()>>,
-    next: Instant,
+    began: Instant,
+    /// How long the last time took.
+    took: Arc<AtomicU64>,
 }
 
 impl GivesBack {
@@ -67,22 +74,31 @@ impl GivesBack {
         Self {
             state,
             under_way: None,
-            next: Instant::now(),
+            began: Instant::now(),
+            took: Arc::default(),
         }
     }
 
-    /// Space is short.
-    fn ask(&mut self) {
+    fn look(&mut self, short: bool) {
         self.under_way.take_if(|task| task.is_finished());
-        if self.under_way.is_some() || Instant::now() < self.next {
+        let took = Duration::from_millis(self.took.load(Ordering::Relaxed));
+        let pause = if short {
+            GIVE_BACK
+        } else {
+            GIVE_BACK_SELDOM.max(took * GIVE_BACK_PART)
+        };
+        if self.under_way.is_some() || self.began.elapsed() < pause {
             return;
         }
-        self.next = Instant::now() + GIVE_BACK;
-        let state = Arc::clone(&self.state);
+        self.began = Instant::now();
+        let (state, took) = (Arc::clone(&self.state), Arc::clone(&self.took));
         self.under_way = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = state.give_back_space() {
+            let began = Instant::now();
+            if let Err(error) = state.give_back_space(short) {
                 error!(%error, "the space of what was consumed is not given back");
             }
+            let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            took.store(millis, Ordering::Relaxed);
         }));
     }
 }
@@ -110,9 +126,7 @@ pub(crate) async fn keep_reserve(
         // What is taken is written twice before the first copy can go: into the log, and as state.
         consensus.set_room(now.map_or(u64::MAX, |free| free.saturating_sub(reserve) / 2));
         consensus.set_short_of_space(short);
-        if short {
-            gives_back.ask();
-        }
+        gives_back.look(short);
         match step(now, reserve, consensus.is_writable()) {
             Step::Stay => {}
             Step::Close => {

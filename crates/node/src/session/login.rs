@@ -180,17 +180,16 @@ async fn check_limits(
     if limits.vhost.is_none() && limits.user.is_none() {
         return Ok(());
     }
-    let open = broker.connections().await;
-    let is_reached = |limit: u64, count: usize| count as u64 >= limit;
+    let (of_user, of_vhost) = broker.open_of(user, vhost).await;
     if let Some(limit) = limits.vhost
-        && is_reached(limit, open.iter().filter(|(_, of)| of == vhost).count())
+        && of_vhost >= limit
     {
         return Err(Connection::vhost_error(format!(
             "access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached"
         )));
     }
     if let Some(limit) = limits.user
-        && is_reached(limit, open.iter().filter(|(of, _)| of == user).count())
+        && of_user >= limit
     {
         return Err(Connection::vhost_error(format!(
             "connection refused for user '{user}': user connection limit ({limit}) is reached"

@@ -45,8 +45,8 @@ pub trait Services: Send + Sync + 'static {
     fn place_queue(&self, replicated: bool) -> Placement;
     /// Whether this node serves the queues of a placement now.
     fn is_here(&self, placement: Placement) -> bool;
-    /// User and vhost of the open connections of all nodes.
-    fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>>;
+    /// How many connections a user has open, and how many a virtual host, on all nodes.
+    fn open_of<'a>(&'a self, user: &'a str, vhost: &'a str) -> BoxFuture<'a, (u64, u64)>;
     /// Open channels of a user on the other nodes.
     fn channels_elsewhere<'a>(&'a self, user: &'a str) -> BoxFuture<'a, u64>;
     /// Whether the process of another node is known to be gone.
@@ -107,15 +107,8 @@ impl Services for Broker {
         Self::is_here(self, placement)
     }
 
-    fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {
-        async {
-            let connections = Self::connections(self).await;
-            connections
-                .into_iter()
-                .map(|entry| (entry.user, entry.vhost))
-                .collect()
-        }
-        .boxed()
+    fn open_of<'a>(&'a self, user: &'a str, vhost: &'a str) -> BoxFuture<'a, (u64, u64)> {
+        Self::open_of(self, user, vhost).boxed()
     }
 
     fn channels_elsewhere<'a>(&'a self, user: &'a str) -> BoxFuture<'a, u64> {

@@ -1,7 +1,7 @@
 //! Gives disk space back while there is little of it.
 //!
-//! What is consumed or dropped frees its space by and by, when files are dropped or merged for other reasons. On a disk that is
-//! nearly full nothing else happens, since publishers are blocked: then it has to be asked for.
+//! What is consumed or dropped frees its space by and by, when files are dropped or merged for other reasons. Where nothing more is
+//! written, because publishers are blocked or there are none, nothing else happens: then it has to be asked for.
 
 use super::StateStore;
 use super::options::{BODIES, MESSAGES};
@@ -17,12 +17,12 @@ const SIZE: &str = "rocksdb.live-sst-files-size";
 
 impl StateStore {
     /// Gives back the space of what was deleted, as far as that takes little itself: files of small messages that are dead as
-    /// a whole, and the rest of them where twice their size is free; files of large ones of which nothing is alive, none of which
-    /// is moved. Blocks for as long as it takes; does nothing if nothing was deleted since the last time.
+    /// a whole, files of large ones of which nothing is alive, and, if `thorough`, what else is dead among the small ones, where
+    /// twice their size is free. Blocks for as long as it takes; does nothing if nothing was deleted since the last time.
     ///
     /// # Errors
     /// The store has failed, now or before.
-    pub fn give_back_space(&self) -> Result<(), StorageError> {
+    pub fn give_back_space(&self, thorough: bool) -> Result<(), StorageError> {
         let inner = &self.inner;
         if !inner.garbage.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -48,7 +48,7 @@ impl StateStore {
             .property_int_value_cf(family, SIZE)
             .map_err(|error| StorageError::read(&error))?;
         // The newest files are never dropped as a whole. Merging writes what is alive once more.
-        if size.unwrap_or(0) < free_bytes(&inner.dir)? / 2 {
+        if thorough && size.unwrap_or(0) < free_bytes(&inner.dir)? / 2 {
             compact(family);
         }
         let family = inner.family(BODIES)?;

@@ -53,6 +53,26 @@ fn patterns_may_look_ahead() {
     assert!(driver.catalog.check(&broken).is_err());
 }
 
+/// It would be matched against the names of all queues while the whole node waits.
+#[test]
+fn an_expression_that_goes_back_too_often_is_refused() {
+    let mut driver = Driver::new();
+    let ttl = [("message-ttl", int(500))];
+    let put = |driver: &mut Driver| {
+        let costly = policy("p", r"^(?=q)q-(a|aa)+\1x", 0, &ttl);
+        driver.apply(CatalogCommand::PutPolicy(costly))
+    };
+    driver.ok(CatalogCommand::DeclareQueue(queue("q-aaaa")));
+    assert!(put(&mut driver).is_ok(), "nothing takes long here");
+    let long = format!("q-{}", "a".repeat(40));
+    driver.ok(CatalogCommand::DeclareQueue(queue(&long)));
+    let refused = put(&mut driver).unwrap_err().to_string();
+    assert!(
+        refused.contains(&long) && refused.contains("goes back"),
+        "{refused}"
+    );
+}
+
 const fn int(value: i64) -> PolicyValue {
     PolicyValue::Integer(value)
 }

@@ -339,12 +339,8 @@ impl Services for TestNode {
         placement != THERE
     }
 
-    fn connections(&self) -> BoxFuture<'_, Vec<(String, String)>> {
-        let open = self.registry.connections();
-        let open = open
-            .iter()
-            .map(|entry| (entry.user.to_string(), entry.vhost.to_string()));
-        std::future::ready(open.collect()).boxed()
+    fn open_of<'a>(&'a self, user: &'a str, vhost: &'a str) -> BoxFuture<'a, (u64, u64)> {
+        std::future::ready(self.registry.open_of(user, vhost)).boxed()
     }
 
     fn channels_elsewhere<'a>(&'a self, _: &'a str) -> BoxFuture<'a, u64> {
