@@ -141,7 +141,10 @@ impl Broker {
     /// # Errors
     /// A group could not be changed in time, or the record not removed.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), RemoveError> {
-        self.consensus().remove_node(node.0, REMOVAL).await?;
+        // Only its record may be left of it.
+        if self.consensus().members().contains_key(&node.0) {
+            self.consensus().remove_node(node.0, REMOVAL).await?;
+        }
         self.catalog_write(CatalogCommand::RemoveNode { node })
             .await?;
         Ok(())

@@ -22,8 +22,13 @@ impl Catalog {
     ) -> CatalogReply {
         // Only `NodeStarted` moves the start on: it is what cleans up after the one before.
         let incarnation = self.starts.get(&record.node).copied().unwrap_or(0);
+        // A member that is being removed stays so when it starts again; with another disk it is another member.
+        let known = self.nodes.get(&record.node);
+        let leaving = known
+            .filter(|known| known.state == NodeState::Leaving && known.raft_id == record.raft_id);
         let record = NodeRecord {
             incarnation,
+            state: leaving.map_or(record.state, |known| known.state),
             ..record.clone()
         };
         let node = record.node;

@@ -10,6 +10,7 @@ use consensus::Connectivity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -19,6 +20,8 @@ const DEAD_AFTER: Duration = Duration::from_secs(2);
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// How often nodes are looked at.
 const LOOK: Duration = Duration::from_millis(400);
+/// A removal that has not ended after so long is gone on with: whoever was asked for it may have died.
+const REMOVED_AFTER: Duration = Duration::from_secs(15);
 /// How long a node that starts looks for others that have been up all along. One that does not
 /// answer in this time cannot be told from one that is down.
 const ASK_OTHERS: Duration = Duration::from_secs(1);
@@ -112,9 +115,48 @@ fn record_of_this_node(broker: &Broker) -> NodeRecord {
     }
 }
 
+/// Removals that somebody has begun, and may not live to end.
+#[derive(Default)]
+struct Removals {
+    /// Since when a node has been leaving, or has been tried last.
+    since: BTreeMap<NodeId, Instant>,
+    under_way: Option<JoinHandle<()>>,
+}
+
+impl Removals {
+    /// Goes on with one that takes long.
+    fn look(&mut self, broker: &Arc<Broker>) {
+        let leaving: Vec<NodeId> = {
+            let catalog = broker.catalog();
+            let leaving = catalog
+                .nodes()
+                .filter(|node| node.state == NodeState::Leaving);
+            leaving.map(|node| node.node).collect()
+        };
+        self.since.retain(|node, _| leaving.contains(node));
+        self.under_way.take_if(|task| task.is_finished());
+        let now = Instant::now();
+        for node in leaving {
+            let since = self.since.entry(node).or_insert(now);
+            if self.under_way.is_some() || since.elapsed() < REMOVED_AFTER {
+                continue;
+            }
+            *since = now;
+            info!(%node, "a removal that was begun goes on");
+            let broker = Arc::clone(broker);
+            self.under_way = Some(tokio::spawn(async move {
+                if let Err(error) = broker.remove_node(node).await {
+                    warn!(%node, %error, "node not removed");
+                }
+            }));
+        }
+    }
+}
+
 /// While this node leads the catalog: strikes off nodes that are gone, so that their exclusive
-/// queues vanish and their other local queues get a new host.
+/// queues vanish and their other local queues get a new host, and ends removals that others have begun.
 pub async fn watch_nodes(broker: Arc<Broker>) {
+    let mut removals = Removals::default();
     let leadership = broker.catalog_group.leadership();
     let connectivity = broker.consensus.peers().connectivity();
     let mut since: BTreeMap<u64, (Connectivity, Instant)> = BTreeMap::new();
@@ -130,8 +172,10 @@ pub async fn watch_nodes(broker: Arc<Broker>) {
             }
         }
         if !leadership.borrow().ready {
+            removals.since.clear();
             continue;
         }
+        removals.look(&broker);
         let gone = since.iter().filter(|(_, (state, since))| match state {
             Connectivity::Connected => false,
             Connectivity::Refused => now.duration_since(*since) >= DEAD_AFTER,

@@ -384,16 +384,28 @@ fn nodes_and_their_starts() {
     assert_eq!(incarnation(&driver), Some(0), "only a start moves it on");
     driver.ok(started(3, 5));
     assert_eq!(incarnation(&driver), Some(5));
-    driver.ok(CatalogCommand::PutNode(record));
+    driver.ok(CatalogCommand::PutNode(record.clone()));
     assert_eq!(incarnation(&driver), Some(5));
-    driver.ok(CatalogCommand::SetNodeState {
+    let state = |driver: &Driver| driver.catalog.node(NodeId(3)).map(|n| n.state);
+    let set = |state| CatalogCommand::SetNodeState {
         node: NodeId(3),
-        state: NodeState::Dead,
-    });
-    assert_eq!(
-        driver.catalog.node(NodeId(3)).map(|n| n.state),
-        Some(NodeState::Dead)
-    );
+        state,
+    };
+    driver.ok(set(NodeState::Dead));
+    assert_eq!(state(&driver), Some(NodeState::Dead));
+    // Whom the cluster is about to forget cannot stay by starting again, but with an empty disk it is another member.
+    let member = NodeRecord {
+        state: NodeState::Member,
+        ..record.clone()
+    };
+    driver.ok(set(NodeState::Leaving));
+    driver.ok(CatalogCommand::PutNode(member.clone()));
+    assert_eq!(state(&driver), Some(NodeState::Leaving));
+    driver.ok(CatalogCommand::PutNode(NodeRecord {
+        raft_id: (1 << 16) | 3,
+        ..member
+    }));
+    assert_eq!(state(&driver), Some(NodeState::Member));
     driver.ok(CatalogCommand::RemoveNode { node: NodeId(3) });
     assert_eq!(driver.catalog.nodes().count(), 0);
 }
