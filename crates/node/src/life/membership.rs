@@ -142,9 +142,14 @@ impl Removals {
                 continue;
             }
             *since = now;
-            info!(%node, "a removal that was begun goes on");
             let broker = Arc::clone(broker);
             self.under_way = Some(tokio::spawn(async move {
+                if node == broker.origin.node {
+                    info!("this node is being removed: others are to lead, and go on with it");
+                    broker.consensus.hand_over(GIVE_AWAY).await;
+                    return;
+                }
+                info!(%node, "a removal that was begun goes on");
                 if let Err(error) = broker.remove_node(node).await {
                     warn!(%node, %error, "node not removed");
                 }
