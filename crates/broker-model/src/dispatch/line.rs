@@ -23,7 +23,7 @@ impl Line {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len() - self.gone
+        self.entries.len().saturating_sub(self.gone)
     }
 
     pub(super) fn is_empty(&self) -> bool {

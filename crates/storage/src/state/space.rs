@@ -4,7 +4,7 @@
 //! written, because publishers are blocked or there are none, nothing else happens: then it has to be asked for.
 
 use super::StateStore;
-use super::options::{BODIES, MESSAGES};
+use super::options::{BODIES, FAMILIES, MESSAGES};
 use crate::disk::free_bytes;
 use crate::error::StorageError;
 use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions};
@@ -12,8 +12,10 @@ use std::sync::atomic::Ordering;
 
 /// Whether values of large messages are moved out of files that are mostly dead.
 const MOVES_VALUES: &str = "enable_blob_garbage_collection";
-/// Bytes of sorted files.
-const SIZE: &str = "rocksdb.live-sst-files-size";
+/// Bytes of sorted files, without the values that are kept apart.
+const IN_FILES: &str = "rocksdb.live-sst-files-size";
+/// Bytes that are not in files yet.
+const IN_MEMORY: &str = "rocksdb.cur-size-all-mem-tables";
 
 impl StateStore {
     /// Gives back the space of what was deleted, as far as that takes little itself: files of small messages that are dead as
@@ -25,6 +27,15 @@ impl StateStore {
     pub fn give_back_space(&self, thorough: bool) -> Result<(), StorageError> {
         let inner = &self.inner;
         if !inner.garbage.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // A write that fails is the end of the store: rather nothing is given back yet.
+        let mut in_memory = 0;
+        for family in FAMILIES {
+            in_memory += self.size(family, IN_MEMORY)?;
+        }
+        if !self.is_little(in_memory)? {
+            inner.garbage.store(true, Ordering::Release);
             return Ok(());
         }
         {
@@ -42,14 +53,12 @@ impl StateStore {
                 .db
                 .compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         };
-        let family = inner.family(MESSAGES)?;
-        let size = inner
-            .db
-            .property_int_value_cf(family, SIZE)
-            .map_err(|error| StorageError::read(&error))?;
         // The newest files are never dropped as a whole. Merging writes what is alive once more.
-        if thorough && size.unwrap_or(0) < free_bytes(&inner.dir)? / 2 {
-            compact(family);
+        if thorough && self.is_little(self.size(MESSAGES, IN_FILES)?)? {
+            compact(inner.family(MESSAGES)?);
+        }
+        if !self.is_little(self.size(BODIES, IN_FILES)?)? {
+            return Ok(());
         }
         let family = inner.family(BODIES)?;
         let moves = |moves: &str| {
@@ -59,5 +68,18 @@ impl StateStore {
         moves("false")?;
         compact(family);
         moves("true")
+    }
+
+    fn size(&self, family: &'static str, property: &str) -> Result<u64, StorageError> {
+        let family = self.inner.family(family)?;
+        let size = self.inner.db.property_int_value_cf(family, property);
+        Ok(size
+            .map_err(|error| StorageError::read(&error))?
+            .unwrap_or(0))
+    }
+
+    /// Whether so many bytes may be written on the way to having more space.
+    fn is_little(&self, bytes: u64) -> Result<bool, StorageError> {
+        Ok(bytes < free_bytes(&self.inner.dir)? / 2)
     }
 }
