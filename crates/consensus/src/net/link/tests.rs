@@ -64,7 +64,8 @@ async fn a_process_that_dies_while_it_is_greeted_is_dead_at_once() {
             listens_for,
         });
         let began = Instant::now();
-        let mut connectivity = connecting_to(&peer).connectivity();
+        let net = connecting_to(&peer);
+        let mut connectivity = net.connectivity();
         let dead = connectivity.wait_for(|all| all.get(&PEER) == Some(&Connectivity::Refused));
         timeout(Duration::from_secs(10), dead)
             .await
