@@ -303,7 +303,9 @@ impl NodeQueries {
             .into_iter()
             .map(|node| self.ask::<(u64, u64)>(node, "open", question.clone()));
         let answers = join_all(asked).await.into_iter().flatten();
-        answers.fold((0, 0), |sum, open| (sum.0 + open.0, sum.1 + open.1))
+        answers.fold((0, 0), |sum: (u64, u64), open| {
+            (sum.0.saturating_add(open.0), sum.1.saturating_add(open.1))
+        })
     }
 
     /// Open channels of a user on the other nodes, as far as they answer.

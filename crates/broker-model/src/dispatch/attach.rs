@@ -185,24 +185,7 @@ impl Dispatcher {
     /// Consumers of a node that has told all, and who asks for single messages there, may be served.
     fn let_in(&mut self, origin: OriginSlot) {
         for slot in self.roster.consumers_of(origin) {
-            let Some(desk) = self
-                .roster
-                .consumers
-                .get(slot)
-                .map(|consumer| consumer.desk)
-            else {
-                continue;
-            };
-            let Some(at) = self.desks.get_mut(desk) else {
-                continue;
-            };
-            let single_active = at.single_active();
-            if let Some(bench) = at.bench_mut()
-                && bench.is_eligible(slot, single_active)
-            {
-                bench.enter(slot, &mut self.roster);
-            }
-            self.list(desk);
+            self.stand_in_line(slot);
         }
         let asked = |(slot, desk): (DeskSlot, &Desk)| {
             let gets = &desk.bench()?.gets;

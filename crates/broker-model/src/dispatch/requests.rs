@@ -188,6 +188,14 @@ impl Dispatcher {
         consumer.credit = consumer.credit.saturating_add(more);
         consumer.bytes = 0;
         consumer.told = false;
+        self.stand_in_line(slot);
+    }
+
+    /// A consumer waits for messages, if it may have any, and its desk is looked at.
+    pub(super) fn stand_in_line(&mut self, slot: ConsumerSlot) {
+        let Some(consumer) = self.roster.consumers.get(slot) else {
+            return;
+        };
         let at = consumer.desk;
         let Some(desk) = self.desks.get_mut(at) else {
             return;

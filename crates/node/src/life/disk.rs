@@ -131,7 +131,7 @@ pub(crate) async fn keep_reserve(
             Step::Stay => {}
             Step::Close => {
                 error!(
-                    free = now,
+                    left = now,
                     reserve,
                     "the disk is nearly full: this node leads nothing and writes nothing until there is space"
                 );
@@ -141,7 +141,7 @@ pub(crate) async fn keep_reserve(
             Step::Open => {
                 consensus.set_writable(true);
                 info!(
-                    free = now,
+                    left = now,
                     reserve, "there is space on the disk again: this node takes part"
                 );
             }

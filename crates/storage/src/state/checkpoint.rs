@@ -92,7 +92,7 @@ impl Inner {
             last.put(RECORDS, &key.to_bytes(), &[record])?;
         }
         if !dropped.is_empty() || !checkpoint.deletes.is_empty() {
-            self.garbage.store(true, Ordering::Release);
+            self.garbage.add();
         }
         put_shard(&mut last, scope, &checkpoint.origins, applied)?;
         self.write(last)?;

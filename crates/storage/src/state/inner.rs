@@ -5,6 +5,7 @@ use super::options::{FAMILIES, StateOptions};
 use super::reclaim::Reclaim;
 use super::record_key::RecordKey;
 use super::shared_flush::SharedFlushes;
+use super::space::Garbage;
 use crate::error::StorageError;
 use crate::metrics::StateMetrics;
 use crate::poison::Poison;
@@ -46,8 +47,8 @@ pub(crate) struct Inner {
     pub(crate) poison: Poison,
     /// Whether any large message may be stored: without, deletions need not care for them.
     pub(crate) has_bodies: AtomicBool,
-    /// Whether anything was deleted whose space may not have been given back.
-    pub(crate) garbage: AtomicBool,
+    /// What was deleted and not given back yet.
+    pub(crate) garbage: Garbage,
     /// Views being streamed; while there are any, no files are dropped under them.
     pub(crate) views: AtomicUsize,
     /// Checkpoints that share a flush.
@@ -65,7 +66,7 @@ impl Inner {
             metrics: StateMetrics::new(),
             poison: Poison::default(),
             has_bodies: AtomicBool::new(false),
-            garbage: AtomicBool::new(true),
+            garbage: Garbage::default(),
             views: AtomicUsize::new(0),
             flushes: SharedFlushes::default(),
             epochs: Mutex::default(),

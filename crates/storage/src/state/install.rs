@@ -104,7 +104,7 @@ impl ShardInstall {
             ..self.scope
         };
         batch.delete_scopes(oldest, &self.scope.to_bytes())?;
-        inner.garbage.store(true, Ordering::Release);
+        inner.garbage.add();
         put_shard(&mut batch, self.scope, &self.origins, applied)?;
         inner.write(batch)?;
         inner.flush()?;
@@ -126,7 +126,7 @@ impl Drop for ShardInstall {
             let mut writer = self.inner.writer()?;
             let mut batch = self.inner.batch();
             batch.delete_scopes(self.scope, &self.scope.end())?;
-            self.inner.garbage.store(true, Ordering::Release);
+            self.inner.garbage.add();
             self.inner.write(batch)?;
             // Its files go after the next flush.
             let end = Scope {

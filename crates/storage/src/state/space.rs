@@ -8,7 +8,7 @@ use super::options::{BODIES, FAMILIES, MESSAGES};
 use crate::disk::free_bytes;
 use crate::error::StorageError;
 use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Whether values of large messages are moved out of files that are mostly dead.
 const MOVES_VALUES: &str = "enable_blob_garbage_collection";
@@ -16,6 +16,36 @@ const MOVES_VALUES: &str = "enable_blob_garbage_collection";
 const IN_FILES: &str = "rocksdb.live-sst-files-size";
 /// Bytes that are not in files yet.
 const IN_MEMORY: &str = "rocksdb.cur-size-all-mem-tables";
+
+/// What was deleted and may not have been given back: bits of what has not looked at it yet.
+pub(crate) struct Garbage(AtomicU8);
+
+/// Looks that take little, and thorough ones.
+const LIGHT: u8 = 1;
+const THOROUGH: u8 = 2;
+
+impl Default for Garbage {
+    /// What a process before this one has left is not known.
+    fn default() -> Self {
+        Self(AtomicU8::new(LIGHT | THOROUGH))
+    }
+}
+
+impl Garbage {
+    pub(crate) fn add(&self) {
+        self.0.fetch_or(LIGHT | THOROUGH, Ordering::AcqRel);
+    }
+
+    /// Whether there is any for such a look, which is about to be taken; a thorough one does what the other does.
+    fn take(&self, thorough: bool) -> bool {
+        let (seen, wanted) = if thorough {
+            (LIGHT | THOROUGH, THOROUGH)
+        } else {
+            (LIGHT, LIGHT)
+        };
+        self.0.fetch_and(!seen, Ordering::AcqRel) & wanted != 0
+    }
+}
 
 impl StateStore {
     /// Gives back the space of what was deleted, as far as that takes little itself: files of small messages that are dead as
@@ -26,17 +56,26 @@ impl StateStore {
     /// The store has failed, now or before.
     pub fn give_back_space(&self, thorough: bool) -> Result<(), StorageError> {
         let inner = &self.inner;
-        if !inner.garbage.swap(false, Ordering::AcqRel) {
+        if !inner.garbage.take(thorough) {
             return Ok(());
         }
+        let given_back = self.try_give_back(thorough);
+        if !matches!(given_back, Ok(true)) {
+            inner.garbage.add();
+        }
+        given_back.map(|_| ())
+    }
+
+    /// Whether nothing had to be left for another time.
+    fn try_give_back(&self, thorough: bool) -> Result<bool, StorageError> {
+        let inner = &self.inner;
         // A write that fails is the end of the store: rather nothing is given back yet.
         let mut in_memory = 0;
         for family in FAMILIES {
             in_memory += self.size(family, IN_MEMORY)?;
         }
         if !self.is_little(in_memory)? {
-            inner.garbage.store(true, Ordering::Release);
-            return Ok(());
+            return Ok(false);
         }
         {
             let mut writer = inner.writer()?;
@@ -54,11 +93,15 @@ impl StateStore {
                 .compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         };
         // The newest files are never dropped as a whole. Merging writes what is alive once more.
-        if thorough && self.is_little(self.size(MESSAGES, IN_FILES)?)? {
-            compact(inner.family(MESSAGES)?);
+        let mut done = true;
+        if thorough {
+            done = self.is_little(self.size(MESSAGES, IN_FILES)?)?;
+            if done {
+                compact(inner.family(MESSAGES)?);
+            }
         }
         if !self.is_little(self.size(BODIES, IN_FILES)?)? {
-            return Ok(());
+            return Ok(false);
         }
         let family = inner.family(BODIES)?;
         let moves = |moves: &str| {
@@ -67,7 +110,8 @@ impl StateStore {
         };
         moves("false")?;
         compact(family);
-        moves("true")
+        moves("true")?;
+        Ok(done)
     }
 
     fn size(&self, family: &'static str, property: &str) -> Result<u64, StorageError> {

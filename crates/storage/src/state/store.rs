@@ -138,7 +138,7 @@ impl StateStore {
         };
         let mut batch = inner.batch();
         batch.delete_scopes(all, &last.end())?;
-        inner.garbage.store(true, Ordering::Release);
+        inner.garbage.add();
         inner.write(batch)?;
         inner.flush()?;
         if let Some(epochs) = inner.epochs().get_mut(&shard) {
