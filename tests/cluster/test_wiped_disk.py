@@ -93,12 +93,17 @@ def test_wiped_forgotten_and_wiped_again(fresh, open_at, name) -> None:
     assert other.queue_info(name)
 
 
-def test_forgotten_while_it_runs(fresh) -> None:
-    """It says that it is no member any more, instead of serving clients that nobody answers."""
+def test_forgotten_while_it_runs(fresh, open_at) -> None:
+    """It says that it is no member any more, and sends its clients away: nobody answers it."""
     cluster = fresh(4).start()
     gone, other = cluster.nodes[3], cluster.nodes[0]
+    client = open_at(gone)
     status, body = other.http(f"/api/cluster/nodes/warren@{gone.id}", "DELETE", timeout=30)
     assert status in (200, 204), body
     eventually(lambda: not gone.is_ready(), bound(15), "the forgotten node is not ready")
     status, body = gone.http("/health/ready")
     assert status == 503 and b"was removed" in body, (status, body)
+    text = "CONNECTION_FORCED - broker forced connection closure with reason "
+    text += "'this node was removed from the cluster'"
+    with amqp.connection_error(320, text):
+        amqp.pump(client, lambda: False, bound(15), "the connection is closed")

@@ -120,12 +120,21 @@ impl Inbound {
         core.is_some_and(|core| core.members().keys().any(|member| member.node() == node))
     }
 
+    /// Whether this node believes to lead a group.
+    pub(crate) fn leads(&self, group: u32) -> bool {
+        let core = self.group(GroupId(group));
+        core.is_some_and(|core| core.leads())
+    }
+
     pub(crate) async fn read_index(&self, request: v1::ReadIndexRequest) -> v1::ReadIndexAnswer {
         let index = match self.group(GroupId(request.group)) {
             Some(core) => core.leader_read_index().await.ok(),
             None => None,
         };
-        v1::ReadIndexAnswer { index }
+        v1::ReadIndexAnswer {
+            index,
+            not_a_member: false,
+        }
     }
 
     pub(crate) fn last_log(

@@ -90,7 +90,8 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
 }
 
 impl GroupCore {
-    fn leads(&self) -> bool {
+    /// Whether this node believes to lead.
+    pub(crate) fn leads(&self) -> bool {
         self.leadership.borrow().leader == Some(self.me())
     }
 

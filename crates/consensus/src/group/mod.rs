@@ -93,6 +93,11 @@ impl Group {
         self.0.read_index(timeout).await
     }
 
+    /// Whether a leader of the group says within `timeout` that this node is no member (any more).
+    pub async fn is_disowned(&self, timeout: Duration) -> bool {
+        self.0.is_disowned(timeout).await
+    }
+
     /// Waits until `index` has been applied here.
     ///
     /// # Errors

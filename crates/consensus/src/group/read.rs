@@ -3,6 +3,8 @@
 use super::core::GroupCore;
 use crate::error::ReadError;
 use cluster_proto::v1;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use openraft::ReadPolicy;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -64,6 +66,29 @@ impl GroupCore {
             let mut leadership = self.leadership.subscribe();
             let _ = timeout(RETRY, leadership.changed()).await;
         }
+    }
+
+    /// Whether a leader of the group says that this node is no member. Who was removed may never hear of it from the
+    /// log, and not know who leads: so everybody is asked who was a member.
+    pub(super) async fn is_disowned(&self, within: Duration) -> bool {
+        let mut asked: FuturesUnordered<_> = self
+            .members()
+            .into_keys()
+            .filter(|member| *member != self.me())
+            .map(|member| {
+                let request = v1::ReadIndexRequest { group: self.id().0 };
+                self.environment().wire.read_index(member, request)
+            })
+            .collect();
+        let disowned = async {
+            while let Some(answer) = asked.next().await {
+                if answer.is_ok_and(|answer| answer.not_a_member) {
+                    return true;
+                }
+            }
+            false
+        };
+        timeout(within, disowned).await.unwrap_or(false)
     }
 
     pub(crate) async fn wait_applied(&self, index: u64, within: Duration) -> Result<(), ReadError> {

@@ -122,9 +122,12 @@ impl RaftControl for ControlService {
     ) -> Result<Response<v1::ReadIndexAnswer>, Status> {
         let caller = request.extensions().get::<Caller>().copied();
         let request = request.into_inner();
-        // A node that was removed while it ran may never hear of it from the log: it finds no leader any more.
+        // A node that was removed while it ran may never hear of it from the log.
         if caller.is_some_and(|caller| !self.inbound.has_member(request.group, caller.node)) {
-            return Ok(Response::new(v1::ReadIndexAnswer { index: None }));
+            return Ok(Response::new(v1::ReadIndexAnswer {
+                index: None,
+                not_a_member: self.inbound.leads(request.group),
+            }));
         }
         Ok(Response::new(self.inbound.read_index(request).await))
     }

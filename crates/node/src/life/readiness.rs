@@ -19,6 +19,10 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Without a majority for so long the node is not ready: longer than a leader change takes.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// What clients of a node that was removed are told.
+const REMOVED: &str =
+    "broker forced connection closure with reason 'this node was removed from the cluster'";
+
 /// What a node can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
@@ -126,12 +130,13 @@ pub(crate) async fn watch(
         if now.is_ready() && !broker.consensus.is_writable() {
             now = Readiness::NoSpace;
         }
-        if !broker
-            .consensus
-            .members()
-            .contains_key(&broker.origin.node.0)
-        {
+        let members = broker.consensus.members();
+        let removed = !members.contains_key(&broker.origin.node.0)
+            || now == Readiness::NoMajority && broker.catalog_group.is_disowned(ANSWER).await;
+        if removed {
             now = Readiness::Removed;
+            // It serves nobody any more: clients are better off with another node, those too that have come since.
+            broker.hub.close_all_sessions(REMOVED);
         }
         if now != before {
             match now.reason() {
