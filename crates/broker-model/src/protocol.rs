@@ -118,6 +118,36 @@ pub enum ToHost {
         /// Bytes of messages at most.
         bytes: u64,
     },
+    /// Messages of a stream for one of its consumers, which stay where they are. Answered by
+    /// [`FromHost::Read`]: at once if there are any, or if the place is to be found first; else when one
+    /// comes. A consumer asks for one thing at a time.
+    Read {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+        /// Where to begin.
+        from: ReadFrom,
+        /// Messages at most.
+        count: u32,
+        /// Bytes of messages at most; one that is larger comes alone.
+        bytes: u64,
+    },
+}
+
+/// Where a consumer of a stream reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The oldest message.
+    First,
+    /// The newest message.
+    Last,
+    /// Behind the newest message.
+    Next,
+    /// The oldest message that came at this time or later, ms since the Unix epoch.
+    Since(u64),
+    /// The message of this number, or the first one that is there after it.
+    Number(u64),
 }
 
 impl ToHost {
@@ -135,7 +165,8 @@ impl ToHost {
             | Self::Count { queue, .. }
             | Self::Purge { queue, .. }
             | Self::CheckDelete { queue, .. }
-            | Self::Browse { queue, .. } => Some(*queue),
+            | Self::Browse { queue, .. }
+            | Self::Read { queue, .. } => Some(*queue),
         }
     }
 }
@@ -216,6 +247,15 @@ pub enum FromHost {
         request: RequestId,
         /// Messages, each with its time.
         messages: Vec<StoredMessage>,
+    },
+    /// Answer to a read.
+    Read {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Where to read on: above all that were looked at.
+        next: u64,
+        /// Messages with their numbers, ascending. None where the place was to be found.
+        messages: Vec<(u64, StoredMessage)>,
     },
     /// Not (or no longer) the leader: attach elsewhere. Nothing more follows.
     NotLeader {

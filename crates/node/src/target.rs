@@ -15,6 +15,8 @@ const QUORUM_LEVEL_DEFAULT: u8 = 4;
 
 /// The target for a queue: the level that its type gives to the priority, the lower of both times to
 /// live. What depends on headers is left out.
+///
+/// A message of a stream has no life of its own: with a time to live of 0 it keeps the time at which it came.
 #[must_use]
 pub(crate) fn target_for(
     record: &QueueRecord,
@@ -25,6 +27,11 @@ pub(crate) fn target_for(
     let ttl_ms = match (settings.message_ttl_ms, expiration_ms) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
+    };
+    let ttl_ms = if settings.is_stream() {
+        Some(0)
+    } else {
+        ttl_ms
     };
     Target {
         level: level(settings, priority),
@@ -40,7 +47,7 @@ fn level(settings: &QueueSettings, priority: Option<u8>) -> u8 {
             .unwrap_or(QUORUM_LEVEL_DEFAULT)
             .min(QUORUM_LEVEL_MAX),
         (QueueType::Classic, Some(max)) => priority.unwrap_or(0).min(max),
-        (QueueType::Classic, None) => 0,
+        (QueueType::Classic, None) | (QueueType::Stream, _) => 0,
     }
 }
 

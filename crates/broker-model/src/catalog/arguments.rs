@@ -3,7 +3,9 @@
 use super::command::Name;
 use super::error::{CatalogError, Resource};
 use super::settings::{Deduplication, DeliveryLimit, Overflow, QueueType};
+use super::stream::{StreamOffset, age_ms};
 use amqp_codec::{FieldTable, FieldValue};
+use std::ops::RangeInclusive;
 
 /// Upper bound of every argument that is a time, ms (ten years).
 pub const TIME_MAX_MS: i64 = 315_360_000_000;
@@ -36,6 +38,8 @@ pub struct QueueArguments {
     pub max_length: Option<u64>,
     /// `x-max-length-bytes`.
     pub max_length_bytes: Option<u64>,
+    /// `x-max-age`.
+    pub max_age_ms: Option<u64>,
     /// `x-overflow`.
     pub overflow: Option<Overflow>,
     /// `x-dead-letter-exchange`.
@@ -88,58 +92,68 @@ enum Rule {
     Strategy,
     /// `client-local`, `balanced`.
     Locator,
+    /// A number and its unit: `7D`.
+    Age,
+    /// Where a consumer of a stream begins.
+    Offset,
     /// Anything: kept, never acted upon.
     Ignored,
 }
+
+/// Arguments of streams about their files at RabbitMQ: checked as there, and without effect.
+const SEGMENT_SIZE: &str = "x-stream-max-segment-size-bytes";
+const SEGMENT_SIZE_MAX: i64 = 3_000_000_000;
+const FILTER_SIZE: &str = "x-stream-filter-size-bytes";
+const FILTER_SIZE_RANGE: RangeInclusive<i64> = 16..=255;
 
 /// An argument: its name, how it is checked, and which types have it.
 struct Known {
     name: &'static str,
     rule: Rule,
-    classic: bool,
-    quorum: bool,
+    types: &'static [QueueType],
+}
+
+const fn of(types: &'static [QueueType], name: &'static str, rule: Rule) -> Known {
+    Known { name, rule, types }
+}
+
+const fn all(name: &'static str, rule: Rule) -> Known {
+    of(
+        &[QueueType::Classic, QueueType::Quorum, QueueType::Stream],
+        name,
+        rule,
+    )
 }
 
 const fn both(name: &'static str, rule: Rule) -> Known {
-    Known {
-        name,
-        rule,
-        classic: true,
-        quorum: true,
-    }
+    of(&[QueueType::Classic, QueueType::Quorum], name, rule)
 }
 
 const fn classic(name: &'static str, rule: Rule) -> Known {
-    Known {
-        name,
-        rule,
-        classic: true,
-        quorum: false,
-    }
+    of(&[QueueType::Classic], name, rule)
 }
 
 const fn quorum(name: &'static str, rule: Rule) -> Known {
-    Known {
-        name,
-        rule,
-        classic: false,
-        quorum: true,
-    }
+    of(&[QueueType::Quorum], name, rule)
+}
+
+const fn stream(name: &'static str, rule: Rule) -> Known {
+    of(&[QueueType::Stream], name, rule)
 }
 
 /// In the order in which redeclarations compare them. `x-delivery-limit` and `x-consumer-timeout`
-/// belong to quorum queues in RabbitMQ; here they work on both types.
-const KNOWN: [Known; 26] = [
+/// belong to quorum queues in RabbitMQ; here they work on classic ones too.
+const KNOWN: [Known; 30] = [
     both("x-expires", Rule::PositiveTime),
     both("x-message-ttl", Rule::Time),
     both("x-dead-letter-exchange", Rule::Text),
     both("x-dead-letter-routing-key", Rule::Text),
     both("x-max-length", Rule::Count),
-    both("x-max-length-bytes", Rule::Count),
+    all("x-max-length-bytes", Rule::Count),
     classic("x-max-priority", Rule::Priority),
     both("x-overflow", Rule::Overflow),
     both("x-single-active-consumer", Rule::Bool),
-    both("x-queue-leader-locator", Rule::Locator),
+    all("x-queue-leader-locator", Rule::Locator),
     classic("x-queue-mode", Rule::Ignored),
     classic("x-queue-version", Rule::Ignored),
     classic("x-queue-master-locator", Rule::Ignored),
@@ -156,28 +170,20 @@ const KNOWN: [Known; 26] = [
     both("x-cache-ttl", Rule::PositiveTime),
     both("x-deduplication-header", Rule::Text),
     quorum("x-delayed-retry-type", Rule::Ignored),
-];
-
-/// Arguments of streams only; a queue of another type may not have them.
-const STREAM_ONLY: [&str; 4] = [
-    "x-max-age",
-    "x-stream-max-segment-size-bytes",
-    "x-stream-filter-size-bytes",
-    "x-initial-cluster-size",
+    stream("x-max-age", Rule::Age),
+    stream(SEGMENT_SIZE, Rule::Count),
+    stream(FILTER_SIZE, Rule::Count),
+    stream("x-initial-cluster-size", Rule::GroupSize),
 ];
 
 /// Arguments of consumers. `x-consumer-timeout` belongs to quorum queues in RabbitMQ; here it works on
-/// both types.
-const CONSUMER: [Known; 2] = [
+/// classic ones too.
+const CONSUMER: [Known; 5] = [
     both("x-priority", Rule::Integer),
     both("x-consumer-timeout", Rule::Count),
-];
-
-/// Arguments of consumers of streams only.
-const CONSUMER_STREAM_ONLY: [&str; 3] = [
-    "x-stream-offset",
-    "x-stream-filter",
-    "x-stream-match-unfiltered",
+    stream("x-stream-offset", Rule::Offset),
+    stream("x-stream-filter", Rule::Ignored),
+    stream("x-stream-match-unfiltered", Rule::Ignored),
 ];
 
 impl QueueArguments {
@@ -198,6 +204,7 @@ impl QueueArguments {
                 b"x-expires" => read.expires_ms = number(),
                 b"x-max-length" => read.max_length = number(),
                 b"x-max-length-bytes" => read.max_length_bytes = number(),
+                b"x-max-age" => read.max_age_ms = value.as_text().and_then(age_ms),
                 b"x-overflow" => read.overflow = value.as_text().and_then(Overflow::parse),
                 b"x-dead-letter-exchange" => read.dead_letter_exchange = text(),
                 b"x-dead-letter-routing-key" => read.dead_letter_routing_key = text(),
@@ -278,7 +285,7 @@ fn check_cache_size(resource: &Resource, arguments: &FieldTable) -> Result<(), C
 /// Checks the arguments of a consumer; those that nobody knows are let through.
 ///
 /// # Errors
-/// One has a value that it cannot have, or is one for streams.
+/// One has a value that it cannot have, or is one for another type of queue.
 pub fn check_consumer_arguments(
     queue: &Resource,
     queue_type: QueueType,
@@ -288,21 +295,19 @@ pub fn check_consumer_arguments(
         return Ok(());
     }
     for known in &CONSUMER {
-        if let Some(value) = arguments.get(known.name) {
-            check_value(known, &value).map_err(|reason| invalid(queue, known.name, reason))?;
+        let Some(value) = arguments.get(known.name) else {
+            continue;
+        };
+        if !known.types.contains(&queue_type) {
+            return Err(CatalogError::ArgumentOfOtherType {
+                argument: known.name.into(),
+                resource: queue.clone(),
+                queue_type,
+            });
         }
+        check_value(known, &value).map_err(|reason| invalid(queue, known.name, reason))?;
     }
-    let stream_only = CONSUMER_STREAM_ONLY
-        .iter()
-        .find(|key| arguments.contains_key(key));
-    match stream_only {
-        None => Ok(()),
-        Some(key) => Err(CatalogError::ArgumentOfOtherType {
-            argument: (*key).into(),
-            resource: queue.clone(),
-            queue_type,
-        }),
-    }
+    Ok(())
 }
 
 fn invalid(resource: &Resource, argument: &str, reason: String) -> CatalogError {
@@ -341,9 +346,6 @@ pub(crate) fn queue_type(
             None => refused(format!("{{unacceptable_type,{}}}", value.type_name())),
             Some(name) => match QueueType::parse(name) {
                 Some(queue_type) => Ok(queue_type),
-                None if name == "stream" => {
-                    refused("\"queue type 'stream' is not supported by this broker\"".into())
-                }
                 None => refused(format!("\"unsupported queue type '{name}'\"")),
             },
         };
@@ -362,7 +364,7 @@ pub(crate) fn check(
     properties: Properties,
     arguments: &FieldTable,
 ) -> Result<(), CatalogError> {
-    if queue_type == QueueType::Quorum {
+    if queue_type != QueueType::Classic {
         let refused = |property| {
             Err(CatalogError::InvalidProperty {
                 property,
@@ -382,8 +384,7 @@ pub(crate) fn check(
     for entry in arguments {
         let key = entry.key();
         let known = KNOWN.iter().find(|known| known.name == &*key);
-        let of_this_type = known.is_none_or(|known| has(known, queue_type));
-        if !of_this_type || STREAM_ONLY.contains(&&*key) {
+        if known.is_some_and(|known| !known.types.contains(&queue_type)) {
             return Err(CatalogError::ArgumentOfOtherType {
                 argument: (*key).into(),
                 resource: queue.clone(),
@@ -394,6 +395,7 @@ pub(crate) fn check(
         check_value(known, &entry.value()).map_err(|reason| invalid(queue, known.name, reason))?;
     }
     check_cache_size(queue, arguments)?;
+    check_stream_sizes(arguments)?;
     if arguments.contains_key("x-dead-letter-routing-key")
         && !arguments.contains_key("x-dead-letter-exchange")
     {
@@ -406,11 +408,18 @@ pub(crate) fn check(
     Ok(())
 }
 
-const fn has(known: &Known, queue_type: QueueType) -> bool {
-    match queue_type {
-        QueueType::Classic => known.classic,
-        QueueType::Quorum => known.quorum,
+/// Sizes that a stream cannot have, in the words that RabbitMQ has for them.
+fn check_stream_sizes(arguments: &FieldTable) -> Result<(), CatalogError> {
+    let number = |key| arguments.get(key).and_then(|value| value.as_integer());
+    if number(SEGMENT_SIZE).is_some_and(|size| size > SEGMENT_SIZE_MAX) {
+        let text = format!("Exceeded max value for {SEGMENT_SIZE}");
+        return Err(CatalogError::Invalid(text.into()));
     }
+    if number(FILTER_SIZE).is_some_and(|size| !FILTER_SIZE_RANGE.contains(&size)) {
+        let text = format!("Invalid value for {FILTER_SIZE}");
+        return Err(CatalogError::Invalid(text.into()));
+    }
+    Ok(())
 }
 
 /// Checks one value; the error is the reason as texts print it.
@@ -462,6 +471,18 @@ fn check_value(known: &Known, value: &FieldValue) -> Result<(), String> {
             b"client-local" | b"balanced" | b"random" | b"least-leaders" => Ok(()),
             _ => Err("invalid_queue_locator_arg".to_string()),
         },
+        Rule::Age => match std::str::from_utf8(text()?) {
+            Ok(age) if age_ms(age).is_some() => Ok(()),
+            _ => Err("invalid_max_age".to_string()),
+        },
+        Rule::Offset => match StreamOffset::read(value) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "{{invalid_stream_offset_arg,{{{},<<\"{}\">>}}}}",
+                value.type_name(),
+                printed(value)
+            )),
+        },
         Rule::Ignored => Ok(()),
     }
 }
@@ -482,7 +503,10 @@ pub(crate) fn check_equivalent(
     if current.raw() == received.raw() {
         return Ok(());
     }
-    for known in KNOWN.iter().filter(|known| has(known, queue_type)) {
+    for known in KNOWN
+        .iter()
+        .filter(|known| known.types.contains(&queue_type))
+    {
         if !matches!(known.rule, Rule::Ignored) {
             let (current, received) = (current.get(known.name), received.get(known.name));
             check_value_equivalent(queue, known.name, current.as_ref(), received.as_ref())?;

@@ -77,7 +77,7 @@ impl Catalog {
             });
         }
         let queue_type = type_of_new(vhost, spec)?;
-        if spec.server_named && queue_type == QueueType::Quorum {
+        if spec.server_named && queue_type != QueueType::Classic {
             return Err(CatalogError::ServerNamed { queue_type });
         }
         let resource = Resource::queue(&vhost.record.name, &spec.name);

@@ -196,7 +196,7 @@ pub enum CatalogError {
         /// Queue.
         resource: Resource,
     },
-    /// A quorum queue needs a name.
+    /// A quorum queue or stream needs a name.
     #[error("Cannot declare a server-named queue for type {}", queue_type.module_name())]
     ServerNamed {
         /// Type declared.

@@ -28,6 +28,7 @@ mod snapshot_item;
 mod stored;
 mod stored_command;
 mod stored_spec;
+mod stream;
 mod topology;
 mod users;
 pub(crate) mod vhost;
@@ -54,6 +55,7 @@ pub use record::{
 };
 pub use settings::{Deduplication, DeliveryLimit, Overflow, QueueSettings, QueueType, Store};
 pub use stored::{StoredError, decode_replies, encode_replies};
+pub use stream::StreamOffset;
 
 use crate::ids::{ConnectionId, NodeId, QueueId};
 use hashbrown::{HashMap, HashSet};

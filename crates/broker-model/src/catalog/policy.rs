@@ -6,6 +6,7 @@ use super::error::CatalogError;
 use super::pattern::Pattern;
 use super::record::EffectiveSettings;
 use super::settings::{Overflow, QueueSettings, QueueType};
+use super::stream::age_ms;
 use std::collections::BTreeMap;
 
 /// A value in a policy's definition.
@@ -50,7 +51,7 @@ pub enum ApplyTo {
     ClassicQueues,
     /// Queues declared quorum.
     QuorumQueues,
-    /// Streams: accepted, matches nothing.
+    /// Queues declared as streams.
     Streams,
 }
 
@@ -87,7 +88,8 @@ impl ApplyTo {
             Self::All | Self::Queues => true,
             Self::ClassicQueues => matches!(queue_type, QueueType::Classic),
             Self::QuorumQueues => matches!(queue_type, QueueType::Quorum),
-            Self::Exchanges | Self::Streams => false,
+            Self::Streams => matches!(queue_type, QueueType::Stream),
+            Self::Exchanges => false,
         }
     }
 
@@ -193,7 +195,7 @@ fn limit(value: &PolicyValue) -> u64 {
 
 /// Merges arguments, policy and operator policy: the lowest of numeric limits; of everything else
 /// operator policy before argument before policy (on quorum queues policy before argument for
-/// the overflow behaviour).
+/// the overflow behaviour). Streams have limits of size and age, and nothing else.
 pub(crate) fn merge(
     arguments: &QueueArguments,
     queue_type: QueueType,
@@ -201,6 +203,46 @@ pub(crate) fn merge(
     policy: Option<&Policy>,
     operator: Option<&Policy>,
 ) -> EffectiveSettings {
+    let settings = if queue_type == QueueType::Stream {
+        merge_stream(arguments, policy, operator)
+    } else {
+        merge_queue(arguments, queue_type, auto_delete, policy, operator)
+    };
+    EffectiveSettings {
+        settings: settings.into(),
+        policy: policy.map(|p| p.name.clone()),
+        operator_policy: operator.map(|p| p.name.clone()),
+    }
+}
+
+fn merge_stream(
+    arguments: &QueueArguments,
+    policy: Option<&Policy>,
+    operator: Option<&Policy>,
+) -> QueueSettings {
+    let policies = || [policy, operator].into_iter().flatten();
+    let lowest = |argument: Option<u64>, of: &dyn Fn(&Policy) -> Option<u64>| {
+        argument.into_iter().chain(policies().filter_map(of)).min()
+    };
+    QueueSettings {
+        queue_type: QueueType::Stream,
+        max_length_bytes: lowest(arguments.max_length_bytes, &|policy| {
+            policy.get("max-length-bytes")?.number()
+        }),
+        max_age_ms: lowest(arguments.max_age_ms, &|policy| {
+            age_ms(policy.get("max-age")?.text()?)
+        }),
+        ..QueueSettings::default()
+    }
+}
+
+fn merge_queue(
+    arguments: &QueueArguments,
+    queue_type: QueueType,
+    auto_delete: bool,
+    policy: Option<&Policy>,
+    operator: Option<&Policy>,
+) -> QueueSettings {
     let lowest = |argument: Option<u64>, key: &str| {
         let of = |policy: Option<&Policy>| policy?.get(key)?.number();
         [argument, of(policy), of(operator)]
@@ -234,7 +276,7 @@ pub(crate) fn merge(
         QueueType::Classic => overflow_of(operator)
             .or(arguments.overflow)
             .or_else(|| overflow_of(policy)),
-        QueueType::Quorum => overflow_of(operator)
+        QueueType::Quorum | QueueType::Stream => overflow_of(operator)
             .or_else(|| overflow_of(policy))
             .or(arguments.overflow),
     };
@@ -249,12 +291,13 @@ pub(crate) fn merge(
     let at_least_once = strategy_of(operator)
         .or_else(|| strategy_of(policy))
         .unwrap_or(arguments.dead_letter_at_least_once);
-    let settings = QueueSettings {
+    QueueSettings {
         queue_type,
         message_ttl_ms: lowest(arguments.message_ttl_ms, "message-ttl"),
         expires_ms: lowest(arguments.expires_ms, "expires").filter(|ms| *ms > 0),
         max_length: lowest(arguments.max_length, "max-length"),
         max_length_bytes: lowest(arguments.max_length_bytes, "max-length-bytes"),
+        max_age_ms: None,
         overflow,
         dead_letter_routing_key: first(
             arguments.dead_letter_routing_key.as_ref(),
@@ -271,11 +314,6 @@ pub(crate) fn merge(
         auto_delete,
         deduplication: arguments.deduplication.clone(),
         store: None,
-    };
-    EffectiveSettings {
-        settings: settings.into(),
-        policy: policy.map(|p| p.name.clone()),
-        operator_policy: operator.map(|p| p.name.clone()),
     }
 }
 
@@ -364,15 +402,6 @@ fn text_of(value: &PolicyValue, known: &[&str]) -> bool {
     value.text().is_some_and(|text| known.contains(&&**text))
 }
 
-/// Whether it is a time as streams have it: `7D`.
-fn is_age(age: &str) -> bool {
-    let number = age.trim_end_matches(|last: char| !last.is_ascii_digit());
-    let unit = &age[number.len()..];
-    number.bytes().all(|byte| byte.is_ascii_digit())
-        && number.bytes().any(|byte| byte != b'0')
-        && ["Y", "M", "D", "h", "m", "s"].contains(&unit)
-}
-
 /// Whether a policy makes sense. Of unknown keys those are accepted that RabbitMQ knows (files exported
 /// there hold some).
 pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
@@ -419,7 +448,7 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
             ),
             "queue-mode" => text_of(value, &["default", "lazy"]),
             "queue-version" => matches!(value, PolicyValue::Integer(1 | 2)),
-            "max-age" => value.text().is_some_and(|age| is_age(age)),
+            "max-age" => value.text().is_some_and(|age| age_ms(age).is_some()),
             _ => true,
         };
         if !known {

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-/// The queue type that a client asked for with `x-queue-type`. Both are served by the same queue:
-/// what is replicated is decided by durability. The type is remembered for redeclaration, policies
-/// (`apply-to`) and display.
+/// The queue type that a client asked for with `x-queue-type`. All are served by the same queue:
+/// what is replicated is decided by durability. Classic and quorum queues differ in what arguments they
+/// may have, and in name; the messages of a stream are read and not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum QueueType {
     /// `classic`, also when nothing was asked for.
@@ -15,6 +15,9 @@ pub enum QueueType {
     Classic,
     /// `quorum`.
     Quorum,
+    /// `stream`: messages stay until they are too old or too many, and each consumer reads from where it
+    /// wants to.
+    Stream,
 }
 
 impl QueueType {
@@ -24,6 +27,7 @@ impl QueueType {
         match self {
             Self::Classic => "classic",
             Self::Quorum => "quorum",
+            Self::Stream => "stream",
         }
     }
 
@@ -33,6 +37,7 @@ impl QueueType {
         match self {
             Self::Classic => "rabbit_classic_queue",
             Self::Quorum => "rabbit_quorum_queue",
+            Self::Stream => "rabbit_stream_queue",
         }
     }
 
@@ -42,6 +47,7 @@ impl QueueType {
         match name {
             "classic" | "rabbit_classic_queue" => Some(Self::Classic),
             "quorum" | "rabbit_quorum_queue" => Some(Self::Quorum),
+            "stream" | "rabbit_stream_queue" => Some(Self::Stream),
             _ => None,
         }
     }
@@ -125,6 +131,8 @@ pub struct QueueSettings {
     pub max_length: Option<u64>,
     /// `x-max-length-bytes`, body bytes of ready messages.
     pub max_length_bytes: Option<u64>,
+    /// `x-max-age` of a stream: how long its messages stay.
+    pub max_age_ms: Option<u64>,
     /// `x-overflow`.
     pub overflow: Overflow,
     /// `x-dead-letter-exchange` (empty: the default exchange).
@@ -151,6 +159,12 @@ pub struct QueueSettings {
 }
 
 impl QueueSettings {
+    /// Whether its messages are read and not taken.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.queue_type == QueueType::Stream
+    }
+
     /// Whether deliveries say how often they have failed (`x-delivery-count`): on quorum queues, and
     /// where there is a limit to it. Consumers of classic queues do not expect a header that the
     /// publisher has not set.

@@ -117,6 +117,7 @@ pub(crate) const fn type_number(queue_type: QueueType) -> u32 {
     match queue_type {
         QueueType::Classic => 0,
         QueueType::Quorum => 1,
+        QueueType::Stream => 2,
     }
 }
 
@@ -124,6 +125,7 @@ pub(crate) const fn type_of(number: u32) -> Result<QueueType, StoredError> {
     match number {
         0 => Ok(QueueType::Classic),
         1 => Ok(QueueType::Quorum),
+        2 => Ok(QueueType::Stream),
         _ => Err(StoredError::Unknown("queue type")),
     }
 }

@@ -13,6 +13,8 @@ use crate::queue::{QueueState, push_range};
 
 /// Heads that expire in one turn at most.
 const EXPIRE_QUANTUM: usize = 1024;
+/// Messages that are dropped one by one in one turn at most.
+const DROP_QUANTUM: usize = 16 * 1024;
 /// Messages looked at for their deadlines in one turn at most.
 const WALK_QUANTUM: usize = 4096;
 /// Dead letters of a queue that the publisher has at a time.
@@ -28,17 +30,17 @@ const DELAYED_NEAREST: usize = 128 << 10;
 
 impl Desk {
     /// `drop-head`: ready messages over the limits die, oldest of the lowest level first, so that
-    /// what matters most stays.
-    pub(super) fn drop_overflow(&mut self, turn: &mut Turn<'_>) {
+    /// what matters most stays. Returns whether there are more of them: a bounded number goes in one turn.
+    pub(super) fn drop_overflow(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(limits) = self
             .limits()
             .filter(|limits| limits.overflow == Overflow::DropHead)
         else {
-            return;
+            return false;
         };
         // What only waits for a mark to be handed out is as good as gone.
         if turn.waits_for_mark {
-            return;
+            return false;
         }
         let counts = self.counts(Some(turn.state));
         let mean = counts.ready_bytes / counts.ready.max(1);
@@ -66,13 +68,22 @@ impl Desk {
             }
         }
         if limits.bytes == u64::MAX {
-            return;
+            return false;
         }
         let mut ready_bytes = self.counts(Some(turn.state)).ready_bytes;
+        let mut quantum = DROP_QUANTUM;
+        // The newest message of a stream stays, however large.
+        let keeps_last = self.is_stream();
         for stock in &mut self.stocks {
+            let last = turn.state.next_number(stock.level) - 1;
             while ready_bytes > limits.bytes
                 && let Some(head) = stock.head(turn.state)
+                && !(keeps_last && head.number == last)
             {
+                if quantum == 0 {
+                    return true;
+                }
+                quantum -= 1;
                 let bytes = stock
                     .message(turn.state, head.number)
                     .map_or(mean.max(1), |stored| stored.message.body.len() as u64);
@@ -83,6 +94,7 @@ impl Desk {
                 kill(&mut turn.kills, DeathReason::MaxLength, sequence, sequence);
             }
         }
+        false
     }
 
     /// Ends the messages at the head of every level whose time has passed. Returns when the next
@@ -95,14 +107,15 @@ impl Desk {
                 && turn.state.expires_until_ms(stock.level) != 0
                 && let Some(head) = stock.head(turn.state)
             {
-                let expires_at_ms = match (stock.message(turn.state, head.number), stock.peeked) {
-                    (Some(message), _) => message.expires_at_ms.unwrap_or(u64::MAX),
-                    (None, Some((peeked, expires_at_ms))) if peeked == head.number => expires_at_ms,
+                let kept_ms = match (stock.message(turn.state, head.number), stock.peeked) {
+                    (Some(message), _) => message.expires_at_ms,
+                    (None, Some((peeked, kept_ms))) if peeked == head.number => kept_ms,
                     _ => {
                         self.read(turn, at, head, Loading::Peek);
                         break;
                     }
                 };
+                let expires_at_ms = self.ends_at_ms(kept_ms);
                 if expires_at_ms > turn.now_ms {
                     if expires_at_ms != u64::MAX {
                         next_ms =

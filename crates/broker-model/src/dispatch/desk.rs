@@ -115,6 +115,25 @@ impl Desk {
         })
     }
 
+    /// Whether messages are read here and not taken.
+    pub(super) fn is_stream(&self) -> bool {
+        self.settings
+            .as_ref()
+            .is_some_and(|settings| settings.is_stream())
+    }
+
+    /// When a message ends, going by the time that is kept with it; `u64::MAX`: never.
+    pub(super) fn ends_at_ms(&self, kept_ms: Option<u64>) -> u64 {
+        let ends_at_ms = match &self.settings {
+            // Kept is the time at which it came.
+            Some(settings) if settings.is_stream() => kept_ms
+                .zip(settings.max_age_ms)
+                .map(|(came_ms, age_ms)| came_ms.saturating_add(age_ms)),
+            _ => kept_ms,
+        };
+        ends_at_ms.unwrap_or(u64::MAX)
+    }
+
     /// Whether messages wait here for their time, to be passed on then.
     pub(super) fn delays(&self) -> bool {
         self.settings

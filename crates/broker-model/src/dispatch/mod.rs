@@ -209,6 +209,14 @@ impl Dispatcher {
         })
     }
 
+    /// Consumers of a stream have read so many messages, for its figures.
+    pub fn has_read(&mut self, queue: QueueId, messages: u64) {
+        let slot = self.index.get(&queue).copied();
+        if let Some(desk) = slot.and_then(|slot| self.desks.get_mut(slot)) {
+            desk.tally_mut().delivered += messages;
+        }
+    }
+
     /// Whether a call of [`Self::pump`] has something to do now.
     #[must_use]
     pub fn has_work(&self) -> bool {

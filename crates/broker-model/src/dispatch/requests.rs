@@ -89,7 +89,7 @@ impl Dispatcher {
                 }
             }
             // Answered by the host: it needs nothing of what is known here.
-            ToHost::Browse { .. } => {}
+            ToHost::Browse { .. } | ToHost::Read { .. } => {}
             ToHost::Purge { request, queue } => self.purge(origin, request, queue, machine, out),
             ToHost::CheckDelete {
                 request,

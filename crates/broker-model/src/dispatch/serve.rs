@@ -70,6 +70,9 @@ impl Desk {
     pub(super) fn serve(&mut self, turn: &mut Turn<'_>) -> bool {
         self.note_empty(turn.state);
         self.meet_levels(turn.state);
+        if self.is_stream() {
+            return self.keep_stream(turn);
+        }
         if self.single_active()
             && let Some(bench) = self.bench_mut()
         {
@@ -79,8 +82,7 @@ impl Desk {
         self.serve_gets(turn);
         let more = self.serve_consumers(turn);
         self.mark_ahead(turn);
-        self.finish_turn(turn);
-        more
+        self.finish_turn(turn) || more
     }
 
     fn serve_gets(&mut self, turn: &mut Turn<'_>) {
@@ -363,10 +365,11 @@ impl Desk {
         }
     }
 
-    /// Sends off the decisions of this turn, looks at heads and limits, tells the starving.
-    fn finish_turn(&mut self, turn: &mut Turn<'_>) {
+    /// Sends off the decisions of this turn, looks at heads and limits, tells the starving. Returns whether there is
+    /// more to do at once.
+    fn finish_turn(&mut self, turn: &mut Turn<'_>) -> bool {
         self.settle_unheld(turn);
-        self.drop_overflow(turn);
+        let more = self.drop_overflow(turn);
         let expires_ms = if self.has_enough_due(turn.state) {
             // Looked at again when one of them is settled.
             None
@@ -377,6 +380,30 @@ impl Desk {
         };
         self.hand_dead_letters(turn);
         self.tell_starving(turn);
+        self.send_kills(turn);
+        for stock in &mut self.stocks {
+            stock.seen = turn.state.next_number(stock.level) - 1;
+        }
+        self.set_timer(turn, expires_ms);
+        self.drop_idle_stocks(turn.state);
+        more
+    }
+
+    /// A stream: nothing is handed out, its consumers read what is there. What is too old or too much goes.
+    fn keep_stream(&mut self, turn: &mut Turn<'_>) -> bool {
+        let more = self.drop_overflow(turn);
+        let ages = self
+            .settings
+            .as_ref()
+            .is_some_and(|settings| settings.max_age_ms.is_some());
+        let expires_ms = if ages { self.expire_heads(turn) } else { None };
+        self.send_kills(turn);
+        self.set_timer(turn, expires_ms);
+        self.drop_idle_stocks(turn.state);
+        more
+    }
+
+    fn send_kills(&mut self, turn: &mut Turn<'_>) {
         let dead_letter = self.dead_letters();
         for (reason, sequences) in turn.kills.drain(..) {
             turn.out.leader_ops.push(Op::Kill {
@@ -386,11 +413,6 @@ impl Desk {
                 dead_letter,
             });
         }
-        for stock in &mut self.stocks {
-            stock.seen = turn.state.next_number(stock.level) - 1;
-        }
-        self.set_timer(turn, expires_ms);
-        self.drop_idle_stocks(turn.state);
     }
 
     fn settle_unheld(&mut self, turn: &mut Turn<'_>) {
@@ -455,6 +477,8 @@ impl Desk {
     ) {
         let queue = self.queue;
         let delays = self.delays();
+        let kept_ms = messages.first().map(|(_, first)| first.expires_at_ms);
+        let first_ends_ms = self.ends_at_ms(kept_ms.flatten());
         let Some(stock) = self.stock_mut(load.level) else {
             return;
         };
@@ -482,9 +506,8 @@ impl Desk {
         if why == Loading::Peek
             && let Some((first, message)) = messages.first()
         {
-            let expires_at_ms = message.expires_at_ms.unwrap_or(u64::MAX);
-            stock.peeked = Some((first.number(), expires_at_ms));
-            if expires_at_ms > now_ms {
+            stock.peeked = Some((first.number(), message.expires_at_ms));
+            if first_ends_ms > now_ms {
                 // It stays where it is: many queues with a far-off expiry must not fill the memory.
                 stock.expiring = false;
                 return;

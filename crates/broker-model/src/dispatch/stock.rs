@@ -46,8 +46,8 @@ pub(super) struct Stock {
     /// Read from the store and not yet handed out.
     ahead: BTreeMap<u64, StoredMessage>,
     pub(super) loading: Option<Loading>,
-    /// A message that is in the store only, and when it expires (`u64::MAX`: never).
-    pub(super) peeked: Option<(u64, u64)>,
+    /// A message that is in the store only, and the time that is kept with it.
+    pub(super) peeked: Option<(u64, Option<u64>)>,
 }
 
 /// Why a load is under way.

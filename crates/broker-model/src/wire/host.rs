@@ -6,7 +6,9 @@ use super::stored::{put_stored, read_stored};
 use super::{Cursor, VERSION, WireError, put_varint};
 use crate::ids::{ConsumerId, NodeId, QueueId, RequestId, Sequence};
 use crate::op::{BatchOutcome, BatchStatus};
-use crate::protocol::{ConsumerSpec, Delivery, FromHost, Refused, Resume, Subject, ToHost};
+use crate::protocol::{
+    ConsumerSpec, Delivery, FromHost, ReadFrom, Refused, Resume, Subject, ToHost,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Consumer, queue, sequence, flag, count, four empty parts.
@@ -27,6 +29,7 @@ mod to {
     pub(super) const PURGE: u8 = 10;
     pub(super) const CHECK_DELETE: u8 = 11;
     pub(super) const BROWSE: u8 = 12;
+    pub(super) const READ: u8 = 13;
 }
 
 mod from {
@@ -42,6 +45,7 @@ mod from {
     pub(super) const NOT_LEADER: u8 = 10;
     pub(super) const BROWSED: u8 = 11;
     pub(super) const ACTIVE: u8 = 12;
+    pub(super) const READ: u8 = 13;
 }
 
 /// Encodes for the stream to a host.
@@ -138,6 +142,27 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             put_varint(out, u64::from(*count));
             put_varint(out, *bytes);
         }
+        ToHost::Read {
+            consumer,
+            queue,
+            from,
+            count,
+            bytes,
+        } => {
+            out.put_u8(to::READ);
+            put_consumer(out, *consumer, *queue);
+            let (kind, value) = match from {
+                ReadFrom::First => (0, 0),
+                ReadFrom::Last => (1, 0),
+                ReadFrom::Next => (2, 0),
+                ReadFrom::Since(ms) => (3, *ms),
+                ReadFrom::Number(number) => (4, *number),
+            };
+            out.put_u8(kind);
+            put_varint(out, value);
+            put_varint(out, u64::from(*count));
+            put_varint(out, *bytes);
+        }
     }
 }
 
@@ -209,6 +234,20 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
         to::BROWSE => ToHost::Browse {
             request: RequestId(cursor.varint()?),
             queue: cursor.queue()?,
+            count: cursor.varint_u32()?,
+            bytes: cursor.varint()?,
+        },
+        to::READ => ToHost::Read {
+            consumer: ConsumerId(cursor.varint()?),
+            queue: cursor.queue()?,
+            from: match (cursor.u8()?, cursor.varint()?) {
+                (0, _) => ReadFrom::First,
+                (1, _) => ReadFrom::Last,
+                (2, _) => ReadFrom::Next,
+                (3, ms) => ReadFrom::Since(ms),
+                (4, number) => ReadFrom::Number(number),
+                _ => return Err(WireError::Malformed("place in a stream")),
+            },
             count: cursor.varint_u32()?,
             bytes: cursor.varint()?,
         },
@@ -299,6 +338,20 @@ pub fn encode_from_host(message: &FromHost, out: &mut BytesMut) {
             put_varint(out, messages.len() as u64);
             messages.iter().for_each(|message| put_stored(out, message));
         }
+        FromHost::Read {
+            consumer,
+            next,
+            messages,
+        } => {
+            out.put_u8(from::READ);
+            put_varint(out, consumer.0);
+            put_varint(out, *next);
+            put_varint(out, messages.len() as u64);
+            for (number, message) in messages {
+                put_varint(out, *number);
+                put_stored(out, message);
+            }
+        }
         FromHost::NotLeader { leader } => {
             out.put_u8(from::NOT_LEADER);
             put_bool(out, leader.is_some());
@@ -384,6 +437,21 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
                 messages.push(read_stored(cursor)?);
             }
             FromHost::Browsed { request, messages }
+        }
+        from::READ => {
+            let consumer = ConsumerId(cursor.varint()?);
+            let next = cursor.varint()?;
+            let count = cursor.count(1 + STORED_MIN_LEN)?;
+            // As with deliveries.
+            let mut messages = Vec::with_capacity(count.min(1024));
+            for _ in 0..count {
+                messages.push((cursor.varint()?, read_stored(cursor)?));
+            }
+            FromHost::Read {
+                consumer,
+                next,
+                messages,
+            }
         }
         from::NOT_LEADER => FromHost::NotLeader {
             leader: if cursor.bool()? {

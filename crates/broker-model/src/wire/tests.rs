@@ -239,6 +239,30 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
                 bytes,
             }
         ),
+        (
+            any_number(),
+            any_queue(),
+            any_place(),
+            any::<u32>(),
+            any_number()
+        )
+            .prop_map(|(consumer, queue, from, count, bytes)| ToHost::Read {
+                consumer: ConsumerId(consumer),
+                queue,
+                from,
+                count,
+                bytes,
+            }),
+    ]
+}
+
+fn any_place() -> impl Strategy<Value = ReadFrom> {
+    prop_oneof![
+        Just(ReadFrom::First),
+        Just(ReadFrom::Last),
+        Just(ReadFrom::Next),
+        any_number().prop_map(ReadFrom::Since),
+        any_number().prop_map(ReadFrom::Number),
     ]
 }
 
@@ -338,6 +362,16 @@ fn any_from_host() -> impl Strategy<Value = FromHost> {
             }),
         (request(), vec(any_stored(), 0..4))
             .prop_map(|(request, messages)| FromHost::Browsed { request, messages }),
+        (
+            any_number(),
+            any_number(),
+            vec((any_number(), any_stored()), 0..4)
+        )
+            .prop_map(|(consumer, next, messages)| FromHost::Read {
+                consumer: ConsumerId(consumer),
+                next,
+                messages,
+            }),
         proptest::option::of(any_number().prop_map(NodeId))
             .prop_map(|leader| FromHost::NotLeader { leader }),
     ]

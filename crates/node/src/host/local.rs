@@ -203,7 +203,8 @@ impl LocalHost {
             HostInput::Applied { .. }
             | HostInput::Loaded { .. }
             | HostInput::LoadFailed { .. }
-            | HostInput::Browsed { .. } => {}
+            | HostInput::Browsed { .. }
+            | HostInput::StreamRead { .. } => {}
             HostInput::Settings { queue, settings } => {
                 let now_ms = self.clock.now_ms();
                 self.dispatcher

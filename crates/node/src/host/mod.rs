@@ -16,6 +16,7 @@ pub mod proposer;
 pub mod replica;
 mod report;
 pub mod shard;
+pub(crate) mod streams;
 
 pub use clock::{HostClock, wall_clock_ms};
 pub use context::HostContext;
@@ -111,6 +112,13 @@ pub enum HostInput {
         attachment: AttachmentId,
         /// The answer.
         answer: FromHost,
+    },
+    /// What the consumer of a stream wants was read from the state store.
+    StreamRead {
+        /// What was asked for.
+        wanted: streams::Wanted,
+        /// What came of it.
+        outcome: streams::Outcome,
     },
     /// A node's process is known to be dead, or was silent for long.
     NodeLost {

@@ -6,6 +6,7 @@
 
 use super::deaths::Died;
 use super::persist::{self, InstallSink};
+use super::streams::Watch;
 use super::{HostClock, HostInput};
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{QueueId, ShardId};
@@ -45,6 +46,8 @@ pub struct ReplicaState {
     pub outbox: Outbox,
     /// What has died since this node leads, to be counted.
     pub died: Died,
+    /// Streams that somebody waits for, while this node leads.
+    pub watch: Watch,
     effects: Vec<Effect>,
     outcomes: Vec<BatchOutcome>,
 }
@@ -80,6 +83,7 @@ impl ShardReplica {
                 dispatcher: None,
                 outbox: Outbox::default(),
                 died: Died::default(),
+                watch: Watch::default(),
                 effects: Vec::new(),
                 outcomes: Vec::new(),
             }),
@@ -164,6 +168,7 @@ impl Machine for ShardReplica {
                 &mut inner.outbox,
             );
             inner.died.note(&inner.effects);
+            inner.watch.note(&inner.effects);
             inner.effects.clear();
             drop(guard);
             let _ = self.inbox.send(HostInput::Applied { outcomes });

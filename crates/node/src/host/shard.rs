@@ -7,6 +7,7 @@ mod catalog;
 mod leadership;
 mod links;
 mod lost_nodes;
+mod readers;
 
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
@@ -15,9 +16,10 @@ use super::deaths::Deaths;
 use super::proposer::{EntryDone, Proposer};
 use super::replica::ShardReplica;
 use super::report::reports;
+use super::streams::Waiting;
 use super::{HostContext, HostEvent, HostInput, QueueReport, persist};
 use broker_model::dispatch::{Dispatcher, Outbox};
-use broker_model::ids::{Placement, QueueId};
+use broker_model::ids::{Placement, QueueId, Sequence};
 use broker_model::op::Op;
 use consensus::{Group, Leadership};
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub struct ShardHost {
     hand_over_ends: Option<Instant>,
     deaths: Deaths,
     ahead: Ahead,
+    /// Consumers of streams that wait for what comes next.
+    readers: Waiting,
     pump_again: bool,
 }
 
@@ -83,6 +87,7 @@ impl ShardHost {
             early: Vec::new(),
             hand_over_ends: None,
             ahead: Ahead::default(),
+            readers: Waiting::default(),
             pump_again: false,
         }
     }
@@ -187,14 +192,18 @@ impl ShardHost {
             let _ = self.context.events.send(HostEvent::Expired { queue });
         }
         if let Some((queue, sequence)) = outbox.missing.first() {
-            let text = format!(
-                "message {} of queue {} in {:?} is not in the state store; the store is damaged: \
-                 stop this node, move its data directory away and start it again, it gets its data from the others",
-                sequence.0, queue.0, self.placement
-            );
-            error!(text);
-            (self.context.abort)(&text);
+            self.store_is_damaged(*queue, *sequence);
         }
+    }
+
+    fn store_is_damaged(&self, queue: QueueId, sequence: Sequence) {
+        let text = format!(
+            "message {} of queue {} in {:?} is not in the state store; the store is damaged: \
+             stop this node, move its data directory away and start it again, it gets its data from the others",
+            sequence.0, queue.0, self.placement
+        );
+        error!(text);
+        (self.context.abort)(&text);
     }
 
     fn handle(&mut self, input: HostInput) {
@@ -239,6 +248,10 @@ impl ShardHost {
                 }
             }
             HostInput::Settings { queue, settings } => {
+                if settings.is_none() {
+                    // Its consumers hear that it is gone.
+                    self.readers.take(queue);
+                }
                 if let Some((now_ms, dispatcher, machine, outbox)) = self.replica.lock().leading() {
                     dispatcher.settings(now_ms, queue, settings, machine, outbox);
                 }
@@ -255,6 +268,7 @@ impl ShardHost {
                 }
             }
             HostInput::Browsed { attachment, answer } => self.browsed(attachment, answer),
+            HostInput::StreamRead { wanted, outcome } => self.stream_read(wanted, outcome),
             HostInput::NodeLost { node } => self.node_lost(node),
             HostInput::Report { queues, reply } => {
                 let _ = reply.send(self.report(&queues));

@@ -5,7 +5,7 @@
 
 use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
 use broker_model::op::{Op, SequenceRanges};
-use broker_model::protocol::{ConsumerSpec, Delivery, Refused, Subject};
+use broker_model::protocol::{ConsumerSpec, Delivery, ReadFrom, Refused, Subject};
 use broker_model::wire::StoredMessage;
 use tokio::sync::oneshot;
 
@@ -105,6 +105,19 @@ pub enum Ask {
         /// Bytes of messages at most.
         bytes: u64,
     },
+    /// Messages of a stream for one of its consumers, which asks for one thing at a time. Answered by `Read`.
+    Read {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Queue.
+        queue: QueueId,
+        /// Where to begin.
+        from: ReadFrom,
+        /// Messages at most.
+        count: u32,
+        /// Bytes of messages at most.
+        bytes: u64,
+    },
 }
 
 /// What a session hears.
@@ -177,6 +190,15 @@ pub enum SessionEvent {
         request: RequestId,
         /// Messages, each with its time.
         messages: Vec<StoredMessage>,
+    },
+    /// Answer to a read.
+    Read {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Where to read on.
+        next: u64,
+        /// Messages with their numbers, ascending.
+        messages: Vec<(u64, StoredMessage)>,
     },
     /// A consume or request found no leader within the bound.
     RequestFailed {

@@ -7,6 +7,7 @@ use crate::catalog::writer::WriteError;
 use amqp_codec::{ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::settings::QueueType;
 use broker_model::catalog::{
     Catalog, CatalogAnswer, CatalogCommand, CatalogError, ExchangeRecord, Permission, Resource,
     TopicVariables,
@@ -57,6 +58,16 @@ pub(super) async fn usable_queue(
     })
     .await
     .map_err(|error| catalog_error(&error))
+}
+
+/// Whether a method may take messages out of the queue: those of a stream are read and stay.
+pub(super) fn check_takes(queue: &QueueRecord, method: &str) -> Result<(), ProtocolError> {
+    if queue.queue_type != QueueType::Stream {
+        return Ok(());
+    }
+    let resource = Resource::queue(&queue.vhost, &queue.name);
+    let text = format!("{method} not supported by stream queues {resource}");
+    Err(ProtocolError::new(ReplyCode::NOT_IMPLEMENTED, text))
 }
 
 /// Changes the catalog.

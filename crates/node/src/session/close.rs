@@ -160,7 +160,7 @@ impl Session {
             held.extend(tx.into_held());
         }
         for delivery in held {
-            if self.gone_queues.contains(&delivery.queue) {
+            if self.unheld.contains(&delivery.queue) {
                 continue;
             }
             self.outbox.settle(settlement, &delivery);
@@ -236,7 +236,7 @@ impl Session {
             let open = channel.unacked.iter().map(|(_, delivery)| delivery);
             for delivery in open
                 .chain(in_tx.into_iter().flatten())
-                .filter(|d| d.placement == placement)
+                .filter(|d| d.placement == placement && !self.unheld.contains(&d.queue))
             {
                 by_holder
                     .entry((delivery.consumer, delivery.queue))
@@ -256,7 +256,7 @@ impl Session {
 
     /// A local queue lives elsewhere now, empty, because its host died.
     pub(super) fn queue_moved(&mut self, old: QueueId, new: QueueId, placement: Placement) {
-        self.gone_queues.insert(old);
+        self.unheld.insert(old);
         let mut moved = Vec::new();
         for (id, consumer) in &mut self.consumers {
             if consumer.queue == old {

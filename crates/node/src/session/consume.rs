@@ -4,12 +4,14 @@ use super::catalog_calls::{catalog_error, usable_queue, write};
 use super::channel::ChannelKey;
 use super::names;
 use super::overdue::Former;
+use super::reader::{Reader, check_stream_consumer};
 use super::state::Session;
 use super::wait::Answer;
 use crate::hub::api::Ask;
 use amqp_codec::{FieldTable, Method, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::settings::QueueType;
 use broker_model::catalog::{
     CatalogCommand, CatalogError, Permission, Resource, check_consumer_arguments,
 };
@@ -51,6 +53,8 @@ pub(super) struct Consumer {
     pub(super) mean_bytes: u32,
     /// Deliveries must be acknowledged within this time, as it has said itself.
     pub(super) own_timeout: Option<Duration>,
+    /// What it reads, if its queue is a stream.
+    pub(super) reader: Option<Box<Reader>>,
     /// The leader has not answered yet; the client wants no answer.
     pub(super) starting: Option<Starting>,
     /// The client has cancelled it and waits for the answer.
@@ -146,6 +150,11 @@ impl Session {
         let Some(channel) = self.channel(key) else {
             return Ok(());
         };
+        let mut reader = None;
+        if record.queue_type == QueueType::Stream {
+            check_stream_consumer(&resource, channel, consume.no_ack)?;
+            reader = Some(Box::new(Reader::new(&consume.arguments)));
+        }
         let prefetch = if consume.no_ack { 0 } else { channel.prefetch };
         let spec = ConsumerSpec {
             tag: consume.tag.bytes().clone(),
@@ -174,6 +183,7 @@ impl Session {
                 changed: false,
                 mean_bytes: super::credit::MEAN_BYTES_FIRST,
                 own_timeout,
+                reader,
                 starting: Some(Starting {
                     no_wait: consume.no_wait,
                 }),
@@ -181,6 +191,9 @@ impl Session {
             }),
         );
         self.broker.metrics().consumers.add(1);
+        if record.queue_type == QueueType::Stream {
+            self.unheld.insert(record.id);
+        }
         let credit = self.first_credit(id);
         self.flush_place(record.placement);
         self.handle.ask(
@@ -196,7 +209,16 @@ impl Session {
         Ok(())
     }
 
+    /// A consumer is attached. One of a stream must have its place before the client hears of it: what comes
+    /// from then on is what it wants.
     pub(super) fn consume_ok(&mut self, id: ConsumerId) {
+        if !self.finds_place(id) {
+            self.has_begun(id);
+        }
+    }
+
+    /// The client is told that its consumer has begun.
+    pub(super) fn has_begun(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
@@ -382,7 +404,7 @@ impl Session {
     fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
         let consumer = self.consumers.remove(&id)?;
         self.broker.metrics().consumers.add(-1);
-        if consumer.unacked > 0 {
+        if consumer.unacked > 0 && consumer.reader.is_none() {
             let former = Former {
                 queue: consumer.queue,
                 channel: consumer.channel,

@@ -50,7 +50,8 @@ impl Session {
         let Some(channel) = self.channels.get(&consumer.channel.number) else {
             return 0;
         };
-        if self.is_choked() {
+        // Who reads a stream asks for what it wants.
+        if self.is_choked() || consumer.reader.is_some() {
             return 0;
         }
         let most = self.most_for(consumer);
@@ -131,6 +132,16 @@ impl Session {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
+        if let Some(reader) = &consumer.reader {
+            match decision {
+                Decision::Leave => {}
+                Decision::Grant(more) => consumer.granted += more,
+                Decision::CallBack if reader.is_waiting() => {}
+                Decision::CallBack => consumer.granted = 0,
+            }
+            self.read_on(id);
+            return;
+        }
         let (placement, queue) = (consumer.placement, consumer.queue);
         let ask = match decision {
             Decision::Leave => return,
@@ -191,18 +202,23 @@ impl Session {
         View {
             granted: consumer.granted,
             most: self.most_for(consumer),
-            shares: !consumer.no_ack,
+            shares: !consumer.no_ack && consumer.reader.is_none(),
             hungry: consumer.hungry,
             settled: consumer.starting.is_none() && !consumer.revoking && !consumer.cancelling,
         }
     }
 
-    /// The most credit that a consumer may have now, the shared window aside.
-    fn most_for(&self, consumer: &Consumer) -> u32 {
+    /// Bytes of deliveries on their way to one consumer.
+    pub(super) fn on_the_way_bytes(&self) -> u32 {
         let consumers = u32::try_from(self.consumers.len())
             .unwrap_or(u32::MAX)
             .max(1);
-        let bytes = (ON_THE_WAY_BYTES / consumers).max(ON_THE_WAY_BYTES_MIN);
+        (ON_THE_WAY_BYTES / consumers).max(ON_THE_WAY_BYTES_MIN)
+    }
+
+    /// The most credit that a consumer may have now, the shared window aside.
+    fn most_for(&self, consumer: &Consumer) -> u32 {
+        let bytes = self.on_the_way_bytes();
         let on_the_way =
             (bytes / consumer.mean_bytes.saturating_add(MESSAGE_OVERHEAD)).clamp(1, ON_THE_WAY_MAX);
         if consumer.no_ack {
@@ -216,7 +232,7 @@ impl Session {
         limit.saturating_sub(consumer.unacked).min(on_the_way)
     }
 
-    fn is_choked(&self) -> bool {
+    pub(super) fn is_choked(&self) -> bool {
         self.conn.output_len() > self.output_limit()
     }
 }

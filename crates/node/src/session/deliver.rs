@@ -3,7 +3,8 @@
 use super::channel::{Channel, GET, Unacked};
 use super::credit::mean_bytes;
 use super::outbox::Settlement;
-use super::properties::{told, with_delivery_count};
+use super::properties::{told, with_delivery_count, with_stream_offset};
+use super::reader::offset_of;
 use super::state::Session;
 use amqp_codec::{Content, Delivery as Frame};
 use broker_model::ids::Placement;
@@ -26,6 +27,7 @@ impl Session {
             };
             consumer.granted = consumer.granted.saturating_sub(1);
             consumer.mean_bytes = mean_bytes(consumer.mean_bytes, delivery.message.body.len());
+            let of_stream = consumer.reader.is_some();
             self.tally.redelivered += u64::from(delivery.redelivered);
             let delivery_tag = if consumer.no_ack {
                 self.tally.delivered_consume_auto_ack += 1;
@@ -37,6 +39,12 @@ impl Session {
                 hold(channel, &delivery, consumer.placement, delivered_s)
             };
             let (key, message) = (channel.key, &delivery.message);
+            let properties = if of_stream {
+                let told = told(&message.properties);
+                Cow::Owned(with_stream_offset(&told, offset_of(delivery.sequence)))
+            } else {
+                properties(&delivery)
+            };
             self.conn.send_delivery(
                 key.number,
                 &Frame {
@@ -46,7 +54,7 @@ impl Session {
                     exchange: &message.exchange,
                     routing_key: &message.routing_key,
                     content: Content {
-                        properties: &properties(&delivery),
+                        properties: &properties,
                         body: &message.body,
                     },
                 },

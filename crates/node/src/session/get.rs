@@ -1,6 +1,6 @@
 //! `basic.get`.
 
-use super::catalog_calls::{catalog_error, usable_queue};
+use super::catalog_calls::{catalog_error, check_takes, usable_queue};
 use super::channel::ChannelKey;
 use super::consume::unavailable;
 use super::deliver::{hold, properties};
@@ -32,6 +32,7 @@ impl Session {
         let wanted = Arc::clone(&name);
         let find = async move { usable_queue(&*broker, &vhost, &wanted, connection).await };
         self.later(key, GET, find, move |session, key, record| {
+            check_takes(&record, "basic.get")?;
             let (placement, queue) = (record.placement, record.id);
             let get = |request| Ask::Get {
                 request,

@@ -33,6 +33,7 @@ mod overdue;
 mod properties;
 mod publish;
 mod queue;
+mod reader;
 mod reply_to;
 mod route;
 mod services;

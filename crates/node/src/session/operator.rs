@@ -3,7 +3,7 @@
 //! Permissions have been checked by whoever asks, except for publishes, which are checked as they
 //! are routed.
 
-use super::catalog_calls::{catalog_error, look, usable_queue, write};
+use super::catalog_calls::{catalog_error, check_takes, look, usable_queue, write};
 use super::consume::unavailable;
 use super::history;
 use super::properties::{look as look_at, told, without_bcc};
@@ -59,6 +59,7 @@ pub struct Taken {
 pub async fn purge(broker: &dyn Services, vhost: &str, name: &str) -> Result<u64, ProtocolError> {
     let mut desk = Desk::new(broker);
     let record = usable_queue(broker, vhost, name, desk.connection()).await?;
+    check_takes(&record, "queue.purge")?;
     let request = broker.hub().next_request();
     match desk
         .ask(
@@ -127,6 +128,7 @@ pub async fn take(
 ) -> Result<Vec<Taken>, ProtocolError> {
     let mut desk = Desk::new(broker);
     let record = usable_queue(broker, vhost, name, desk.connection()).await?;
+    check_takes(&record, "basic.get")?;
     let mut taken: Vec<Taken> = Vec::new();
     for _ in 0..count {
         let request = broker.hub().next_request();

@@ -55,8 +55,10 @@ impl Session {
         let holding = self
             .consumers
             .iter()
-            // One that is being cancelled is looked at when it is.
-            .filter(|(_, consumer)| consumer.unacked > 0 && !consumer.cancelling)
+            // One that is being cancelled is looked at when it is. Who reads a stream keeps nothing from others.
+            .filter(|(_, consumer)| {
+                consumer.unacked > 0 && !consumer.cancelling && consumer.reader.is_none()
+            })
             .map(|(id, consumer)| (*id, consumer.queue, consumer.own_timeout))
             .chain(
                 self.former
@@ -90,7 +92,7 @@ impl Session {
                 .iter()
                 .map(|(_, delivery)| delivery)
                 .filter(|delivery| delivery.consumer == GET)
-                .filter(|delivery| !self.gone_queues.contains(&delivery.queue));
+                .filter(|delivery| !self.unheld.contains(&delivery.queue));
             // Oldest first.
             for delivery in got {
                 oldest

@@ -95,9 +95,18 @@ pub(super) fn with_reply_to(raw: &Bytes, reply_to: &str) -> Bytes {
 
 /// The properties with the `x-delivery-count` header.
 pub(super) fn with_delivery_count(raw: &Bytes, count: u32) -> Bytes {
+    with_number(raw, "x-delivery-count", i64::from(count))
+}
+
+/// The properties with the `x-stream-offset` header.
+pub(super) fn with_stream_offset(raw: &Bytes, offset: u64) -> Bytes {
+    with_number(raw, "x-stream-offset", offset.cast_signed())
+}
+
+fn with_number(raw: &Bytes, header: &str, number: i64) -> Bytes {
     let headers = PropertiesView::new(raw).headers().unwrap_or_default();
     let headers = TableBuilder::from_table(&headers)
-        .set("x-delivery-count", &FieldValue::I64(i64::from(count)))
+        .set(header, &FieldValue::I64(number))
         .finish();
     Rewrite::new(raw).headers(Some(headers)).finish()
 }

@@ -1,6 +1,6 @@
 //! Queues: declare, purge, delete.
 
-use super::catalog_calls::{catalog_error, is_over, look, usable_queue, write};
+use super::catalog_calls::{catalog_error, check_takes, is_over, look, usable_queue, write};
 use super::channel::ChannelKey;
 use super::consume::unavailable;
 use super::names;
@@ -191,6 +191,7 @@ impl Session {
         let wanted = Arc::clone(&name);
         let find = async move { usable_queue(&*broker, &vhost, &wanted, connection).await };
         self.later(key, PURGE, find, move |session, key, record| {
+            check_takes(&record, "queue.purge")?;
             let (placement, queue) = (record.placement, record.id);
             let purge = |request| Ask::Purge { request, queue };
             session.ask(key, PURGE, placement, purge, move |session, key, answer| {

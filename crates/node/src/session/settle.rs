@@ -62,12 +62,12 @@ impl Session {
             count: 0,
         };
         for delivery in deliveries {
-            let gone = self.gone_queues.contains(&delivery.queue);
-            if later && !gone {
+            let held = !self.unheld.contains(&delivery.queue);
+            if later && held {
                 self.outbox.give_back(how, delivery, key);
                 continue;
             }
-            if !gone {
+            if held {
                 self.outbox.settle(how, delivery);
             }
             // Deliveries of one consumer come in runs.

@@ -55,8 +55,8 @@ pub(super) struct Session {
     /// Consumers that were cancelled and still hold deliveries.
     pub(super) former: BTreeMap<ConsumerId, Former>,
     pub(super) outbox: Outbox,
-    /// Queues that are gone with what was held of them.
-    pub(super) gone_queues: HashSet<QueueId>,
+    /// Queues of which nothing is held, whatever was delivered: those that are gone, and streams.
+    pub(super) unheld: HashSet<QueueId>,
     /// It declared an exclusive queue.
     pub(super) has_exclusive: bool,
     /// The client has closed and waits until the channels are done.
@@ -116,7 +116,7 @@ impl Session {
             leaving: BTreeMap::new(),
             former: BTreeMap::new(),
             outbox: Outbox::default(),
-            gone_queues: HashSet::new(),
+            unheld: HashSet::new(),
             has_exclusive: false,
             closing: false,
             now,
@@ -471,6 +471,11 @@ impl Session {
             SessionEvent::Cancelled { consumer, by_host } => self.cancelled(consumer, by_host),
             SessionEvent::Revoked { consumer, unused } => self.revoked(consumer, unused),
             SessionEvent::Starved { consumer } => self.starved(consumer),
+            SessionEvent::Read {
+                consumer,
+                next,
+                messages,
+            } => self.has_read(consumer, next, messages),
             SessionEvent::Refused {
                 subject: Subject::Consumer(consumer),
                 why,

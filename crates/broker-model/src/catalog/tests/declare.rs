@@ -111,11 +111,6 @@ fn arguments_of_classic_queues() {
         ("x-queue-type", text("classic"), None),
         (
             "x-queue-type",
-            text("stream"),
-            Some("\"queue type 'stream' is not supported by this broker\""),
-        ),
-        (
-            "x-queue-type",
             text("nonsense"),
             Some("\"unsupported queue type 'nonsense'\""),
         ),

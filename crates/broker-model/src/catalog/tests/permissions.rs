@@ -211,7 +211,7 @@ fn operators_mistakes() {
         grant("(", "", ""),
         CatalogCommand::PutVhost(VhostSpec::named("")),
         CatalogCommand::PutVhost(VhostSpec {
-            default_queue_type: Some("stream".into()),
+            default_queue_type: Some("nonsense".into()),
             ..VhostSpec::named("v")
         }),
         CatalogCommand::SetVhostLimits {

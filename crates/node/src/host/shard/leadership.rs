@@ -2,6 +2,7 @@
 
 use super::super::HostClock;
 use super::super::proposer::{EntryDone, Proposer};
+use super::super::streams::Watch;
 use super::ShardHost;
 use broker_model::dispatch::{Dispatcher, HandOver, Outbox};
 use broker_model::ids::NodeId;
@@ -105,9 +106,11 @@ impl ShardHost {
             let mut state = self.replica.lock();
             state.dispatcher = None;
             state.outbox = Outbox::default();
+            state.watch = Watch::default();
         }
         self.links.dismiss(leader);
         self.ahead.clear();
+        self.readers.clear();
         self.hand_over_ends = None;
         self.pump_again = false;
         debug!(shard = %self.replica.shard(), leader = ?leader.map(|l| l.0), "no longer leading shard");

@@ -2,6 +2,7 @@
 
 use super::super::attached::Replies;
 use super::super::replica::ShardReplica;
+use super::super::streams::Wanted;
 use super::super::{HostContext, HostInput, browse};
 use super::ShardHost;
 use crate::hub::attachment::{AttachmentId, BatchOps};
@@ -43,6 +44,7 @@ impl ShardHost {
     pub(super) fn detach(&mut self, attachment: AttachmentId) {
         let node = self.links.origin(attachment).map(|origin| origin.node);
         self.links.detach(attachment);
+        self.readers.forget(attachment);
         if let Some(node) = node
             && self.context.process_is_dead(node)
         {
@@ -110,6 +112,20 @@ impl ShardHost {
             });
             return;
         }
+        if let ToHost::Read {
+            consumer,
+            queue,
+            from,
+            count,
+            bytes,
+        } = message
+        {
+            self.read(Wanted::new(attachment, consumer, queue, from, count, bytes));
+            return;
+        }
+        if let ToHost::Cancel { consumer, queue } = message {
+            self.readers.cancel(attachment, queue, consumer);
+        }
         if message == ToHost::Resumed {
             let replica = Arc::clone(&self.replica);
             let answered = |origin: Origin| {
@@ -152,6 +168,7 @@ impl ShardHost {
         for origin in resumed {
             self.dispatch(origin, ToHost::Resumed);
         }
+        self.serve_readers();
     }
 
     pub(super) fn browsed(&mut self, attachment: AttachmentId, answer: FromHost) {

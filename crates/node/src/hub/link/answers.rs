@@ -79,6 +79,22 @@ impl Link {
             FromHost::Browsed { request, messages } => {
                 self.answer(request, SessionEvent::Browsed { request, messages });
             }
+            FromHost::Read {
+                consumer,
+                next,
+                messages,
+            } => {
+                if let Some(known) = self.consumers.get_mut(consumer) {
+                    known.reading = None;
+                    let read = SessionEvent::Read {
+                        consumer,
+                        next,
+                        messages,
+                    };
+                    let session = known.session;
+                    self.tell(session, read);
+                }
+            }
             FromHost::NotLeader { leader } => {
                 self.connector.not_leader(leader);
                 self.detach("it is not the leader");

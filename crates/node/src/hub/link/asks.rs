@@ -1,7 +1,7 @@
 //! What sessions tell a link: operations, and what they ask about queues.
 
 use super::Link;
-use super::consumers::Consumer;
+use super::consumers::{Consumer, Reading};
 use super::requests::Request;
 use crate::hub::api::{Ask, SessionEvent, SessionId, SubBatch};
 use broker_model::ids::RequestId;
@@ -135,6 +135,20 @@ impl Link {
                     bytes,
                 };
                 self.request(session, request, message, deadline);
+            }
+            Ask::Read {
+                consumer,
+                queue: _,
+                from,
+                count,
+                bytes,
+            } => {
+                if let Some(known) = self.consumers.get_mut(consumer) {
+                    let message = known.read(consumer, Reading { from, count, bytes }, deadline);
+                    if let Some(attachment) = self.state.attached() {
+                        attachment.sender.message(message);
+                    }
+                }
             }
         }
     }

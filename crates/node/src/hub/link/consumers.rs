@@ -3,7 +3,7 @@
 use crate::hub::api::SessionId;
 use broker_model::ids::{ConsumerId, QueueId};
 use broker_model::op::SequenceRanges;
-use broker_model::protocol::{ConsumerSpec, Delivery, Resume, ToHost};
+use broker_model::protocol::{ConsumerSpec, Delivery, ReadFrom, Resume, ToHost};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -24,8 +24,18 @@ pub(super) struct Consumer {
     pub(super) cancelling: bool,
     /// Its credit is called back; the host is yet to answer.
     pub(super) revoking: bool,
-    /// Unconfirmed: when to give up.
+    /// What it waits to read, if its queue is a stream.
+    pub(super) reading: Option<Reading>,
+    /// Until it is confirmed, and has its place in a stream: when to give up.
     deadline: Instant,
+}
+
+/// What the consumer of a stream has asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    pub(super) from: ReadFrom,
+    pub(super) count: u32,
+    pub(super) bytes: u64,
 }
 
 impl Consumer {
@@ -47,8 +57,30 @@ impl Consumer {
             active_since: 0,
             cancelling: false,
             revoking: false,
+            reading: None,
             deadline,
         }
+    }
+
+    /// Takes note of what it asks for, and returns what a host is told of it. A place must be found until
+    /// `deadline`; messages may be waited for as long as it takes.
+    pub(super) fn read(&mut self, id: ConsumerId, reading: Reading, deadline: Instant) -> ToHost {
+        self.reading = Some(reading);
+        self.deadline = deadline;
+        reading.message(id, self.queue)
+    }
+
+    /// What it waits for at a host, for the next one.
+    pub(super) fn unread(&self, id: ConsumerId) -> Option<ToHost> {
+        Some(self.reading?.message(id, self.queue))
+    }
+
+    /// Whether its client waits for it.
+    fn begins(&self) -> bool {
+        let has_place = self
+            .reading
+            .is_none_or(|reading| matches!(reading.from, ReadFrom::Number(_)));
+        !self.confirmed || !has_place
     }
 
     /// What a host is told of it; `held`: what its session has of it.
@@ -63,6 +95,18 @@ impl Consumer {
                 order: self.order,
                 active_since: self.active_since,
             }),
+        }
+    }
+}
+
+impl Reading {
+    fn message(&self, consumer: ConsumerId, queue: QueueId) -> ToHost {
+        ToHost::Read {
+            consumer,
+            queue,
+            from: self.from,
+            count: self.count,
+            bytes: self.bytes,
         }
     }
 }
@@ -118,9 +162,9 @@ impl Consumers {
         self.by_id.extract_if(.., |_, c| c.cancelling).collect()
     }
 
-    /// Takes out those that no host has confirmed in time.
+    /// Takes out those that no host has confirmed, or found a place for, in time.
     pub(super) fn take_late(&mut self, now: Instant) -> Vec<(ConsumerId, Consumer)> {
-        let late = |consumer: &Consumer| !consumer.confirmed && consumer.deadline <= now;
+        let late = |consumer: &Consumer| consumer.begins() && consumer.deadline <= now;
         self.by_id.extract_if(.., |_, c| late(c)).collect()
     }
 

@@ -1,7 +1,7 @@
 //! From one leader to the next: what a new leader is told before it may deliver.
 //!
 //! First what sessions hold and have not given back, then the consumers, then all batches that have no
-//! answer, then `Resumed`. Requests follow.
+//! answer, then `Resumed`. What consumers of streams wait to read, and requests, follow.
 
 use super::{Link, State};
 use crate::hub::api::{Held, SessionEvent};
@@ -106,6 +106,11 @@ impl Link {
             sender.batch(head, ops.clone());
         }
         sender.message(ToHost::Resumed);
+        for (id, consumer) in self.consumers.iter() {
+            if let Some(message) = consumer.unread(id) {
+                sender.message(message);
+            }
+        }
         for message in self.requests.due(self.send_queue.done()) {
             sender.message(message.clone());
         }

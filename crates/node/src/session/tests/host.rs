@@ -1,11 +1,12 @@
 //! A host of queues without a log: operations are applied as they come.
 
 use crate::host::HostInput;
+use crate::host::streams::{Found, Wanted, find};
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::catalog::Catalog;
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{Origin, Placement, QueueId};
-use broker_model::protocol::FromHost;
+use broker_model::protocol::{FromHost, ToHost};
 use broker_model::shard::ShardMachine;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(super) struct TestHost {
     pub(super) links: Vec<(AttachmentId, Origin, mpsc::UnboundedSender<Vec<FromHost>>)>,
     pub(super) machine: ShardMachine,
     pub(super) dispatcher: Dispatcher,
+    /// Consumers of streams, until there is something for them.
+    pub(super) readers: Vec<Wanted>,
 }
 
 impl TestHost {
@@ -46,6 +49,8 @@ impl TestHost {
                     .effects(now_ms(), &effects, &self.machine, &mut out);
                 effects.clear();
             }
+            let readers = std::mem::take(&mut self.readers);
+            readers.into_iter().for_each(|wanted| self.read(wanted));
             for (origin, message) in out.to_nodes.drain(..) {
                 if let Some((_, _, replies)) = self.links.iter().find(|(_, of, _)| *of == origin) {
                     let _ = replies.send(vec![message]);
@@ -69,7 +74,11 @@ impl TestHost {
                 self.links.push((attachment, origin, replies));
                 self.dispatcher.attached(origin);
             }
-            HostInput::Detach { attachment } => self.links.retain(|(id, ..)| *id != attachment),
+            HostInput::Detach { attachment } => {
+                self.links.retain(|(id, ..)| *id != attachment);
+                self.readers
+                    .retain(|wanted| wanted.attachment != attachment);
+            }
             HostInput::Batch {
                 attachment,
                 head,
@@ -109,6 +118,17 @@ impl TestHost {
                     return;
                 };
                 let origin = *origin;
+                if let ToHost::Read {
+                    consumer,
+                    queue,
+                    from,
+                    count,
+                    bytes,
+                } = message
+                {
+                    self.read(Wanted::new(attachment, consumer, queue, from, count, bytes));
+                    return;
+                }
                 if let Some(queue) = message.queue() {
                     self.learn(queue, out);
                 }
@@ -121,6 +141,22 @@ impl TestHost {
             }
             HostInput::NodeLost { .. } => self.links.clear(),
             _ => {}
+        }
+    }
+
+    fn read(&mut self, wanted: Wanted) {
+        let Found::Here(next, messages) = find(&self.machine, &wanted) else {
+            self.readers.push(wanted);
+            return;
+        };
+        let answer = FromHost::Read {
+            consumer: wanted.consumer,
+            next,
+            messages,
+        };
+        let links = &self.links;
+        if let Some((_, _, replies)) = links.iter().find(|(id, ..)| *id == wanted.attachment) {
+            let _ = replies.send(vec![answer]);
         }
     }
 

@@ -15,6 +15,7 @@ mod moved;
 mod node;
 mod overdue;
 mod replies;
+mod streams;
 mod transactions;
 
 use client::Client;

@@ -100,6 +100,7 @@ impl TestNode {
                 links: Vec::new(),
                 machine: ShardMachine::new(),
                 dispatcher: Dispatcher::local(),
+                readers: Vec::new(),
             };
             tokio::spawn(host.run());
             sender
