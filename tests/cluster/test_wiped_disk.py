@@ -93,11 +93,12 @@ def test_wiped_forgotten_and_wiped_again(fresh, open_at, name) -> None:
     assert other.queue_info(name)
 
 
-def test_forgotten_while_it_runs(fresh, open_at) -> None:
+def test_forgotten_while_it_runs(fresh, open_at, name) -> None:
     """It says that it is no member any more, and sends its clients away: nobody answers it."""
     cluster = fresh(4).start()
     gone, other = cluster.nodes[3], cluster.nodes[0]
     client = open_at(gone)
+    client.channel().queue_declare(name)
     status, body = other.http(f"/api/cluster/nodes/warren@{gone.id}", "DELETE", timeout=30)
     assert status in (200, 204), body
     eventually(lambda: not gone.is_ready(), bound(15), "the forgotten node is not ready")
@@ -107,3 +108,7 @@ def test_forgotten_while_it_runs(fresh, open_at) -> None:
     text += "'this node was removed from the cluster'"
     with amqp.connection_error(320, text):
         amqp.pump(client, lambda: False, bound(15), "the connection is closed")
+    # A queue that was in its memory is another node's, empty.
+    channel = amqp.confirmed(open_at(other))
+    amqp.fill(channel, name, [b"x"])
+    assert amqp.get_all(channel, name, 1) == [b"x"]

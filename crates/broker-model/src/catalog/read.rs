@@ -12,6 +12,7 @@ use super::{Catalog, Name};
 use crate::ids::{ConnectionId, NodeId, Origin, QueueId};
 use crate::routing::ExchangeKind;
 use amqp_codec::FieldTable;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How permission refusals name the default exchange.
@@ -92,6 +93,27 @@ impl Catalog {
     /// Whether queues live in the memory of a node, or belong to connections to it.
     #[must_use]
     pub fn depends_on(&self, node: NodeId) -> bool {
+        self.hosted.contains_key(&node) || self.exclusive_from(node) == Some(node)
+    }
+
+    /// Nodes without a record, which were removed, that [`Self::depends_on`] is true of; ascending.
+    #[must_use]
+    pub fn missing_hosts(&self) -> Vec<NodeId> {
+        let mut hosts: BTreeSet<NodeId> = self.hosted.keys().copied().collect();
+        let mut from = NodeId(0);
+        while let Some(node) = self.exclusive_from(from) {
+            hosts.insert(node);
+            let Some(next) = node.0.checked_add(1) else {
+                break;
+            };
+            from = NodeId(next);
+        }
+        hosts.retain(|node| !self.nodes.contains_key(node));
+        hosts.into_iter().collect()
+    }
+
+    /// The first node from `node` on to which a connection has an exclusive queue.
+    fn exclusive_from(&self, node: NodeId) -> Option<NodeId> {
         let first = ConnectionId {
             origin: Origin {
                 node,
@@ -99,12 +121,8 @@ impl Catalog {
             },
             serial: 0,
         };
-        self.hosted.contains_key(&node)
-            || self
-                .exclusive
-                .range(first..)
-                .next()
-                .is_some_and(|(connection, _)| connection.origin.node == node)
+        let (connection, _) = self.exclusive.range(first..).next()?;
+        Some(connection.origin.node)
     }
 
     /// The vhosts, by name.

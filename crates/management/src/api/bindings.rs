@@ -4,7 +4,7 @@ use super::exchanges::{self, from_path};
 use super::{Body, JsonResult, StatusResult, queues};
 use crate::App;
 use crate::auth::Operator;
-use crate::error::ApiError;
+use crate::error::{ApiError, aside};
 use crate::fields::{json_to_table, table_to_json};
 use crate::list::ListQuery;
 use axum::Json;
@@ -24,7 +24,7 @@ pub(super) async fn list(
     operator: Operator,
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
-    rows(&app, &operator.vhosts(&app), &query)
+    rows(&app, &operator.vhosts(&app), query).await
 }
 
 pub(super) async fn list_in(
@@ -34,29 +34,33 @@ pub(super) async fn list_in(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
-    rows(&app, &[vhost.into()], &query)
+    rows(&app, &[vhost.into()], query).await
 }
 
-fn rows(app: &App, vhosts: &[Name], query: &ListQuery) -> JsonResult {
+async fn rows(app: &App, vhosts: &[Name], query: ListQuery) -> JsonResult {
     let bindings: Vec<BindingRecord> = app.read(|catalog| {
         vhosts
             .iter()
             .flat_map(|vhost| catalog.bindings(vhost))
             .collect()
     });
-    serve(bindings, query)
+    serve(bindings, query).await
 }
 
-fn serve(mut bindings: Vec<BindingRecord>, query: &ListQuery) -> JsonResult {
-    bindings.sort_unstable_by(|a, b| {
-        (&a.vhost, &a.source, &a.destination, &a.routing_key).cmp(&(
-            &b.vhost,
-            &b.source,
-            &b.destination,
-            &b.routing_key,
-        ))
+/// Sorts and writes the rows, of which there may be very many.
+async fn serve(mut bindings: Vec<BindingRecord>, query: ListQuery) -> JsonResult {
+    let written = aside(move || {
+        bindings.sort_unstable_by(|a, b| {
+            (&a.vhost, &a.source, &a.destination, &a.routing_key).cmp(&(
+                &b.vhost,
+                &b.source,
+                &b.destination,
+                &b.routing_key,
+            ))
+        });
+        query.serve(bindings.iter().map(row).collect())
     });
-    Ok(Json(query.serve(bindings.iter().map(row).collect())?))
+    Ok(Json(written.await??))
 }
 
 fn row(binding: &BindingRecord) -> Value {
@@ -84,8 +88,9 @@ pub(super) async fn from_exchange(
     exchanges::find(&app, &vhost, from_path(&name)).await?;
     serve(
         app.read(|catalog| catalog.bindings_from(&vhost, from_path(&name)).collect()),
-        &query,
+        query,
     )
+    .await
 }
 
 pub(super) async fn to_exchange(
@@ -99,8 +104,9 @@ pub(super) async fn to_exchange(
     let destination = Destination::Exchange(from_path(&name).into());
     serve(
         app.read(|catalog| catalog.bindings_to(&vhost, &destination).collect()),
-        &query,
+        query,
     )
+    .await
 }
 
 pub(super) async fn to_queue(
@@ -114,8 +120,9 @@ pub(super) async fn to_queue(
     let destination = Destination::Queue(name.into());
     serve(
         app.read(|catalog| catalog.bindings_to(&vhost, &destination).collect()),
-        &query,
+        query,
     )
+    .await
 }
 
 /// Source and destination in a path: `q` for queues, `e` for exchanges.
@@ -185,7 +192,7 @@ pub(super) async fn between(
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
     let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
-    serve(ends.bindings(&app, &vhost), &query)
+    serve(ends.bindings(&app, &vhost), query).await
 }
 
 pub(super) async fn bind(

@@ -3,6 +3,7 @@
 use crate::App;
 use crate::api::{JsonResult, parameters, permissions, policies, users};
 use crate::auth::{Need, Operator};
+use crate::error::aside;
 use crate::fields::table_to_json;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -24,7 +25,7 @@ pub(crate) async fn export(State(app): State<Arc<App>>, operator: Operator) -> J
         "rabbitmq_definition_format": "cluster",
         "explanation": "Definitions of a Warren cluster",
     });
-    let parts = app.read(|catalog| {
+    let (parts, durable) = app.read(|catalog| {
         let vhosts: Vec<_> = catalog
             .vhosts()
             .iter()
@@ -36,7 +37,7 @@ pub(crate) async fn export(State(app): State<Arc<App>>, operator: Operator) -> J
                 .flat_map(|vhost| rows(vhost))
                 .collect::<Vec<_>>()
         };
-        json!({
+        let parts = json!({
             "original_cluster_name": catalog.cluster_name().map(ToString::to_string),
             "users": catalog.users().map(users::row).collect::<Vec<_>>(),
             "vhosts": vhost_rows(catalog),
@@ -45,12 +46,15 @@ pub(crate) async fn export(State(app): State<Arc<App>>, operator: Operator) -> J
             "global_parameters": global_rows(catalog),
             "parameters": each(&|vhost| parameter_rows(catalog, vhost)),
             "policies": each(&|vhost| policies::rows(catalog, vhost, false)),
-            "queues": each(&|vhost| queue_rows(catalog, vhost)),
-            "exchanges": each(&|vhost| exchange_rows(catalog, vhost)),
-            "bindings": each(&|vhost| binding_rows(catalog, vhost)),
-        })
+        });
+        let durable = vhosts
+            .iter()
+            .map(|vhost| Durable::of(catalog, vhost))
+            .collect();
+        (parts, durable)
     });
     merge(&mut all, parts);
+    merge(&mut all, aside(|| write(durable)).await?);
     Ok(Json(all))
 }
 
@@ -68,16 +72,29 @@ pub(crate) async fn export_vhost(
         "original_vhost_name": vhost,
         "explanation": "Definitions of one virtual host of a Warren cluster",
     });
-    let parts = app.read(|catalog| {
-        json!({
+    let (parts, durable) = app.read(|catalog| {
+        let parts = json!({
             "parameters": without_vhost(parameter_rows(catalog, &vhost)),
             "policies": without_vhost(policies::rows(catalog, &vhost, false)),
-            "queues": without_vhost(queue_rows(catalog, &vhost)),
-            "exchanges": without_vhost(exchange_rows(catalog, &vhost)),
-            "bindings": without_vhost(binding_rows(catalog, &vhost)),
-        })
+        });
+        (parts, Durable::of(catalog, &vhost))
     });
     merge(&mut all, parts);
+    let written = aside(|| {
+        let mut written = write(vec![durable]);
+        for rows in written
+            .as_object_mut()
+            .into_iter()
+            .flat_map(Map::values_mut)
+        {
+            rows.as_array_mut()
+                .into_iter()
+                .flatten()
+                .for_each(leave_out_vhost);
+        }
+        written
+    });
+    merge(&mut all, written.await?);
     Ok(Json(all))
 }
 
@@ -87,15 +104,15 @@ fn merge(into: &mut Value, parts: Value) {
     }
 }
 
-fn without_vhost(rows: Vec<Value>) -> Vec<Value> {
-    rows.into_iter()
-        .map(|mut row| {
-            if let Value::Object(object) = &mut row {
-                object.remove("vhost");
-            }
-            row
-        })
-        .collect()
+fn without_vhost(mut rows: Vec<Value>) -> Vec<Value> {
+    rows.iter_mut().for_each(leave_out_vhost);
+    rows
+}
+
+fn leave_out_vhost(row: &mut Value) {
+    if let Value::Object(object) = row {
+        object.remove("vhost");
+    }
 }
 
 fn vhost_rows(catalog: &Catalog) -> Vec<Value> {
@@ -157,47 +174,31 @@ fn parameter_rows(catalog: &Catalog, vhost: &str) -> Vec<Value> {
     rows
 }
 
-fn queue_rows(catalog: &Catalog, vhost: &str) -> Vec<Value> {
-    let mut queues: Vec<&Arc<QueueRecord>> = catalog
-        .queues(vhost)
-        .filter(|queue| queue.durable && queue.exclusive.is_none())
-        .collect();
-    queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let row = |queue: &&Arc<QueueRecord>| {
-        json!({
-            "name": &*queue.name,
-            "vhost": &*queue.vhost,
-            "durable": queue.durable,
-            "auto_delete": queue.auto_delete,
-            "type": queue.queue_type.as_str(),
-            "arguments": table_to_json(&queue.arguments),
-        })
-    };
-    queues.iter().map(row).collect()
+/// What of one virtual host there may be very much of. Taken out of the catalog in a moment and written elsewhere:
+/// everybody waits for whoever looks into the catalog for long.
+#[derive(Default)]
+struct Durable {
+    queues: Vec<Arc<QueueRecord>>,
+    exchanges: Vec<Arc<ExchangeRecord>>,
+    bindings: Vec<BindingRecord>,
 }
 
-fn exchange_rows(catalog: &Catalog, vhost: &str) -> Vec<Value> {
-    let own = |exchange: &&Arc<ExchangeRecord>| {
-        exchange.durable && !exchange.name.is_empty() && !exchange.name.starts_with("amq.")
-    };
-    let mut exchanges: Vec<&Arc<ExchangeRecord>> = catalog.exchanges(vhost).filter(own).collect();
-    exchanges.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let row = |exchange: &&Arc<ExchangeRecord>| {
-        json!({
-            "name": &*exchange.name,
-            "vhost": &*exchange.vhost,
-            "type": exchange.kind.as_str(),
-            "durable": exchange.durable,
-            "auto_delete": exchange.auto_delete,
-            "internal": exchange.internal,
-            "arguments": table_to_json(&exchange.arguments),
-        })
-    };
-    exchanges.iter().map(row).collect()
+impl Durable {
+    fn of(catalog: &Catalog, vhost: &str) -> Self {
+        let is_kept = |queue: &&Arc<QueueRecord>| queue.durable && queue.exclusive.is_none();
+        let own = |exchange: &&Arc<ExchangeRecord>| {
+            exchange.durable && !exchange.name.is_empty() && !exchange.name.starts_with("amq.")
+        };
+        Self {
+            queues: catalog.queues(vhost).filter(is_kept).cloned().collect(),
+            exchanges: catalog.exchanges(vhost).filter(own).cloned().collect(),
+            bindings: durable_bindings(catalog, vhost),
+        }
+    }
 }
 
 /// Bindings between what is exported; those of the default exchange come by themselves.
-fn binding_rows(catalog: &Catalog, vhost: &str) -> Vec<Value> {
+fn durable_bindings(catalog: &Catalog, vhost: &str) -> Vec<BindingRecord> {
     let durable_exchange = |name: &str| {
         catalog
             .exchange(vhost, name)
@@ -212,30 +213,63 @@ fn binding_rows(catalog: &Catalog, vhost: &str) -> Vec<Value> {
         };
         !binding.source.is_empty() && durable_exchange(&binding.source) && destination
     };
-    let mut bindings: Vec<BindingRecord> = catalog.bindings(vhost).filter(kept).collect();
-    bindings.sort_unstable_by(|a, b| {
-        (&a.source, &a.destination, &a.routing_key).cmp(&(
-            &b.source,
-            &b.destination,
-            &b.routing_key,
-        ))
-    });
-    let row = |binding: &BindingRecord| -> Value {
-        let kind = match binding.destination {
-            Destination::Queue(_) => "queue",
-            Destination::Exchange(_) => "exchange",
-        };
-        Value::Object(Map::from_iter([
-            ("source".to_owned(), Value::from(&*binding.source)),
-            ("vhost".to_owned(), Value::from(&*binding.vhost)),
-            (
-                "destination".to_owned(),
-                Value::from(&**binding.destination.name()),
-            ),
-            ("destination_type".to_owned(), Value::from(kind)),
-            ("routing_key".to_owned(), Value::from(&*binding.routing_key)),
-            ("arguments".to_owned(), table_to_json(&binding.arguments)),
-        ]))
+    catalog.bindings(vhost).filter(kept).collect()
+}
+
+/// The rows of all virtual hosts, each sorted.
+fn write(durable: Vec<Durable>) -> Value {
+    let (mut queues, mut exchanges, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
+    for mut of in durable {
+        of.queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        queues.extend(of.queues.iter().map(|queue| queue_row(queue)));
+        of.exchanges.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        exchanges.extend(of.exchanges.iter().map(|exchange| exchange_row(exchange)));
+        of.bindings.sort_unstable_by(|a, b| {
+            (&a.source, &a.destination, &a.routing_key).cmp(&(
+                &b.source,
+                &b.destination,
+                &b.routing_key,
+            ))
+        });
+        bindings.extend(of.bindings.iter().map(binding_row));
+    }
+    json!({ "queues": queues, "exchanges": exchanges, "bindings": bindings })
+}
+
+fn queue_row(queue: &QueueRecord) -> Value {
+    json!({
+        "name": &*queue.name,
+        "vhost": &*queue.vhost,
+        "durable": queue.durable,
+        "auto_delete": queue.auto_delete,
+        "type": queue.queue_type.as_str(),
+        "arguments": table_to_json(&queue.arguments),
+    })
+}
+
+fn exchange_row(exchange: &ExchangeRecord) -> Value {
+    json!({
+        "name": &*exchange.name,
+        "vhost": &*exchange.vhost,
+        "type": exchange.kind.as_str(),
+        "durable": exchange.durable,
+        "auto_delete": exchange.auto_delete,
+        "internal": exchange.internal,
+        "arguments": table_to_json(&exchange.arguments),
+    })
+}
+
+fn binding_row(binding: &BindingRecord) -> Value {
+    let kind = match binding.destination {
+        Destination::Queue(_) => "queue",
+        Destination::Exchange(_) => "exchange",
     };
-    bindings.iter().map(row).collect()
+    json!({
+        "source": &*binding.source,
+        "vhost": &*binding.vhost,
+        "destination": &**binding.destination.name(),
+        "destination_type": kind,
+        "routing_key": &*binding.routing_key,
+        "arguments": table_to_json(&binding.arguments),
+    })
 }

@@ -186,8 +186,11 @@ pub async fn watch_nodes(broker: Arc<Broker>) {
             Connectivity::Refused => now.duration_since(*since) >= DEAD_AFTER,
             Connectivity::Silent => now.duration_since(*since) >= SILENT_AFTER,
         });
-        for node in gone.map(|(node, _)| *node).collect::<Vec<_>>() {
-            strike_off(&broker, NodeId(node)).await;
+        let mut gone: Vec<NodeId> = gone.map(|(node, _)| NodeId(*node)).collect();
+        // A node that was removed may still run, but is nobody's peer.
+        gone.extend(broker.catalog().missing_hosts());
+        for node in gone {
+            strike_off(&broker, node).await;
         }
     }
 }

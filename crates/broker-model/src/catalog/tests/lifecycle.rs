@@ -252,6 +252,7 @@ fn a_node_dies() {
         driver.ok(CatalogCommand::DeclareQueue(spec));
     }
     driver.bind("amq.fanout", "local", "");
+    assert_eq!(driver.catalog.missing_hosts(), [NodeId(1), NodeId(2)]);
     let dead = |incarnation| CatalogCommand::NodeDead {
         origin: origin(1, incarnation),
         new_host: NodeId(2),
@@ -270,6 +271,7 @@ fn a_node_dies() {
     }];
     assert!(driver.events.ends_with(&lost), "{:?}", driver.events);
     assert!(!driver.catalog.depends_on(NodeId(1)) && driver.catalog.depends_on(NodeId(2)));
+    assert_eq!(driver.catalog.missing_hosts(), [NodeId(2)]);
     assert_eq!(
         (old.placement, new.placement),
         (Placement::Host(NodeId(1)), Placement::Host(NodeId(2)))
