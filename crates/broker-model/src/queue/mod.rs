@@ -465,7 +465,7 @@ impl QueueState {
     /// `put` gets them in order, `delete` the stored ranges that are dead.
     pub(crate) fn begin_checkpoint(
         &mut self,
-        mut put: impl FnMut(Sequence, &StoredMessage),
+        mut put: impl FnMut(Sequence, Sequence),
         mut delete: impl FnMut(Sequence, Sequence),
     ) {
         let rare = &self.rare;
@@ -479,15 +479,32 @@ impl QueueState {
             }) {
                 delete(Sequence::new(name, from), Sequence::new(name, to));
             }
-            for (number, stored) in level.tail.iter_from(level.storing + 1) {
-                put(Sequence::new(name, number), stored);
+            let last = level.next - 1;
+            if level.storing < last {
+                put(
+                    Sequence::new(name, level.storing + 1),
+                    Sequence::new(name, last),
+                );
             }
-            level.storing = level.next - 1;
+            level.storing = last;
         }
     }
 
-    /// The running checkpoint is durable. Returns the bytes of memory that became free.
-    pub(crate) fn end_checkpoint(&mut self) -> usize {
+    /// Messages that are in memory from `from` on, in order.
+    pub(crate) fn in_memory_from(
+        &self,
+        from: Sequence,
+    ) -> impl Iterator<Item = (Sequence, &StoredMessage)> {
+        let name = from.level();
+        self.level(name).into_iter().flat_map(move |level| {
+            let messages = level.tail.iter_from(from.number());
+            messages.map(move |(number, stored)| (Sequence::new(name, number), stored))
+        })
+    }
+
+    /// The running checkpoint is durable: its messages go from memory, `most` of them at a time, which are counted
+    /// down. Returns the bytes of memory that became free, and whether that was all.
+    pub(crate) fn end_checkpoint(&mut self, most: &mut usize) -> (usize, bool) {
         let mut freed = 0;
         for level in &mut self.levels {
             let name = level.level;
@@ -497,22 +514,26 @@ impl QueueState {
                 &mut self.stored,
                 &mut self.stored_bytes,
             );
-            level.tail.remove_upto(level.storing, |number, message| {
-                freed += message.message.weight();
-                let dying = rare
-                    .as_ref()
-                    .is_some_and(|rare| rare.dying.contains(Sequence::new(name, number).0));
-                if !dying {
-                    let bytes = message.message.body.len() as u64;
-                    *memory_bytes -= bytes;
-                    *stored += 1;
-                    *stored_bytes += bytes;
-                }
-            });
-            level.stored = level.storing;
+            level.stored = level
+                .tail
+                .remove_upto(level.storing, most, |number, message| {
+                    freed += message.message.weight();
+                    let dying = rare
+                        .as_ref()
+                        .is_some_and(|rare| rare.dying.contains(Sequence::new(name, number).0));
+                    if !dying {
+                        let bytes = message.message.body.len() as u64;
+                        *memory_bytes -= bytes;
+                        *stored += 1;
+                        *stored_bytes += bytes;
+                    }
+                });
+            if level.stored < level.storing {
+                return (freed, false);
+            }
         }
         self.trim();
-        freed
+        (freed, true)
     }
 
     #[cfg(test)]

@@ -63,18 +63,30 @@ impl Tail {
         Some(removed)
     }
 
-    /// Removes everything up to `number`, calling `removed` in order.
-    pub(super) fn remove_upto(&mut self, number: u64, mut removed: impl FnMut(u64, StoredMessage)) {
-        if !self.stragglers.is_empty() {
-            let above = self.stragglers.split_off(&number.saturating_add(1));
-            let upto = std::mem::replace(&mut self.stragglers, above);
-            upto.into_iter()
-                .for_each(|(number, stored)| removed(number, stored));
-        }
-        while self.base <= number
-            && let Some(slot) = self.slots.pop_front()
+    /// Removes what there is up to `number`, `most` places at most, which are counted down, calling `removed` in
+    /// order. Returns up to which number nothing is left.
+    pub(super) fn remove_upto(
+        &mut self,
+        number: u64,
+        most: &mut usize,
+        mut removed: impl FnMut(u64, StoredMessage),
+    ) -> u64 {
+        while let Some(first) = self.stragglers.first_entry()
+            && *first.key() <= number
         {
-            match slot {
+            if *most == 0 {
+                return first.key() - 1;
+            }
+            *most -= 1;
+            let (number, stored) = first.remove_entry();
+            removed(number, stored);
+        }
+        while self.base <= number && !self.slots.is_empty() {
+            if *most == 0 {
+                return self.base - 1;
+            }
+            *most -= 1;
+            match self.slots.pop_front().flatten() {
                 Some(stored) => removed(self.base, stored),
                 None => self.holes -= 1,
             }
@@ -85,6 +97,7 @@ impl Tail {
             self.base += 1;
             self.holes -= 1;
         }
+        number
     }
 
     /// Messages at or above `from`, in order.
@@ -191,7 +204,17 @@ mod tests {
                     4..7 => prop_assert_eq!(tail.remove(number), plain.remove(&number)),
                     _ if number % 10 == 0 => {
                         let mut removed = Vec::new();
-                        tail.remove_upto(number, |number, stored| removed.push((number, stored)));
+                        // In steps of a few.
+                        let mut upto = 0;
+                        while upto < number {
+                            let mut most = 3;
+                            let step = tail.remove_upto(number, &mut most, |number, stored| {
+                                removed.push((number, stored));
+                            });
+                            prop_assert!(step >= upto);
+                            prop_assert!(tail.iter_from(0).next().is_none_or(|(first, _)| first > step));
+                            upto = step;
+                        }
                         let above = plain.split_off(&(number + 1));
                         prop_assert_eq!(removed, plain.into_iter().collect::<Vec<_>>());
                         plain = above;

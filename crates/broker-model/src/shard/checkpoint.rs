@@ -2,8 +2,12 @@
 //!
 //! A checkpoint *begins* (the delta is taken, in order with `apply`), is written by somebody else
 //! while entries go on being applied, and *ends* when it is durable. A message that arrives
-//! meanwhile belongs to the next one; a message that dies meanwhile although the running one stores
-//! it is deleted by the next one. Only one runs at a time.
+//! meanwhile belongs to the next one; a message that dies meanwhile is missing in the running one, whose records name
+//! it all the same: entries that follow it settle it; if it was stored, the next one deletes it. Only one
+//! runs at a time.
+//!
+//! There may be hundreds of thousands of messages, and nothing is applied while the machine is looked into: the
+//! delta names stretches of them, which are taken out and, at the end, dropped a few at a time.
 
 use super::ShardMachine;
 use super::origins::Origins;
@@ -31,15 +35,25 @@ pub struct CheckpointDelta {
     /// Queues to remove with everything stored of them, sorted. To be removed *before* anything
     /// else of the delta is written: one may have come back since.
     pub dropped_queues: Vec<QueueId>,
-    /// Messages to store, sorted by key. Encode with [`crate::wire::encode_stored_message`] off the
-    /// apply path: cloning them here copied no bodies.
-    pub puts: Vec<(MessageKey, StoredMessage)>,
+    /// Where the messages to store are, sorted; [`ShardMachine::take_messages`] has them.
+    pub stretches: Vec<Stretch>,
     /// Ranges of stored messages to delete (inclusive), sorted. Nothing that exists is in them.
     pub deletes: Vec<DeadRange>,
     /// Records of changed queues, sorted by id.
     pub queue_records: Vec<(QueueId, Bytes)>,
     /// The record of the shard itself.
     pub origins: Bytes,
+}
+
+/// Messages of one level that a checkpoint is to store, as far as they are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stretch {
+    /// Queue.
+    pub queue: QueueId,
+    /// First.
+    pub from: Sequence,
+    /// Last.
+    pub to: Sequence,
 }
 
 /// Identifies a checkpoint that is being written.
@@ -60,7 +74,7 @@ pub struct DeadRange {
 }
 
 impl ShardMachine {
-    /// Takes what changed since the last checkpoint. O(changed); copies no bodies.
+    /// Takes what changed since the last checkpoint, but for the messages. O(queues changed).
     ///
     /// # Panics
     /// If the last one has not ended: a checkpoint that cannot be written ends the node.
@@ -73,7 +87,7 @@ impl ShardMachine {
         let mut dropped_queues = std::mem::take(&mut self.dropped);
         dropped_queues.sort_unstable();
         dropped_queues.dedup();
-        let mut puts = Vec::new();
+        let mut stretches = Vec::new();
         let mut deletes = Vec::new();
         let mut queue_records = Vec::with_capacity(queues.len());
         queues.retain(|queue| {
@@ -83,16 +97,7 @@ impl ShardMachine {
             state.dirty = false;
             let queue = *queue;
             state.begin_checkpoint(
-                |sequence, stored| {
-                    puts.push((
-                        MessageKey {
-                            queue,
-                            level: sequence.level(),
-                            sequence,
-                        },
-                        stored.clone(),
-                    ));
-                },
+                |from, to| stretches.push(Stretch { queue, from, to }),
                 |from, to| {
                     deletes.push(DeadRange {
                         queue,
@@ -111,30 +116,72 @@ impl ShardMachine {
         CheckpointDelta {
             token: CheckpointToken(self.checkpoints),
             dropped_queues,
-            puts,
+            stretches,
             deletes,
             queue_records,
             origins: self.encode_shard_record(),
         }
     }
 
-    /// The delta is durable: memory copies of its messages are dropped.
-    pub fn end_checkpoint(&mut self, token: CheckpointToken) {
-        if self
-            .running
-            .as_ref()
-            .is_none_or(|(running, _)| *running != token.0)
-        {
-            return;
-        }
-        let Some((_, queues)) = self.running.take() else {
-            return;
+    /// Appends the next messages of a stretch of the running checkpoint to `out`, `most` of them at most, and moves its
+    /// beginning behind them. Returns false when there are no more. Copies no bodies; encode them with
+    /// [`crate::wire::encode_stored_message`].
+    pub fn take_messages(
+        &self,
+        stretch: &mut Stretch,
+        most: usize,
+        out: &mut Vec<(MessageKey, StoredMessage)>,
+    ) -> bool {
+        let Some(state) = self.queue(stretch.queue) else {
+            return false;
         };
-        self.storing_bytes = 0;
-        for queue in queues {
-            let freed = self.existing(queue).map_or(0, QueueState::end_checkpoint);
-            self.tail_bytes = self.tail_bytes.saturating_sub(freed);
+        let before = out.len();
+        let queue = stretch.queue;
+        let messages = state
+            .in_memory_from(stretch.from)
+            .take_while(|(sequence, _)| *sequence <= stretch.to);
+        for (sequence, stored) in messages.take(most) {
+            let key = MessageKey {
+                queue,
+                level: sequence.level(),
+                sequence,
+            };
+            out.push((key, stored.clone()));
         }
+        match out.get(before..).and_then(<[_]>::last) {
+            Some((last, _)) => {
+                stretch.from = Sequence(last.sequence.0 + 1);
+                stretch.from <= stretch.to
+            }
+            None => false,
+        }
+    }
+
+    /// The delta is durable: memory copies of its messages are dropped, `most` of them at a time. Returns whether
+    /// there are more: it is to be called again.
+    pub fn end_checkpoint(&mut self, token: CheckpointToken, mut most: usize) -> bool {
+        let Some((_, queues)) = self.running.take_if(|(running, _)| *running == token.0) else {
+            return false;
+        };
+        let mut queues = queues.into_iter();
+        while let Some(queue) = queues.as_slice().first() {
+            let (freed, done) = self
+                .existing(*queue)
+                .map_or((0, true), |state| state.end_checkpoint(&mut most));
+            self.tail_bytes = self.tail_bytes.saturating_sub(freed);
+            self.storing_bytes = self.storing_bytes.saturating_sub(freed);
+            if done {
+                queues.next();
+                // A queue costs as much as a message.
+                most = most.saturating_sub(1);
+            }
+            if most == 0 && !queues.as_slice().is_empty() {
+                self.running = Some((token.0, queues.collect()));
+                return true;
+            }
+        }
+        self.storing_bytes = 0;
+        false
     }
 
     /// Local queues have no checkpoints: gives back memory that queues changed since the last call

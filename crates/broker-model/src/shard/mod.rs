@@ -20,7 +20,7 @@ mod origins;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::{CheckpointDelta, CheckpointToken, DeadRange, MessageKey};
+pub use checkpoint::{CheckpointDelta, CheckpointToken, DeadRange, MessageKey, Stretch};
 pub use effect::Effect;
 
 use crate::ids::{NodeId, Origin, QueueId, Sequence};

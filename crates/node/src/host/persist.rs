@@ -7,7 +7,7 @@ use super::HostInput;
 use super::replica::ShardReplica;
 use broker_model::dispatch::Load;
 use broker_model::ids::{QueueId, Sequence, ShardId};
-use broker_model::shard::{CheckpointDelta, ShardMachine};
+use broker_model::shard::{CheckpointDelta, ShardMachine, Stretch};
 use broker_model::wire::{StoredMessage, decode_stored_message, encode_stored_message};
 use bytes::{Bytes, BytesMut};
 use consensus::{MachineError, SnapshotReader, SnapshotWriter};
@@ -46,17 +46,25 @@ fn restore(stored: ShardState) -> Result<ShardMachine, MachineError> {
     ShardMachine::restore(records, Some(&stored.origins)).map_err(failed)
 }
 
-/// Writes a checkpoint; returns when it is on disk.
+/// Messages that are taken out of the machine, or dropped from it, while nothing is applied.
+const MESSAGES_AT_ONCE: usize = 2048;
+
+/// Writes a checkpoint, and ends it when it is on disk.
 pub(super) fn write(
-    state: &StateStore,
-    shard: ShardId,
+    replica: &ShardReplica,
     delta: CheckpointDelta,
     applied: Bytes,
 ) -> Result<(), MachineError> {
     let mut buffer = BytesMut::new();
-    let puts = delta.puts.iter().map(|(key, message)| {
+    let messages = Messages {
+        replica,
+        stretches: delta.stretches.into_iter(),
+        stretch: None,
+        taken: Vec::new().into_iter(),
+    };
+    let puts = messages.map(|(key, message)| {
         buffer.clear();
-        encode_stored_message(message, &mut buffer);
+        encode_stored_message(&message, &mut buffer);
         let key = MessageKey {
             queue: key.queue.0,
             level: key.level,
@@ -84,9 +92,55 @@ pub(super) fn write(
             })
             .collect(),
     };
-    state
-        .write_checkpoint(shard.0, checkpoint, &applied)
-        .map_err(failed)
+    replica
+        .state_store()
+        .write_checkpoint(replica.shard().0, checkpoint, &applied)
+        .map_err(failed)?;
+    while replica
+        .lock()
+        .machine
+        .end_checkpoint(delta.token, MESSAGES_AT_ONCE)
+    {}
+    Ok(())
+}
+
+/// The messages of a checkpoint, taken out a few at a time.
+struct Messages<'a> {
+    replica: &'a ShardReplica,
+    stretches: std::vec::IntoIter<Stretch>,
+    /// The one that is worked on.
+    stretch: Option<Stretch>,
+    taken: std::vec::IntoIter<Message>,
+}
+
+type Message = (broker_model::shard::MessageKey, StoredMessage);
+
+impl Iterator for Messages<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            if let Some(next) = self.taken.next() {
+                return Some(next);
+            }
+            let mut taken = Vec::with_capacity(MESSAGES_AT_ONCE);
+            let guard = self.replica.lock();
+            // Stretches of many queues may be short.
+            while taken.len() < MESSAGES_AT_ONCE
+                && let Some(mut stretch) = self.stretch.take().or_else(|| self.stretches.next())
+            {
+                let room = MESSAGES_AT_ONCE - taken.len();
+                if guard.machine.take_messages(&mut stretch, room, &mut taken) {
+                    self.stretch = Some(stretch);
+                }
+            }
+            drop(guard);
+            if taken.is_empty() {
+                return None;
+            }
+            self.taken = taken.into_iter();
+        }
+    }
 }
 
 /// Reads stored messages in the background and tells the host.

@@ -185,12 +185,7 @@ impl Machine for ShardReplica {
     fn begin_checkpoint(&self) -> Result<CheckpointJob, MachineError> {
         let me = self.me()?;
         let delta = self.inner.lock().machine.begin_checkpoint();
-        Ok(Box::new(move |applied| {
-            let token = delta.token;
-            persist::write(&me.state, me.shard, delta, applied)?;
-            me.inner.lock().machine.end_checkpoint(token);
-            Ok(())
-        }))
+        Ok(Box::new(move |applied| persist::write(&me, delta, applied)))
     }
 
     fn snapshot_view(&self) -> Result<Box<dyn SnapshotReader>, MachineError> {

@@ -30,7 +30,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn write(&mut self, delta: CheckpointDelta) {
+    /// Writes a delta with the messages that `machine` has by now, and ends the checkpoint, all in small steps.
+    pub(super) fn write(&mut self, machine: &mut ShardMachine, mut delta: CheckpointDelta) {
         for queue in &delta.dropped_queues {
             self.messages.retain(|key, _| key.queue != *queue);
             self.records.remove(queue);
@@ -43,7 +44,12 @@ impl Store {
                     || key.sequence > dead.to
             });
         }
-        self.messages.extend(delta.puts);
+        for stretch in &mut delta.stretches {
+            let mut found = Vec::new();
+            while machine.take_messages(stretch, 2, &mut found) {}
+            self.messages.extend(found);
+        }
+        while machine.end_checkpoint(delta.token, 3) {}
         self.records.extend(delta.queue_records);
         self.shard = Some(delta.origins);
     }
@@ -372,9 +378,7 @@ impl Leader {
     /// A whole checkpoint.
     pub(super) fn checkpoint(&mut self) {
         let delta = self.machine.begin_checkpoint();
-        let token = delta.token;
-        self.store.write(delta);
-        self.machine.end_checkpoint(token);
+        self.store.write(&mut self.machine, delta);
     }
 
     /// Another replica, with the same log and the same store, takes over.

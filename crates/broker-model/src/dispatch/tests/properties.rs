@@ -409,7 +409,7 @@ impl World {
                 if let Some(delta) = self.checkpoint.take()
                     && written
                 {
-                    self.leader.store.write(delta);
+                    self.leader.store.write(&mut self.leader.machine, delta);
                 }
                 let origins: Vec<Origin> = (1..=NODES).map(|node| self.origin(node)).collect();
                 self.leader.fail_over(&origins);
@@ -466,9 +466,7 @@ impl World {
             }
             Step::EndCheckpoint => {
                 if let Some(delta) = self.checkpoint.take() {
-                    let token = delta.token;
-                    self.leader.store.write(delta);
-                    self.leader.machine.end_checkpoint(token);
+                    self.leader.store.write(&mut self.leader.machine, delta);
                 }
             }
         }

@@ -12,7 +12,7 @@ fn what_happens_while_a_checkpoint_is_written_belongs_to_the_next() {
         vec![publish(&[QUEUE], 0, "a"), publish(&[QUEUE], 0, "b")],
     );
     let first = machine.begin_checkpoint();
-    assert_eq!(first.puts.len(), 2);
+    assert_eq!(messages(&machine, &first).len(), 2);
     run(
         &mut machine,
         vec![
@@ -22,13 +22,12 @@ fn what_happens_while_a_checkpoint_is_written_belongs_to_the_next() {
             settle(4, 4),
         ],
     );
-    machine.end_checkpoint(first.token);
+    while machine.end_checkpoint(first.token, 1000) {}
     let state = machine.queue(QUEUE).unwrap();
     assert!(state.in_memory(Sequence(2)).is_none() && state.in_memory(Sequence(3)).is_some());
     let second = machine.begin_checkpoint();
     assert_eq!(
-        second
-            .puts
+        messages(&machine, &second)
             .iter()
             .map(|(key, _)| key.sequence.0)
             .collect::<Vec<_>>(),
@@ -41,11 +40,13 @@ fn what_happens_while_a_checkpoint_is_written_belongs_to_the_next() {
         to: Sequence(1),
     };
     assert_eq!(second.deletes, [dead], "4 was never stored");
-    machine.end_checkpoint(second.token);
+    while machine.end_checkpoint(second.token, 1000) {}
     assert_eq!(machine.tail_bytes(), 0);
     // Nothing changed: nothing to write.
     let third = machine.begin_checkpoint();
-    assert!(third.puts.is_empty() && third.deletes.is_empty() && third.queue_records.is_empty());
+    assert!(
+        third.stretches.is_empty() && third.deletes.is_empty() && third.queue_records.is_empty()
+    );
 }
 
 #[test]
@@ -57,11 +58,11 @@ fn a_queue_deleted_while_a_checkpoint_is_written_is_dropped_by_the_next() {
         &mut machine,
         vec![Op::Delete { queue: QUEUE }, publish(&[QUEUE], 0, "late")],
     );
-    machine.end_checkpoint(first.token);
+    while machine.end_checkpoint(first.token, 1000) {}
     let second = machine.begin_checkpoint();
     assert_eq!(second.dropped_queues, [QUEUE]);
     assert_eq!(
-        second.puts.len(),
+        messages(&machine, &second).len(),
         1,
         "what came late is written after the drop"
     );
@@ -75,7 +76,7 @@ fn scattered_deaths_are_few_deletes() {
         (0..1_000).map(|_| publish(&[QUEUE], 0, "x")).collect(),
     );
     let delta = machine.begin_checkpoint();
-    machine.end_checkpoint(delta.token);
+    while machine.end_checkpoint(delta.token, 1000) {}
     // Settled in an odd order, in the end all but one.
     for step in [3, 2, 1] {
         run(
@@ -120,7 +121,7 @@ proptest! {
                 settle(from.min(to), from.max(to)),
             ]);
             let delta = machine.begin_checkpoint();
-            machine.end_checkpoint(delta.token);
+            while machine.end_checkpoint(delta.token, 1000) {}
         }
     }
 }

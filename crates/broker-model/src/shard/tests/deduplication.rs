@@ -87,7 +87,7 @@ proptest! {
                 let delta = whole.begin_checkpoint();
                 let records = delta.queue_records;
                 later = Some(ShardMachine::restore(records, Some(&delta.origins)).unwrap());
-                whole.end_checkpoint(delta.token);
+                while whole.end_checkpoint(delta.token, 1000) {}
             }
             now_ms += pause_ms;
             let mut effects = Vec::new();

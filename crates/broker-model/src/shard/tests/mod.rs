@@ -98,3 +98,13 @@ fn run(machine: &mut ShardMachine, ops: Vec<Op>) -> Vec<Effect> {
         .for_each(|op| machine.apply_op(1_000, None, op, &mut effects));
     effects
 }
+
+/// What a checkpoint stores now.
+fn messages(machine: &ShardMachine, delta: &CheckpointDelta) -> Vec<(MessageKey, StoredMessage)> {
+    let mut found = Vec::new();
+    for stretch in &delta.stretches {
+        let mut stretch = *stretch;
+        while machine.take_messages(&mut stretch, 1, &mut found) {}
+    }
+    found
+}
