@@ -17,12 +17,12 @@ const EXPIRE_QUANTUM: usize = 1024;
 const DROP_QUANTUM: usize = 16 * 1024;
 /// Messages looked at for their deadlines in one turn at most.
 const WALK_QUANTUM: usize = 4096;
-/// Dead letters of a queue that the publisher has at a time.
-const AT_PUBLISHER_MAX: u64 = 64;
-/// … of a store whose messages are passed on when their time has come, which is its purpose …
+/// Dead letters of a queue that the publisher has at a time: a round of two logs takes some milliseconds …
+pub(super) const AT_PUBLISHER_MAX: u64 = 512;
+/// … of a store whose messages are passed on when their time has come, in order …
 const DUE_AT_PUBLISHER_MAX: u64 = 256;
-/// … fewer if they are large: about so many bytes, going by the mean size in the store.
-const DUE_BYTES: u64 = 64 << 20;
+/// … fewer if they are large: about so many bytes, going by the mean size in the queue.
+const AT_PUBLISHER_BYTES: u64 = 64 << 20;
 /// Messages of such a store that are marked as due at a time: the others can wait where they are.
 const DUE_MAX: u64 = 4096;
 /// Deadlines that such a store knows at a time: it is made of messages with times of their own.
@@ -225,11 +225,13 @@ impl Desk {
         }
         let first = turn.out.dead_letters.len();
         let most = if self.delays() {
-            let mean = turn.state.alive_bytes() / turn.state.alive().max(1);
-            (DUE_BYTES / mean.max(1)).clamp(8, DUE_AT_PUBLISHER_MAX)
+            DUE_AT_PUBLISHER_MAX
         } else {
             AT_PUBLISHER_MAX
         };
+        let bytes = turn.state.alive_bytes() + turn.state.dying_bytes();
+        let mean = bytes / (turn.state.alive() + turn.state.dying()).max(1);
+        let most = (AT_PUBLISHER_BYTES / mean.max(1)).clamp(8, most);
         let given = self.at_publisher.as_ref().map_or(0, |given| given.len());
         self.hand_dying(turn, most.saturating_sub(given));
         if self.delays()
@@ -287,7 +289,7 @@ impl Desk {
                     number,
                     returned: false,
                 },
-                Loading::Read,
+                Loading::Letters,
             );
             return false;
         };

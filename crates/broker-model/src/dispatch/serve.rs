@@ -1,6 +1,7 @@
 //! One turn of one queue: what is ready meets who may have it.
 
 use super::bench::PendingGet;
+use super::deaths::AT_PUBLISHER_MAX;
 use super::desk::Desk;
 use super::held::{Hold, HolderSlot};
 use super::outbox::{Load, Outbox};
@@ -288,6 +289,7 @@ impl Desk {
             Loading::Peek if stock.expiring => PEEK_MORE,
             Loading::Peek => 1,
             Loading::Walk => READ_MAX,
+            Loading::Letters => AT_PUBLISHER_MAX,
             Loading::Read => credit.clamp(READ_MIN, READ_MAX),
         };
         stock.loading = Some(why);

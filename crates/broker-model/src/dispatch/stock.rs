@@ -59,6 +59,8 @@ pub(super) enum Loading {
     Peek,
     /// To learn when messages behind the head expire.
     Walk,
+    /// To give messages to the dead letter publisher.
+    Letters,
 }
 
 /// The next ready message of a level.

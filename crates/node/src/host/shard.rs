@@ -58,6 +58,8 @@ pub struct ShardHost {
     ahead: Ahead,
     /// Consumers of streams that wait for what comes next.
     readers: Waiting,
+    /// What others of them get with the next turn.
+    answers: Replies,
     pump_again: bool,
 }
 
@@ -88,6 +90,7 @@ impl ShardHost {
             hand_over_ends: None,
             ahead: Ahead::default(),
             readers: Waiting::default(),
+            answers: Replies::default(),
             pump_again: false,
         }
     }
@@ -149,6 +152,7 @@ impl ShardHost {
 
     /// After anything happened: hand out, propose, answer.
     fn turn(&mut self) {
+        self.links.send(&mut self.answers);
         let Some(proposer) = &mut self.proposer else {
             return;
         };

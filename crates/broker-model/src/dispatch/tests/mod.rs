@@ -7,3 +7,4 @@ mod stories_active;
 mod stories_attach;
 mod stories_deaths;
 mod stories_delayed;
+mod stories_streams;

@@ -306,19 +306,19 @@ fn a_message_that_fails_too_often_dies() {
 #[test]
 fn dead_letters_wait_for_the_publisher() {
     let mut leader = dying(QueueSettings::default());
-    let bodies: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let bodies: Vec<String> = (0..600).map(|number| number.to_string()).collect();
     leader.publish(&bodies.iter().map(String::as_str).collect::<Vec<_>>());
-    leader.consume(node(1), 1, 100);
+    leader.consume(node(1), 1, 600);
     let reject = crate::op::Op::Kill {
         queue: QUEUE,
-        sequences: range(1, 100),
+        sequences: range(1, 600),
         reason: DeathReason::Rejected,
         dead_letter: true,
     };
     leader.batch(node(1), &[reject]);
     assert_eq!(leader.counts().unacked, 0);
     // A bounded number at a time, and again after a leader change.
-    assert_eq!(letters(&mut leader).len(), 64);
+    assert_eq!(letters(&mut leader).len(), 512);
     leader.batch(node(1), &[settle(1, 10)]);
     assert_eq!(letters(&mut leader).len(), 10);
     leader.checkpoint();
@@ -327,7 +327,7 @@ fn dead_letters_wait_for_the_publisher() {
         letters(&mut leader).first(),
         Some(&letter("10", DeathReason::Rejected))
     );
-    leader.batch(node(1), &[settle(1, 100)]);
+    leader.batch(node(1), &[settle(1, 600)]);
     assert_eq!(leader.machine.queue(QUEUE).unwrap().dying(), 0);
     assert!(
         leader

@@ -63,12 +63,15 @@ impl ShardHost {
         {
             dispatcher.has_read(wanted.queue, messages.len() as u64);
         }
-        let answer = FromHost::Read {
-            consumer: wanted.consumer,
-            next,
-            messages,
-        };
-        self.browsed(wanted.attachment, answer);
+        // Many may be answered in one turn.
+        if let Some(origin) = self.links.origin(wanted.attachment) {
+            let answer = FromHost::Read {
+                consumer: wanted.consumer,
+                next,
+                messages,
+            };
+            self.answers.push(origin, answer);
+        }
     }
 
     /// Streams that somebody waits for may have grown.
