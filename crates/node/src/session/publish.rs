@@ -83,14 +83,11 @@ impl Session {
         };
         if unsure && !self.believes(key) {
             let broker = Arc::clone(&self.broker);
-            let sync = async move {
-                broker.catalog_sync().await;
-                Ok(())
-            };
-            self.later(key, PUBLISH, sync, move |session, key, ()| {
+            let sync = async move { Ok(broker.catalog_sync().await) };
+            self.later(key, PUBLISH, sync, move |session, key, sure| {
                 let (version, now) = (session.broker.catalog_version(), session.now);
                 if let Some(channel) = session.channel(key) {
-                    channel.routes.note_synced(version, now);
+                    channel.routes.note_synced(version, now, sure);
                 }
                 session.publish(key, publish)
             });
@@ -235,13 +232,23 @@ impl Session {
         tally.published += 1;
         // As with RabbitMQ, whether the one who asked is still there to hear a direct reply is nobody's concern.
         let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_str());
+        // A node that is cut off does not know what was declared elsewhere: it cannot say that there is no queue.
+        let unsure = !route.is_routed && channel.routes.is_unsure();
         let awaited = match channel.mode {
             Mode::Plain => None,
             Mode::Confirm | Mode::Tx(_) => {
                 tally.published_confirm += u64::from(matches!(channel.mode, Mode::Confirm));
-                let awaited = if replies { 0 } else { route.places.len() };
+                let awaited = match route.places.len() {
+                    _ if unsure => 1,
+                    _ if replies => 0,
+                    places => places,
+                };
                 let places = u32::try_from(awaited).unwrap_or(u32::MAX);
-                Some((key, channel.confirms.publish(places)))
+                let number = channel.confirms.publish(places);
+                if unsure {
+                    channel.confirms.rejected(number);
+                }
+                Some((key, number))
             }
         };
         if !route.is_routed {

@@ -97,7 +97,16 @@ pub(super) struct RouteCache {
     /// Queues in `all`.
     queues: usize,
     /// When the catalog was last brought up to date for this channel.
-    synced: Option<(u64, Instant)>,
+    synced: Option<Synced>,
+}
+
+/// An attempt to bring the catalog up to date.
+#[derive(Debug, Clone, Copy)]
+struct Synced {
+    version: u64,
+    at: Instant,
+    /// It is up to date. Else nobody could be asked: what it does not have may exist all the same.
+    sure: bool,
 }
 
 impl RouteCache {
@@ -159,15 +168,21 @@ impl RouteCache {
         *self = Self::default();
     }
 
-    /// The catalog of this version is up to date.
-    pub(super) fn note_synced(&mut self, version: u64, now: Instant) {
-        self.synced = Some((version, now));
+    /// The catalog of this version is up to date, or (`sure` is false) nobody could be asked.
+    pub(super) fn note_synced(&mut self, version: u64, at: Instant, sure: bool) {
+        self.synced = Some(Synced { version, at, sure });
     }
 
-    /// Whether what the catalog does not have may be believed.
+    /// Whether the catalog need not be brought up to date for what it does not have.
     pub(super) fn believes(&self, version: u64, now: Instant) -> bool {
-        self.synced
-            .is_some_and(|(at, when)| at == version && now.saturating_duration_since(when) < BELIEF)
+        self.synced.is_some_and(|synced| {
+            synced.version == version && now.saturating_duration_since(synced.at) < BELIEF
+        })
+    }
+
+    /// Whether what the catalog does not have may exist: the last attempt to bring it up to date has failed.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.synced.is_some_and(|synced| !synced.sure)
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct TestNode {
     /// While set, nobody can attach to the other node.
     there_down: Arc<AtomicBool>,
     elsewhere: AtomicBool,
+    /// While set, nobody tells whether the catalog is up to date.
+    pub(super) cut_off: AtomicBool,
     /// Channels of everybody on the other nodes.
     pub(super) channels_there: AtomicU64,
 }
@@ -146,6 +148,7 @@ impl TestNode {
             down,
             there_down,
             channels_there: AtomicU64::new(0),
+            cut_off: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),
         });
         let deleter = Arc::clone(&node);
@@ -309,7 +312,7 @@ impl Services for TestNode {
     fn catalog_sync(&self) -> BoxFuture<'_, bool> {
         async {
             tokio::task::yield_now().await;
-            true
+            !self.cut_off.load(Ordering::Relaxed)
         }
         .boxed()
     }
