@@ -4,6 +4,7 @@ use super::RETRY;
 use crate::consensus::Inner;
 use crate::error::AdminError;
 use crate::group::{Group, GroupCore};
+use crate::net::Connectivity;
 use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use futures::StreamExt;
@@ -149,7 +150,7 @@ async fn change_group(
         let result = match leader {
             Some(leader) if leader == group.me() => change.apply(&group).await,
             Some(leader) => change_at(inner, leader, id, change).await,
-            None => Err(AdminError::NotLeader { leader: None }),
+            None => change_anywhere(inner, id, change).await,
         };
         match result {
             Ok(()) => return Ok(()),
@@ -159,6 +160,27 @@ async fn change_group(
         sleep(RETRY).await;
     }
     Err(last)
+}
+
+/// Carries a change out at whichever node leads a group of which this one is no member (yet), and hears nothing.
+async fn change_anywhere(
+    inner: &Arc<Inner>,
+    id: GroupId,
+    change: &GroupChange,
+) -> Result<(), AdminError> {
+    let nodes: Vec<u64> = inner.member_nodes().into_keys().collect();
+    for node in nodes {
+        // One that does not answer now would be waited for as long as the change may take.
+        let link = inner.peers.link(node);
+        if link.is_none_or(|link| link.connectivity() != Connectivity::Connected) {
+            continue;
+        }
+        match change_at(inner, RaftNode::new(node, 0), id, change).await {
+            Err(AdminError::NotLeader { .. }) => {}
+            result => return result,
+        }
+    }
+    Err(AdminError::NotLeader { leader: None })
 }
 
 async fn change_at(

@@ -1,5 +1,6 @@
 //! The way into a cluster: founding one, or joining the one that others have.
 
+use super::change::admit_everywhere;
 use super::{ASK, RETRY};
 use crate::config::ConsensusConfig;
 use crate::consensus::{Inner, wire_members};
@@ -278,6 +279,11 @@ pub(super) async fn finish_joining(inner: &Arc<Inner>) {
             let asked = timeout(ASK, client.join(request.clone())).await;
             let Ok(Ok(answer)) = asked else { continue };
             match answer.into_inner().result {
+                // A node may lead the catalog before it is a member of every shard.
+                Some(JoinResult::Leader(leader)) if leader.member == inner.config.node => {
+                    admit_everywhere(inner, me, inner.advertised.clone());
+                    break;
+                }
                 Some(JoinResult::Leader(leader)) => {
                     if let Ok(mut client) = inner.peers.stranger(&leader.address) {
                         let _ = timeout(ASK, client.join(request)).await;

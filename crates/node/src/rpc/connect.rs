@@ -6,10 +6,12 @@ use crate::host::{HostDirectory, HostInput};
 use crate::hub::attachment::{Attachment, HostSender};
 use crate::hub::connector::{ConnectError, Connector, HostStarts};
 use broker_model::ids::{NodeId, Origin, Placement};
-use consensus::{Leadership, PeerNet};
+use consensus::{Connectivity, Leadership, PeerNet};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -90,6 +92,10 @@ struct Last {
     node: Option<NodeId>,
     /// It said no, or could not be reached.
     refused: bool,
+    /// Who leads, as another node says that was asked.
+    hint: Option<NodeId>,
+    /// Node that was asked last because nobody here knows who leads.
+    asked: Option<NodeId>,
 }
 
 impl ShardConnector {
@@ -119,7 +125,10 @@ impl ShardConnector {
             l.leader
                 .is_some_and(|leader| leader.node() != mine.0 || l.ready)
         };
-        let found = tokio::time::timeout(ATTEMPT, async {
+        // Whoever has named a leader is believed before that.
+        let named = self.last.lock().hint.is_some();
+        let patience = if named { PAUSE } else { ATTEMPT };
+        let found = tokio::time::timeout(patience, async {
             leadership
                 .wait_for(usable)
                 .await
@@ -134,18 +143,40 @@ impl ShardConnector {
             }
             found => found.ok().flatten(),
         };
-        let node = NodeId(found.ok_or(ConnectError::NoLeader)?.node());
+        let node = match found {
+            Some(leader) => NodeId(leader.node()),
+            None => self.ask_around().ok_or(ConnectError::NoLeader)?,
+        };
         // A leader that is dead or cut off answers late or never; the next one is not to wait for it.
         let result = tokio::select! {
             biased;
             result = self.reach.attach(node, self.placement) => result,
             () = other_leader(&mut leadership, node) => return Err(ConnectError::NoLeader),
         };
-        *self.last.lock() = Last {
-            node: Some(node),
-            refused: result.is_err(),
-        };
+        let mut last = self.last.lock();
+        last.node = Some(node);
+        last.refused = result.is_err();
         result
+    }
+
+    /// Whom to ask where nobody here knows who leads: a node that has just joined is no member of the shard yet, and
+    /// hears nothing of it. The node that another one has named, or the next that is connected.
+    fn ask_around(&self) -> Option<NodeId> {
+        let connectivity = self.reach.peers.connectivity();
+        let connected: BTreeSet<NodeId> = connectivity
+            .borrow()
+            .iter()
+            .filter(|(_, state)| **state == Connectivity::Connected)
+            .map(|(node, _)| NodeId(*node))
+            .collect();
+        let mut last = self.last.lock();
+        if let Some(named) = last.hint.take().filter(|named| connected.contains(named)) {
+            return Some(named);
+        }
+        let after = last.asked.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = connected.range((after, Bound::Unbounded)).next();
+        last.asked = next.or(connected.first()).copied();
+        last.asked
     }
 }
 
@@ -162,9 +193,11 @@ impl Connector for ShardConnector {
         async move { other_leader(&mut leadership, node).await }.boxed()
     }
 
-    fn not_leader(&self, _leader: Option<NodeId>) {
-        // The local replica hears of the new leader by itself.
-        self.last.lock().refused = true;
+    fn not_leader(&self, leader: Option<NodeId>) {
+        // The local replica hears of the new leader by itself, if it is one.
+        let mut last = self.last.lock();
+        last.refused = true;
+        last.hint = leader;
     }
 }
 
