@@ -102,7 +102,7 @@ enum Rule {
 
 /// Arguments of streams about their files at RabbitMQ: checked as there, and without effect.
 const SEGMENT_SIZE: &str = "x-stream-max-segment-size-bytes";
-const SEGMENT_SIZE_MAX: i64 = 3_000_000_000;
+pub(super) const SEGMENT_SIZE_MAX: i64 = 3_000_000_000;
 const FILTER_SIZE: &str = "x-stream-filter-size-bytes";
 const FILTER_SIZE_RANGE: RangeInclusive<i64> = 16..=255;
 

@@ -1,6 +1,6 @@
 //! Policies: settings by name pattern, merged with the arguments of each queue and exchange.
 
-use super::arguments::{AT_LEAST_ONCE, QueueArguments, delivery_limit};
+use super::arguments::{AT_LEAST_ONCE, QueueArguments, SEGMENT_SIZE_MAX, delivery_limit};
 use super::command::{Name, PolicySpec};
 use super::error::CatalogError;
 use super::pattern::Pattern;
@@ -143,13 +143,41 @@ impl Policy {
     }
 }
 
+/// What streams do not have. A policy that says anything of it is not meant for them: as with RabbitMQ it does not count
+/// for a stream at all, or one about work queues would cut streams off.
+const NOT_OF_STREAMS: [&str; 13] = [
+    "expires",
+    "message-ttl",
+    "dead-letter-exchange",
+    "dead-letter-routing-key",
+    "dead-letter-strategy",
+    "max-length",
+    "max-in-memory-length",
+    "max-in-memory-bytes",
+    "overflow",
+    "delivery-limit",
+    "queue-mode",
+    "queue-master-locator",
+    "target-group-size",
+];
+
+/// Whether a queue of this type has everything that a policy speaks of. Classic and quorum queues have all of it.
+fn suits(policy: &Policy, queue_type: QueueType) -> bool {
+    let foreign = |key: &str| NOT_OF_STREAMS.contains(&key) || key.starts_with("ha-");
+    queue_type != QueueType::Stream || !policy.definition.iter().any(|(key, _)| foreign(key))
+}
+
 /// The policy among `policies` that counts for a queue: the highest priority, then the first name.
 pub(crate) fn policy_for_queue<'a>(
     policies: impl Iterator<Item = &'a Policy>,
     name: &str,
     queue_type: QueueType,
 ) -> Option<&'a Policy> {
-    strongest(policies.filter(|p| p.apply_to.covers_queue(queue_type) && p.pattern.matches(name)))
+    strongest(policies.filter(|policy| {
+        policy.apply_to.covers_queue(queue_type)
+            && suits(policy, queue_type)
+            && policy.pattern.matches(name)
+    }))
 }
 
 /// The policy among `policies` that counts for an exchange.
@@ -448,6 +476,9 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
             ),
             "queue-mode" => text_of(value, &["default", "lazy"]),
             "queue-version" => matches!(value, PolicyValue::Integer(1 | 2)),
+            "stream-max-segment-size-bytes" => {
+                matches!(value, PolicyValue::Integer(0..=SEGMENT_SIZE_MAX))
+            }
             "max-age" => value.text().is_some_and(|age| age_ms(age).is_some()),
             _ => true,
         };

@@ -35,7 +35,13 @@ pub async fn introduce(broker: &Arc<Broker>) {
             Ok(()) => return,
             Err(WriteError::Stopping) => return,
             Err(error) => {
-                warn!(%error, "waiting for the metadata store: are a majority of the nodes up?");
+                if broker.catalog_group.is_disowned(ASK_OTHERS).await {
+                    warn!(
+                        "this node was removed from the cluster: stop it, and empty its data directory before it joins again"
+                    );
+                } else {
+                    warn!(%error, "waiting for the metadata store: are a majority of the nodes up?");
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }

@@ -159,7 +159,8 @@ impl Session {
         let spec = ConsumerSpec {
             tag: consume.tag.bytes().clone(),
             no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
+            // Who reads a stream takes nothing from others.
+            exclusive: consume.exclusive && reader.is_none(),
             priority,
             prefetch,
             connection,

@@ -19,6 +19,9 @@ use broker_model::protocol::{Delivery, ReadFrom};
 use broker_model::wire::StoredMessage;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Messages that are looked through at a time where there is a filter: those that are left out take no credit.
+const FILTERED_AT_ONCE: u32 = 1024;
+
 /// The header that a filter goes by.
 const FILTER_VALUE: &str = "x-stream-filter-value";
 
@@ -164,11 +167,16 @@ impl Session {
         let Some(consumer) = self.consumers.get(&id) else {
             return;
         };
-        let waits = consumer.reader.as_ref().is_none_or(|reader| reader.waits);
-        let count = consumer.granted;
-        if waits || count == 0 || consumer.starting.is_some() {
+        let Some(reader) = consumer.reader.as_ref() else {
+            return;
+        };
+        if reader.waits || consumer.granted == 0 || consumer.starting.is_some() {
             return;
         }
+        let count = match reader.filter {
+            Some(_) => consumer.granted.max(FILTERED_AT_ONCE),
+            None => consumer.granted,
+        };
         if self.is_choked() {
             self.choked = true;
             return;
@@ -211,18 +219,25 @@ impl Session {
         };
         reader.waits = false;
         reader.from = ReadFrom::Number(next);
-        let deliveries: Vec<Delivery> = messages
-            .into_iter()
-            .filter(|(_, stored)| reader.wants(&stored.message))
-            .map(|(number, stored)| Delivery {
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        for (number, stored) in messages {
+            if !reader.wants(&stored.message) {
+                continue;
+            }
+            if deliveries.len() == consumer.granted as usize {
+                // More of them than there is room for: it goes on here.
+                reader.from = ReadFrom::Number(number);
+                break;
+            }
+            deliveries.push(Delivery {
                 consumer: id,
                 queue,
                 sequence: Sequence::new(0, number),
                 redelivered: false,
                 delivery_count: 0,
                 message: stored.message,
-            })
-            .collect();
+            });
+        }
         if consumer.starting.is_some() && !consumer.cancelling {
             self.has_begun(id);
             return;

@@ -234,6 +234,69 @@ fn the_strongest_policy_counts() {
     assert_eq!(settings, Some(Some(3)));
 }
 
+/// As with RabbitMQ: one that speaks of what streams do not have leaves them to the next.
+#[test]
+fn policies_of_work_queues_leave_streams_alone() {
+    let mut driver = Driver::new();
+    let stream = QueueSpec {
+        arguments: table(&[("x-queue-type", FieldValue::text("stream"))]),
+        ..queue("s")
+    };
+    driver.ok(CatalogCommand::DeclareQueue(stream));
+    driver.queue("q");
+    for (name, priority, definition) in [
+        ("low", 0, vec![("max-length-bytes", int(9))]),
+        (
+            "ttl",
+            1,
+            vec![("max-length-bytes", int(1)), ("message-ttl", int(5))],
+        ),
+        (
+            "full",
+            2,
+            vec![
+                ("max-length-bytes", int(2)),
+                ("overflow", text("reject-publish")),
+            ],
+        ),
+        (
+            "mirrors",
+            3,
+            vec![("max-length-bytes", int(3)), ("ha-mode", text("all"))],
+        ),
+    ] {
+        driver.ok(CatalogCommand::PutPolicy(policy(
+            name,
+            ".*",
+            priority,
+            &definition,
+        )));
+    }
+    let of = |driver: &Driver, name: &str| {
+        let queue = driver.catalog.queue("/", name).expect("declared").clone();
+        (
+            queue.effective.policy.clone(),
+            queue.settings().max_length_bytes,
+        )
+    };
+    assert_eq!(of(&driver, "s"), (Some("low".into()), Some(9)));
+    assert_eq!(of(&driver, "q"), (Some("mirrors".into()), Some(3)));
+    let age = PolicySpec {
+        apply_to: "streams".into(),
+        ..policy("age", ".*", 9, &[("max-age", text("1h"))])
+    };
+    driver.ok(CatalogCommand::PutPolicy(age));
+    assert_eq!(of(&driver, "s"), (Some("age".into()), None));
+    assert_eq!(of(&driver, "q"), (Some("mirrors".into()), Some(3)));
+    let settings = driver
+        .catalog
+        .queue("/", "s")
+        .expect("declared")
+        .settings()
+        .clone();
+    assert_eq!(settings.max_age_ms, Some(3_600_000));
+}
+
 #[test]
 fn equal_settings_are_held_once() {
     let mut driver = Driver::new();

@@ -328,3 +328,47 @@ async fn what_is_too_much_goes() {
     let heard = client.delivery().await;
     assert_eq!((heard.text().len(), offset_of(&heard)), (100, 10));
 }
+
+/// With a filter more is looked through than there is room for; nothing is left out.
+#[tokio::test]
+async fn a_filter_and_a_small_prefetch() {
+    let node = TestNode::start();
+    let mut client = stream(&node, 0, 2).await;
+    for n in 0..40 {
+        let value = FieldValue::text(if n % 4 == 3 { "wanted" } else { "other" });
+        let properties = amqp_codec::Properties {
+            headers: Some(table(&[("x-stream-filter-value", value)])),
+            ..amqp_codec::Properties::default()
+        };
+        client.queue_content(1, "", "s", &properties, n.to_string().as_bytes(), false);
+    }
+    client.flush().await;
+    let mut wanted = consume("t", None);
+    if let Method::BasicConsume { arguments, .. } = &mut wanted {
+        *arguments = table(&[
+            ("x-stream-offset", FieldValue::text("first")),
+            ("x-stream-filter", FieldValue::text("wanted")),
+        ]);
+    }
+    client.call(1, &wanted).await;
+    for first in (3..40).step_by(8) {
+        let expected = [first.to_string(), (first + 4).to_string()];
+        assert_eq!(texts(&mut client, 2).await, expected);
+        assert_eq!(client.hear_soon().await, None);
+        ack_all(&mut client).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_a_stream_to_himself() {
+    let node = TestNode::start();
+    let mut client = stream(&node, 1, 10).await;
+    for tag in ["a", "b"] {
+        let mut wanted = consume(tag, Some(FieldValue::text("first")));
+        if let Method::BasicConsume { exclusive, .. } = &mut wanted {
+            *exclusive = true;
+        }
+        client.call(1, &wanted).await;
+        assert_eq!(texts(&mut client, 1).await, ["0"]);
+    }
+}
