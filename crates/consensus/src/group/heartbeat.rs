@@ -7,17 +7,14 @@
 //! them, and as long as they hear it they elect no other. Falling silent it asks them to elect another
 //! at once (`handover`). It probes now and then, and as soon as a member can be reached again.
 //!
-//! How old the last answers of a quorum are is judged by how old they usually are (`LastBeat::delay`): where messages
-//! between nodes take long, none is ever as young as a lease.
-//!
 //! Only if they could: where those that answer are no quorum without this node, as the other one of two
 //! that are left of three, another election brings nothing but a pause. Then it goes on.
 
 use super::core::GroupCore;
 use crate::inbound::Inbound;
 use crate::lateness::Looks;
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Instant as _, TokioInstant};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -32,8 +29,6 @@ const GONE_LEASES: u32 = 4;
 const UNHEARD: u32 = 2;
 /// A look that comes after so many intervals is late.
 const LATE: u32 = 3;
-/// Answers may usually be older than a lease by so much.
-const DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// The last heartbeat of a group.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +39,6 @@ pub(super) struct LastBeat {
     reachable: usize,
     /// The term in which this node was seen to lead last, and since when.
     leads: (u64, Instant),
-    /// When that was sent which a quorum had answered, and when this was looked at.
-    acked: Option<TokioInstant>,
-    looked: TokioInstant,
-    /// How long messages take to a quorum and back, beyond one interval.
-    delay: Duration,
 }
 
 impl LastBeat {
@@ -57,29 +47,7 @@ impl LastBeat {
             at: Instant::now(),
             reachable: usize::MAX,
             leads: (0, Instant::now()),
-            acked: None,
-            looked: TokioInstant::now(),
-            delay: Duration::ZERO,
         }
-    }
-
-    /// Learns by a look each interval how old answers are when they come: longer at once, shorter little by little.
-    fn look(&mut self, acked: Option<TokioInstant>, every: Duration, now: TokioInstant) {
-        let since = now - std::mem::replace(&mut self.looked, now);
-        let before = std::mem::replace(&mut self.acked, acked);
-        // A look that is late says how long this process has stood still.
-        if since > every * 2 || acked == before {
-            return;
-        }
-        if let Some(acked) = acked {
-            let delay = (now - acked).saturating_sub(every);
-            self.delay = delay.max(self.delay - self.delay / 8).min(DELAY_MAX);
-        }
-    }
-
-    /// How much older than on a fast network the answers of a quorum usually are.
-    pub(super) fn delay(&self) -> Duration {
-        self.delay
     }
 
     fn heard(&mut self) {
@@ -116,7 +84,7 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
         }
         for group in groups {
             group.run_clock(every * UNHEARD);
-            group.send_heartbeat(every, woke).await;
+            group.send_heartbeat(woke).await;
         }
     }
 }
@@ -139,29 +107,24 @@ impl GroupCore {
     }
 
     /// `woke`: when this process had stood still last, and answers may have waited to be read.
-    async fn send_heartbeat(self: &Arc<Self>, every: Duration, woke: Option<Instant>) {
+    async fn send_heartbeat(self: &Arc<Self>, woke: Option<Instant>) {
         let leadership = *self.leadership.borrow();
         let leads = leadership.leader == Some(self.me());
         let Some(raft) = self.raft().filter(|_| leads) else {
             self.net().silent.store(false, Ordering::Relaxed);
             return;
         };
-        let acked = {
-            let data = raft.data_metrics();
-            let data = data.borrow_watched();
-            data.last_quorum_acked.map(|acked| *acked)
-        };
-        let (lease, leads_since) = {
-            let mut last = self.last_beat.lock();
-            last.look(acked, every, TokioInstant::now());
-            let lease = self.environment().timing.election_max + last.delay();
-            (lease, last.leads_since(leadership.term))
-        };
+        let lease = self.environment().timing.election_max;
         // Nobody else has to hear of it, and nobody else could lead.
         let alone = self.voters() == [self.me()];
-        let unheard = !alone
-            && woke.is_none_or(|woke| woke.elapsed() > lease)
-            && acked.map_or(leads_since.elapsed(), |acked| acked.elapsed()) > lease;
+        let leads_since = self.last_beat.lock().leads_since(leadership.term);
+        let unheard = !alone && woke.is_none_or(|woke| woke.elapsed() > lease) && {
+            let data = raft.data_metrics();
+            let data = data.borrow_watched();
+            data.last_quorum_acked
+                .map_or(leads_since.elapsed(), |acked| acked.elapsed())
+                > lease
+        };
         // Once silent it stays so: those whom it does not hear may hear it, and wait for their leases.
         let was_silent = self.net().silent.load(Ordering::Relaxed);
         let unheard = unheard && (was_silent || self.others_are_quorum(lease));
@@ -209,54 +172,5 @@ impl GroupCore {
             last.at = Instant::now();
         }
         probe
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Looks every 200 ms at answers of this age, from `start` on; returns the end.
-    fn look(last: &mut LastBeat, start: TokioInstant, ages_ms: &[u64]) -> TokioInstant {
-        let every = Duration::from_millis(200);
-        let mut now = start;
-        for age_ms in ages_ms {
-            now += every;
-            let acked = now - Duration::from_millis(*age_ms);
-            last.look(Some(acked), every, now);
-        }
-        now
-    }
-
-    #[test]
-    fn what_answers_usually_take_is_learnt() {
-        let delay = |last: &LastBeat| last.delay().as_millis();
-        let start = TokioInstant::now() + Duration::from_secs(60);
-        let mut last = LastBeat::now();
-        let now = look(&mut last, start, &[150, 20, 190]);
-        assert_eq!(delay(&last), 0, "a fast network");
-        let now = look(&mut last, now, &[450, 700, 500]);
-        assert!((380..=500).contains(&delay(&last)), "{}", delay(&last));
-        let now = look(&mut last, now, &[9000]);
-        assert_eq!(delay(&last), 2000, "within bounds");
-        // No answers: nothing is learnt of how old the last one is.
-        let mut last = LastBeat::now();
-        let now = look(&mut last, now, &[100]);
-        let acked = last.acked;
-        for _ in 0..10 {
-            last.look(acked, Duration::from_millis(200), now);
-        }
-        assert_eq!(delay(&last), 0);
-        // Nor of a process that stood still.
-        last.look(
-            Some(now),
-            Duration::from_millis(200),
-            now + Duration::from_secs(3),
-        );
-        assert_eq!(delay(&last), 0);
-        let mut last = LastBeat::now();
-        let now = look(&mut last, now + Duration::from_secs(5), &[600; 3]);
-        let _ = look(&mut last, now, &[100; 60]);
-        assert!(delay(&last) < 5, "{}", delay(&last));
     }
 }

@@ -113,7 +113,7 @@ fn publish(group: &GroupCore, raft: &Raft) -> Option<Instant> {
 
 /// When this leader's lease ends, by the last round that a quorum answered.
 fn heard_until(group: &GroupCore, raft: &Raft, alone: bool, now: Instant) -> Option<Instant> {
-    let lease = group.environment().timing.election_max + group.last_beat.lock().delay();
+    let lease = group.environment().timing.election_max;
     if alone {
         return Some(now + lease);
     }
