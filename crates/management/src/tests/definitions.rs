@@ -120,7 +120,7 @@ async fn what_fails_is_reported_and_the_rest_is_done() {
         "queues": [
             { "name": "good", "vhost": "/", "durable": true },
             { "name": "homeless", "vhost": "nowhere", "durable": true },
-            { "name": "log", "vhost": "/", "durable": true, "arguments": { "x-queue-type": "stream" } },
+            { "name": "log", "vhost": "/", "durable": true, "arguments": { "x-queue-type": "journal" } },
             "not an object",
         ],
         "bindings": [{ "source": "amq.topic", "vhost": "/", "destination": "missing", "destination_type": "queue" }],

@@ -145,6 +145,8 @@ impl ShardConnector {
         };
         let node = match found {
             Some(leader) => NodeId(leader.node()),
+            // A member hears of the next leader as soon as there is one.
+            None if leadership.borrow().term > 0 => return Err(ConnectError::NoLeader),
             None => self.ask_around().ok_or(ConnectError::NoLeader)?,
         };
         // A leader that is dead or cut off answers late or never; the next one is not to wait for it.
@@ -159,8 +161,8 @@ impl ShardConnector {
         result
     }
 
-    /// Whom to ask where nobody here knows who leads: a node that has just joined is no member of the shard yet, and
-    /// hears nothing of it. The node that another one has named, or the next that is connected.
+    /// Whom to ask where nobody here has ever heard of a leader: a node that has just joined is no member of the shard
+    /// yet. The node that another one has named, or the next that is connected.
     fn ask_around(&self) -> Option<NodeId> {
         let connectivity = self.reach.peers.connectivity();
         let connected: BTreeSet<NodeId> = connectivity
