@@ -215,13 +215,13 @@ def test_definitions(warren, fails, name, tmp_path, url) -> None:
     again = json.loads(warren("definitions", "export", "-p", name))
     assert again["queues"] == json.loads(file.read_text())["queues"]
     # What is not taken is told and fails, also where a program reads the report.
-    stream = {"name": "s", "vhost": name, "arguments": {"x-queue-type": "stream"}}
+    journal = {"name": "s", "vhost": name, "arguments": {"x-queue-type": "journal"}}
     for form in ((), ("--json",)):
         done = run(
-            "definitions", "import", "-", *form, url=url, stdin=json.dumps({"queues": [stream]})
+            "definitions", "import", "-", *form, url=url, stdin=json.dumps({"queues": [journal]})
         )
-        assert done.returncode == 1 and "stream" in done.stdout, done
-    assert "queue type 'stream'" in json.loads(done.stdout)["failed"][0]
+        assert done.returncode == 1 and "journal" in done.stdout, done
+    assert "queue type 'journal'" in json.loads(done.stdout)["failed"][0]
     fails(2, "definitions", "import", "-", stdin="{nonsense")
     fails(1, "definitions", "import", str(tmp_path / "missing.json"))
     warren("vhost", "delete", name)
