@@ -255,6 +255,7 @@ impl ShardHost {
                 if settings.is_none() {
                     // Its consumers hear that it is gone.
                     self.readers.take(queue);
+                    self.replica.lock().watch.forget(queue);
                 }
                 if let Some((now_ms, dispatcher, machine, outbox)) = self.replica.lock().leading() {
                     dispatcher.settings(now_ms, queue, settings, machine, outbox);

@@ -11,7 +11,7 @@ use super::replica::ShardReplica;
 use crate::hub::attachment::AttachmentId;
 use broker_model::dispatch::Load;
 use broker_model::ids::{ConsumerId, QueueId, Sequence};
-use broker_model::protocol::ReadFrom;
+use broker_model::protocol::{ReadFrom, ToHost};
 use broker_model::queue::QueueState;
 use broker_model::shard::{Effect, ShardMachine};
 use broker_model::wire::StoredMessage;
@@ -44,7 +44,21 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub(crate) fn new(
+    /// What a link asks for, if this is such a question.
+    pub(crate) fn of(attachment: AttachmentId, message: &ToHost) -> Option<Self> {
+        match *message {
+            ToHost::Read {
+                consumer,
+                queue,
+                from,
+                count,
+                bytes,
+            } => Some(Self::new(attachment, consumer, queue, from, count, bytes)),
+            _ => None,
+        }
+    }
+
+    fn new(
         attachment: AttachmentId,
         consumer: ConsumerId,
         queue: QueueId,
@@ -273,6 +287,11 @@ impl Watch {
     /// Somebody waits for what comes next.
     pub(super) fn add(&mut self, queue: QueueId) {
         self.watched.insert(queue);
+    }
+
+    /// A stream is gone.
+    pub(super) fn forget(&mut self, queue: QueueId) {
+        self.watched.remove(&queue);
     }
 
     /// Takes note of what was applied.

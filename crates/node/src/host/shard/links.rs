@@ -112,15 +112,8 @@ impl ShardHost {
             });
             return;
         }
-        if let ToHost::Read {
-            consumer,
-            queue,
-            from,
-            count,
-            bytes,
-        } = message
-        {
-            self.read(Wanted::new(attachment, consumer, queue, from, count, bytes));
+        if let Some(wanted) = Wanted::of(attachment, &message) {
+            self.read(wanted);
             return;
         }
         if let ToHost::Cancel { consumer, queue } = message {

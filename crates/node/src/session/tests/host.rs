@@ -6,7 +6,7 @@ use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::catalog::Catalog;
 use broker_model::dispatch::{Dispatcher, Outbox};
 use broker_model::ids::{Origin, Placement, QueueId};
-use broker_model::protocol::{FromHost, ToHost};
+use broker_model::protocol::FromHost;
 use broker_model::shard::ShardMachine;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -118,15 +118,8 @@ impl TestHost {
                     return;
                 };
                 let origin = *origin;
-                if let ToHost::Read {
-                    consumer,
-                    queue,
-                    from,
-                    count,
-                    bytes,
-                } = message
-                {
-                    self.read(Wanted::new(attachment, consumer, queue, from, count, bytes));
+                if let Some(wanted) = Wanted::of(attachment, &message) {
+                    self.read(wanted);
                     return;
                 }
                 if let Some(queue) = message.queue() {
