@@ -130,10 +130,14 @@ pub enum ToHost {
         from: ReadFrom,
         /// Messages at most.
         count: u32,
-        /// Bytes of messages at most; one that is larger comes alone.
+        /// Bytes of messages at most; [`ANY_SIZE`]: one message at least. Where the first is larger the answer has no
+        /// messages, and its `next` is where this question began.
         bytes: u64,
     },
 }
+
+/// In a question for messages of a stream: however large the first is, it is wanted.
+pub const ANY_SIZE: u64 = u64::MAX;
 
 /// Where a consumer of a stream reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

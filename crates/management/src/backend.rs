@@ -12,8 +12,9 @@ use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
-use node::queries::{ConnectionReport, NodeReport};
+use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
 use node::{Alarms, Config, Readiness};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -70,8 +71,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Connections of all nodes that answer.
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>>;
 
+    /// Those of some connections, named by node and serial, whose nodes answer.
+    fn connections_of(&self, some: BTreeSet<(u64, u64)>) -> Answer<'_, Vec<ConnectionReport>>;
+
     /// Connections of this node.
     fn own_connections(&self) -> Vec<ConnectionReport>;
+
+    /// What went through exchanges on all nodes that answer.
+    fn exchanges(&self) -> Answer<'_, Vec<ExchangeReport>>;
 
     /// Counts of queues at the host that serves them; all of that placement if `queues` is empty.
     fn queue_reports(

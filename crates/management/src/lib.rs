@@ -19,7 +19,7 @@ mod list;
 mod metrics;
 mod metrics_objects;
 mod node_backend;
-mod queue_rates;
+mod object_rates;
 mod rates;
 mod server;
 
@@ -33,8 +33,8 @@ use backend::{SharedBackend, read};
 use error::ApiError;
 use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, CatalogError};
 use node::life::process::FileShares;
+use object_rates::AllRates;
 use parking_lot::Mutex;
-use queue_rates::QueueRates;
 use rates::Rates;
 use server::serve;
 use std::io;
@@ -48,7 +48,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 pub(crate) struct App {
     backend: OnceLock<SharedBackend>,
     rates: Mutex<Rates>,
-    pub(crate) queue_rates: Mutex<QueueRates>,
+    pub(crate) rates_of: AllRates,
     /// To make a list of very many rows.
     pub(crate) large_lists: Semaphore,
 }
@@ -129,7 +129,7 @@ impl Management {
         let app = Arc::new(App {
             backend: OnceLock::new(),
             rates: Mutex::default(),
-            queue_rates: Mutex::default(),
+            rates_of: AllRates::default(),
             large_lists: Semaphore::new(LARGE_LISTS),
         });
         let stop = watch::Sender::new(false);

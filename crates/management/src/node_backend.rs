@@ -11,9 +11,10 @@ use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::catalog::writer::WriteError;
 use node::host::QueueReport;
-use node::queries::{ConnectionReport, NodeQueries, NodeReport};
+use node::queries::{ConnectionReport, ExchangeReport, NodeQueries, NodeReport};
 use node::session::operator::{self, Fate};
 use node::{Alarms, Broker, Config, Node, Readiness};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::warn;
@@ -138,6 +139,14 @@ impl Backend for NodeBackend {
 
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
         Box::pin(self.queries.connections())
+    }
+
+    fn connections_of(&self, some: BTreeSet<(u64, u64)>) -> Answer<'_, Vec<ConnectionReport>> {
+        Box::pin(async move { self.queries.connections_of(&some).await })
+    }
+
+    fn exchanges(&self) -> Answer<'_, Vec<ExchangeReport>> {
+        Box::pin(self.queries.exchanges())
     }
 
     fn own_connections(&self) -> Vec<ConnectionReport> {

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod config;
 pub mod dead_letter;
 mod distinguished_name;
+pub mod exchange_flows;
 pub mod host;
 pub mod hub;
 pub mod life;

@@ -2,8 +2,10 @@
 //! so that any node can show all of them.
 
 use crate::host::{HostDirectory, HostInput, QueueReport};
+use crate::hub::api::SessionId;
 use crate::life::stall::Stall;
-use crate::registry::{ConnectionEntry, Registry};
+use crate::metrics::ChannelCounts;
+use crate::registry::{ChannelEntry, ConnectionEntry, Registry};
 use broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use cluster_proto::node::v1::{QueryRequest, peer_client::PeerClient};
 use consensus::{Connectivity, PeerNet};
@@ -11,7 +13,8 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -67,6 +70,24 @@ pub struct ChannelReport {
     pub unconfirmed: i64,
     pub confirms: bool,
     pub transactional: bool,
+    /// What has happened on it, by the names of [`crate::metrics::ChannelCounts`]; what has not is left out.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
+    /// Arguments of its consumers that have any, by their tags: encoded as a field table without its length.
+    #[serde(default)]
+    pub arguments: BTreeMap<String, Vec<u8>>,
+}
+
+/// What went through an exchange on one node, or on several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ExchangeReport {
+    pub vhost: String,
+    pub name: String,
+    /// Messages published to it.
+    pub published: u64,
+    /// Queues that they went to, each counted once per message.
+    pub routed: u64,
 }
 
 /// What a node says about itself.
@@ -87,7 +108,7 @@ pub struct NodeReport {
     pub fd_total: u64,
     /// Groups that run here, with their state.
     pub groups: Vec<GroupReport>,
-    pub counts: std::collections::BTreeMap<String, u64>,
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// One Raft group on one node.
@@ -161,7 +182,18 @@ impl Queries for NodeQueries {
     ) -> BoxFuture<'a, Option<Vec<u8>>> {
         async move {
             match question {
-                "connections" => serde_json::to_vec(&self.connections_here()).ok(),
+                "connections" if arguments.is_empty() => {
+                    serde_json::to_vec(&self.connections_here()).ok()
+                }
+                // A node that does not know this question yet names them all.
+                "connections" => {
+                    let serials: Vec<u64> = serde_json::from_slice(arguments).ok()?;
+                    let found = serials
+                        .iter()
+                        .filter_map(|serial| self.registry.get(SessionId(*serial)));
+                    let reports: Vec<_> = found.map(|entry| report(self.node, &entry)).collect();
+                    serde_json::to_vec(&reports).ok()
+                }
                 "channels" => {
                     let user = std::str::from_utf8(arguments).ok()?;
                     serde_json::to_vec(&self.registry.channels_of(user)).ok()
@@ -170,6 +202,7 @@ impl Queries for NodeQueries {
                     let asked: OpenQuestion = serde_json::from_slice(arguments).ok()?;
                     serde_json::to_vec(&self.registry.open_of(&asked.user, &asked.vhost)).ok()
                 }
+                "exchanges" => serde_json::to_vec(&self.registry.exchanges.reports()).ok(),
                 "announced" => serde_json::to_vec(&(self.announced)()).ok(),
                 "hears" => serde_json::to_vec(&self.heard_here()).ok(),
                 "node" => serde_json::to_vec(&(self.report)()).ok(),
@@ -291,6 +324,44 @@ impl NodeQueries {
         answers.into_iter().flatten().flatten().collect()
     }
 
+    /// Those of some connections, named by node and serial, whose nodes answer.
+    pub async fn connections_of(&self, some: &BTreeSet<(u64, u64)>) -> Vec<ConnectionReport> {
+        let mut by_node: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (node, serial) in some {
+            by_node.entry(*node).or_default().push(*serial);
+        }
+        let asked = by_node.into_iter().map(|(node, serials)| async move {
+            let arguments = serde_json::to_vec(&serials).ok()?;
+            self.ask::<Vec<ConnectionReport>>(NodeId(node), "connections", arguments)
+                .await
+        });
+        let answers = join_all(asked).await.into_iter().flatten().flatten();
+        answers
+            .filter(|report| some.contains(&(report.node, report.serial)))
+            .collect()
+    }
+
+    /// What went through exchanges on all nodes that answer.
+    pub async fn exchanges(&self) -> Vec<ExchangeReport> {
+        let asked = self
+            .all_nodes()
+            .into_iter()
+            .map(|node| self.ask::<Vec<ExchangeReport>>(node, "exchanges", Vec::new()));
+        let answers = join_all(asked).await.into_iter().flatten().flatten();
+        let mut sums: BTreeMap<(String, String), ExchangeReport> = BTreeMap::new();
+        for report in answers {
+            match sums.entry((report.vhost.clone(), report.name.clone())) {
+                Entry::Vacant(empty) => drop(empty.insert(report)),
+                Entry::Occupied(mut sum) => {
+                    let sum = sum.get_mut();
+                    sum.published = sum.published.saturating_add(report.published);
+                    sum.routed = sum.routed.saturating_add(report.routed);
+                }
+            }
+        }
+        sums.into_values().collect()
+    }
+
     /// How many connections a user has open, and how many a virtual host, on all nodes that answer.
     pub async fn open_of(&self, user: &str, vhost: &str) -> (u64, u64) {
         let question = OpenQuestion {
@@ -406,6 +477,8 @@ fn report(node: NodeId, entry: &ConnectionEntry) -> ConnectionReport {
             .lock()
             .values()
             .map(|channel| ChannelReport {
+                counts: counted(&channel.counts),
+                arguments: arguments(channel),
                 number: channel.number,
                 consumers: channel.consumers.value(),
                 prefetch: channel.prefetch.value(),
@@ -416,4 +489,19 @@ fn report(node: NodeId, entry: &ConnectionEntry) -> ConnectionReport {
             })
             .collect(),
     }
+}
+
+fn counted(counts: &ChannelCounts) -> BTreeMap<String, u64> {
+    let counted = counts.values().into_iter().filter(|(_, count)| *count > 0);
+    counted
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}
+
+fn arguments(channel: &ChannelEntry) -> BTreeMap<String, Vec<u8>> {
+    let arguments = channel.arguments.lock();
+    let arguments = arguments.iter();
+    arguments
+        .map(|(tag, table)| (tag.to_string(), table.to_vec()))
+        .collect()
 }

@@ -3,8 +3,10 @@
 //! Sessions keep their entry up to date with plain atomics; nothing here is touched per message
 //! except counters.
 
+use crate::exchange_flows::ExchangeFlows;
 use crate::hub::api::SessionId;
-use crate::metrics::{Counter, Gauge};
+use crate::metrics::{ChannelCounts, Counter, Gauge};
+use amqp_codec::ShortStr;
 use amqp_connection::{Mechanism, ServerConfig};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -67,6 +69,10 @@ pub struct ChannelEntry {
     pub confirms: Gauge,
     /// Transactional (0 or 1).
     pub transactional: Gauge,
+    /// What has happened on it.
+    pub counts: ChannelCounts,
+    /// Arguments of its consumers that have any, by their tags: encoded as a field table without its length.
+    pub arguments: Mutex<BTreeMap<ShortStr, bytes::Bytes>>,
 }
 
 /// All open connections.
@@ -75,6 +81,8 @@ pub struct Registry {
     connections: Mutex<BTreeMap<SessionId, Arc<ConnectionEntry>>>,
     /// What was offered to clients last, without and with `EXTERNAL`.
     offers: Mutex<[Option<Arc<ServerConfig>>; 2]>,
+    /// What goes through exchanges.
+    pub exchanges: ExchangeFlows,
 }
 
 impl Registry {
@@ -98,6 +106,12 @@ impl Registry {
     /// Removes it.
     pub fn remove(&self, session: SessionId) {
         self.connections.lock().remove(&session);
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, session: SessionId) -> Option<Arc<ConnectionEntry>> {
+        self.connections.lock().get(&session).cloned()
     }
 
     /// All of them, by session.

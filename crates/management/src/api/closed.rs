@@ -7,8 +7,9 @@ use node::broker_model::catalog::{
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
-use node::queries::{ConnectionReport, NodeReport};
+use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
 use node::{Alarms, Config, Readiness};
+use std::collections::BTreeSet;
 use std::future::ready;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -81,6 +82,14 @@ impl Backend for Closed {
     }
 
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
+        Box::pin(ready(Vec::new()))
+    }
+
+    fn connections_of(&self, _some: BTreeSet<(u64, u64)>) -> Answer<'_, Vec<ConnectionReport>> {
+        Box::pin(ready(Vec::new()))
+    }
+
+    fn exchanges(&self) -> Answer<'_, Vec<ExchangeReport>> {
         Box::pin(ready(Vec::new()))
     }
 

@@ -1,6 +1,6 @@
 //! `/api/connections`, `/api/channels`, `/api/consumers`: clients of all nodes.
 
-use super::{JsonResult, StatusResult};
+use super::{JsonResult, StatusResult, stats};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
@@ -37,7 +37,12 @@ pub(super) async fn list(
 ) -> JsonResult {
     let connections = visible(&app, &operator).await;
     Ok(Json(
-        query.serve(connections.iter().map(connection_row).collect())?,
+        query.serve(
+            connections
+                .iter()
+                .map(|row| connection_row(&app, row))
+                .collect(),
+        )?,
     ))
 }
 
@@ -51,7 +56,12 @@ pub(super) async fn of_vhost(
     let mut connections = visible(&app, &operator).await;
     connections.retain(|connection| connection.vhost == vhost);
     Ok(Json(
-        query.serve(connections.iter().map(connection_row).collect())?,
+        query.serve(
+            connections
+                .iter()
+                .map(|row| connection_row(&app, row))
+                .collect(),
+        )?,
     ))
 }
 
@@ -64,7 +74,12 @@ pub(super) async fn of_user(
     let mut connections = visible(&app, &operator).await;
     connections.retain(|connection| connection.user == user);
     Ok(Json(
-        query.serve(connections.iter().map(connection_row).collect())?,
+        query.serve(
+            connections
+                .iter()
+                .map(|row| connection_row(&app, row))
+                .collect(),
+        )?,
     ))
 }
 
@@ -84,7 +99,7 @@ pub(super) async fn one(
 ) -> JsonResult {
     Ok(Json(pick(
         &query,
-        connection_row(&find(&app, &operator, &name).await?),
+        connection_row(&app, &find(&app, &operator, &name).await?),
     )))
 }
 
@@ -138,7 +153,8 @@ async fn close_one(app: &App, connection: &ConnectionReport, headers: &HeaderMap
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn connection_row(connection: &ConnectionReport) -> Value {
+fn connection_row(app: &App, connection: &ConnectionReport) -> Value {
+    let [received, sent] = stats::octets(app, connection);
     json!({
         "name": connection.name,
         "node": Config::node_name(NodeId(connection.node)),
@@ -161,8 +177,8 @@ fn connection_row(connection: &ConnectionReport) -> Value {
         "connected_at": connection.connected_at_ms,
         "recv_oct": connection.received,
         "send_oct": connection.sent,
-        "recv_oct_details": { "rate": 0.0 },
-        "send_oct_details": { "rate": 0.0 },
+        "recv_oct_details": received,
+        "send_oct_details": sent,
         "client_properties": client_properties(&connection.client_properties),
         "user_provided_name": connection.client_name,
     })
@@ -175,7 +191,7 @@ pub(super) async fn channels_of(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     let connection = find(&app, &operator, &name).await?;
-    Ok(Json(query.serve(channel_rows(&[connection]))?))
+    Ok(Json(query.serve(channel_rows(&app, &[connection]))?))
 }
 
 pub(super) async fn channels(
@@ -183,9 +199,10 @@ pub(super) async fn channels(
     operator: Operator,
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
-    Ok(Json(
-        query.serve(channel_rows(&visible(&app, &operator).await))?,
-    ))
+    Ok(Json(query.serve(channel_rows(
+        &app,
+        &visible(&app, &operator).await,
+    ))?))
 }
 
 pub(super) async fn channels_of_vhost(
@@ -197,7 +214,7 @@ pub(super) async fn channels_of_vhost(
     operator.enter(&app, &vhost).await?;
     let mut connections = visible(&app, &operator).await;
     connections.retain(|connection| connection.vhost == vhost);
-    Ok(Json(query.serve(channel_rows(&connections))?))
+    Ok(Json(query.serve(channel_rows(&app, &connections))?))
 }
 
 pub(super) async fn channel(
@@ -205,19 +222,19 @@ pub(super) async fn channel(
     operator: Operator,
     Path(name): Path<String>,
 ) -> JsonResult {
-    let rows = channel_rows(&visible(&app, &operator).await);
+    let rows = channel_rows(&app, &visible(&app, &operator).await);
     let found = rows
         .into_iter()
         .find(|row| row.get("name").and_then(Value::as_str) == Some(&name));
     found.map(Json).ok_or(ApiError::NotFound)
 }
 
-fn channel_rows(connections: &[ConnectionReport]) -> Vec<Value> {
+fn channel_rows(app: &App, connections: &[ConnectionReport]) -> Vec<Value> {
     let pairs = connections
         .iter()
         .flat_map(|connection| connection.channels.iter().map(move |c| (connection, c)));
     pairs
-        .map(|(connection, channel)| channel_row(connection, channel))
+        .map(|(connection, channel)| channel_row(app, connection, channel))
         .collect()
 }
 
@@ -225,8 +242,8 @@ fn channel_name(connection: &ConnectionReport, number: u16) -> String {
     format!("{} ({number})", connection.name)
 }
 
-fn channel_row(connection: &ConnectionReport, channel: &ChannelReport) -> Value {
-    json!({
+fn channel_row(app: &App, connection: &ConnectionReport, channel: &ChannelReport) -> Value {
+    let mut row = json!({
         "name": channel_name(connection, channel.number),
         "number": channel.number,
         "node": Config::node_name(NodeId(connection.node)),
@@ -247,7 +264,11 @@ fn channel_row(connection: &ConnectionReport, channel: &ChannelReport) -> Value 
         "confirm": channel.confirms,
         "transactional": channel.transactional,
         "state": "running",
-    })
+    });
+    if let Some(row) = row.as_object_mut() {
+        stats::add_of_channel(app, row, connection, channel);
+    }
+    row
 }
 
 pub(super) async fn consumers(
@@ -284,33 +305,63 @@ async fn consumer_rows(
             .flat_map(|vhost| catalog.declared_queues(vhost));
         queues.map(|queue| (queue.id, Arc::clone(queue))).collect()
     });
+    let connections = by_serial(&connections);
     let mut rows = Vec::new();
     for report in &reports {
         let Some(queue) = queues.get(&QueueId(report.queue)) else {
             continue;
         };
-        rows.extend(
-            report
-                .consumers
-                .iter()
-                .map(|consumer| consumer_row(queue, consumer, &connections)),
-        );
+        let consumers = report.consumers.iter();
+        rows.extend(consumers.map(|consumer| consumer_row(queue, consumer, &connections)));
     }
     Ok(Json(query.serve(rows)?))
 }
 
+/// The consumers of one queue.
+pub(super) async fn consumer_details(
+    app: &App,
+    queue: &QueueRecord,
+    consumers: &[ConsumerReport],
+) -> Vec<Value> {
+    let of = |consumer: &ConsumerReport| (consumer.node, consumer.connection);
+    let connections = app
+        .backend()
+        .connections_of(consumers.iter().map(of).collect())
+        .await;
+    let connections = by_serial(&connections);
+    let consumers = consumers.iter();
+    consumers
+        .map(|consumer| consumer_row(queue, consumer, &connections))
+        .collect()
+}
+
+/// By node and serial.
+type Connections<'a> = HashMap<(u64, u64), &'a ConnectionReport>;
+
+fn by_serial(connections: &[ConnectionReport]) -> Connections<'_> {
+    let connections = connections.iter();
+    connections
+        .map(|connection| ((connection.node, connection.serial), connection))
+        .collect()
+}
+
 /// A consumer, with what is known of its connection.
-pub(super) fn consumer_row(
+fn consumer_row(
     queue: &QueueRecord,
     consumer: &ConsumerReport,
-    connections: &[ConnectionReport],
+    connections: &Connections<'_>,
 ) -> Value {
-    let connection = connections.iter().find(|connection| {
-        connection.node == consumer.node && connection.serial == consumer.connection
+    let connection = connections.get(&(consumer.node, consumer.connection));
+    let channel = connection.and_then(|connection| {
+        let mut channels = connection.channels.iter();
+        channels.find(|channel| channel.number == consumer.channel)
     });
-    let arguments = match consumer.priority {
-        0 => json!({}),
-        priority => json!({ "x-priority": priority }),
+    let arguments = channel.and_then(|channel| channel.arguments.get(&consumer.tag));
+    let arguments = match (arguments, consumer.priority) {
+        (Some(arguments), _) => client_properties(arguments),
+        (None, 0) => json!({}),
+        // A node that does not tell, or arguments too long to be kept.
+        (None, priority) => json!({ "x-priority": priority }),
     };
     json!({
         "consumer_tag": consumer.tag,

@@ -1,7 +1,7 @@
 //! `/api/exchanges`.
 
 use super::queues::{Conditions, arguments, reports};
-use super::{Body, JsonResult, StatusResult, put_status};
+use super::{Body, JsonResult, StatusResult, put_status, stats};
 use crate::App;
 use crate::auth::Operator;
 use crate::error::ApiError;
@@ -14,6 +14,7 @@ use node::broker_model::catalog::{
     CatalogCommand, ExchangeRecord, ExchangeSpec, Name, Permission, QueueRecord, ResourceKind,
     Store,
 };
+use node::queries::ExchangeReport;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,11 +54,32 @@ async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
             .collect()
     });
     exchanges.sort_unstable_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
-    Ok(Json(query.serve(with_counts(app, &exchanges).await)?))
+    let flows = if query.disable_stats {
+        HashMap::new()
+    } else {
+        flows(app).await
+    };
+    Ok(Json(
+        query.serve(with_counts(app, &exchanges, &flows).await)?,
+    ))
 }
 
-/// Rows with the numbers of messages that wait for their time.
-async fn with_counts(app: &App, exchanges: &[Arc<ExchangeRecord>]) -> Vec<Value> {
+/// What went through exchanges, by virtual host and name.
+async fn flows(app: &App) -> HashMap<(Name, Name), ExchangeReport> {
+    let reports = app.backend().exchanges().await.into_iter();
+    let named = reports.map(|report| {
+        let name = (report.vhost.as_str().into(), report.name.as_str().into());
+        (name, report)
+    });
+    named.collect()
+}
+
+/// Rows with what went through them, and the numbers of messages that wait for their time.
+async fn with_counts(
+    app: &App,
+    exchanges: &[Arc<ExchangeRecord>],
+    flows: &HashMap<(Name, Name), ExchangeReport>,
+) -> Vec<Value> {
     let stores: Vec<_> = exchanges
         .iter()
         .filter_map(|exchange| delay_store(exchange))
@@ -76,10 +98,14 @@ async fn with_counts(app: &App, exchanges: &[Arc<ExchangeRecord>]) -> Vec<Value>
         .iter()
         .map(|exchange| {
             let mut row = row(exchange);
-            if let Some(count) = count(exchange)
-                && let Some(object) = row.as_object_mut()
-            {
-                object.insert("messages_delayed".into(), count.into());
+            if let Some(object) = row.as_object_mut() {
+                if let Some(count) = count(exchange) {
+                    object.insert("messages_delayed".into(), count.into());
+                }
+                let name = (Arc::clone(&exchange.vhost), Arc::clone(&exchange.name));
+                if let Some(report) = flows.get(&name) {
+                    stats::add_of_exchange(app, object, report);
+                }
             }
             row
         })
@@ -115,7 +141,7 @@ pub(super) async fn one(
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
     let exchange = find(&app, &vhost, from_path(&name)).await?;
-    let mut row = with_counts(&app, &[exchange])
+    let mut row = with_counts(&app, &[exchange], &flows(&app).await)
         .await
         .pop()
         .unwrap_or_default();

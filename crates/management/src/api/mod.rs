@@ -15,8 +15,8 @@ pub(crate) mod overview;
 pub(crate) mod parameters;
 pub(crate) mod permissions;
 pub(crate) mod policies;
-mod queue_stats;
 pub(crate) mod queues;
+mod stats;
 pub(crate) mod users;
 mod vhosts;
 

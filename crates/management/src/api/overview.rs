@@ -4,7 +4,6 @@ use super::{JsonResult, StatusResult, cluster};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
-use crate::queue_rates::QueueRates;
 use crate::rates::Rates;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -280,7 +279,7 @@ pub(super) async fn auth() -> Json<Value> {
 pub(super) async fn reset(State(app): State<Arc<App>>, operator: Operator) -> StatusResult {
     operator.need(Need::Administrator)?;
     *app.rates.lock() = Rates::default();
-    *app.queue_rates.lock() = QueueRates::default();
+    app.rates_of.reset();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -314,7 +314,7 @@ fn count(
             Value::Null
         },
     );
-    super::queue_stats::add(app, row, report);
+    super::stats::add_of_queue(app, row, report);
 }
 
 /// The queue, after asking the catalog's leader if it is not known here.
@@ -340,10 +340,8 @@ pub(super) async fn one(
         let report = reports(&app, &[Arc::clone(&queue)]).await.remove(&queue.id);
         count(&app, &mut row, &queue, report.as_ref());
         let consumers = report.map(|report| report.consumers).unwrap_or_default();
-        let details = consumers
-            .iter()
-            .map(|consumer| super::connections::consumer_row(&queue, consumer, &[]));
-        row.insert("consumer_details".into(), details.collect());
+        let details = super::connections::consumer_details(&app, &queue, &consumers).await;
+        row.insert("consumer_details".into(), details.into());
         row.insert("deliveries".into(), json!([]));
         row.insert("incoming".into(), json!([]));
     }

@@ -29,6 +29,14 @@ async fn exchanges_and_bindings() {
     server.put("/api/exchanges/%2F/other", json!({}), 400).await;
     let names = server.get("/api/exchanges/%2F").await.body;
     assert!(column(&names, "name").contains(&"amq.topic") && column(&names, "name").contains(&""));
+    let used = server.get("/api/exchanges/%2F/amq.topic").await.body;
+    let stats = &used["message_stats"];
+    assert_eq!(
+        (&stats["publish_in"], &stats["publish_out"]),
+        (&7.into(), &9.into())
+    );
+    let unused = server.get("/api/exchanges/%2F/orders").await.body;
+    assert!(unused.get("message_stats").is_none());
     assert_eq!(
         server.get("/api/exchanges/%2F/amq.default").await.body["type"],
         "direct"

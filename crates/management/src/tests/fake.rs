@@ -2,6 +2,7 @@
 
 use crate::backend::{Answer, Backend, Got, Histogram, Numbers, Publish, Refusal, Served, Then};
 use bytes::Bytes;
+use node::amqp_codec::{FieldValue, TableBuilder};
 use node::broker_model::catalog::{
     Bootstrap, Catalog, CatalogAnswer, CatalogCommand, CatalogEntry, Name, NodeRecord, NodeState,
     PasswordAlgorithm, PasswordHash, QueueRecord, UserSpec,
@@ -10,10 +11,10 @@ use node::broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::host::{ConsumerReport, QueueReport, TallyReport};
-use node::queries::{ChannelReport, ConnectionReport, GroupReport, NodeReport};
+use node::queries::{ChannelReport, ConnectionReport, ExchangeReport, GroupReport, NodeReport};
 use node::{Alarms, Config, Readiness};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::ready;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,6 +31,14 @@ pub(crate) struct Fake {
     pub(crate) looked: Mutex<Vec<(QueueId, u32)>>,
     pub(crate) readiness: Mutex<Readiness>,
     pub(crate) alarms: Mutex<Alarms>,
+}
+
+/// `x-priority` is 5, `note` is "x".
+fn consumer_arguments() -> Vec<u8> {
+    let mut table = TableBuilder::new();
+    table.push("x-priority", &FieldValue::I32(5));
+    table.push("note", &FieldValue::text("x"));
+    table.finish().raw().to_vec()
 }
 
 /// The fake's hash is the password itself.
@@ -243,6 +252,21 @@ impl Backend for Fake {
         Box::pin(ready(self.own_connections()))
     }
 
+    fn connections_of(&self, some: BTreeSet<(u64, u64)>) -> Answer<'_, Vec<ConnectionReport>> {
+        let mut connections = self.own_connections();
+        connections.retain(|connection| some.contains(&(connection.node, connection.serial)));
+        Box::pin(ready(connections))
+    }
+
+    fn exchanges(&self) -> Answer<'_, Vec<ExchangeReport>> {
+        Box::pin(ready(vec![ExchangeReport {
+            vhost: "/".into(),
+            name: "amq.topic".into(),
+            published: 7,
+            routed: 9,
+        }]))
+    }
+
     fn own_connections(&self) -> Vec<ConnectionReport> {
         let connection = ConnectionReport {
             node: 2,
@@ -273,6 +297,10 @@ impl Backend for Fake {
                 unconfirmed: 4,
                 confirms: true,
                 transactional: false,
+                counts: [("published", 5), ("delivered", 2), ("got_no_ack", 1)]
+                    .map(|(name, count)| (name.to_owned(), count))
+                    .into(),
+                arguments: BTreeMap::from([("tag".to_owned(), consumer_arguments())]),
             }],
         };
         vec![connection]

@@ -42,7 +42,7 @@ impl Server {
         let app = Arc::new(App {
             backend: OnceLock::new(),
             rates: Mutex::default(),
-            queue_rates: Mutex::default(),
+            rates_of: crate::AllRates::default(),
             large_lists: tokio::sync::Semaphore::new(crate::LARGE_LISTS),
         });
         assert!(app.backend.set(Arc::clone(&fake) as _).is_ok());

@@ -48,12 +48,25 @@ async fn connections_channels_consumers() {
         ["127.0.0.1:4000 -> 127.0.0.1:5672 (1)"]
     );
     assert_eq!(channels[0]["messages_unacknowledged"], 3);
+    let stats = &channels[0]["message_stats"];
+    assert_eq!(
+        (&stats["publish"], &stats["deliver_get"]),
+        (&5.into(), &3.into())
+    );
+    assert_eq!(stats["publish_details"]["rate"], 0.0);
     let consumers = server.get("/api/consumers/%2F").await.body;
     assert_eq!(
         consumers[0]["queue"],
         json!({ "name": "jobs", "vhost": "/" })
     );
     assert_eq!(consumers[0]["channel_details"]["user"], "guest");
+    assert_eq!(
+        consumers[0]["arguments"],
+        json!({ "x-priority": 5, "note": "x" })
+    );
+    // The page of a queue shows the same.
+    let queue = server.get("/api/queues/%2F/jobs").await.body;
+    assert_eq!(queue["consumer_details"], consumers);
 
     let name = "127.0.0.1%3A4000%20-%3E%20127.0.0.1%3A5672";
     server

@@ -1,6 +1,6 @@
 //! Bindings: of queues and of exchanges, made and removed.
 
-use super::catalog_calls::{catalog_error, look, usable_queue, write, write_error};
+use super::catalog_calls::{LookError, look_for, usable_queue, write, write_error};
 use super::channel::ChannelKey;
 use super::operator;
 use super::state::Session;
@@ -114,10 +114,8 @@ impl Session {
                     catalog.check_unbind(&spec)
                 }
             };
-            let mut exists = look(&*broker, check).await;
-            if !make && matches!(exists, Ok(false)) && broker.catalog_sync().await {
-                exists = check(&broker.catalog());
-            }
+            // That there is nothing to unbind must be sure.
+            let exists = look_for(&*broker, check, |exists| make || *exists).await;
             // Last, and only if there is something to do: what is missing is told before.
             if let (Destination::Queue(queue), Ok(exists)) = (&spec.destination, &exists)
                 && (make || *exists)
@@ -134,8 +132,8 @@ impl Session {
                     .await
                     .map(drop)
                     .map_err(|error| write_error(&error)),
-                Err(CatalogError::NotFound(_)) if !make => Ok(()),
-                Err(error) => Err(catalog_error(&error)),
+                Err(LookError::Refused(CatalogError::NotFound(_))) if !make => Ok(()),
+                Err(error) => Err(error.into()),
             }
         };
         let no_wait = bind.no_wait;

@@ -14,6 +14,11 @@ use broker_model::catalog::{
 };
 use broker_model::ids::ConnectionId;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between attempts to bring the catalog up to date, which mostly wait themselves.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A refusal of the catalog, as the client is told.
 pub(super) fn catalog_error(error: &CatalogError) -> ProtocolError {
@@ -31,17 +36,67 @@ pub(super) fn write_error(error: &WriteError) -> ProtocolError {
     }
 }
 
+/// Why a look at the catalog found nothing.
+#[derive(Debug)]
+pub(super) enum LookError {
+    /// The catalog refuses.
+    Refused(CatalogError),
+    /// It is not here, but no majority of the nodes could be asked whether it is there by now.
+    Unsure,
+}
+
+impl From<LookError> for ProtocolError {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Refused(error) => catalog_error(&error),
+            LookError::Unsure => cut_off(),
+        }
+    }
+}
+
+/// What a client is told that asks for what this node has not heard of, while it is cut off from the others.
+pub(super) fn cut_off() -> ProtocolError {
+    internal("this node reaches no majority of its cluster, and cannot tell what exists")
+}
+
 /// Looks at the catalog. What it refuses is looked at again when the catalog here is up to date with
 /// all nodes: what was declared elsewhere a moment ago counts.
 pub(super) async fn look<T>(
     broker: &dyn Services,
     look: impl Fn(&Catalog) -> Result<T, CatalogError>,
-) -> Result<T, CatalogError> {
+) -> Result<T, LookError> {
+    look_for(broker, look, |_| true).await
+}
+
+/// The same, where some of what is found means that something is missing: only what is `there` is believed at once.
+pub(super) async fn look_for<T>(
+    broker: &dyn Services,
+    look: impl Fn(&Catalog) -> Result<T, CatalogError>,
+    there: impl Fn(&T) -> bool,
+) -> Result<T, LookError> {
     let first = look(&broker.catalog());
-    match first {
-        Err(_) if broker.catalog_sync().await => look(&broker.catalog()),
-        first => first,
+    if first.as_ref().is_ok_and(there) {
+        return first.map_err(LookError::Refused);
     }
+    if is_up_to_date(broker).await {
+        return look(&broker.catalog()).map_err(LookError::Refused);
+    }
+    match first {
+        Ok(_) | Err(CatalogError::NotFound(_)) => Err(LookError::Unsure),
+        Err(error) => Err(LookError::Refused(error)),
+    }
+}
+
+/// Brings the catalog up to date; waits for a majority as long as a write would.
+async fn is_up_to_date(broker: &dyn Services) -> bool {
+    let deadline = Instant::now() + broker.config().timing.publish_timeout;
+    while !broker.catalog_sync().await {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    true
 }
 
 /// The queue, if this connection may use it.
@@ -57,7 +112,7 @@ pub(super) async fn usable_queue(
             .cloned()
     })
     .await
-    .map_err(|error| catalog_error(&error))
+    .map_err(ProtocolError::from)
 }
 
 /// Whether a method may take messages out of the queue: those of a stream are read and stay.

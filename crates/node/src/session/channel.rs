@@ -5,7 +5,7 @@ use super::reply_to::ReplyConsumer;
 use super::route::RouteCache;
 use super::tx::Tx;
 use crate::registry::ChannelEntry;
-use amqp_codec::{Method, ShortStr};
+use amqp_codec::{FieldTable, Method, ShortStr};
 use amqp_connection::{ConfirmLedger, DeliveryLedger, Publish};
 use broker_model::ids::{ConsumerId, Placement, QueueId, Sequence};
 use std::collections::{BTreeMap, VecDeque};
@@ -47,6 +47,9 @@ pub(super) enum Mode {
     /// Everything waits for `tx.commit`.
     Tx(Box<Tx>),
 }
+
+/// Arguments of a consumer up to so many bytes are kept for the operator's view.
+const ARGUMENTS_SHOWN: usize = 1024;
 
 /// The consumer of what `basic.get` took.
 pub(super) const GET: ConsumerId = ConsumerId(0);
@@ -126,6 +129,22 @@ impl Channel {
             touched: false,
             changed: Changed::Some(Vec::new()),
         }
+    }
+
+    /// A consumer begins.
+    pub(super) fn add_consumer(&mut self, tag: &ShortStr, id: ConsumerId, arguments: &FieldTable) {
+        self.consumers.insert(tag.clone(), id);
+        let len = arguments.raw().len();
+        if len > 0 && len <= ARGUMENTS_SHOWN {
+            let arguments = arguments.detached().raw().clone();
+            self.entry.arguments.lock().insert(tag.clone(), arguments);
+        }
+    }
+
+    /// A consumer is over.
+    pub(super) fn remove_consumer(&mut self, tag: &ShortStr) {
+        self.consumers.remove(tag);
+        self.entry.arguments.lock().remove(tag);
     }
 
     /// Brings the operator's view up to date.

@@ -174,10 +174,9 @@ impl Session {
 
     /// Ends a consumer that the client no longer asks for.
     pub(super) fn leave(&mut self, id: ConsumerId, barrier: Option<u64>) {
-        let Some(consumer) = self.consumers.remove(&id) else {
+        let Some(consumer) = self.take_consumer(id) else {
             return;
         };
-        self.broker.metrics().consumers.add(-1);
         if let Some(barrier) = barrier {
             self.await_step(barrier);
         }

@@ -166,7 +166,7 @@ impl Session {
             connection,
             channel: key.number,
         };
-        channel.consumers.insert(consume.tag.clone(), id);
+        channel.add_consumer(&consume.tag, id, &consume.arguments);
         self.consumers.insert(
             id,
             Box::new(Consumer {
@@ -402,9 +402,18 @@ impl Session {
         }
     }
 
-    fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
+    /// Takes a consumer out of the books of the session; its channel's are left.
+    pub(super) fn take_consumer(&mut self, id: ConsumerId) -> Option<Box<Consumer>> {
         let consumer = self.consumers.remove(&id)?;
         self.broker.metrics().consumers.add(-1);
+        if let Some(reader) = &consumer.reader {
+            self.large_is_here(reader.large, None);
+        }
+        Some(consumer)
+    }
+
+    fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let consumer = self.take_consumer(id)?;
         if consumer.unacked > 0 && consumer.reader.is_none() {
             let former = Former {
                 queue: consumer.queue,
@@ -415,7 +424,7 @@ impl Session {
             self.former.insert(id, former);
         }
         if let Some(channel) = self.channel(consumer.channel) {
-            channel.consumers.remove(&consumer.tag);
+            channel.remove_consumer(&consumer.tag);
             if channel
                 .reply_consumer
                 .as_ref()

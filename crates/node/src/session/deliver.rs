@@ -28,12 +28,18 @@ impl Session {
             consumer.granted = consumer.granted.saturating_sub(1);
             consumer.mean_bytes = mean_bytes(consumer.mean_bytes, delivery.message.body.len());
             let of_stream = consumer.reader.is_some();
-            self.tally.redelivered += u64::from(delivery.redelivered);
+            let counts = &channel.entry.counts;
+            if delivery.redelivered {
+                self.tally.redelivered += 1;
+                counts.redelivered.add_alone(1);
+            }
             let delivery_tag = if consumer.no_ack {
                 self.tally.delivered_consume_auto_ack += 1;
+                counts.delivered_no_ack.add_alone(1);
                 channel.unacked.push_settled()
             } else {
                 self.tally.delivered_consume_manual_ack += 1;
+                counts.delivered.add_alone(1);
                 consumer.unacked += 1;
                 timed = true;
                 hold(channel, &delivery, consumer.placement, delivered_s)

@@ -1,6 +1,6 @@
 //! Exchanges: declare, delete.
 
-use super::catalog_calls::{catalog_error, look, write};
+use super::catalog_calls::{catalog_error, look, look_for, write};
 use super::channel::ChannelKey;
 use super::state::Session;
 use amqp_codec::{FieldTable, Method, ShortStr};
@@ -54,7 +54,7 @@ impl Session {
                     catalog.check_exchange(&vhost, &name).map(drop)
                 })
                 .await
-                .map_err(|error| catalog_error(&error))
+                .map_err(ProtocolError::from)
             };
             self.later(key, DECLARE, check, done);
             return Ok(());
@@ -81,7 +81,7 @@ impl Session {
                 Ok(None) => write(&*broker, CatalogCommand::DeclareExchange(spec))
                     .await
                     .map(drop),
-                Err(error) => Err(catalog_error(&error)),
+                Err(error) => Err(error.into()),
             }
         };
         self.later(key, DECLARE, declare, done);
@@ -110,11 +110,7 @@ impl Session {
             let check = |catalog: &broker_model::catalog::Catalog| {
                 catalog.check_delete_exchange(&vhost, &name, if_unused)
             };
-            let mut exists = look(&*broker, check).await;
-            if matches!(exists, Ok(false)) && broker.catalog_sync().await {
-                exists = check(&broker.catalog());
-            }
-            match exists {
+            match look_for(&*broker, check, |exists| *exists).await {
                 Ok(false) => Ok(()),
                 Ok(true) => {
                     let command = CatalogCommand::DeleteExchange {
@@ -124,7 +120,7 @@ impl Session {
                     };
                     write(&*broker, command).await.map(drop)
                 }
-                Err(error) => Err(catalog_error(&error)),
+                Err(error) => Err(error.into()),
             }
         };
         self.later(key, DELETE, delete, move |session, key, ()| {

@@ -47,6 +47,9 @@ impl Session {
                     }
                     Answer::Got(None) => {
                         session.broker.metrics().counts.get_empty.add(1);
+                        if let Some(channel) = session.channel(key) {
+                            channel.entry.counts.get_empty.add_alone(1);
+                        }
                         session
                             .conn
                             .send_method(key.number, &Method::BasicGetEmpty {});
@@ -80,13 +83,21 @@ impl Session {
         } else {
             hold(channel, delivery, placement, delivered_s)
         };
+        let own = &channel.entry.counts;
+        let redelivered = u64::from(delivery.redelivered);
+        own.redelivered.add_alone(redelivered);
+        if no_ack {
+            own.got_no_ack.add_alone(1);
+        } else {
+            own.got.add_alone(1);
+        }
         let counts = &self.broker.metrics().counts;
         if no_ack {
             counts.delivered_get_auto_ack.add(1);
         } else {
             counts.delivered_get_manual_ack.add(1);
         }
-        counts.redelivered.add(u64::from(delivery.redelivered));
+        counts.redelivered.add(redelivered);
         let message = &delivery.message;
         self.conn.send_get_ok(
             key.number,

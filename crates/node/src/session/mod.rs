@@ -24,6 +24,7 @@ mod driver;
 mod exchange;
 mod get;
 mod history;
+mod large_reads;
 mod login;
 mod methods;
 mod names;

@@ -93,7 +93,7 @@ pub async fn delete(
             broker_model::catalog::CatalogError::NotFound(Resource::queue(vhost, name))
         })
     });
-    let record = find.await.map_err(|error| catalog_error(&error))?;
+    let record = find.await?;
     // Without conditions nobody needs to be asked, so that a queue without a leader can go.
     if if_unused || if_empty {
         let request = broker.hub().next_request();
@@ -216,7 +216,7 @@ pub async fn publish(
             &|placement| broker.is_here(placement),
         )
     });
-    let (route, _) = route.await.map_err(|error| catalog_error(&error))?;
+    let (route, _) = route.await?;
     let whole = message.properties.clone();
     if looked.has_bcc {
         message.properties = without_bcc(&whole);

@@ -162,7 +162,7 @@ impl Session {
         };
         let late = channel.unacked.expire(|delivery| delivery.consumer == id);
         if let Some(tag) = tag {
-            channel.consumers.remove(&tag);
+            channel.remove_consumer(&tag);
             channel.gone.push(tag);
         }
         let how = Settlement::Returned { counted: true };

@@ -1,6 +1,6 @@
 //! Publishing: checks, the way to the queues, returns, and what becomes of each message.
 
-use super::catalog_calls::catalog_error;
+use super::catalog_calls::{catalog_error, cut_off};
 use super::channel::{Channel, ChannelKey, Mode};
 use super::properties::{Looked, look, with_reply_to, without_bcc};
 use super::route::{self, Publisher, Route, find};
@@ -93,7 +93,16 @@ impl Session {
             });
             return Ok(None);
         }
-        let route = found.map_err(|error| catalog_error(&error))?;
+        let route = match found {
+            // Nacked, as what finds no queue is while that is not sure.
+            Err(CatalogError::NotFound(_)) if self.is_unsure(key) => {
+                if !self.is_confirming(key) {
+                    return Err(cut_off());
+                }
+                Arc::default()
+            }
+            found => found.map_err(|error| catalog_error(&error))?,
+        };
         let looked = looked?;
         if looked.direct_reply
             && self
@@ -145,6 +154,19 @@ impl Session {
         })
     }
 
+    /// Whether what is missing here may be there, because the others could not be asked.
+    fn is_unsure(&self, key: ChannelKey) -> bool {
+        self.channels
+            .get(&key.number)
+            .is_some_and(|channel| channel.routes.is_unsure())
+    }
+
+    fn is_confirming(&self, key: ChannelKey) -> bool {
+        self.channels
+            .get(&key.number)
+            .is_some_and(|channel| matches!(channel.mode, Mode::Confirm))
+    }
+
     fn believes(&self, key: ChannelKey) -> bool {
         let version = self.broker.catalog_version();
         self.channels
@@ -163,6 +185,7 @@ impl Session {
             channels,
             user,
             vhost,
+            flow,
             ..
         } = self;
         let Some(channel) = channels.get_mut(&key.number) else {
@@ -184,14 +207,18 @@ impl Session {
         keys.extend(looked.more_keys.iter().map(String::as_str));
         let publisher = Publisher { user, vhost };
         let properties = PropertiesView::new(&publish.properties);
-        let (route, by_key_only) = find(
-            &broker.catalog(),
+        let catalog = broker.catalog();
+        let (mut route, by_key_only) = find(
+            &catalog,
             publisher,
             &publish.exchange,
             &keys,
             properties,
             &|placement| broker.is_here(placement),
         )?;
+        let record = catalog.exchange(vhost, &publish.exchange);
+        route.flow = record.map(|record| flow.of(&broker.registry().exchanges, &catalog, record));
+        drop(catalog);
         let route = Arc::new(route);
         // An unroutable one is looked for again: a queue may be declared any moment.
         if one_key && by_key_only {
@@ -224,11 +251,17 @@ impl Session {
             outbox,
             conn,
             tally,
+            flow,
             ..
         } = self;
         let Some(channel) = channels.get_mut(&key.number) else {
             return;
         };
+        let counts = &channel.entry.counts;
+        counts.published.add_alone(1);
+        if let Some(counted) = &route.flow {
+            flow.count(counted, route.queues);
+        }
         tally.published += 1;
         // As with RabbitMQ, whether the one who asked is still there to hear a direct reply is nobody's concern.
         let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_str());
@@ -252,8 +285,10 @@ impl Session {
             }
         };
         if !route.is_routed {
-            if publish.mandatory {
+            // Who is told that it was not taken need not hear that there is no queue.
+            if publish.mandatory && !(unsure && awaited.is_some()) {
                 tally.unroutable_returned += 1;
+                counts.unroutable_returned.add_alone(1);
                 if looked.has_bcc {
                     publish.properties = without_bcc(&publish.properties);
                 }
@@ -270,6 +305,7 @@ impl Session {
                 );
             } else {
                 tally.unroutable_dropped += 1;
+                counts.unroutable_dropped.add_alone(1);
             }
         } else {
             tally.routed += 1;

@@ -1,6 +1,8 @@
 //! Queues: declare, purge, delete.
 
-use super::catalog_calls::{catalog_error, check_takes, is_over, look, usable_queue, write};
+use super::catalog_calls::{
+    LookError, catalog_error, check_takes, is_over, look, usable_queue, write,
+};
 use super::channel::ChannelKey;
 use super::consume::unavailable;
 use super::names;
@@ -233,8 +235,8 @@ impl Session {
             match find.await {
                 Ok(record) => Ok(Some(record)),
                 // What is not there is deleted already.
-                Err(CatalogError::NotFound(_)) => Ok(None),
-                Err(error) => Err(catalog_error(&error)),
+                Err(LookError::Refused(CatalogError::NotFound(_))) => Ok(None),
+                Err(error) => Err(error.into()),
             }
         };
         self.later(key, DELETE, find, move |session, key, record| {
@@ -330,11 +332,11 @@ async fn find_or_make(broker: &dyn Services, spec: QueueSpec) -> Result<Declared
                     }
                 };
             }
-            Err(CatalogError::Locked(_)) if tries < patience(broker, &spec) => {
+            Err(LookError::Refused(CatalogError::Locked(_))) if tries < patience(broker, &spec) => {
                 tries += 1;
                 tokio::time::sleep(OWNER_PAUSE).await;
             }
-            Err(error) => return Err(catalog_error(&error)),
+            Err(error) => return Err(error.into()),
         }
     }
 }

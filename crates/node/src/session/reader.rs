@@ -8,6 +8,8 @@
 //! Not here: how much it may ask for (`credit`), reading (the host).
 
 use super::channel::Channel;
+use super::credit::MEAN_BYTES_FIRST;
+use super::large_reads::Large;
 use super::state::Session;
 use crate::hub::api::Ask;
 use amqp_codec::{FieldTable, FieldValue, PropertiesView, ReplyCode};
@@ -32,6 +34,8 @@ pub(super) struct Reader {
     from: ReadFrom,
     /// The leader has been asked and has not answered.
     waits: bool,
+    /// What it has to do with a message that is too large to come at once.
+    pub(super) large: Large,
     filter: Option<Filter>,
 }
 
@@ -59,6 +63,7 @@ impl Reader {
         Self {
             from,
             waits: false,
+            large: Large::No,
             filter: Filter::read(arguments),
         }
     }
@@ -157,7 +162,7 @@ impl Session {
             .and_then(|consumer| consumer.reader.as_ref())
             .is_some_and(|reader| !reader.has_place());
         if unknown {
-            self.ask_to_read(id, 0);
+            self.ask_to_read(id, 0, 0);
         }
         unknown
     }
@@ -177,15 +182,24 @@ impl Session {
             Some(_) => consumer.granted.max(FILTERED_AT_ONCE),
             None => consumer.granted,
         };
+        let bytes = self.at_once_bytes();
+        match reader.large {
+            // The last one was: so may the next one be.
+            Large::No if consumer.mean_bytes > bytes && consumer.mean_bytes > MEAN_BYTES_FIRST => {
+                self.announce_large(id);
+                return;
+            }
+            Large::No => {}
+            Large::Announced | Large::Fetched(_) => return,
+        }
         if self.is_choked() {
             self.choked = true;
             return;
         }
-        self.ask_to_read(id, count);
+        self.ask_to_read(id, count, bytes.into());
     }
 
-    fn ask_to_read(&mut self, id: ConsumerId, count: u32) {
-        let bytes = u64::from(self.on_the_way_bytes());
+    pub(super) fn ask_to_read(&mut self, id: ConsumerId, count: u32, bytes: u64) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
@@ -218,6 +232,9 @@ impl Session {
             return;
         };
         reader.waits = false;
+        let large = std::mem::take(&mut reader.large);
+        let is_large = messages.is_empty() && reader.from == ReadFrom::Number(next);
+        let size = messages.first().map(|(_, stored)| stored.message.weight());
         reader.from = ReadFrom::Number(next);
         let mut deliveries: Vec<Delivery> = Vec::new();
         for (number, stored) in messages {
@@ -238,8 +255,14 @@ impl Session {
                 message: stored.message,
             });
         }
-        if consumer.starting.is_some() && !consumer.cancelling {
+        let begins = consumer.starting.is_some() && !consumer.cancelling;
+        self.large_is_here(large, size);
+        if begins {
             self.has_begun(id);
+            return;
+        }
+        if is_large {
+            self.announce_large(id);
             return;
         }
         self.deliver(deliveries);

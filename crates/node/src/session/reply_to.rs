@@ -4,7 +4,7 @@
 //! exclusive, with a name that cannot be guessed, gone with the consumer. Requests carry that name,
 //! so that an answer published on any node finds its way through the default exchange.
 
-use super::catalog_calls::{catalog_error, look, usable_queue, write};
+use super::catalog_calls::{look, usable_queue, write};
 use super::channel::ChannelKey;
 use super::consume::{CONSUME, Consume};
 use super::names;
@@ -93,7 +93,7 @@ impl Session {
                 catalog.queue(&vhost, &wanted).map(drop).ok_or_else(missing)
             })
             .await
-            .map_err(|error| catalog_error(&error))
+            .map_err(ProtocolError::from)
         };
         self.later(key, DECLARE, find, move |session, key, ()| {
             if let Some(channel) = session.channel(key) {

@@ -1,6 +1,7 @@
 //! Where the publishes of a channel go: found once per exchange and key, then remembered until the
 //! catalog changes.
 
+use crate::exchange_flows::Flow;
 use crate::target::{add_headers, looks_at_headers, target_for};
 use amqp_codec::{FieldTable, PropertiesView, ShortStr};
 use broker_model::catalog::record::{ExchangeRecord, QueueRecord};
@@ -78,6 +79,10 @@ pub(super) struct Route {
     pub(super) places: SmallVec<[Place; 1]>,
     /// Some queue gets it, now or when its time has come: not only the history of an exchange.
     pub(super) is_routed: bool,
+    /// Queues that clients declared, among those it goes to.
+    pub(super) queues: u32,
+    /// Where it is counted, if it is.
+    pub(super) flow: Option<Arc<Flow>>,
 }
 
 /// Who publishes where.
@@ -248,11 +253,13 @@ pub(super) fn find(
     let deduplicating = record.deduplication.is_some().then(|| Arc::clone(record));
     let mut places: SmallVec<[Place; 1]> = SmallVec::new();
     let mut is_routed = false;
+    let mut declared = 0;
     for queue in queues {
         let plain = target_for(&queue, None, None);
         let store = queue.settings().store;
         let delays = store == Some(Store::Delay);
         is_routed |= store != Some(Store::History);
+        declared += u32::from(store.is_none());
         let settings = queue.settings();
         let keeps_keys = delays
             || settings.dead_letter_exchange.is_some()
@@ -279,7 +286,12 @@ pub(super) fn find(
             }),
         }
     }
-    let route = Route { places, is_routed };
+    let route = Route {
+        places,
+        is_routed,
+        queues: declared,
+        flow: None,
+    };
     Ok((route, !watched.asked.get()))
 }
 

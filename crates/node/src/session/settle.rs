@@ -34,7 +34,11 @@ impl Session {
             return Ok(());
         }
         match how {
-            Settlement::Done => self.tally.acknowledged += settled.len() as u64,
+            Settlement::Done => {
+                let count = settled.len() as u64;
+                channel.entry.counts.acknowledged.add_alone(count);
+                self.tally.acknowledged += count;
+            }
             Settlement::Rejected | Settlement::Returned { .. } => {
                 self.tally.rejected += settled.len() as u64;
             }

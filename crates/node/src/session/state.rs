@@ -8,12 +8,14 @@ use super::Ends;
 use super::channel::{Channel, ChannelKey, Input, Unacked};
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
+use super::large_reads::LargeReads;
 use super::outbox::Outbox;
 use super::overdue::Former;
 use super::services::Services;
 use super::tally::Tally;
 use super::wait::{Answer, Tasks, Then, Waits};
 use crate::broker::Alarms;
+use crate::exchange_flows::Current;
 use crate::hub::SessionHandle;
 use crate::hub::api::SessionEvent;
 use crate::hub::mailbox::SessionEvents;
@@ -87,6 +89,10 @@ pub(super) struct Session {
     /// Written bytes that have been counted.
     pub(super) counted_written: u64,
     pub(super) tally: Tally,
+    /// Large messages of streams.
+    pub(super) large: LargeReads,
+    /// What was published to exchanges and not told yet.
+    pub(super) flow: Current,
     /// Room for what an acknowledgement settles, used again and again.
     pub(super) settling: Vec<(u64, Unacked)>,
 }
@@ -138,6 +144,8 @@ impl Session {
             confirms: Vec::new(),
             counted_written: 0,
             tally: Tally::default(),
+            large: LargeReads::default(),
+            flow: Current::default(),
             settling: Vec::new(),
             broker,
         };
@@ -283,6 +291,7 @@ impl Session {
         }
         self.finished = true;
         self.tally.count(&self.broker.metrics().counts);
+        self.flow.tell();
         self.drop_channels();
         self.delete_exclusive_queues_later();
         self.flush();

@@ -42,6 +42,7 @@ impl Session {
         self.flush();
         self.count_written();
         self.tally.count(&self.broker.metrics().counts);
+        self.flow.tell();
         if self.choked && self.conn.output_len() <= self.output_limit() / 2 {
             self.choked = false;
             let all: Vec<ChannelKey> = self.channels.values().map(|channel| channel.key).collect();
@@ -63,6 +64,7 @@ impl Session {
                 }
             }
         }
+        self.fetch_large();
         self.flush();
         let unanswered = self.outbox.unanswered_bytes();
         if self.paused {
@@ -114,7 +116,9 @@ impl Session {
         for confirm in self.confirms.drain(..) {
             self.conn.send_confirm(key.number, confirm);
         }
-        self.tally.confirmed += done.saturating_sub(nacked) as u64;
+        let confirmed = done.saturating_sub(nacked) as u64;
+        channel.entry.counts.confirmed.add_alone(confirmed);
+        self.tally.confirmed += confirmed;
         self.tally.nacked += nacked as u64;
     }
 

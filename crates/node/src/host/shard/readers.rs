@@ -48,6 +48,9 @@ impl ShardHost {
                     return;
                 }
                 match messages.last() {
+                    Some(_) if wanted.is_exceeded_by(&messages) => {
+                        self.answer_read(&wanted, from, Vec::new());
+                    }
                     Some((last, _)) => self.answer_read(&wanted, last + 1, messages),
                     // All of them have gone meanwhile.
                     None => self.read(wanted),

@@ -147,37 +147,3 @@ both!(a_full_queue_refuses, durable, node, {
     }
     assert_eq!(refused, [3, 4]);
 });
-
-#[tokio::test]
-async fn a_node_that_is_cut_off_does_not_confirm_what_it_cannot_route() {
-    use std::sync::atomic::Ordering;
-    let node = super::TestNode::start();
-    let mut client = node.channel().await;
-    client.confirm_select(1).await;
-    let mut before = None;
-    for (tag, cut_off) in [(1, false), (2, true), (3, true), (4, false)] {
-        node.cut_off.store(cut_off, Ordering::Relaxed);
-        if before
-            .replace(cut_off)
-            .is_some_and(|before| before != cut_off)
-        {
-            // What was found out is believed for a while, but not of another version of the catalog.
-            client.declare(1, &format!("q{tag}"), true).await;
-        }
-        client.publish(1, "nowhere", "x").await;
-        let (delivery_tag, multiple) = (tag, false);
-        let expected = if cut_off {
-            Method::BasicNack {
-                delivery_tag,
-                multiple,
-                requeue: false,
-            }
-        } else {
-            Method::BasicAck {
-                delivery_tag,
-                multiple,
-            }
-        };
-        assert_eq!(client.hear().await.method, expected);
-    }
-}

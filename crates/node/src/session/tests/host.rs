@@ -10,6 +10,7 @@ use broker_model::protocol::FromHost;
 use broker_model::shard::ShardMachine;
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
@@ -24,6 +25,8 @@ pub(super) struct TestHost {
     pub(super) dispatcher: Dispatcher,
     /// Consumers of streams, until there is something for them.
     pub(super) readers: Vec<Wanted>,
+    /// Bytes of messages of streams that were sent.
+    pub(super) read_bytes: Arc<AtomicU64>,
 }
 
 impl TestHost {
@@ -142,6 +145,9 @@ impl TestHost {
             self.readers.push(wanted);
             return;
         };
+        let bytes = messages.iter().map(|(_, stored)| stored.message.weight());
+        self.read_bytes
+            .fetch_add(bytes.sum::<usize>() as u64, Ordering::Relaxed);
         let answer = FromHost::Read {
             consumer: wanted.consumer,
             next,

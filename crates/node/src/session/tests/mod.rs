@@ -7,6 +7,7 @@ mod client;
 mod confirms;
 mod consumers;
 mod credit;
+mod cut_off;
 mod errors;
 mod failover;
 mod host;

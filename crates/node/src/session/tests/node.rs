@@ -55,6 +55,8 @@ pub(super) struct TestNode {
     elsewhere: AtomicBool,
     /// While set, nobody tells whether the catalog is up to date.
     pub(super) cut_off: AtomicBool,
+    /// Bytes of messages of streams that were sent to sessions.
+    pub(super) read_bytes: Arc<AtomicU64>,
     /// Channels of everybody on the other nodes.
     pub(super) channels_there: AtomicU64,
 }
@@ -91,6 +93,7 @@ impl TestNode {
         let version = AtomicU64::new(catalog.version());
         let catalog = Arc::new(RwLock::new(catalog));
 
+        let read_bytes = Arc::new(AtomicU64::new(0));
         let (unused, mut unused_rx) = mpsc::unbounded_channel();
         let host = |placement| {
             let (sender, inbox) = mpsc::unbounded_channel();
@@ -103,6 +106,7 @@ impl TestNode {
                 machine: ShardMachine::new(),
                 dispatcher: Dispatcher::local(),
                 readers: Vec::new(),
+                read_bytes: Arc::clone(&read_bytes),
             };
             tokio::spawn(host.run());
             sender
@@ -147,6 +151,7 @@ impl TestNode {
             there,
             down,
             there_down,
+            read_bytes,
             channels_there: AtomicU64::new(0),
             cut_off: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),

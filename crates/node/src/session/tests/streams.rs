@@ -4,6 +4,7 @@ use super::client::{Client, Heard, declare_as, text};
 use super::node::TestNode;
 use amqp_codec::{FieldTable, FieldValue, Method, TableBuilder};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 fn table(entries: &[(&str, FieldValue)]) -> FieldTable {
     let mut table = TableBuilder::new();
@@ -366,4 +367,31 @@ async fn nobody_has_a_stream_to_himself() {
         client.call(1, &wanted).await;
         assert_eq!(texts(&mut client, 1).await, ["0"]);
     }
+}
+
+#[tokio::test]
+async fn large_messages_come_to_very_many_a_few_at_a_time() {
+    const CONSUMERS: usize = 60;
+    const SIZE: usize = 1 << 20;
+    let node = TestNode::start();
+    let mut client = stream(&node, 0, 10).await;
+    for number in 0..CONSUMERS {
+        let first = Some(FieldValue::text("first"));
+        client.call(1, &consume(&number.to_string(), first)).await;
+    }
+    let mut publisher = node.channel().await;
+    publisher.confirm_select(1).await;
+    for text in ["x".repeat(SIZE).as_str(), "small"] {
+        publisher.publish(1, "s", text).await;
+        publisher.hear().await;
+    }
+    // Everybody else does what there is to do, but the client does not read.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    let before = node.read_bytes.load(Ordering::Relaxed);
+    assert!(before < 30 * SIZE as u64, "{before}");
+    let heard = client.deliveries(2 * CONSUMERS).await;
+    let large = heard.iter().filter(|heard| heard.text().len() == SIZE);
+    assert_eq!(large.count(), CONSUMERS);
 }
