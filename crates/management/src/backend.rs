@@ -91,6 +91,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Closes a connection wherever it is.
     fn close_connection(&self, node: NodeId, serial: u64, reason: String) -> Answer<'_, bool>;
 
+    /// Begins or ends maintenance of a node; false if it does not answer.
+    fn set_maintenance(&self, node: NodeId, on: bool) -> Answer<'_, bool>;
+
     /// Deletes a queue under conditions.
     fn delete_queue(
         &self,

@@ -141,6 +141,10 @@ impl Backend for NodeBackend {
         Box::pin(self.queries.connections())
     }
 
+    fn set_maintenance(&self, node: NodeId, on: bool) -> Answer<'_, bool> {
+        Box::pin(async move { self.queries.set_maintenance(node, on).await.is_some() })
+    }
+
     fn connections_of(&self, some: BTreeSet<(u64, u64)>) -> Answer<'_, Vec<ConnectionReport>> {
         Box::pin(async move { self.queries.connections_of(&some).await })
     }

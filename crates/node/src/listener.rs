@@ -173,6 +173,8 @@ async fn accept(
     }
     loop {
         match listener.accept().await {
+            // In maintenance: it had better try another node.
+            Ok(_) if broker.queries.maintenance.is_on() => {}
             Ok((stream, peer)) => {
                 let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
                     if complained.is_none_or(|at| at.elapsed() > COMPLAINT) {

@@ -15,6 +15,7 @@ use crate::host::{HostContext, HostDirectory, HostInput};
 use crate::hub::Hub;
 use crate::hub::connector::{Connector, HostStarts};
 use crate::life::alarms::{self, Watermarks};
+use crate::life::maintenance::{self, Maintenance};
 use crate::life::readiness::{self, Readiness};
 use crate::life::stall::{self, Stall};
 use crate::life::{balance, disk, events, membership, partial_cut, process};
@@ -291,6 +292,7 @@ impl Node {
             data_dir: config.data_dir.clone(),
         };
         let stall = Arc::new(Stall::default());
+        let maintenance = Arc::new(Maintenance::default());
         let queries = Arc::new(NodeQueries {
             node: config.node_id,
             hosts: Arc::clone(&hosts),
@@ -302,6 +304,7 @@ impl Node {
                 marks.clone(),
                 consensus.clone(),
                 Arc::clone(&metrics),
+                Arc::clone(&maintenance),
             ),
             close: {
                 let hub = Arc::clone(&hub);
@@ -313,6 +316,7 @@ impl Node {
                 let machine = Arc::clone(&machine);
                 Box::new(move || machine.read().latest_start(origin.node) == origin.incarnation)
             },
+            maintenance: Arc::clone(&maintenance),
             stall: Arc::clone(&stall),
         });
         peer_service.open(
@@ -362,6 +366,10 @@ impl Node {
         )));
         tasks.push(tokio::spawn(partial_cut::mend(Arc::clone(&broker))));
         tasks.push(tokio::spawn(stall::watch(Arc::clone(&broker), stall)));
+        tasks.push(tokio::spawn(maintenance::watch(
+            Arc::clone(&broker),
+            maintenance,
+        )));
         tasks.push(tokio::spawn(balance::keep_balanced(
             Arc::clone(&broker),
             config.timing.rebalance_interval,

@@ -3,6 +3,7 @@
 
 use crate::host::{HostDirectory, HostInput, QueueReport};
 use crate::hub::api::SessionId;
+use crate::life::maintenance::Maintenance;
 use crate::life::stall::Stall;
 use crate::metrics::ChannelCounts;
 use crate::registry::{ChannelEntry, ConnectionEntry, Registry};
@@ -106,6 +107,9 @@ pub struct NodeReport {
     pub connections: u64,
     pub fd_used: u64,
     pub fd_total: u64,
+    /// Taken out of service for a while.
+    #[serde(default)]
+    pub maintenance: bool,
     /// Groups that run here, with their state.
     pub groups: Vec<GroupReport>,
     pub counts: BTreeMap<String, u64>,
@@ -147,6 +151,8 @@ pub struct NodeQueries {
     pub close: CloseConnection,
     /// Whether the catalog here knows of this start of the node.
     pub announced: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether this node is in maintenance.
+    pub(crate) maintenance: Arc<Maintenance>,
     /// Whether the disk here has stood still lately.
     pub(crate) stall: Arc<Stall>,
 }
@@ -210,6 +216,10 @@ impl Queries for NodeQueries {
                     let asked: QueuesQuestion = serde_json::from_slice(arguments).ok()?;
                     serde_json::to_vec(&self.queues_here(asked.shard, asked.queues).await).ok()
                 }
+                "maintenance" => {
+                    let on: bool = serde_json::from_slice(arguments).ok()?;
+                    serde_json::to_vec(&self.maintenance.set(on)).ok()
+                }
                 "close" => {
                     let asked: CloseQuestion = serde_json::from_slice(arguments).ok()?;
                     serde_json::to_vec(&(self.close)(asked.serial, &asked.reason)).ok()
@@ -232,9 +242,10 @@ impl NodeQueries {
             .collect()
     }
 
-    /// The nodes that this one hears, itself included; none while its disk is not well: it is to lead nothing.
+    /// The nodes that this one hears, itself included; none while its disk is not well, or it is in maintenance: it is to
+    /// lead nothing.
     fn heard_here(&self) -> BTreeSet<u64> {
-        if !self.stall.is_over() {
+        if !self.stall.is_over() || self.maintenance.is_on() {
             return BTreeSet::new();
         }
         let connectivity = self.peers.connectivity();
@@ -435,6 +446,12 @@ impl NodeQueries {
         self.ask(host, "queues", arguments)
             .await
             .unwrap_or_default()
+    }
+
+    /// Begins or ends maintenance of a node; whether that is a change there. `None`: it does not answer.
+    pub async fn set_maintenance(&self, node: NodeId, on: bool) -> Option<bool> {
+        let arguments = serde_json::to_vec(&on).ok()?;
+        self.ask(node, "maintenance", arguments).await
     }
 
     /// Closes a connection wherever it is.

@@ -1,6 +1,7 @@
 //! What a node says about itself.
 
 use crate::life::alarms::Watermarks;
+use crate::life::maintenance::Maintenance;
 use crate::life::process;
 use crate::metrics::Metrics;
 use crate::queries::{GroupReport, NodeReport};
@@ -17,6 +18,7 @@ pub(crate) fn reporter(
     marks: Watermarks,
     consensus: Consensus,
     metrics: Arc<Metrics>,
+    maintenance: Arc<Maintenance>,
 ) -> Box<dyn Fn() -> NodeReport + Send + Sync> {
     Box::new(move || {
         let (alarms, _) = marks.look();
@@ -34,6 +36,7 @@ pub(crate) fn reporter(
             connections: metrics.connections.value().max(0) as u64,
             fd_used,
             fd_total,
+            maintenance: maintenance.is_on(),
             groups: consensus.groups().iter().map(group_report).collect(),
             counts: metrics
                 .counts

@@ -101,9 +101,13 @@ pub(super) enum Cluster {
     Forget(Common<Forget>),
     /// Spread leaderships evenly, now
     Rebalance(Common<Rebalance>),
+    /// Take a node out of service: others lead what it leads, and its clients are sent to them
+    Drain(Common<Drain>),
+    /// Take a node back into service
+    Revive(Common<Revive>),
 }
 
-group!(Cluster: Status, Name, Forget, Rebalance);
+group!(Cluster: Status, Name, Forget, Rebalance, Drain, Revive);
 
 /// `warren cluster name`
 #[derive(Debug, Args)]
@@ -142,11 +146,7 @@ pub(super) struct Forget {
 
 impl Run for Forget {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let name = if self.node.contains('@') {
-            self.node
-        } else {
-            format!("warren@{}", self.node)
-        };
+        let name = full_name(self.node);
         context.client.delete(&path(["cluster", "nodes", &name]))?;
         done(
             context,
@@ -163,5 +163,59 @@ impl Run for Rebalance {
     fn run(self, context: &Context) -> Result<(), Failure> {
         context.client.post("/api/rebalance/queues", &json!({}))?;
         done(context, "Leaderships are being spread.")
+    }
+}
+
+/// `warren cluster drain`
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    /// Node: 3, or warren@3 (default: the one that is asked)
+    node: Option<String>,
+}
+
+impl Run for Drain {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let name = node_name(self.node, context)?;
+        let at = path(["nodes", &name, "maintenance"]);
+        context.client.put(&at, &json!({}))?;
+        done(
+            context,
+            &format!("{name} is in maintenance, until `warren cluster revive` or its next start."),
+        )
+    }
+}
+
+/// `warren cluster revive`
+#[derive(Debug, Args)]
+pub(super) struct Revive {
+    /// Node: 3, or warren@3 (default: the one that is asked)
+    node: Option<String>,
+}
+
+impl Run for Revive {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let name = node_name(self.node, context)?;
+        let at = path(["nodes", &name, "maintenance"]);
+        context.client.delete(&at)?;
+        done(context, &format!("{name} is back in service."))
+    }
+}
+
+/// The node that is named, or else the one that answers.
+fn node_name(named: Option<String>, context: &Context) -> Result<String, Failure> {
+    if let Some(named) = named {
+        return Ok(full_name(named));
+    }
+    let overview = context.client.get("/api/overview")?;
+    let node = overview.get("node").and_then(Value::as_str);
+    node.map(str::to_owned)
+        .ok_or_else(|| Failure::Local("the node does not say its name".into()))
+}
+
+fn full_name(node: String) -> String {
+    if node.contains('@') {
+        node
+    } else {
+        format!("warren@{node}")
     }
 }

@@ -85,6 +85,10 @@ impl Backend for Closed {
         Box::pin(ready(Vec::new()))
     }
 
+    fn set_maintenance(&self, _node: NodeId, _on: bool) -> Answer<'_, bool> {
+        Box::pin(ready(false))
+    }
+
     fn connections_of(&self, _some: BTreeSet<(u64, u64)>) -> Answer<'_, Vec<ConnectionReport>> {
         Box::pin(ready(Vec::new()))
     }

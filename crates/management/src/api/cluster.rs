@@ -123,6 +123,10 @@ fn members(
         if report.is_none() {
             warnings.push(format!("{name} does not answer"));
         }
+        let in_maintenance = report.is_some_and(|report| report.maintenance);
+        if in_maintenance {
+            warnings.push(format!("{name} is in maintenance"));
+        }
         let mut alarms = Vec::new();
         if report.is_some_and(|report| report.memory_alarm) {
             alarms.push("memory");
@@ -135,6 +139,7 @@ fn members(
             "id": record.node.0,
             "alive": report.is_some(),
             "state": record.state.as_str(),
+            "maintenance": in_maintenance,
             "address": &*record.cluster_address,
             "amqp_address": &*record.amqp_address,
             "management_address": &*record.management_address,

@@ -56,6 +56,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/rebalance/queues", post(cluster::rebalance))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{node}", get(nodes::one))
+        .route(
+            "/nodes/{node}/maintenance",
+            put(nodes::drain).delete(nodes::revive),
+        )
         .route("/nodes/{node}/memory", get(nodes::memory))
         .route("/nodes/{node}/memory/relative", get(nodes::memory_relative))
         .route("/connections", get(connections::list))

@@ -1,12 +1,13 @@
 //! `/api/nodes`.
 
-use super::{JsonResult, cluster, overview};
+use super::{JsonResult, StatusResult, cluster, overview};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::list::{ListQuery, pick};
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use node::Config;
 use node::broker_model::ids::NodeId;
 use node::queries::NodeReport;
@@ -67,6 +68,33 @@ pub(super) async fn memory_relative(
     Ok(Json(json!({ "memory": { "total": 100 } })))
 }
 
+/// Takes a node out of service: others lead what it leads, and its clients are sent to them.
+pub(super) async fn drain(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    set_maintenance(&app, &operator, &name, true).await
+}
+
+/// Takes it back.
+pub(super) async fn revive(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    set_maintenance(&app, &operator, &name, false).await
+}
+
+async fn set_maintenance(app: &App, operator: &Operator, name: &str, on: bool) -> StatusResult {
+    operator.need(Need::Administrator)?;
+    let node = cluster::node_id(app, name)?;
+    if app.backend().set_maintenance(node, on).await {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::Unavailable(format!("{name} does not answer")))
+}
+
 async fn memory_used(app: &App, operator: &Operator, name: &str) -> Result<u64, ApiError> {
     operator.need(Need::Monitoring)?;
     let node = cluster::node_id(app, name)?;
@@ -107,7 +135,7 @@ fn row(app: &App, node: NodeId, report: Option<&NodeReport>) -> Value {
         "name": name,
         "type": "disc",
         "running": true,
-        "being_drained": false,
+        "being_drained": report.maintenance,
         "mem_used": report.memory_used,
         "mem_limit": report.memory_limit,
         "mem_alarm": report.memory_alarm,

@@ -25,6 +25,7 @@ pub(crate) struct Fake {
     catalog: Mutex<(u64, Catalog)>,
     pub(crate) counts: Mutex<HashMap<QueueId, QueueReport>>,
     pub(crate) closed: Mutex<Vec<(NodeId, u64, String)>>,
+    pub(crate) maintained: Mutex<Vec<(NodeId, bool)>>,
     pub(crate) published: Mutex<Vec<Publish>>,
     pub(crate) purged: Mutex<Vec<Name>>,
     pub(crate) taken: Mutex<Vec<(u32, Then)>>,
@@ -77,6 +78,7 @@ impl Fake {
             catalog: Mutex::new((0, Catalog::new())),
             counts: Mutex::default(),
             closed: Mutex::default(),
+            maintained: Mutex::default(),
             published: Mutex::default(),
             purged: Mutex::default(),
             taken: Mutex::default(),
@@ -250,6 +252,14 @@ impl Backend for Fake {
 
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
         Box::pin(ready(self.own_connections()))
+    }
+
+    fn set_maintenance(&self, node: NodeId, on: bool) -> Answer<'_, bool> {
+        let answers = node != NodeId(3);
+        if answers {
+            self.maintained.lock().push((node, on));
+        }
+        Box::pin(ready(answers))
     }
 
     fn connections_of(&self, some: BTreeSet<(u64, u64)>) -> Answer<'_, Vec<ConnectionReport>> {

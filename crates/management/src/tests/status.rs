@@ -192,3 +192,21 @@ async fn health() {
     let warnings = status["warnings"].to_string();
     assert!(warnings.contains("warren@1 is not ready"), "{warnings}");
 }
+
+#[tokio::test]
+async fn nodes_are_taken_out_of_service_and_back() {
+    let server = Server::new();
+    for (method, node, expected) in [
+        ("PUT", "warren@2", 204),
+        ("DELETE", "warren@2", 204),
+        // It does not answer.
+        ("PUT", "warren@3", 503),
+        ("PUT", "warren@9", 404),
+        ("PUT", "nobody", 404),
+    ] {
+        let path = format!("/api/nodes/{node}/maintenance");
+        server.expect(method, &path, Value::Null, expected).await;
+    }
+    let told = server.fake.maintained.lock().clone();
+    assert_eq!(told, [(NodeId(2), true), (NodeId(2), false)]);
+}

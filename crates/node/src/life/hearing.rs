@@ -29,3 +29,22 @@ pub(super) fn members(broker: &Broker) -> BTreeSet<NodeId> {
     let members = broker.consensus.members();
     members.keys().map(|node| NodeId(*node)).collect()
 }
+
+/// Whether this node believes to lead anything.
+pub(super) fn leads_any(broker: &Broker) -> bool {
+    let groups = broker.consensus.groups();
+    let mut led = groups
+        .iter()
+        .map(|group| (group.leadership().borrow().leader, group.me()));
+    led.any(|(leader, me)| leader == Some(me))
+}
+
+/// The other nodes that answer, hear this one, and are well.
+pub(super) async fn well_others(broker: &Broker) -> BTreeSet<NodeId> {
+    let me = broker.origin.node;
+    let members = members(broker).into_iter();
+    let others = members.filter(|node| *node != me);
+    let answers = of_all(broker, others).await.into_iter();
+    let well = answers.filter(|(_, hears)| hears.contains(&me));
+    well.map(|(node, _)| node).collect()
+}

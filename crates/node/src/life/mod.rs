@@ -5,6 +5,7 @@ pub mod balance;
 pub mod disk;
 pub mod events;
 mod hearing;
+pub(crate) mod maintenance;
 pub mod membership;
 pub mod partial_cut;
 pub mod process;

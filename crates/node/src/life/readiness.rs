@@ -36,6 +36,8 @@ pub enum Readiness {
     NoSpace,
     /// It was removed from the cluster while it ran.
     Removed,
+    /// An operator has taken it out of service for a while.
+    Maintenance,
     /// It is being stopped.
     Stopping,
 }
@@ -60,6 +62,7 @@ impl Readiness {
             Self::Removed => Some(
                 "this node was removed from the cluster: stop it, and empty its data directory before it joins again",
             ),
+            Self::Maintenance => Some("this node is in maintenance"),
             Self::Stopping => Some("the node is stopping"),
         }
     }
@@ -129,6 +132,9 @@ pub(crate) async fn watch(
         let mut now = findings.look(well, Instant::now(), before);
         if now.is_ready() && !broker.consensus.is_writable() {
             now = Readiness::NoSpace;
+        }
+        if broker.queries.maintenance.is_on() {
+            now = Readiness::Maintenance;
         }
         let members = broker.consensus.members();
         let removed = !members.contains_key(&broker.origin.node.0)

@@ -9,7 +9,6 @@ use super::hearing;
 use crate::broker::Broker;
 use broker_model::ids::NodeId;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -73,10 +72,10 @@ pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>) {
                 "the disk of this node takes long to write the log: other nodes lead until it is well again"
             );
         }
-        if !leads(&broker) {
+        if !hearing::leads_any(&broker) {
             continue;
         }
-        let well = well_nodes(&broker).await;
+        let well = hearing::well_others(&broker).await;
         if !well.is_empty() {
             let wanted = |node| well.contains(&NodeId(node));
             broker.consensus.hand_over_to(wanted, TRANSFER).await;
@@ -84,24 +83,6 @@ pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>) {
             info!("no other node is well: this one goes on leading");
         }
     }
-}
-
-fn leads(broker: &Broker) -> bool {
-    let groups = broker.consensus.groups();
-    let mut led = groups
-        .iter()
-        .map(|group| (group.leadership().borrow().leader, group.me()));
-    led.any(|(leader, me)| leader == Some(me))
-}
-
-/// The other nodes that answer, hear this one, and are well.
-async fn well_nodes(broker: &Broker) -> BTreeSet<NodeId> {
-    let me = broker.origin.node;
-    let members = hearing::members(broker).into_iter();
-    let others = members.filter(|node| *node != me);
-    let answers = hearing::of_all(broker, others).await.into_iter();
-    let well = answers.filter(|(_, hears)| hears.contains(&me));
-    well.map(|(node, _)| node).collect()
 }
 
 #[cfg(test)]
