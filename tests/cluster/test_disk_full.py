@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from harness import amqp
 from harness.amqp import Consumer
 from harness.cluster import Cluster
 from harness.node import Node
-from harness.wait import eventually
+from harness.wait import bound, eventually
 
 MIB = 1024 * 1024
 DISK = 256 * MIB
@@ -161,6 +162,28 @@ def test_a_node_stands_aside_and_comes_back(limited, small_disk, names, open_at)
     channel = open_at(full).channel()
     amqp.wait_ready_count(channel, queues[2], 1)
     assert amqp.get_all(channel, queues[0], 21) == [b"%d" % i for i in range(1, 22)]
+
+
+def test_a_node_without_space_knows_what_is_declared(limited, small_disk, names, open_at) -> None:
+    """It takes no messages, but the catalog."""
+    cluster, full = limited
+    other = cluster.others(full)[0]
+    channel, elsewhere = open_at(full).channel(), open_at(other).channel()
+    small_disk.leave(RESERVE * 3 // 4)
+    eventually(lambda: reason(full) is not None, what="the node says that it has no space")
+    eventually(lambda: not leads(full), what="others lead")
+    began = time.monotonic()
+    for durable in (True, False):
+        here, there = names(), names()
+        channel.queue_declare(here, durable=durable)
+        elsewhere.queue_declare(here, durable=durable, passive=True)
+        elsewhere.queue_declare(there, durable=durable)
+        channel.queue_declare(there, durable=durable, passive=True)
+        channel.queue_bind(there, "amq.direct", there)
+        channel.queue_delete(there)
+    assert time.monotonic() - began < bound(8)
+    small_disk.clear()
+    eventually(lambda: reason(full) is None, what="the node takes part again")
 
 
 def test_start_with_a_full_disk(limited, small_disk, name, open_at) -> None:

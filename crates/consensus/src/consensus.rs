@@ -286,7 +286,7 @@ impl Consensus {
     }
 
     /// Says whether the disk has room for more log. Without room this node follows and counts as a
-    /// voter, but takes no entries (others make the majorities), leads nothing, and proposes
+    /// voter, but takes no entries but the catalog's (others make the majorities), leads nothing, and proposes
     /// nothing: whoever has something to write finds another leader. With room again it catches up
     /// and takes part as before. Nothing is done twice; returns whether this was a change.
     pub fn set_writable(&self, writable: bool) -> bool {
@@ -307,6 +307,14 @@ impl Consensus {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let environment = &self.inner.environment;
         environment.room.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The same for entries of the catalog, which go on being taken while this node is not writable: they are small, and whoever
+    /// does not have them can tell its clients nothing.
+    pub fn set_catalog_room(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let environment = &self.inner.environment;
+        environment.catalog_room.store(bytes, Ordering::Relaxed);
     }
 
     /// Says whether space on the disk is short: then no log is kept for members that have been unreachable for more than a moment.

@@ -102,6 +102,11 @@ impl From<Refusal> for ApiError {
                 code: ReplyCode::NOT_FOUND,
                 ..
             } => Self::NotFound,
+            // No majority, no leader: another time it may work.
+            Refusal::Queue {
+                code: ReplyCode::INTERNAL_ERROR,
+                text,
+            } => Self::Unavailable(text),
             Refusal::Queue { text, .. } => Self::BadRequest(text),
             Refusal::Unavailable(text) => Self::Unavailable(text),
         }

@@ -45,6 +45,9 @@ pub(crate) struct GroupEnvironment {
     pub(crate) writable: watch::Sender<bool>,
     /// Bytes of entries that may be taken from leaders before the disk is looked at again, see [`crate::Consensus::set_room`].
     pub(crate) room: AtomicI64,
+    /// The same for entries of the catalog, which are small: they are taken although there is no room for others, see
+    /// [`crate::Consensus::set_catalog_room`].
+    pub(crate) catalog_room: AtomicI64,
     /// Whether space on the disk is short, see [`crate::Consensus::set_short_of_space`].
     pub(crate) short: AtomicBool,
 }
@@ -73,6 +76,7 @@ impl GroupEnvironment {
             abort,
             writable: watch::Sender::new(true),
             room: AtomicI64::new(i64::MAX),
+            catalog_room: AtomicI64::new(i64::MAX),
             short: AtomicBool::new(false),
         }))
     }
@@ -81,15 +85,19 @@ impl GroupEnvironment {
         *self.writable.borrow()
     }
 
-    /// Whether entries of so many bytes may be taken from a leader. They count until the disk is looked at again.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+    /// Whether entries of so many bytes may be taken from the leader of a group. They count until the disk is looked at again.
+    pub(crate) fn has_room_for(&self, group: GroupId, bytes: usize) -> bool {
+        let is_catalog = group == GroupId::CATALOG;
+        let room = if is_catalog {
+            &self.catalog_room
+        } else {
+            &self.room
+        };
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let before = self
-            .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
-                (room > 0).then(|| room.saturating_sub(bytes))
-            });
-        before.is_ok() && self.may_write()
+        let before = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
+            (room > 0).then(|| room.saturating_sub(bytes))
+        });
+        before.is_ok() && (is_catalog || self.may_write())
     }
 
     pub(crate) fn is_short(&self) -> bool {

@@ -153,7 +153,8 @@ async fn run_session(
         let (core, room) = (Arc::clone(&core), Arc::clone(&room));
         move |request: &AppendRequest| {
             let bytes = request.entries.iter().map(payload_bytes).sum();
-            let fits = request.entries.is_empty() || core.environment().has_room_for(bytes);
+            let fits =
+                request.entries.is_empty() || core.environment().has_room_for(core.id(), bytes);
             room.store(fits, Ordering::Relaxed);
             fits
         }

@@ -42,6 +42,29 @@ fn a_follower_without_room_takes_nothing_and_catches_up_later() {
 }
 
 #[test]
+fn a_node_without_room_takes_the_catalog_on() {
+    let mut nodes = Nodes::new(3, false).started();
+    nodes.put(0, 0);
+    nodes.converged(0, 1);
+    let follower = if nodes.leader(0) == 3 { 2 } else { 3 };
+    nodes.node(follower).consensus().set_writable(false);
+    nodes.put(0, 1);
+    wait_for("the catalog's entry", || {
+        nodes.node(follower).machine(0).numbers() == [0, 1]
+    });
+    // Until there is no room for that either.
+    nodes.node(follower).consensus().set_catalog_room(0);
+    for number in 2..10 {
+        nodes.put(0, number);
+    }
+    assert_eq!(nodes.node(follower).machine(0).numbers(), [0, 1]);
+    nodes.node(follower).consensus().set_catalog_room(u64::MAX);
+    nodes.node(follower).consensus().set_writable(true);
+    assert_eq!(nodes.converged(0, 10), (0..10).collect::<Vec<u64>>());
+    nodes.no_aborts();
+}
+
+#[test]
 fn a_leader_without_room_makes_way_even_if_it_cannot_hand_over() {
     let mut nodes = Nodes::new(3, false).started();
     nodes.put(1, 0);

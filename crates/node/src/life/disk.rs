@@ -125,6 +125,9 @@ pub(crate) async fn keep_reserve(
         }
         // What is taken is written twice before the first copy can go: into the log, and as state.
         consensus.set_room(now.map_or(u64::MAX, |free| free.saturating_sub(reserve) / 2));
+        // The last half of the reserve is for what has to be written whatever comes.
+        consensus
+            .set_catalog_room(now.map_or(u64::MAX, |free| free.saturating_sub(reserve / 2) / 2));
         consensus.set_short_of_space(short);
         gives_back.look(short);
         match step(now, reserve, consensus.is_writable()) {
@@ -133,7 +136,7 @@ pub(crate) async fn keep_reserve(
                 error!(
                     left = now,
                     reserve,
-                    "the disk is nearly full: this node leads nothing and writes nothing until there is space"
+                    "the disk is nearly full: this node leads nothing and writes no messages until there is space"
                 );
                 consensus.hand_over(HAND_OVER).await;
                 consensus.set_writable(false);
