@@ -64,9 +64,9 @@ class Pages:
 
     def open(self) -> None:
         """The first page in a tab that remembers nothing."""
-        self.driver.get(self.address + "web/favicon.svg")
-        self.driver.execute_script("sessionStorage.clear()")
         self.driver.get(self.address)
+        self.driver.execute_script("sessionStorage.clear(); location.hash = ''")
+        self.driver.refresh()
 
     def login(self, user: str = "guest", password: str = "guest") -> None:
         self.open()

@@ -7,9 +7,11 @@ const WIDTH = 1000;
 const HEIGHT = 100;
 /** Samples further apart are not joined: nobody looked in between. */
 const GAP = 75_000;
+/** What the width stands for, in minutes: the first into which all samples fit. */
+const MINUTES = [1, 2, 5, 10];
 
-/** `lines`: [{ name, label }]. Call `draw` with the samples of a history. */
-export function chart({ title, lines, format, span }) {
+/** `lines`: [{ name, label }]. Call `draw` with a history. */
+export function chart({ title, lines, format }) {
   const area = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const scale = h("div", { class: "chart-scale", "aria-hidden": "true" });
   const legend = h("ul", { class: "chart-legend" });
@@ -17,6 +19,8 @@ export function chart({ title, lines, format, span }) {
   const hidden = new Set();
   let samples = [];
   let pointed = null;
+  let span = 60_000;
+  const begin = h("span", {});
 
   const plot = h("div", { class: "chart-plot", onpointermove: point, onpointerleave: leave }, area);
   const node = h(
@@ -24,7 +28,7 @@ export function chart({ title, lines, format, span }) {
     { class: "chart" },
     h("figcaption", {}, title, when),
     h("div", { class: "chart-body" }, scale, plot),
-    h("div", { class: "chart-time", "aria-hidden": "true" }, h("span", {}, `${span / 60_000} min ago`), h("span", {}, "now")),
+    h("div", { class: "chart-time", "aria-hidden": "true" }, begin, h("span", {}, "now")),
     legend,
   );
 
@@ -52,6 +56,9 @@ export function chart({ title, lines, format, span }) {
     const values = samples.flatMap((sample) => shown.map((line) => sample[line.name] ?? 0));
     const top = roundUp(Math.max(1, ...values));
     const end = samples.at(-1)?.at ?? 0;
+    const minutes = MINUTES.find((each) => end - (samples[0]?.at ?? 0) <= each * 60_000) ?? MINUTES.at(-1);
+    span = minutes * 60_000;
+    patch(begin, `${minutes} min ago`);
     const x = (at) => WIDTH - (WIDTH * (end - at)) / span;
     const y = (value) => HEIGHT - (HEIGHT * value) / top;
     patch(scale, [top, top / 2, 0].map((mark) => h("span", {}, format(mark))));

@@ -88,6 +88,8 @@ export class Frame {
       const current = path === here ? "page" : null;
       return h("li", { key: label }, h("a", { href: `#/${path}`, "aria-current": current }, label));
     }));
+    // On a phone the places are a row that is wider than the screen.
+    this.#navigation.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
     const { get } = api();
     const query = { page: 1, page_size: VHOSTS, columns: "name", disable_stats: true, sort: "name" };
     get("/vhosts", query).then(({ items }) => this.#offer(items.map((row) => row.name)), () => {});

@@ -22,10 +22,6 @@ export class History {
     if (!last || last[name] === undefined || now - last.at < 200 || value < last[name]) return undefined;
     return (1000 * (value - last[name])) / (now - last.at);
   }
-
-  get span() {
-    return SPAN;
-  }
 }
 
 /** The history of that thing, begun if there is none. */

@@ -65,16 +65,16 @@ export function pagedTable(ctx, { id, columns, load, key, empty, filter = true, 
     } catch (error) {
       if (/^page out of range/.test(error.message) && view.page > 1) {
         view.page = 1;
-        return refresh();
+        await refresh();
+        return;
       }
       // A filter that is no expression is told here; all else to the whole page.
       if (error.status !== 400) throw error;
       if (turn === asked) patch(problem, failure(error));
-      return undefined;
+      return;
     }
     // A slow answer must not replace a later one.
     if (turn === asked) show(answer);
-    return answer;
   }
 
   function show(answer) {
@@ -87,13 +87,16 @@ export function pagedTable(ctx, { id, columns, load, key, empty, filter = true, 
       h("button", { type: "button", class: "small", disabled: !possible, "aria-label": name, onclick: go(page) }, label);
     const first = answer.filtered_count === 0 ? 0 : (answer.page - 1) * answer.page_size + 1;
     const last = first === 0 ? 0 : first + answer.item_count - 1;
+    const few = !filter && answer.total_count <= SIZES[0];
     const filtered = answer.filtered_count === answer.total_count ? "" : ` (of ${number(answer.total_count)})`;
     patch(
       pager,
+      few ? null : [
       h("span", { class: "count" }, `${number(first)}–${number(last)} of ${number(answer.filtered_count)}${filtered}`),
       step("‹", answer.page - 1, answer.page > 1, "Previous page"),
       step("›", answer.page + 1, answer.page < answer.page_count, "Next page"),
       h("select", { "aria-label": "Rows per page", onchange: (event) => change({ size: Number(event.target.value), page: 1 }) }, choices(SIZES.map((n) => [String(n), `${n} rows`]), String(view.size))),
+      ],
     );
   }
 

@@ -20,7 +20,6 @@ export function connectionPage(ctx, name) {
   const actions = h("div", { class: "buttons" });
   const traffic = chart({
     title: "Traffic",
-    span: seen.span,
     format: byteRate,
     lines: [{ name: "in", label: "From client" }, { name: "out", label: "To client" }],
   });

@@ -20,18 +20,15 @@ function save(name, content) {
 export function definitionsPart(ctx) {
   if (!session.makesPolicies) return null;
   const places = session.administers ? [[ALL, "The whole cluster"]] : [];
-  const which = (label) => {
-    const field = select(label, places, { selected: choices.vhost });
-    return field;
-  };
-  const from = which("Of");
-  const into = which("Into");
+  const from = select("Of", places);
+  const into = select("Into", places);
   const file = h("input", { type: "file", accept: ".json,application/json", id: "import-file" });
   const report = h("div", { "aria-live": "polite" });
 
   ctx.api.get("/vhosts", { page: 1, page_size: 500, columns: "name", disable_stats: true, sort: "name" }).then(({ items }) => {
     for (const field of [from, into]) {
       field.input.append(...items.map(({ name }) => h("option", { value: name }, `Virtual host ${name}`)));
+      if (choices.vhost) field.input.value = choices.vhost;
     }
   }, ctx.failed);
 

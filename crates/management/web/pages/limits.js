@@ -10,6 +10,7 @@ import { plainTable } from "../table.js";
 import { vhostField } from "./vhost_field.js";
 
 const NAMES = { vhost: ["max-connections", "max-queues"], user: ["max-connections", "max-channels"] };
+const PATHS = { vhost: "/vhost-limits", user: "/user-limits" };
 const SHOWN = 500;
 
 /** Rows of one limit each. */
@@ -21,7 +22,7 @@ function table(ctx, of, rows, refresh) {
       title: "Clear the limit?",
       say: [`${row.name} of ${of === "vhost" ? "virtual host" : "user"} ${row.of}.`],
       button: "Clear it",
-      act: () => ctx.api.delete(at`/${`${of}-limits`}/${row.of}/${row.name}`),
+      act: () => ctx.api.delete(PATHS[of] + at`/${row.of}/${row.name}`),
     });
     if (done) await refresh().catch(ctx.failed);
   }
@@ -41,7 +42,7 @@ function table(ctx, of, rows, refresh) {
 
 /** The limits of one virtual host or user, or with `thing` undefined of all. */
 export function limitsPart(ctx, of, thing) {
-  const path = at`/${`${of}-limits`}` + (thing === undefined ? "" : at`/${thing}`);
+  const path = PATHS[of] + (thing === undefined ? "" : at`/${thing}`);
   const rows = h("div", {});
 
   async function refresh() {
@@ -59,7 +60,7 @@ export function limitsPart(ctx, of, thing) {
 
   async function submit() {
     const owner = thing ?? which.value();
-    await ctx.api.put(at`/${`${of}-limits`}/${owner}/${name.value()}`, { value: value.value() });
+    await ctx.api.put(PATHS[of] + at`/${owner}/${name.value()}`, { value: value.value() });
     await refresh();
     return "Set.";
   }

@@ -11,7 +11,7 @@ function brand() {
 
 /** `then` is called when the node has let the user in. `reason`: why one has to log in again. */
 export function loginPage(then, reason) {
-  const user = text("User", { name: "user", autocomplete: "username", autocapitalize: "none", required: true, autofocus: true });
+  const user = text("User", { name: "user", autocomplete: "username", autocapitalize: "none", required: true });
   const password = text("Password", { name: "password", type: "password", autocomplete: "current-password" });
 
   async function submit() {

@@ -42,8 +42,8 @@ export function nodePage(ctx, name) {
   const seen = history(`node ${name}`);
   const details = h("div", {});
   const listeners = h("div", {});
-  const memory = chart({ title: "Memory", span: seen.span, format: bytes, lines: [{ name: "memory", label: "Used" }] });
-  const clients = chart({ title: "Connections", span: seen.span, format: short, lines: [{ name: "connections", label: "Connections" }] });
+  const memory = chart({ title: "Memory", format: bytes, lines: [{ name: "memory", label: "Used" }] });
+  const clients = chart({ title: "Connections", format: short, lines: [{ name: "connections", label: "Connections" }] });
 
   async function refresh() {
     const row = await ctx.api.get(path);

@@ -36,13 +36,11 @@ export function overviewPage(ctx) {
   const churn = h("div", {});
   const depth = chart({
     title: "Messages waiting",
-    span: seen.span,
     format: short,
     lines: [{ name: "ready", label: "Ready" }, { name: "unacked", label: "Unacked" }, { name: "total", label: "Total" }],
   });
   const rates = chart({
     title: "Messages per second",
-    span: seen.span,
     format: (value) => (value === undefined ? rate(value) : `${short(value)}/s`),
     lines: RATES.map(([name, label]) => ({ name, label })),
   });

@@ -31,13 +31,11 @@ export function queuePage(ctx, vhost, name) {
   const bindings = bindingsTo(ctx, vhost, "queue", name);
   const depth = chart({
     title: "Messages waiting",
-    span: seen.span,
     format: short,
     lines: [{ name: "ready", label: "Ready" }, { name: "unacked", label: "Unacked" }, { name: "total", label: "Total" }],
   });
   const rates = chart({
     title: "Messages per second",
-    span: seen.span,
     format: (value) => (value === undefined ? short(value) : `${short(value)}/s`),
     lines: RATES.map(([key, label]) => ({ name: key, label })),
   });
