@@ -2,7 +2,7 @@
 
 import { at } from "../api.js";
 import { h, patch } from "../dom.js";
-import { bytes, duration, number } from "../format.js";
+import { duration, number } from "../format.js";
 import { ask, folded, form, text } from "../forms.js";
 import { card, facts, heading, links, state } from "../parts.js";
 import { session } from "../session.js";
@@ -85,8 +85,6 @@ function memberTable(rows, forget) {
       { label: "Management", cell: (row) => row.management_address },
       { label: "Leads", num: true, cell: (row) => number(row.leads) },
       { label: "Connections", num: true, cell: (row) => number(row.connections) },
-      { label: "Memory", num: true, cell: (row) => bytes(row.mem_used) },
-      { label: "Disk free", num: true, cell: (row) => bytes(row.disk_free) },
       { label: "Uptime", num: true, cell: (row) => duration(row.uptime) },
       { label: "Version", cell: (row) => row.version },
       { label: "", num: true, cell: (row) => session.administers && h("button", { type: "button", class: "small", onclick: () => forget(row.node) }, "Forget…") },

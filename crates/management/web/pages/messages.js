@@ -83,7 +83,7 @@ export function getForm(ctx, vhost, queue) {
     return messages.length === 0 ? "The queue is empty." : `${messages.length} got.`;
   }
 
-  const warning = h("p", { class: "dim" }, "Getting is not only looking: messages are taken from the queue, and those put back are marked as redelivered, count as delivered once more, and may come in another order.");
+  const warning = h("p", { class: "dim gap" }, "Getting is not only looking: messages are taken from the queue, and those put back are marked as redelivered, count as delivered once more, and may come in another order.");
   return h("div", {}, warning, form({ fields: [count, mode, encoding, cut], button: "Get", submit }).node, found);
 }
 
