@@ -82,22 +82,22 @@ export function pagedTable(ctx, { id, columns, load, key, empty, filter = true, 
     const rows = answer.items.map((row) => rowOf(columns, row, key(row)));
     const none = view.name ? "Nothing has such a name." : empty;
     patch(body, rows.length > 0 ? rows : h("tr", { key: "none" }, h("td", { colspan: columns.length, class: "dim" }, none)));
-    const go = (page) => () => change({ page });
-    const step = (label, page, possible, name) =>
-      h("button", { type: "button", class: "small", disabled: !possible, "aria-label": name, onclick: go(page) }, label);
-    const first = answer.filtered_count === 0 ? 0 : (answer.page - 1) * answer.page_size + 1;
-    const last = first === 0 ? 0 : first + answer.item_count - 1;
-    const few = !filter && answer.total_count <= SIZES[0];
-    const filtered = answer.filtered_count === answer.total_count ? "" : ` (of ${number(answer.total_count)})`;
-    patch(
-      pager,
-      few ? null : [
-      h("span", { class: "count" }, `${number(first)}–${number(last)} of ${number(answer.filtered_count)}${filtered}`),
-      step("‹", answer.page - 1, answer.page > 1, "Previous page"),
-      step("›", answer.page + 1, answer.page < answer.page_count, "Next page"),
-      h("select", { "aria-label": "Rows per page", onchange: (event) => change({ size: Number(event.target.value), page: 1 }) }, choices(SIZES.map((n) => [String(n), `${n} rows`]), String(view.size))),
-      ],
-    );
+    patch(pager, !filter && answer.total_count <= SIZES[0] ? null : pagerOf(answer));
+  }
+
+  function pagerOf({ page, page_size: size, page_count: pages, item_count: here, filtered_count: found, total_count: all }) {
+    const step = (label, to, possible, name) =>
+      h("button", { type: "button", class: "small", disabled: !possible, "aria-label": name, onclick: () => change({ page: to }) }, label);
+    const first = found === 0 ? 0 : (page - 1) * size + 1;
+    const last = found === 0 ? 0 : first + here - 1;
+    const resize = (event) => change({ size: Number(event.target.value), page: 1 });
+    const sizes = choices(SIZES.map((rows) => [String(rows), `${rows} rows`]), String(view.size));
+    return [
+      h("span", { class: "count" }, `${number(first)}–${number(last)} of ${number(found)}${found === all ? "" : ` (of ${number(all)})`}`),
+      step("‹", page - 1, page > 1, "Previous page"),
+      step("›", page + 1, page < pages, "Next page"),
+      h("select", { "aria-label": "Rows per page", onchange: resize }, sizes),
+    ];
   }
 
   header();

@@ -61,8 +61,9 @@ fn every_module_that_is_imported_exists() {
     let mut imports = 0;
     for (path, content) in FILES.iter().filter(|(path, _)| path.ends_with(".js")) {
         let text = std::str::from_utf8(content).unwrap();
-        for line in text.lines().filter(|line| line.starts_with("import ")) {
-            let named = line.rsplit('"').nth(1).unwrap();
+        let imports_of = text.split("from \"").skip(1);
+        for named in imports_of.filter_map(|rest| rest.split('"').next()) {
+            assert!(named.starts_with('.'), "{path} imports {named}");
             let mut target = Path::new(path).parent().unwrap().to_path_buf();
             for part in named.split('/') {
                 match part {
