@@ -43,14 +43,6 @@ def start(downloads: Path) -> webdriver.Chrome:
     return driver
 
 
-def xpath_text(text: str) -> str:
-    """`text` as a string of XPath, which knows no escapes."""
-    if "'" not in text:
-        return f"'{text}'"
-    parts = ', "\'", '.join(f"'{part}'" for part in text.split("'"))
-    return f"concat({parts})"
-
-
 class Pages:
     """The pages of one node, in the browser."""
 
@@ -83,8 +75,8 @@ class Pages:
     def go(self, *parts: str) -> None:
         """The page under these parts of an address, as `go("queues", "/", "jobs")`."""
         path = "/".join(quote(part, safe="") for part in parts)
-        self.driver.execute_script("location.hash = arguments[0]", f"#/{path}")
-        self.until(lambda: self.driver.find_elements(By.CSS_SELECTOR, "main h1"), f"page {path}")
+        self.run("location.hash = arguments[0]", f"#/{path}")
+        self.shown("main h1")
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -95,19 +87,37 @@ class Pages:
         try:
             return waiting.until(lambda _: check(), what)
         except WebDriverException as error:
-            text = self.driver.find_element(By.TAG_NAME, "body").text
-            error.msg = f"{what}\n{self.driver.current_url}\n{text[:3000]}"
+            error.msg = f"{what}\n{self.driver.current_url}\n{self.text()[:3000]}"
             raise
 
     def find(self, selector: str, within: WebElement | None = None) -> list[WebElement]:
-        found = (within or self.driver).find_elements(By.CSS_SELECTOR, selector)
-        return [element for element in found if element.is_displayed()]
+        """What is to be seen of what the selector names."""
+        return self.run(
+            "const [selector, within] = arguments;"
+            "return [...(within ?? document).querySelectorAll(selector)].filter((e) => e.checkVisibility())",
+            selector,
+            within,
+        )
+
+    def labelled(self, selector: str, text: str) -> WebElement | None:
+        """The one that is to be seen, can be used, and has exactly this text."""
+        return self.run(
+            "const [selector, text] = arguments;"
+            "const fits = (e) => e.checkVisibility() && !e.disabled && e.textContent.trim() === text;"
+            "return [...document.querySelectorAll(selector)].find(fits)",
+            selector,
+            text,
+        )
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """JavaScript in the page: one call, where asking element by element takes many."""
+        return self.driver.execute_script(script, *arguments)
 
     def shown(self, selector: str) -> WebElement:
         return self.until(lambda: self.find(selector), f"{selector} is shown")[0]
 
     def text(self) -> str:
-        return self.driver.find_element(By.TAG_NAME, "body").text
+        return self.run("return document.body.innerText")
 
     def see(self, *texts: str) -> None:
         for text in texts:
@@ -121,30 +131,27 @@ class Pages:
 
     def row(self, name: str) -> list[str]:
         """The cells of the row that a link of this name is in."""
-
-        def cells() -> list[str]:
-            path = f"//tbody/tr[.//a[text()={xpath_text(name)}]]"
-            rows = self.driver.find_elements(By.XPATH, path)
-            return [cell.text for cell in rows[0].find_elements(By.TAG_NAME, "td")] if rows else []
-
-        return self.until(cells, f"a row of {name}")
+        script = (
+            "const links = [...document.querySelectorAll('tbody a')];"
+            "const row = links.find((e) => e.textContent === arguments[0])?.closest('tr');"
+            "return row && [...row.cells].map((cell) => cell.innerText)"
+        )
+        return self.until(lambda: self.run(script, name), f"a row of {name}")
 
     def figure(self, label: str) -> str:
         """The large number over this label."""
-
-        def number() -> str:
-            for item in self.find(".figures li"):
-                if self.find(".figure-label", item)[0].text == label:
-                    return self.find(".figure", item)[0].text
-            return ""
-
-        return self.until(number, f"the number of {label}")
+        script = (
+            "const items = [...document.querySelectorAll('.figures li')];"
+            "const fits = (e) => e.querySelector('.figure-label').textContent === arguments[0];"
+            "return items.find(fits)?.querySelector('.figure').textContent"
+        )
+        return self.until(lambda: self.run(script, label), f"the number of {label}")
 
     def figure_is(self, label: str, value: str) -> None:
         self.until(lambda: self.figure(label) == value, f"{label} is {value}")
 
     def buttons(self) -> list[str]:
-        return [button.text for button in self.find("main button, main summary") if button.text]
+        return [button.text for button in self.find("main button, main summary")]
 
     # --- doing --------------------------------------------------------------------------------
 
@@ -152,11 +159,10 @@ class Pages:
         """Presses the button, or unfolds the part, of this label."""
 
         def pressed() -> bool:
-            for button in self.find(f"{within} button, {within} summary"):
-                if button.text.strip() == label and button.is_enabled():
-                    button.click()
-                    return True
-            return False
+            button = self.labelled(f"{within} button, {within} summary", label)
+            if button is not None:
+                button.click()
+            return button is not None
 
         self.until(pressed, f"a button {label} in {within}")
 
@@ -169,10 +175,8 @@ class Pages:
         """The input under this label, where it is shown."""
 
         def found() -> WebElement | None:
-            for element in self.find(f"{within} label"):
-                if element.text.strip() == label:
-                    return self.driver.find_element(By.ID, element.get_attribute("for"))
-            return None
+            name = self.labelled(f"{within} label", label)
+            return name and self.driver.find_element(By.ID, name.get_attribute("for"))
 
         return self.until(found, f"a field {label}")
 

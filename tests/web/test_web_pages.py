@@ -355,8 +355,8 @@ def test_what_is_being_typed_stays(pages: Pages) -> None:
     pages.press("Add an exchange")
     pages.fill("Name", "half a na")
     answered = "return performance.getEntriesByType('resource').filter(e => e.name.includes('/api/exchanges?')).length"
-    count = pages.driver.execute_script(answered)
-    pages.until(lambda: pages.driver.execute_script(answered) >= count + 2, "two more polls")
+    count = pages.run(answered)
+    pages.until(lambda: pages.run(answered) >= count + 2, "two more polls")
     active = pages.driver.switch_to.active_element
     assert active.get_attribute("value") == "half a na"
     assert "x-delayed-message" in pages.options(pages.field("Type"))
@@ -371,15 +371,15 @@ def test_nothing_is_asked_while_nobody_looks(pages: Pages) -> None:
     other = pages.driver.current_window_handle
     pages.driver.switch_to.window(first)
     hide = "Object.defineProperty(document, 'hidden', { value: arguments[0], configurable: true }); document.dispatchEvent(new Event('visibilitychange'))"
-    pages.driver.execute_script(hide, True)
+    pages.run(hide, True)
     # An interval passes by the browser's own clock without a question.
     quiet = "const done = arguments[0]; setTimeout(done, 2600)"
-    before = pages.driver.execute_script(asked)
+    before = pages.run(asked)
     pages.driver.execute_async_script(quiet)
-    assert pages.driver.execute_script(asked) <= before + 2  # Those that were under way.
-    settled = pages.driver.execute_script(asked)
-    pages.driver.execute_script(hide, False)
-    pages.until(lambda: pages.driver.execute_script(asked) > settled, "to be asked at once")
+    assert pages.run(asked) <= before + 2  # Those that were under way.
+    settled = pages.run(asked)
+    pages.run(hide, False)
+    pages.until(lambda: pages.run(asked) > settled, "to be asked at once")
     pages.driver.switch_to.window(other)
     pages.driver.close()
     pages.driver.switch_to.window(first)
