@@ -54,7 +54,7 @@ build: setup-build ## Build the programs warren and warren-bench.
 	$(CARGO) build --release --locked -p cli -p bench
 
 .PHONY: test
-test: test-rust e2e-core bench-smoke ## The tests that must pass: Rust, end to end, processor time (`make clients`, `make compose`: those that need more installed).
+test: test-rust e2e-core bench-smoke ## The tests that must pass: Rust, end to end, processor time (`make clients`, `make compose`, `make web`: those that need more installed).
 
 .PHONY: test-rust
 test-rust: setup-build ## The tests of all crates.
@@ -83,6 +83,11 @@ clients: build python ## Client libraries of other languages, each through the k
 	@scripts/setup.sh clients
 	$(CARGO) build --release --locked --manifest-path tests/clients/programs/lapin/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/lapin
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/clients/test_foreign.py $(PYTEST_ARGS)
+
+.PHONY: web
+web: build ## The web pages in a browser (installs Chromium).
+	@scripts/setup.sh web
+	$(PYTHON) -m pytest -c tests/pytest.ini tests/web $(PYTEST_ARGS)
 
 .PHONY: python
 python:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that what building ("build"), end-to-end tests ("python") and the client programs of other
-# languages ("clients") need is there.
+# Makes sure that what building ("build"), end-to-end tests ("python"), the client programs of other
+# languages ("clients") and the tests of the web pages ("web") need is there.
 #
 # Missing Debian packages are installed when this runs as root; otherwise the command that installs
 # them is printed. Where everything is there already, nothing is touched and nothing is printed.
@@ -102,11 +102,26 @@ setup_clients() {
     packages=()
 }
 
+# What the web pages are looked at with.
+setup_web() {
+    local venv="${WARREN_VENV:-.venv}" requirements=tests/web/requirements.txt
+    have chromium || need chromium
+    have chromedriver || need chromium-driver
+    install_packages
+    setup_python
+    if ! cmp -s "$requirements" "$venv/installed-web.txt"; then
+        echo "Installing the Python packages of $requirements"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+        cp "$requirements" "$venv/installed-web.txt"
+    fi
+}
+
 for part in "$@"; do
     case "$part" in
         build) setup_build ;;
         python) setup_python ;;
         clients) setup_clients ;;
-        *) fail "unknown part '$part': build, python or clients" ;;
+        web) setup_web ;;
+        *) fail "unknown part '$part': build, python, clients or web" ;;
     esac
 done

@@ -1,4 +1,5 @@
-//! HTTP on the management port: health, metrics, and the API that operators' tools of RabbitMQ speak.
+//! HTTP on the management port: health, metrics, the API that operators' tools of RabbitMQ speak, and pages for
+//! browsers that use it.
 //!
 //! Owns routes, JSON, authentication of operators and the Prometheus text. What a node knows and does
 //! comes through [`Backend`]; nothing here decides about queues or the cluster.
@@ -22,6 +23,7 @@ mod node_backend;
 mod object_rates;
 mod rates;
 mod server;
+mod web;
 
 pub use backend::Backend;
 pub use definitions::{Definitions, Loaded};
@@ -119,7 +121,7 @@ pub struct Management {
 }
 
 impl Management {
-    /// Takes the port and answers from now on; `/api` only if `with_api`.
+    /// Takes the port and answers from now on; `/api`, and the pages, only if `with_api`.
     ///
     /// # Errors
     /// The port cannot be taken.
@@ -188,7 +190,7 @@ fn router(app: Arc<App>, with_api: bool) -> Router {
         .route("/health/ready", get(health::ready))
         .merge(metrics_routes());
     if with_api {
-        router = router.nest("/api", api::router());
+        router = router.nest("/api", api::router()).merge(web::router());
     }
     finished(router, app)
 }

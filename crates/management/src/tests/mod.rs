@@ -8,6 +8,7 @@ mod policies;
 mod queues;
 mod status;
 mod text;
+mod web;
 
 use crate::{App, router};
 use axum::Router;
@@ -24,6 +25,7 @@ use tower::ServiceExt;
 
 /// A server without a socket.
 struct Server {
+    app: Arc<App>,
     fake: Arc<Fake>,
     router: Router,
 }
@@ -38,17 +40,29 @@ struct Reply {
 
 impl Server {
     fn new() -> Self {
-        let fake = Arc::new(Fake::new());
+        let server = Self::closed();
+        assert!(
+            server
+                .app
+                .backend
+                .set(Arc::clone(&server.fake) as _)
+                .is_ok()
+        );
+        server
+    }
+
+    /// The server of a node that has not started yet.
+    fn closed() -> Self {
         let app = Arc::new(App {
             backend: OnceLock::new(),
             rates: Mutex::default(),
             rates_of: crate::AllRates::default(),
             large_lists: tokio::sync::Semaphore::new(crate::LARGE_LISTS),
         });
-        assert!(app.backend.set(Arc::clone(&fake) as _).is_ok());
         Self {
-            fake,
-            router: router(app, true),
+            fake: Arc::new(Fake::new()),
+            router: router(Arc::clone(&app), true),
+            app,
         }
     }
 

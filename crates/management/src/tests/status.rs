@@ -157,7 +157,7 @@ async fn health() {
         ("/api/healthchecks/node/", 200),
         ("/api/queues/%2F/?disable_stats=true", 200),
         ("/api/overview//", 404),
-        ("/", 404),
+        ("/", 200),
     ] {
         assert_eq!(server.get(path).await.status.as_u16(), expected, "{path}");
     }

@@ -20,7 +20,7 @@ const CLOSED: &str = "Node was put into maintenance mode";
 
 /// Whether this node is in maintenance.
 #[derive(Debug, Default)]
-pub struct Maintenance(watch::Sender<bool>);
+pub(crate) struct Maintenance(watch::Sender<bool>);
 
 impl Maintenance {
     /// Whether it is.
