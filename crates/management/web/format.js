@@ -26,6 +26,11 @@ export function rate(value) {
   return `${Math.abs(value) < 10 ? TENTHS.format(value) : WHOLE.format(value)}/s`;
 }
 
+/** What happens in a second, of what the API counts under this name. */
+export function rateOf(row, name) {
+  return rate(row.message_stats?.[`${name}_details`]?.rate);
+}
+
 export function bytes(value) {
   if (!isNumber(value)) return NOTHING;
   let size = value;

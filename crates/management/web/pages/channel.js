@@ -2,7 +2,7 @@
 
 import { at } from "../api.js";
 import { h, patch } from "../dom.js";
-import { number, yesNo } from "../format.js";
+import { number, rateOf, yesNo } from "../format.js";
 import { failure } from "../forms.js";
 import { card, facts, heading, links } from "../parts.js";
 import { session } from "../session.js";
@@ -10,6 +10,20 @@ import { consumersTable } from "./consumers.js";
 
 /** Consumers of the virtual host that are looked through for those of the channel. */
 const LOOKED_AT = 500;
+
+/** What has happened on a channel, by its names in the API. */
+const COUNTED = [
+  ["publish", "Published"],
+  ["confirm", "Confirmed"],
+  ["return_unroutable", "Returned, unroutable"],
+  ["drop_unroutable", "Dropped, unroutable"],
+  ["deliver", "Delivered, manual ack"],
+  ["deliver_no_ack", "Delivered, auto ack"],
+  ["get", "Got, manual ack"],
+  ["get_no_ack", "Got, auto ack"],
+  ["redeliver", "Redelivered"],
+  ["ack", "Acknowledged"],
+];
 
 export function channelPage(ctx, name) {
   const path = at`/channels/${name}`;
@@ -34,6 +48,7 @@ export function channelPage(ctx, name) {
       ["Prefetch of the channel", row.global_prefetch_count > 0 ? number(row.global_prefetch_count) : "no limit"],
       ["Unacked messages", number(row.messages_unacknowledged)],
       ["Unconfirmed messages", number(row.messages_unconfirmed)],
+      ...COUNTED.map(([key, label]) => [label, row.message_stats?.[key] > 0 && `${number(row.message_stats[key])} (${rateOf(row, key)})`]),
     ]));
     if (row.consumer_count === 0) patch(consumers, h("p", { class: "dim" }, "It has no consumer."));
     else if (!consumers.hasChildNodes()) patch(consumers, h("button", { type: "button", onclick: look }, "Look for its consumers"));

@@ -2,7 +2,7 @@
 
 import { at } from "../api.js";
 import { h } from "../dom.js";
-import { number } from "../format.js";
+import { number, rateOf } from "../format.js";
 import { heading, links, tag } from "../parts.js";
 import { choices } from "../session.js";
 import { pagedTable } from "../table.js";
@@ -22,6 +22,9 @@ export function channelColumns({ connection = false, vhost = true } = {}) {
     { label: "Prefetch", sort: "global_prefetch_count", num: true, title: "0: no limit", cell: (row) => number(row.global_prefetch_count) },
     { label: "Unacked", sort: "messages_unacknowledged", num: true, cell: (row) => number(row.messages_unacknowledged) },
     { label: "Unconfirmed", sort: "messages_unconfirmed", num: true, cell: (row) => number(row.messages_unconfirmed) },
+    { label: "Publish", sort: "message_stats.publish_details.rate", num: true, title: "per second", cell: (row) => rateOf(row, "publish") },
+    { label: "Deliver", sort: "message_stats.deliver_get_details.rate", num: true, title: "deliveries and gets per second", cell: (row) => rateOf(row, "deliver_get") },
+    { label: "Ack", sort: "message_stats.ack_details.rate", num: true, title: "acknowledgements per second", cell: (row) => rateOf(row, "ack") },
     !connection && { label: "Node", sort: "node", cell: (row) => row.node },
   ].filter(Boolean);
 }

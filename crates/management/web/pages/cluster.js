@@ -25,7 +25,7 @@ export function clusterPage(ctx) {
       ["Version", status.version],
       ["Health", status.healthy ? state("running") : h("ul", { class: "values" }, status.warnings.slice(0, 50).map((warning) => h("li", { key: warning }, warning)))],
     ]));
-    patch(members, memberTable(status.members, forget));
+    patch(members, memberTable(status.members, { forget, drain, revive }));
     patch(groups, groupTable(status.groups));
   }
 
@@ -38,6 +38,20 @@ export function clusterPage(ctx) {
       act: () => ctx.api.delete(at`/cluster/nodes/${node}`),
     });
     if (done) ctx.reload();
+  }
+
+  async function drain(node) {
+    const done = await ask({
+      title: "Take the node out of service?",
+      say: [`Others lead what ${node} leads, and its clients are sent to them, until it is taken back or starts anew.`],
+      button: "Take it out",
+      act: () => ctx.api.put(at`/nodes/${node}/maintenance`, {}),
+    });
+    if (done) ctx.reload();
+  }
+
+  async function revive(node) {
+    await ctx.api.delete(at`/nodes/${node}/maintenance`).then(ctx.reload, ctx.failed);
   }
 
   const name = text("Name", { required: true });
@@ -72,14 +86,21 @@ export function clusterPage(ctx) {
   return { title: "Cluster", node, refresh };
 }
 
-function memberTable(rows, forget) {
+function memberTable(rows, { forget, drain, revive }) {
+  const button = (label, act) => h("button", { type: "button", class: "small", onclick: act }, label);
+  const buttons = ({ node, alive, maintenance }) => h("div", { class: "buttons" },
+    alive && !maintenance && button("Drain…", () => drain(node)),
+    maintenance && button("Revive", () => revive(node)),
+    button("Forget…", () => forget(node)),
+  );
+  const stateOf = ({ alive, maintenance }) => state(maintenance ? "maintenance" : alive ? "running" : "down");
   return plainTable({
     rows,
     key: (row) => row.node,
     empty: "None.",
     columns: [
       { label: "Node", cell: (row) => links.node(row.node) },
-      { label: "State", cell: (row) => [state(row.alive ? "running" : "down"), row.state !== "member" && ` ${row.state}`, row.alarms.map((alarm) => state(`${alarm} alarm`))] },
+      { label: "State", cell: (row) => [stateOf(row), row.state !== "member" && ` ${row.state}`, row.alarms.map((alarm) => state(`${alarm} alarm`))] },
       { label: "Cluster", cell: (row) => row.address },
       { label: "AMQP", cell: (row) => row.amqp_address },
       { label: "Management", cell: (row) => row.management_address },
@@ -87,7 +108,7 @@ function memberTable(rows, forget) {
       { label: "Connections", num: true, cell: (row) => number(row.connections) },
       { label: "Uptime", num: true, cell: (row) => duration(row.uptime) },
       { label: "Version", cell: (row) => row.version },
-      { label: "", num: true, cell: (row) => session.administers && h("button", { type: "button", class: "small", onclick: () => forget(row.node) }, "Forget…") },
+      { label: "", num: true, cell: (row) => session.administers && buttons(row) },
     ],
   });
 }

@@ -3,7 +3,7 @@
 import { at } from "../api.js";
 import { argumentsEditor } from "../arguments.js";
 import { h } from "../dom.js";
-import { number } from "../format.js";
+import { number, rateOf } from "../format.js";
 import { check, choices as options, folded, form, select, text } from "../forms.js";
 import { features, heading, links, policyTag } from "../parts.js";
 import { choices } from "../session.js";
@@ -33,6 +33,8 @@ export function exchangesPage(ctx) {
       { label: "Type", sort: "type", cell: (row) => row.type },
       { label: "Features", cell: features },
       { label: "Policy", sort: "policy", cell: (row) => policyTag(row.policy, row.vhost) },
+      { label: "In", sort: "message_stats.publish_in_details.rate", num: true, title: "publishes per second", cell: (row) => rateOf(row, "publish_in") },
+      { label: "Out", sort: "message_stats.publish_out_details.rate", num: true, title: "messages to queues per second", cell: (row) => rateOf(row, "publish_out") },
       { label: "Delayed", sort: "messages_delayed", num: true, title: "messages that wait for their time", cell: (row) => (row.messages_delayed === undefined ? "" : number(row.messages_delayed)) },
     ].filter(Boolean),
   });

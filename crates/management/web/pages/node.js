@@ -12,6 +12,7 @@ const whole = (row) => row.running;
 
 export function nodeState(row) {
   if (!row.running) return state("down");
+  if (row.being_drained) return state("maintenance");
   const alarms = [row.mem_alarm && "memory alarm", row.disk_free_alarm && "disk alarm", row.partitions?.length > 0 && "cut off from others"].filter(Boolean);
   return alarms.length > 0 ? alarms.map((word) => state(word)) : state("running");
 }

@@ -3,7 +3,7 @@
 import { at } from "../api.js";
 import { argumentsEditor } from "../arguments.js";
 import { h } from "../dom.js";
-import { number, rate } from "../format.js";
+import { number, rateOf } from "../format.js";
 import { check, folded, form, select, text } from "../forms.js";
 import { features, heading, links, policyTag, state } from "../parts.js";
 import { choices } from "../session.js";
@@ -29,8 +29,6 @@ const USUAL = [
   ["x-cache-size", "number", "How many messages deduplication remembers."],
   ["x-max-age", "string", "Of a stream: how long messages are kept, as 7D or 12h."],
 ];
-
-const rateOf = (row, name) => rate(row.message_stats?.[`${name}_details`]?.rate);
 
 export function queuesPage(ctx) {
   const path = choices.vhost ? at`/queues/${choices.vhost}` : "/queues";
