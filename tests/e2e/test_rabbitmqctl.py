@@ -435,7 +435,7 @@ def test_plugins_and_upgrades(call) -> None:
     plugins("disable", "rabbitmq_mqtt")
     plugins("is_enabled", "rabbitmq_prometheus")
     plugins("is_enabled", "rabbitmq_stomp", code=69)
-    enabled = plugins("list", "-e", "-m").stdout.split()
+    enabled = plugins("list", "-e", "-m", "-q").stdout.split()
     assert "rabbitmq_management" in enabled and "rabbitmq_mqtt" not in enabled
     assert "rabbitmq_mqtt" in plugins("list").stdout
     call("rabbitmq-upgrade", "await_online_quorum_plus_one", "-t", "30")

@@ -1,15 +1,13 @@
 //! Health checks.
 
 use super::arguments::{number, text as text_option};
-use super::cluster::{listeners, readiness};
+use super::cluster::readiness;
 use super::columns::text;
 use super::command::{Answer, Call, Command, DIAGNOSTICS, LOOK, QUEUES, command};
 use super::format::Output;
 use super::trouble::{SOFTWARE, Trouble};
 use crate::client::Failure;
-use serde_json::{Value, json};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use serde_json::json;
 use ureq::http::StatusCode;
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -186,48 +184,6 @@ pub(super) const COMMANDS: &[Command] = &[
         },
     ),
     command(
-        "check_port_connectivity",
-        DIAGNOSTICS,
-        "[--address <address>]",
-        (0, 0),
-        |call| {
-            format!(
-                "Testing TCP connections to all active listeners on node {} ...",
-                call.node()
-            )
-        },
-        connectivity,
-    )
-    .with(&[text_option("address")]),
-    command(
-        "check_port_listener",
-        DIAGNOSTICS,
-        "<port>",
-        (1, 1),
-        |call| {
-            let port = call.word(0);
-            format!(
-                "Asking node {} if there's an active listener on port {port} ...",
-                call.node()
-            )
-        },
-        port_listener,
-    ),
-    command(
-        "check_protocol_listener",
-        DIAGNOSTICS,
-        "<protocol>",
-        (1, 1),
-        |call| {
-            format!(
-                "Asking node {} if there's an active listener for protocol {} ...",
-                call.node(),
-                protocol(call.word(0))
-            )
-        },
-        protocol_listener,
-    ),
-    command(
         "check_certificate_expiration",
         DIAGNOSTICS,
         "[--within <period>] [--unit <unit>]",
@@ -258,7 +214,7 @@ fn running(call: &Call) -> String {
     )
 }
 
-fn not_running(call: &Call) -> String {
+pub(super) fn not_running(call: &Call) -> String {
     format!(
         "RabbitMQ on node {} is not running or has not fully booted yet (check with is_booting)",
         call.node()
@@ -280,7 +236,7 @@ fn check_at(call: &Call, at: &[&str], well: String) -> Answer {
     }
 }
 
-fn failed(call: &Call, reason: &str) -> Trouble {
+pub(super) fn failed(call: &Call, reason: &str) -> Trouble {
     if call.wants_json() {
         return Trouble::check(json!({ "message": reason, "result": "error" }).to_string());
     }
@@ -292,7 +248,7 @@ fn failed(call: &Call, reason: &str) -> Trouble {
 
 fn alarms(call: &Call) -> Answer {
     let status = call.client.get("/api/cluster/status")?;
-    let found = super::cluster::alarms(&status);
+    let found = super::cluster_status::alarms(&status);
     let node = call.node();
     if found.is_empty() {
         let text = format!("Node {node} reported no alarms, local or clusterwide");
@@ -303,7 +259,7 @@ fn alarms(call: &Call) -> Answer {
     let lines = |wanted: fn(&str, &str) -> bool| -> Vec<String> {
         let those = found.iter().filter(|(node, _)| wanted(node, own));
         those
-            .map(|(node, kind)| super::cluster::alarm_line(node, kind))
+            .map(|(node, kind)| super::cluster_status::alarm_line(node, kind))
             .collect()
     };
     let all = lines(|_, _| true).join("\n");
@@ -314,118 +270,6 @@ fn alarms(call: &Call) -> Answer {
         "result": "ok",
     });
     Ok(Output::Both(all, answer))
-}
-
-fn connectivity(call: &Call) -> Answer {
-    // A node listens on its ports when it is ready, and not before.
-    if let Some(reason) = readiness(call)? {
-        return Err(failed(call, &format!("{} ({reason})", not_running(call))));
-    }
-    let found = listeners(call)?;
-    let mut ports = Vec::new();
-    let mut lost = Vec::new();
-    for listener in &found {
-        let port = listener
-            .get("port")
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
-        let host = match (call.options.text("address"), text(listener, "ip_address")) {
-            (Some(address), _) => address,
-            (None, "0.0.0.0" | "::") => "127.0.0.1",
-            (None, address) => address,
-        };
-        let port = u16::try_from(port).unwrap_or_default();
-        let wait = Duration::from_secs(call.timeout_or(30).clamp(1, 30));
-        let reached = (host, port).to_socket_addrs().is_ok_and(|mut addresses| {
-            addresses.any(|address| TcpStream::connect_timeout(&address, wait).is_ok())
-        });
-        if reached {
-            ports.push(port);
-        } else {
-            lost.push(super::cluster::listener_line(listener));
-        }
-    }
-    if !lost.is_empty() {
-        let text = format!(
-            "Connection to ports of the following listeners on node {} failed: \n{}",
-            call.node(),
-            lost.join("\n")
-        );
-        return Err(failed(call, &text));
-    }
-    ports.sort_unstable();
-    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    let text = format!(
-        "Successfully connected to ports {} on node {}.",
-        ports.join(", "),
-        call.node()
-    );
-    Ok(passed(call, text))
-}
-
-fn port_listener(call: &Call) -> Answer {
-    let port = call.number(0, "port must be a whole number")?;
-    let well = format!(
-        "A listener for port {port} is running on node {}.",
-        call.node()
-    );
-    let found = listeners(call)?;
-    let mut ports: Vec<u64> = found
-        .iter()
-        .filter_map(|row| row.get("port")?.as_u64())
-        .collect();
-    if ports.contains(&port) {
-        let answer = json!({ "node": call.node(), "port": port, "result": "ok" });
-        return Ok(Output::Both(well, answer));
-    }
-    ports.sort_unstable();
-    let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
-    if call.wants_json() {
-        let answer = json!({ "missing": port, "ports": ports, "result": "error" });
-        return Err(Trouble::check(answer.to_string()));
-    }
-    Err(Trouble::check(format!(
-        "No listener for port {port} is active on node {}. Found listeners that use the following ports: {}",
-        call.node(),
-        ports.join(", ")
-    )))
-}
-
-/// Names that RabbitMQ takes for its protocols.
-fn protocol(name: &str) -> &str {
-    match name.to_ascii_lowercase().as_str() {
-        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp10" | "amqp1.0" => "amqp",
-        "amqps" | "amqp/ssl" | "amqp over tls" => "amqp/ssl",
-        "prometheus" | "http/prometheus" => "http/prometheus",
-        "http" | "management" => "http",
-        "cli" | "distribution" | "clustering" => "clustering",
-        _ => name,
-    }
-}
-
-fn protocol_listener(call: &Call) -> Answer {
-    let wanted = protocol(call.word(0));
-    let found = listeners(call)?;
-    let mut known: Vec<&str> = found.iter().map(|row| text(row, "protocol")).collect();
-    if known.contains(&wanted) {
-        let well = format!(
-            "A listener for protocol {wanted} is running on node {}.",
-            call.node()
-        );
-        let answer = json!({ "node": call.node(), "protocol": wanted, "result": "ok" });
-        return Ok(Output::Both(well, answer));
-    }
-    known.sort_unstable();
-    if call.wants_json() {
-        let answer = json!({ "missing": wanted, "protocols": known, "result": "error" });
-        return Err(Trouble::check(answer.to_string()));
-    }
-    let text = format!(
-        "No listener for protocol {wanted} is active on node {}. Found listeners for the following protocols: {}",
-        call.node(),
-        known.join(", ")
-    );
-    Err(Trouble::error(super::trouble::UNAVAILABLE, text))
 }
 
 fn certificates(call: &Call) -> Answer {
@@ -441,23 +285,4 @@ fn certificates(call: &Call) -> Answer {
     let count = within.to_string();
     let at = ["health", "checks", "certificate-expiration", &count, unit];
     check_at(call, &at, well)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn protocols_have_several_names() {
-        for (name, expected) in [
-            ("amqp091", "amqp"),
-            ("AMQP", "amqp"),
-            ("amqps", "amqp/ssl"),
-            ("https", "https"),
-            ("http", "http"),
-            ("mqtt", "mqtt"),
-        ] {
-            assert_eq!(protocol(name), expected);
-        }
-    }
 }

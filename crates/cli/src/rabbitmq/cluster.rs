@@ -2,12 +2,12 @@
 
 use super::arguments::{flag, number};
 use super::cell::Cell;
-use super::columns::{Column, chosen, rows, same, text};
+use super::columns::{Column, chosen, rows, same};
 use super::command::{Answer, CTL, Call, Command, LOOK, command, no_banner, wrong};
 use super::format::Output;
 use super::trouble::{DATA, OrMissing, SOFTWARE, Trouble, UNAVAILABLE};
 use crate::client::Failure;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use ureq::http::StatusCode;
@@ -95,25 +95,6 @@ pub(super) const COMMANDS: &[Command] = &[
         enable_flag,
     )
     .with(&[flag("experimental"), flag("opt-in")]),
-    command(
-        "listeners",
-        super::command::DIAGNOSTICS,
-        "",
-        (0, 0),
-        |call| {
-            format!(
-                "Asking node {} to report its protocol listeners ...",
-                call.node()
-            )
-        },
-        |call| {
-            let found = listeners(call)?;
-            let lines: Vec<String> = found.iter().map(listener_line).collect();
-            let maps: Vec<Value> = found.iter().map(listener_map).collect();
-            let answer = json!({ "listeners": maps, "node": call.node(), "result": "ok" });
-            Ok(Output::Both(lines.join("\n"), answer))
-        },
-    ),
 ];
 
 const FLAGS: &[Column] = &[
@@ -217,144 +198,5 @@ fn enable_flag(call: &Call) -> Answer {
             &format!("This feature flag is not supported by node {}", call.node()),
         )),
         Err(failure) => Err(failure.into()),
-    }
-}
-
-/// Where the node that is asked listens.
-pub(super) fn listeners(call: &Call) -> Result<Vec<Value>, Failure> {
-    let overview = call.client.get("/api/overview")?;
-    let found = overview.get("listeners").and_then(Value::as_array);
-    Ok(found.cloned().unwrap_or_default())
-}
-
-fn purpose(protocol: &str) -> &'static str {
-    match protocol {
-        "amqp" => "AMQP 0-9-1",
-        "amqp/ssl" => "AMQP 0-9-1 over TLS",
-        "http" => "HTTP API",
-        "http/prometheus" => "Prometheus exporter API over HTTP",
-        "clustering" => "inter-node communication",
-        _ => "",
-    }
-}
-
-/// A listener as RabbitMQ's tools show it.
-pub(super) fn listener_map(listener: &Value) -> Value {
-    let protocol = text(listener, "protocol");
-    let interface = match text(listener, "ip_address") {
-        "::" => "[::]",
-        address => address,
-    };
-    json!({
-        "interface": interface,
-        "node": text(listener, "node"),
-        "port": listener.get("port"),
-        "protocol": protocol,
-        "purpose": purpose(protocol),
-    })
-}
-
-/// A listener in one line.
-pub(super) fn listener_line(listener: &Value) -> String {
-    let map = listener_map(listener);
-    let port = map.get("port").unwrap_or(&Value::Null);
-    format!(
-        "Interface: {}, port: {port}, protocol: {}, purpose: {}",
-        text(&map, "interface"),
-        text(&map, "protocol"),
-        text(&map, "purpose")
-    )
-}
-
-/// Listeners by node: of the one that is asked all, of others those that the cluster knows.
-pub(super) fn listeners_by_node(
-    call: &Call,
-    status: &Value,
-) -> Result<Map<String, Value>, Failure> {
-    let own: Vec<Value> = listeners(call)?.iter().map(listener_map).collect();
-    let mut nodes = Map::new();
-    for member in members(status) {
-        let name = text(member, "node");
-        let known = [
-            ("amqp", "amqp_address"),
-            ("http", "management_address"),
-            ("clustering", "address"),
-        ];
-        let of_others = known.iter().filter_map(|(protocol, key)| {
-            let (host, port) = text(member, key).rsplit_once(':')?;
-            let port: u16 = port.parse().ok()?;
-            Some(listener_map(
-                &json!({ "node": name, "protocol": protocol, "ip_address": host, "port": port }),
-            ))
-        });
-        let listed = if name == text(status, "node") {
-            own.clone()
-        } else {
-            of_others.collect()
-        };
-        nodes.insert(name.to_owned(), listed.into());
-    }
-    Ok(nodes)
-}
-
-/// The members of `/api/cluster/status`.
-pub(super) fn members(status: &Value) -> &[Value] {
-    let members = status.get("members").and_then(Value::as_array);
-    members.map_or(&[], Vec::as_slice)
-}
-
-/// Alarms with their nodes: `memory` or `disk`.
-pub(super) fn alarms(status: &Value) -> Vec<(&str, &str)> {
-    members(status)
-        .iter()
-        .flat_map(|member| {
-            let kinds = member.get("alarms").and_then(Value::as_array);
-            let kinds = kinds.into_iter().flatten().filter_map(Value::as_str);
-            kinds.map(|kind| (text(member, "node"), kind))
-        })
-        .collect()
-}
-
-/// An alarm in one line.
-pub(super) fn alarm_line(node: &str, kind: &str) -> String {
-    match kind {
-        "memory" => format!("Memory alarm on node {node}"),
-        "disk" => format!("Free disk space alarm on node {node}"),
-        other => format!("{other} alarm on node {node}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn alarms_name_their_node() {
-        let status = json!({ "members": [
-            { "node": "warren@1", "alarms": ["memory"] },
-            { "node": "warren@2", "alarms": [] },
-            { "node": "warren@3", "alarms": ["disk"] },
-        ] });
-        let lines: Vec<String> = alarms(&status)
-            .into_iter()
-            .map(|(node, kind)| alarm_line(node, kind))
-            .collect();
-        assert_eq!(
-            lines,
-            [
-                "Memory alarm on node warren@1",
-                "Free disk space alarm on node warren@3"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_listener_in_one_line() {
-        let listener =
-            json!({ "node": "warren@1", "protocol": "amqp", "ip_address": "::", "port": 5672 });
-        assert_eq!(
-            listener_line(&listener),
-            "Interface: [::], port: 5672, protocol: amqp, purpose: AMQP 0-9-1"
-        );
     }
 }

@@ -2,13 +2,15 @@
 
 use super::command::Command;
 use super::{
-    Tool, checks, cluster, definitions, limits, lists, parameters, permissions, plugins, queues,
-    sessions, status, upgrade, users, vhosts,
+    Tool, checks, cluster, cluster_status, definitions, limits, listeners, lists, parameters,
+    permissions, plugins, queues, sessions, status, upgrade, users, vhosts,
 };
 
 const ALL: &[&[Command]] = &[
     status::COMMANDS,
     cluster::COMMANDS,
+    cluster_status::COMMANDS,
+    listeners::COMMANDS,
     lists::COMMANDS,
     sessions::COMMANDS,
     queues::COMMANDS,

@@ -1,8 +1,8 @@
 //! `rabbitmq-plugins`: what is a plugin elsewhere is built in here, or missing.
 
 use super::arguments::flag;
-use super::command::{Answer, Call, Command, PLUGINS, command, no_banner};
-use super::format::{Output, Row};
+use super::command::{Answer, Call, Command, PLUGINS, command};
+use super::format::Output;
 use super::trouble::{Trouble, UNAVAILABLE};
 use serde_json::{Value, json};
 
@@ -12,7 +12,10 @@ pub(super) const COMMANDS: &[Command] = &[
         PLUGINS,
         "[pattern] [--verbose] [--minimal] [--enabled] [--implicitly-enabled]",
         (0, 1),
-        no_banner,
+        |call| {
+            let pattern = call.words.first().map_or(".*", String::as_str);
+            format!("Listing plugins with pattern \"{pattern}\" ...")
+        },
         list,
     )
     .with(&[
@@ -147,37 +150,38 @@ fn list(call: &Call) -> Answer {
         let answer = json!({ "format": "normal", "plugins": plugins, "status": "running" });
         return Ok(Output::Both(String::new(), answer));
     }
-    if call.options.flag("minimal") || call.is_quiet() {
-        let row = |name: &&str| -> Row { vec![("name", (*name).into())] };
-        let lines: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        if lines.is_empty() {
-            return Ok(Output::Rows(names.iter().map(row).collect()));
-        }
-        return Ok(Output::Text(lines.join("\n")));
+    let mut lines = Vec::new();
+    if call.options.flag("minimal") {
+        lines.extend(names.iter().map(|name| (*name).to_owned()));
+        return Ok(listing(&lines));
+    }
+    if !call.is_quiet() {
+        lines.push(" Configured: E = explicitly enabled; e = implicitly enabled".into());
+        lines.push(format!(" | Status: * = running on {}", call.node()));
+        lines.push(" |/".into());
     }
     let width = names
         .iter()
         .map(|name| name.len())
         .max()
         .unwrap_or_default();
-    let mut lines = vec![
-        "Listing plugins with pattern \"".to_owned()
-            + if wanted.is_empty() { ".*" } else { wanted }
-            + "\" ...",
-        " Configured: E = explicitly enabled; e = implicitly enabled".into(),
-        format!(" | Status: * = running on {}", call.node()),
-        " |/".into(),
-    ];
     for name in names {
-        let mark = if is_built_in(name) { "[E*]" } else { "[  ]" };
-        let shown = if is_built_in(name) {
-            version
+        let (mark, shown) = if is_built_in(name) {
+            ("[E*]", version.as_str())
         } else {
-            "not in Warren"
+            ("[  ]", "not in Warren")
         };
         lines.push(format!("{mark} {name:width$} {shown}"));
     }
-    Ok(Output::Text(lines.join("\n")))
+    Ok(listing(&lines))
+}
+
+fn listing(lines: &[String]) -> Output {
+    if lines.is_empty() {
+        Output::Silent
+    } else {
+        Output::Text(lines.join("\n"))
+    }
 }
 
 /// Those that are not built in.
@@ -249,7 +253,7 @@ fn told(call: &Call, text: &str) -> Answer {
             format!("{name} is not in Warren")
         }
     };
-    Ok(Output::Text(
-        call.words.iter().map(line).collect::<Vec<_>>().join("\n"),
-    ))
+    let mut lines: Vec<String> = call.words.iter().map(line).collect();
+    lines.push("Plugin configuration unchanged.".into());
+    Ok(listing(&lines))
 }

@@ -1,13 +1,12 @@
 //! `status`, `cluster_status` and versions.
 
 use super::arguments::text as text_option;
-use super::cluster::{
-    alarm_line, alarms, listener_line, listener_map, listeners, listeners_by_node, members,
-};
+use super::cluster_status::{alarm_line, alarms};
 use super::columns::text;
 use super::command::{Answer, Call, Command, DIAGNOSTICS, LOOK, command, no_banner};
 use super::format::Output;
-use serde_json::{Map, Value, json};
+use super::listeners::{listener_line, listener_map, listeners};
+use serde_json::{Value, json};
 
 const ALL: u8 = u8::MAX;
 
@@ -21,14 +20,6 @@ pub(super) const COMMANDS: &[Command] = &[
         status,
     )
     .with(&[text_option("unit")]),
-    command(
-        "cluster_status",
-        LOOK,
-        "",
-        (0, 0),
-        |call| format!("Cluster status of node {} ...", call.node()),
-        cluster_status,
-    ),
     command("version", ALL, "", (0, 0), no_banner, |call| {
         let version = super::version();
         let answer =
@@ -94,7 +85,7 @@ fn gigabytes(bytes: u64) -> String {
 }
 
 /// Titles and the lines below them.
-fn sections(sections: &[(&str, Vec<String>)]) -> String {
+pub(super) fn sections(sections: &[(&str, Vec<String>)]) -> String {
     let section = |(title, lines): &(&str, Vec<String>)| {
         let body = if lines.is_empty() {
             "(none)".into()
@@ -231,121 +222,6 @@ fn status(call: &Call) -> Answer {
         ("Listeners", found.iter().map(listener_line).collect()),
     ]);
     Ok(Output::Text(text))
-}
-
-fn cluster_status(call: &Call) -> Answer {
-    let status = call.client.get("/api/cluster/status")?;
-    let flags = call.client.list("/api/feature-flags")?;
-    let overview = call.client.get("/api/overview")?;
-    let product = text(&overview, "rabbitmq_version");
-    let by_node = listeners_by_node(call, &status)?;
-    let names = |wanted: fn(&Value) -> bool| -> Vec<String> {
-        let those = members(&status).iter().filter(|member| wanted(member));
-        those
-            .map(|member| text(member, "node").to_owned())
-            .collect()
-    };
-    let all = names(|_| true);
-    let running = names(is_alive);
-    let found = alarms(&status);
-    if call.wants_json() {
-        let each = |value: &dyn Fn(&str) -> Value| -> Map<String, Value> {
-            running
-                .iter()
-                .map(|name| (name.clone(), value(name)))
-                .collect()
-        };
-        let alarm = |(node, kind): &(&str, &str)| {
-            let resource = if *kind == "disk" { "disk" } else { "memory" };
-            json!({ "node": node, "resource": resource, "type": "resource_limit" })
-        };
-        let answer = json!({
-            "alarms": found.iter().map(alarm).collect::<Vec<_>>(),
-            "cluster_name": text(&status, "cluster_name"),
-            "disk_nodes": all,
-            "feature_flags": flags,
-            "listeners": by_node,
-            "maintenance_status": each(&|_| "not under maintenance".into()),
-            "partitions": {},
-            "ram_nodes": [],
-            "running_nodes": running,
-            "versions": each(&|_| json!({
-                "erlang_version": "",
-                "rabbitmq_name": "RabbitMQ",
-                "rabbitmq_version": product,
-            })),
-        });
-        return Ok(Output::Both(String::new(), answer));
-    }
-    let listeners = by_node.iter().flat_map(|(node, found)| {
-        let found = found.as_array().into_iter().flatten();
-        found.map(move |map| {
-            format!(
-                "Node: {node}, interface: {}, port: {}, protocol: {}, purpose: {}",
-                text(map, "interface"),
-                map.get("port").unwrap_or(&Value::Null),
-                text(map, "protocol"),
-                text(map, "purpose")
-            )
-        })
-    });
-    let version = |member: &Value| {
-        let own = text(member, "version");
-        format!(
-            "{}: RabbitMQ {product} (Warren {own})",
-            text(member, "node")
-        )
-    };
-    let lines = sections(&[
-        (
-            "Basics",
-            vec![format!("Cluster name: {}", text(&status, "cluster_name"))],
-        ),
-        ("Disk Nodes", all.clone()),
-        ("Running Nodes", running.clone()),
-        (
-            "Versions",
-            members(&status)
-                .iter()
-                .filter(|member| is_alive(member))
-                .map(version)
-                .collect(),
-        ),
-        (
-            "Maintenance status",
-            running
-                .iter()
-                .map(|name| format!("Node: {name}, status: not under maintenance"))
-                .collect(),
-        ),
-        (
-            "Alarms",
-            found
-                .iter()
-                .map(|(node, kind)| alarm_line(node, kind))
-                .collect(),
-        ),
-        ("Network Partitions", Vec::new()),
-        ("Listeners", listeners.collect()),
-        (
-            "Feature flags",
-            flags
-                .iter()
-                .map(|flag| {
-                    format!(
-                        "Flag: {}, state: {}",
-                        text(flag, "name"),
-                        text(flag, "state")
-                    )
-                })
-                .collect(),
-        ),
-    ]);
-    Ok(Output::Text(lines))
-}
-
-fn is_alive(member: &Value) -> bool {
-    member.get("alive").and_then(Value::as_bool) == Some(true)
 }
 
 #[cfg(test)]
