@@ -488,7 +488,11 @@ def test_no_node(tools) -> None:
     ]:
         done = subprocess.run(words, env=nobody, capture_output=True, text=True, timeout=60)
         assert done.returncode == code and done.stderr.startswith("Error: "), done
-    for words in (["rabbitmqctl", "help"], ["rabbitmqctl", "help", "add_user"], ["rabbitmqctl", "version"]):
+    for words in (
+        ["rabbitmqctl", "help"],
+        ["rabbitmqctl", "help", "add_user"],
+        ["rabbitmqctl", "version"],
+    ):
         done = subprocess.run(words, env=nobody, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout, done
 
