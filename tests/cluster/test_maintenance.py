@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pika
 import pytest
@@ -11,6 +12,7 @@ from scenes import declare, roles
 
 from harness import amqp, wire
 from harness.load import judge, settle
+from harness.node import binary
 from harness.wait import eventually
 
 TOLD = "CONNECTION_FORCED - Node was put into maintenance mode"
@@ -97,6 +99,22 @@ def test_others_see_nothing_of_it(whole, drained, load, name) -> None:
     assert verdict.clean, verdict
     assert not producer.nacked
     consumer.assert_undisturbed()
+
+
+def test_rabbitmq_upgrade(whole, tmp_path) -> None:
+    node = whole.nodes[1]
+    tool = tmp_path / "rabbitmq-upgrade"
+    tool.symlink_to(binary())
+    environment = {"WARREN_URL": f"http://127.0.0.1:{node.management_port}"}
+
+    def call(command: str) -> str:
+        run = [str(tool), command]
+        return subprocess.run(run, env=environment, check=True, capture_output=True, text=True).stdout
+
+    assert "maintenance mode" in call("drain")
+    eventually(lambda: not node.is_ready(), what="it says that it is not ready")
+    call("revive")
+    eventually(node.is_ready, what="it is ready again")
 
 
 def test_a_node_that_starts_anew_is_in_service(whole, drained) -> None:

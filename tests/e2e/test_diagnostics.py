@@ -1,4 +1,4 @@
-"""`rabbitmq-diagnostics` of the image: health checks written for RabbitMQ, put to our program."""
+"""The program under the names that health checks written for RabbitMQ's image call."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from harness.ports import free_port
 
 pytestmark = pytest.mark.warren_only("tests Warren's own image")
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "rabbitmq-diagnostics"
-
 
 @pytest.fixture
 def tool(tmp_path):
-    """Runs the script as the image has it, with a node's management port."""
-    (tmp_path / "warren").symlink_to(Path(binary()).resolve())
-    (tmp_path / "rabbitmqctl").symlink_to(SCRIPT)
-    (tmp_path / "rabbitmq-diagnostics").symlink_to(SCRIPT)
+    """Runs the program by links as the image has them, with a node's management port."""
+    for name in ("rabbitmqctl", "rabbitmq-diagnostics"):
+        (tmp_path / name).symlink_to(Path(binary()).resolve())
 
     def call(port: int, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WARREN_")}
@@ -59,7 +56,7 @@ def test_checks_fail_without_a_node(tool, words) -> None:
     assert done.returncode != 0, done.stdout
 
 
-@pytest.mark.parametrize("words", ["", "list_queues", "ping twice", "ping --unknown"])
+@pytest.mark.parametrize("words", ["", "list_quees", "ping twice", "ping --unknown"])
 def test_what_is_not_known_is_refused_with_a_clear_text(tool, words) -> None:
     done = tool(free_port(), "rabbitmqctl", *words.split())
-    assert done.returncode == 64 and done.stderr.startswith("rabbitmqctl: "), done
+    assert done.returncode == 64 and "rabbitmqctl" in done.stderr and not done.stdout, done

@@ -8,7 +8,7 @@ use ureq::Agent;
 use ureq::http::{Method, Request, StatusCode};
 
 /// The API's reason where it lets a user not in at all; others say what an operator may not do.
-const NO_LOGIN: &str = "Not_Authorized";
+pub(crate) const NO_LOGIN: &str = "Not_Authorized";
 /// Rows asked for at once where lists are paged; the server's upper bound.
 const PAGE_SIZE: usize = 500;
 
@@ -43,6 +43,18 @@ pub(crate) struct Access {
         help_heading = "Access"
     )]
     timeout: u64,
+}
+
+impl Access {
+    /// As the environment says; a request takes at most `timeout` seconds.
+    pub(crate) fn of_environment(timeout: u64) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            url: variable("WARREN_URL"),
+            login: variable("WARREN_LOGIN"),
+            timeout,
+        }
+    }
 }
 
 /// Talks to one node.
@@ -149,6 +161,11 @@ impl Client {
             base,
             authorization: format!("Basic {}", base64(login.as_bytes())),
         })
+    }
+
+    /// Where the node is: `http://HOST:PORT`.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// GET, expecting JSON.

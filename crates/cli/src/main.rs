@@ -1,9 +1,11 @@
-//! The program `warren`: `serve` runs a node, everything else talks to one over its management port.
+//! The program `warren`: `serve` runs a node, everything else talks to one over its management port. Started under the name
+//! of one of RabbitMQ's tools it is that tool.
 
 mod client;
 mod commands;
 mod exit;
 mod output;
+mod rabbitmq;
 mod serve;
 
 use clap::{Command, CommandFactory, FromArgMatches};
@@ -26,6 +28,13 @@ pub static ALLOCATOR_SETTINGS: &[u8; 80] =
     b"background_thread:true,percpu_arena:percpu,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if let Some(tool) = words.next().and_then(|name| rabbitmq::Tool::named(&name)) {
+        let arguments: Vec<String> = words
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
+        return tool.main(&arguments);
+    }
     let matches = command().get_matches();
     if let Some(("serve", matches)) = matches.subcommand() {
         // `serve` is the first argument: the program itself has no options that could stand before.
