@@ -112,7 +112,7 @@ def test_a_script_of_a_compose_file(broker, tools, name) -> None:
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert f'Adding vhost "{name}" ...' in done.stdout
-    assert f'Setting policy "limited" for pattern "^jobs" to "{{"max-length": 10}}"' in done.stdout
+    assert 'Setting policy "limited" for pattern "^jobs" to "{"max-length": 10}"' in done.stdout
 
 
 def test_forms_of_a_list(ctl, vhost, connect) -> None:
