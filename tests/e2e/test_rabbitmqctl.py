@@ -112,7 +112,7 @@ def test_a_script_of_a_compose_file(broker, tools, name) -> None:
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert f'Adding vhost "{name}" ...' in done.stdout
-    assert f'Setting policy "limited" for pattern "^jobs" to "{{"max-length": 10}}"' in done.stdout
+    assert 'Setting policy "limited" for pattern "^jobs" to "{"max-length": 10}"' in done.stdout
 
 
 def test_forms_of_a_list(ctl, vhost, connect) -> None:
@@ -236,6 +236,8 @@ def test_vhosts_and_permissions(ctl, name) -> None:
     assert ctl("-s", "list_user_permissions", name) == f"{name}\t^a\tb\t\n"
     ctl("set_topic_permissions", "-p", name, name, "amq.topic", "^w", "^r")
     assert ctl("-s", "list_topic_permissions", "-p", name) == f"{name}\tamq.topic\t^w\t^r\n"
+    # No headings, unless they are asked for.
+    assert ctl("-q", "list_user_topic_permissions", name) == f"{name}\tamq.topic\t^w\t^r\n"
     ctl("clear_topic_permissions", "-p", name, name)
     ctl("clear_permissions", "-p", name, name)
     assert ctl("-s", "list_user_permissions", name) == "\n"
@@ -488,11 +490,8 @@ def test_no_node(tools) -> None:
     ]:
         done = subprocess.run(words, env=nobody, capture_output=True, text=True, timeout=60)
         assert done.returncode == code and done.stderr.startswith("Error: "), done
-    for words in (
-        ["rabbitmqctl", "help"],
-        ["rabbitmqctl", "help", "add_user"],
-        ["rabbitmqctl", "version"],
-    ):
+    for arguments in ("help", "help add_user", "add_user --help", "version", "--version"):
+        words = ["rabbitmqctl", *arguments.split()]
         done = subprocess.run(words, env=nobody, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout, done
 
