@@ -236,6 +236,8 @@ def test_vhosts_and_permissions(ctl, name) -> None:
     assert ctl("-s", "list_user_permissions", name) == f"{name}\t^a\tb\t\n"
     ctl("set_topic_permissions", "-p", name, name, "amq.topic", "^w", "^r")
     assert ctl("-s", "list_topic_permissions", "-p", name) == f"{name}\tamq.topic\t^w\t^r\n"
+    # No headings, unless they are asked for.
+    assert ctl("-q", "list_user_topic_permissions", name) == f"{name}\tamq.topic\t^w\t^r\n"
     ctl("clear_topic_permissions", "-p", name, name)
     ctl("clear_permissions", "-p", name, name)
     assert ctl("-s", "list_user_permissions", name) == "\n"
@@ -487,11 +489,8 @@ def test_no_node(tools) -> None:
     ]:
         done = subprocess.run(words, env=nobody, capture_output=True, text=True, timeout=60)
         assert done.returncode == code and done.stderr.startswith("Error: "), done
-    for words in (
-        ["rabbitmqctl", "help"],
-        ["rabbitmqctl", "help", "add_user"],
-        ["rabbitmqctl", "version"],
-    ):
+    for arguments in ("help", "help add_user", "add_user --help", "version", "--version"):
+        words = ["rabbitmqctl", *arguments.split()]
         done = subprocess.run(words, env=nobody, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout, done
 

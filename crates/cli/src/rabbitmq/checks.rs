@@ -40,7 +40,11 @@ pub(super) const COMMANDS: &[Command] = &[
             )
         },
         |call| match readiness(call)? {
-            None => Ok(passed(call, running(call))),
+            None => {
+                let text = running(call);
+                let answer = json!({ "message": text });
+                Ok(Output::Both(text, answer))
+            }
             Some(reason) => Err(Trouble::error(
                 super::trouble::UNAVAILABLE,
                 format!("{} ({reason})", not_running(call)),

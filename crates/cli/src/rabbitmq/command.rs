@@ -31,6 +31,8 @@ pub(super) struct Command {
     pub(super) switches: &'static [Switch],
     /// Its form where none is asked for: a table with lines instead of columns with tabs.
     pub(super) pretty: bool,
+    /// Whether columns have headings where nothing is said.
+    pub(super) headings: bool,
     /// Said first, unless it is to be quiet.
     pub(super) banner: fn(&Call) -> String,
     pub(super) run: fn(&Call) -> Answer,
@@ -53,12 +55,19 @@ pub(super) const fn command(
         most: words.1,
         switches: &[],
         pretty: false,
+        headings: true,
         banner,
         run,
     }
 }
 
 impl Command {
+    /// Without headings, unless they are asked for.
+    pub(super) const fn bare(mut self) -> Self {
+        self.headings = false;
+        self
+    }
+
     /// With lines between its columns.
     pub(super) const fn pretty(mut self) -> Self {
         self.pretty = true;

@@ -213,12 +213,14 @@ fn port_listener(call: &Call) -> Answer {
         let answer = json!({ "node": call.node(), "port": port, "result": "ok" });
         return Ok(Output::Both(well, answer));
     }
-    ports.sort_unstable();
-    let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
     if call.wants_json() {
-        let answer = json!({ "missing": port, "ports": ports, "result": "error" });
+        let maps: Vec<Value> = found.iter().map(listener_map).collect();
+        let answer =
+            json!({ "listeners": maps, "missing": port, "ports": ports, "result": "error" });
         return Err(Trouble::check(answer.to_string()));
     }
+    ports.sort_unstable();
+    let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
     Err(Trouble::check(format!(
         "No listener for port {port} is active on node {}. Found listeners that use the following ports: {}",
         call.node(),

@@ -91,9 +91,14 @@ impl Tool {
     fn run(self, arguments: &[String]) -> Result<(), (Option<Box<Call>>, Trouble)> {
         let told = |trouble: Trouble| (None, trouble);
         let output = |error: io::Error| (None, Trouble::Output(error));
+        let version = ["version".to_owned()];
+        let arguments = if arguments == ["--version"] {
+            &version
+        } else {
+            arguments
+        };
         let first = arguments::parse(arguments, &[]);
         let name = match first.words.first() {
-            _ if arguments == ["--version"] => "version",
             Some(name) => name.as_str(),
             None if first.flag("help") => "help",
             None => return Err(told(Trouble::Told(USAGE, commands::help(self)))),
@@ -196,7 +201,8 @@ fn show(call: &Call, formatter: Formatter) -> Result<(), Trouble> {
         return Ok(());
     }
     let answer = (call.command.run)(call)?;
-    let headings = call.options.flag_or("table-headers", true) && !call.options.flag("silent");
+    let headings = call.options.flag_or("table-headers", call.command.headings)
+        && !call.options.flag("silent");
     let text = format::write(&answer, formatter, headings, call.node());
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;

@@ -49,7 +49,8 @@ pub(super) const COMMANDS: &[Command] = &[
             )
         },
         |call| of_user(call, "topic-permissions", &[VHOST, EXCHANGE, WRITE, READ]),
-    ),
+    )
+    .bare(),
     command(
         "set_permissions",
         CTL,
