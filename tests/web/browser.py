@@ -189,6 +189,15 @@ class Pages:
         field.clear()
         field.send_keys(value)
 
+    def filter(self, name: str) -> None:
+        """Limits the list that is shown, and waits until all that was typed has been asked for."""
+        self.shown("input[type=search]").send_keys(name)
+        script = (
+            "const asked = performance.getEntriesByType('resource').map((e) => e.name);"
+            "return asked.some((e) => new URL(e).searchParams.get('name') === arguments[0])"
+        )
+        self.until(lambda: self.run(script, name), f"{name} to be asked for")
+
     @staticmethod
     def options(field: WebElement) -> list[str]:
         return [option.text for option in Select(field).options]

@@ -118,7 +118,7 @@ def test_a_queue_from_declaring_to_deleting(pages: Pages, broker: Broker, name: 
 
     pages.press("Unbind…")
     pages.confirm("Unbind")
-    pages.see("There are none.")
+    pages.gone("orders.# %2F?")
     pages.press("Delete…")
     pages.press("Cancel", "dialog[open]")
     assert broker.http(f"/api/queues/%2F/{name}")[0] == 200
@@ -156,7 +156,7 @@ def test_hostile_names(pages: Pages, ch: BlockingChannel, name: str) -> None:
         pages.confirm("Delete it")
         pages.see(f"Exchange {each} is deleted.")
     pages.go("queues")
-    pages.shown("input[type=search]").send_keys(name)
+    pages.filter(name)
     pages.see(f"1–{len(names)} of {len(names)}")
     for each in names:
         pages.row(each)
@@ -174,7 +174,7 @@ def test_lists_of_many_queues(pages: Pages, broker: Broker, ch: BlockingChannel,
     publish(ch, queues[77], 5)
     pages.login()
     pages.go("queues")
-    pages.shown("input[type=search]").send_keys(name)
+    pages.filter(name)
     pages.see("1–50 of 120")
     pages.press("›")
     pages.see("51–100 of 120")
@@ -190,6 +190,8 @@ def test_lists_of_many_queues(pages: Pages, broker: Broker, ch: BlockingChannel,
 
 
 def test_users_permissions_and_what_others_see(pages: Pages, broker: Broker, name: str) -> None:
+    # What the API refuses, and a name that is free, the browser writes down too.
+    pages.expected += ["400", "401", "404"]
     pages.login()
     pages.go("users")
     pages.press("Add a user")
@@ -213,7 +215,6 @@ def test_users_permissions_and_what_others_see(pages: Pages, broker: Broker, nam
     granted = broker.get(f"/api/permissions/%2F/{name}")
     assert (granted["configure"], granted["write"]) == ("^mine", ".*")
 
-    pages.expected.append("401")
     pages.login(name, "secret")
     assert [link.text for link in pages.find("nav a")] == [
         "Overview", "Connections", "Channels", "Exchanges", "Queues", "Virtual hosts", "Policies", "Limits",

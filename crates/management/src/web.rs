@@ -20,7 +20,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// Headers of every file. A browser asks each time whether its copy is current: after an update of the node no
 /// old module may meet a new one.
-const HEADERS: [(HeaderName, &str); 5] = [
+static HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -146,7 +146,7 @@ fn file(path: &str, asked: &HeaderMap) -> Response {
         (kind, Bytes::from_static(file.content)).into_response()
     };
     let headers = response.headers_mut();
-    for (name, value) in HEADERS {
+    for (name, value) in &HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     if let Ok(tag) = HeaderValue::from_str(&file.tag) {

@@ -15,13 +15,6 @@ export class History {
     const first = this.samples.findIndex((sample) => sample.at >= now - SPAN);
     this.samples.splice(0, first);
   }
-
-  /** Growth of a count per second since the last look; undefined at the first, or after a restart. */
-  growth(name, value, now = Date.now()) {
-    const last = this.samples.at(-1);
-    if (!last || last[name] === undefined || now - last.at < 200 || value < last[name]) return undefined;
-    return (1000 * (value - last[name])) / (now - last.at);
-  }
 }
 
 /** The history of that thing, begun if there is none. */

@@ -34,7 +34,7 @@ export function connectionPage(ctx, name) {
 
   async function refresh() {
     const row = await ctx.api.get(path);
-    seen.add({ in: seen.growth("received", row.recv_oct), out: seen.growth("sent", row.send_oct), received: row.recv_oct, sent: row.send_oct });
+    seen.add({ in: row.recv_oct_details.rate, out: row.send_oct_details.rate });
     traffic.draw(seen);
     patch(details, facts([
       ["State", state(row.state)],
