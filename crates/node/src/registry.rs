@@ -52,8 +52,10 @@ pub struct ConnectionEntry {
     pub channels: Mutex<BTreeMap<u16, Arc<ChannelEntry>>>,
 }
 
-/// One open channel.
+/// One open channel. It has cache lines of its own: its session counts every message in it, and channels of other sessions
+/// would be next to it.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct ChannelEntry {
     /// Number.
     pub number: u16,
