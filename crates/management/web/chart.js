@@ -54,7 +54,7 @@ export function chart({ title, lines, format }) {
   function show() {
     const shown = lines.filter((line) => !hidden.has(line.name));
     const values = samples.flatMap((sample) => shown.map((line) => sample[line.name] ?? 0));
-    const top = roundUp(Math.max(1, ...values));
+    const top = roundUp(Math.max(2, ...values));
     const end = samples.at(-1)?.at ?? 0;
     const minutes = MINUTES.find((each) => end - (samples[0]?.at ?? 0) <= each * 60_000) ?? MINUTES.at(-1);
     span = minutes * 60_000;
