@@ -130,14 +130,15 @@ pub enum ToHost {
         from: ReadFrom,
         /// Messages at most.
         count: u32,
-        /// Bytes of messages at most; [`ANY_SIZE`]: one message at least. Where the first is larger the answer has no
-        /// messages, and its `next` is where this question began.
+        /// Bytes of messages at most; one that is larger comes alone. With [`ANNOUNCE`] beside it such a one does not come: the answer
+        /// has no messages then, and its `next` is where this question began.
         bytes: u64,
     },
 }
 
-/// In a question for messages of a stream: however large the first is, it is wanted.
-pub const ANY_SIZE: u64 = u64::MAX;
+/// A bit of the bytes in a question for messages of a stream: a message that is larger shall only be announced. Nodes of before
+/// do not set it, and would ask for ever.
+pub const ANNOUNCE: u64 = 1 << 63;
 
 /// Where a consumer of a stream reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

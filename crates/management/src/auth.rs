@@ -68,7 +68,7 @@ impl Operator {
     /// Refuses vhosts that do not exist or that the user has nothing to do with.
     pub(crate) async fn enter(&self, app: &App, vhost: &str) -> Result<(), ApiError> {
         if !app.read(|catalog| catalog.vhost(vhost).is_some()) {
-            app.backend().sync().await;
+            app.be_up_to_date().await?;
         }
         let (exists, permitted) = app.read(|catalog| {
             (

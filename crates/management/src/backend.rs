@@ -33,8 +33,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Changes the catalog; done when committed and visible on every live node.
     fn change(&self, command: CatalogCommand) -> Answer<'_, Result<CatalogAnswer, Refusal>>;
 
-    /// Brings the catalog here up to date with everything acknowledged on any node.
-    fn sync(&self) -> Answer<'_, ()>;
+    /// Brings the catalog here up to date with everything acknowledged on any node; false if no majority answers.
+    fn sync(&self) -> Answer<'_, bool>;
 
     /// The user's name, if the login is right.
     fn authenticate(

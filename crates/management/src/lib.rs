@@ -83,10 +83,21 @@ impl App {
         };
         if check(self).is_err() {
             // What is missing here may have just been made elsewhere.
-            self.backend().sync().await;
-            check(self)?;
+            let sure = self.backend().sync().await;
+            match check(self) {
+                Err(CatalogError::NotFound(_)) if !sure => return Err(cut_off()),
+                checked => checked?,
+            }
         }
         Ok(self.backend().change(command).await?)
+    }
+
+    /// Before it is said that something does not exist.
+    pub(crate) async fn be_up_to_date(&self) -> Result<(), ApiError> {
+        if self.backend().sync().await {
+            return Ok(());
+        }
+        Err(cut_off())
     }
 
     fn check(&self, catalog: &Catalog, command: &CatalogCommand) -> Result<(), CatalogError> {
@@ -110,6 +121,11 @@ impl App {
     pub(crate) fn read<T: Default>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
         read(self.backend(), look).unwrap_or_default()
     }
+}
+
+fn cut_off() -> ApiError {
+    let text = "this node reaches no majority of its cluster, and cannot tell what exists";
+    ApiError::Unavailable(text.into())
 }
 
 /// The server of one node.

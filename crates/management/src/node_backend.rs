@@ -74,10 +74,8 @@ impl Backend for NodeBackend {
         })
     }
 
-    fn sync(&self) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.broker.catalog_sync().await;
-        })
+    fn sync(&self) -> Answer<'_, bool> {
+        Box::pin(self.broker.catalog_sync())
     }
 
     fn authenticate(

@@ -450,6 +450,8 @@ impl NodeQueries {
 
     /// Begins or ends maintenance of a node; whether that is a change there. `None`: it does not answer.
     pub async fn set_maintenance(&self, node: NodeId, on: bool) -> Option<bool> {
+        // One that stands still would do it when it goes on, and nobody would know.
+        self.ask::<bool>(node, "announced", Vec::new()).await?;
         let arguments = serde_json::to_vec(&on).ok()?;
         self.ask(node, "maintenance", arguments).await
     }

@@ -36,8 +36,8 @@ impl Backend for Closed {
         refused()
     }
 
-    fn sync(&self) -> Answer<'_, ()> {
-        Box::pin(ready(()))
+    fn sync(&self) -> Answer<'_, bool> {
+        Box::pin(ready(false))
     }
 
     fn authenticate(

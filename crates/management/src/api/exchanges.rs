@@ -162,7 +162,7 @@ pub(super) async fn find(
     if let Some(exchange) = look() {
         return Ok(exchange);
     }
-    app.backend().sync().await;
+    app.be_up_to_date().await?;
     look().ok_or(ApiError::NotFound)
 }
 

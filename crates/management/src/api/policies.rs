@@ -117,7 +117,7 @@ async fn find(app: &App, operator: &Operator, vhost: &str, name: &str, kind: boo
     if let Some(row) = look() {
         return Ok(Json(row));
     }
-    app.backend().sync().await;
+    app.be_up_to_date().await?;
     look().map(Json).ok_or(ApiError::NotFound)
 }
 

@@ -323,7 +323,7 @@ pub(super) async fn find(app: &App, vhost: &str, name: &str) -> Result<Arc<Queue
     if let Some(queue) = look() {
         return Ok(queue);
     }
-    app.backend().sync().await;
+    app.be_up_to_date().await?;
     look().ok_or(ApiError::NotFound)
 }
 

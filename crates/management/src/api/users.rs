@@ -56,7 +56,7 @@ pub(super) async fn find(app: &App, name: &str) -> Result<UserRecord, ApiError> 
     if let Some(user) = look() {
         return Ok(user);
     }
-    app.backend().sync().await;
+    app.be_up_to_date().await?;
     look().ok_or(ApiError::NotFound)
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Fake {
     catalog: Mutex<(u64, Catalog)>,
     pub(crate) counts: Mutex<HashMap<QueueId, QueueReport>>,
     pub(crate) closed: Mutex<Vec<(NodeId, u64, String)>>,
+    /// No majority answers.
+    pub(crate) cut_off: Mutex<bool>,
     pub(crate) maintained: Mutex<Vec<(NodeId, bool)>>,
     pub(crate) published: Mutex<Vec<Publish>>,
     pub(crate) purged: Mutex<Vec<Name>>,
@@ -78,6 +80,7 @@ impl Fake {
             catalog: Mutex::new((0, Catalog::new())),
             counts: Mutex::default(),
             closed: Mutex::default(),
+            cut_off: Mutex::default(),
             maintained: Mutex::default(),
             published: Mutex::default(),
             purged: Mutex::default(),
@@ -163,8 +166,8 @@ impl Backend for Fake {
         Box::pin(ready(self.apply(command)))
     }
 
-    fn sync(&self) -> Answer<'_, ()> {
-        Box::pin(ready(()))
+    fn sync(&self) -> Answer<'_, bool> {
+        Box::pin(ready(!*self.cut_off.lock()))
     }
 
     fn authenticate(

@@ -210,3 +210,24 @@ async fn nodes_are_taken_out_of_service_and_back() {
     let told = server.fake.maintained.lock().clone();
     assert_eq!(told, [(NodeId(2), true), (NodeId(2), false)]);
 }
+
+#[tokio::test]
+async fn a_node_that_is_cut_off_does_not_say_what_is_missing() {
+    let server = Server::new();
+    server.put("/api/queues/%2F/here", json!({}), 201).await;
+    for (cut_off, expected) in [(false, 404), (true, 503)] {
+        *server.fake.cut_off.lock() = cut_off;
+        for (method, path) in [
+            ("GET", "/api/queues/%2F/none"),
+            ("DELETE", "/api/queues/%2F/none"),
+            ("GET", "/api/exchanges/%2F/none"),
+            ("GET", "/api/users/none"),
+            ("GET", "/api/policies/%2F/none"),
+            ("GET", "/api/queues/none"),
+            ("DELETE", "/api/exchanges/%2F/none"),
+        ] {
+            server.expect(method, path, Value::Null, expected).await;
+        }
+        assert_eq!(server.get("/api/queues/%2F/here").await.status, 200);
+    }
+}

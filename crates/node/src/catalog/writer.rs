@@ -115,8 +115,9 @@ impl CatalogWriter {
         self.queue.send(waiting).map_err(|_| WriteError::Stopping)?;
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(result)) => Ok(result??),
-            Ok(Err(_)) => Err(WriteError::Stopping),
-            Err(_) => Err(WriteError::Timeout),
+            // Whoever carries it gives up at the same moment.
+            Ok(Err(_)) if Instant::now() < deadline => Err(WriteError::Stopping),
+            Ok(Err(_)) | Err(_) => Err(WriteError::Timeout),
         }
     }
 }

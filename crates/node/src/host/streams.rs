@@ -11,7 +11,7 @@ use super::replica::ShardReplica;
 use crate::hub::attachment::AttachmentId;
 use broker_model::dispatch::Load;
 use broker_model::ids::{ConsumerId, QueueId, Sequence};
-use broker_model::protocol::{ANY_SIZE, ReadFrom, ToHost};
+use broker_model::protocol::{ANNOUNCE, ReadFrom, ToHost};
 use broker_model::queue::QueueState;
 use broker_model::shard::{Effect, ShardMachine};
 use broker_model::wire::StoredMessage;
@@ -41,8 +41,8 @@ pub struct Wanted {
     from: ReadFrom,
     count: usize,
     bytes: u64,
-    /// One message at least, however large.
-    any_size: bool,
+    /// A first message that is larger shall only be announced.
+    announce: bool,
 }
 
 impl Wanted {
@@ -74,8 +74,8 @@ impl Wanted {
             queue,
             from,
             count: count.clamp(1, COUNT_MAX) as usize,
-            bytes: bytes.min(BYTES_MAX),
-            any_size: bytes == ANY_SIZE,
+            bytes: (bytes & !ANNOUNCE).min(BYTES_MAX),
+            announce: bytes & ANNOUNCE != 0,
         }
     }
 }
@@ -85,7 +85,7 @@ impl Wanted {
     pub(super) fn is_exceeded_by(&self, messages: &[(u64, StoredMessage)]) -> bool {
         let first = messages.first();
         let weight = first.map_or(0, |(_, stored)| stored.message.weight() as u64);
-        weight > self.bytes && !self.any_size
+        weight > self.bytes && self.announce
     }
 }
 
@@ -144,7 +144,7 @@ fn collect(state: &QueueState, from: u64, wanted: &Wanted) -> Found {
                 return Found::Here(at, messages);
             };
             let weight = stored.message.weight() as u64;
-            let has_room = weight <= room || messages.is_empty() && wanted.any_size;
+            let has_room = weight <= room || messages.is_empty() && !wanted.announce;
             if !has_room || messages.len() == wanted.count {
                 return Found::Here(at, messages);
             }
@@ -433,8 +433,14 @@ mod tests {
             (ReadFrom::Number(1), 2, 1000, Some((4, vec![2, 3]))),
             (ReadFrom::Number(4), 9, 1000, Some((5, vec![4]))),
             // One at least, however large, or none and the same place.
-            (ReadFrom::Number(3), 1, ANY_SIZE, Some((4, vec![3]))),
-            (ReadFrom::Number(3), 9, 20, Some((3, vec![]))),
+            (ReadFrom::Number(3), 9, 0, Some((4, vec![3]))),
+            (ReadFrom::Number(3), 9, 20 | ANNOUNCE, Some((3, vec![]))),
+            (
+                ReadFrom::Number(3),
+                9,
+                1000 | ANNOUNCE,
+                Some((5, vec![3, 4])),
+            ),
             (
                 ReadFrom::Number(2),
                 9,

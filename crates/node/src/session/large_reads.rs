@@ -8,7 +8,6 @@
 use super::reader::Reader;
 use super::state::Session;
 use broker_model::ids::ConsumerId;
-use broker_model::protocol::ANY_SIZE;
 use std::collections::VecDeque;
 
 /// Large messages on their way to one connection, in bytes; one that is larger comes alone.
@@ -101,7 +100,7 @@ impl Session {
             if let Some(reader) = self.reader(id) {
                 reader.large = Large::Fetched(bytes);
             }
-            self.ask_to_read(id, 1, ANY_SIZE);
+            self.ask_to_read(id, 1, 0);
         }
     }
 

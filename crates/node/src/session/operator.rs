@@ -4,7 +4,6 @@
 //! are routed.
 
 use super::catalog_calls::{catalog_error, check_takes, look, usable_queue, write};
-use super::consume::unavailable;
 use super::history;
 use super::properties::{look as look_at, told, without_bcc};
 use super::queue::refusal;
@@ -14,7 +13,7 @@ use crate::catalog::writer::WriteError;
 use crate::hub::SessionHandle;
 use crate::hub::api::{Ask, Held, SessionEvent, SubBatch};
 use crate::hub::mailbox::SessionEvents;
-use amqp_codec::PropertiesView;
+use amqp_codec::{PropertiesView, ReplyCode};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{BindingSpec, CatalogAnswer, CatalogCommand, Resource};
@@ -72,7 +71,7 @@ pub async fn purge(broker: &dyn Services, vhost: &str, name: &str) -> Result<u64
         .await?
     {
         SessionEvent::Counts { ready, .. } => Ok(ready),
-        _ => Err(unavailable(&resource(&record))),
+        _ => Err(no_answer(&resource(&record))),
     }
 }
 
@@ -148,7 +147,7 @@ pub async fn take(
                 taken.push(Taken { delivery, left });
             }
             SessionEvent::Got { delivery: None, .. } => break,
-            _ => return Err(unavailable(&resource(&record))),
+            _ => return Err(no_answer(&resource(&record))),
         }
     }
     let sequences = ranges(taken.iter().map(|taken| taken.delivery.sequence).collect());
@@ -331,7 +330,7 @@ impl Desk {
                     ..
                 })
                 | Some(SessionEvent::RequestFailed { .. })
-                | None => return Err(unavailable(&resource(record))),
+                | None => return Err(no_answer(&resource(record))),
                 Some(SessionEvent::Refused { why, .. }) => {
                     return Err(catalog_error(&refusal(why, resource(record))));
                 }
@@ -368,7 +367,7 @@ impl Desk {
         };
         match self.ask(store, ask).await? {
             SessionEvent::Browsed { messages, .. } => Ok(messages),
-            _ => Err(unavailable(&resource(store))),
+            _ => Err(no_answer(&resource(store))),
         }
     }
 
@@ -424,6 +423,15 @@ fn ranges(mut sequences: Vec<Sequence>) -> SequenceRanges {
         }
     }
     ranges
+}
+
+/// The queue's leader was not found within the bound. Where a client is told 404, as by RabbitMQ, whoever asks over HTTP
+/// must not take it for missing.
+fn no_answer(resource: &Resource) -> ProtocolError {
+    ProtocolError::new(
+        ReplyCode::INTERNAL_ERROR,
+        super::consume::unavailable(resource).text,
+    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use amqp_connection::ProtocolError;
 use broker_model::catalog::{Resource, StreamOffset};
 use broker_model::ids::{ConsumerId, Sequence};
 use broker_model::message::Message;
-use broker_model::protocol::{Delivery, ReadFrom};
+use broker_model::protocol::{ANNOUNCE, Delivery, ReadFrom};
 use broker_model::wire::StoredMessage;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -196,7 +196,7 @@ impl Session {
             self.choked = true;
             return;
         }
-        self.ask_to_read(id, count, bytes.into());
+        self.ask_to_read(id, count, u64::from(bytes) | ANNOUNCE);
     }
 
     pub(super) fn ask_to_read(&mut self, id: ConsumerId, count: u32, bytes: u64) {
