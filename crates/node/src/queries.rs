@@ -81,9 +81,10 @@ pub struct ChannelReport {
 
 /// What went through an exchange on one node, or on several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct ExchangeReport {
+    /// Its virtual host.
     pub vhost: String,
+    /// Its name; empty for the default exchange.
     pub name: String,
     /// Messages published to it.
     pub published: u64,

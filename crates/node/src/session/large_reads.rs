@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 
 /// Large messages on their way to one connection, in bytes; one that is larger comes alone.
 const LARGE_BYTES: u32 = 16 << 20;
+/// Room that is kept for one of them, at least: the next one may be larger than the last. So no more than sixteen come at a time.
+const LARGE_BYTES_MIN: u32 = 1 << 20;
 /// Bytes of messages that may come to all consumers of a connection at the same time …
 const AT_ONCE_BYTES: u32 = 4 << 20;
 /// … and to one of them, at least.
@@ -45,9 +47,9 @@ pub(super) struct LargeReads {
 }
 
 impl LargeReads {
-    /// Room for one more, if there is any: as much as the last one took.
+    /// Room for one more, if there is any: as much as the last one took, or more.
     fn take_room(&mut self) -> Option<u32> {
-        let bytes = self.last.unwrap_or(LARGE_BYTES);
+        let bytes = self.last.unwrap_or(LARGE_BYTES).max(LARGE_BYTES_MIN);
         let fits = self.bytes.saturating_add(bytes) <= LARGE_BYTES;
         (self.count == 0 || fits).then(|| {
             self.count += 1;
@@ -157,6 +159,14 @@ mod tests {
         for bytes in rooms {
             large.give_room_back(bytes);
         }
+        // The next ones may be as large as any.
+        large.last = Some(1);
+        let rooms: Vec<u32> = std::iter::from_fn(|| large.take_room()).collect();
+        assert_eq!(rooms.len(), 16);
+        for bytes in rooms {
+            large.give_room_back(bytes);
+        }
+        large.last = Some(u32::MAX);
         assert_eq!(large.take_room(), Some(u32::MAX), "alone");
         assert_eq!(large.take_room(), None);
     }
