@@ -43,6 +43,7 @@ pub use identity::Identity;
 pub use machine::{
     CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,
 };
+pub use net::streams;
 pub use net::tls::{self, TlsFiles};
 pub use net::{
     Caller, Connectivity, Credentials, Listening, Network, PeerChannel, PeerNet, Tcp, Wired,

@@ -28,7 +28,8 @@ use crate::rpc::connect::{HostConnector, Reach, ShardConnector};
 use crate::rpc::link_service::LinkService;
 use crate::rpc::peer_service::{PeerHandle, PeerService};
 use broker_model::ids::{NodeId, Origin, Placement, ShardId};
-use cluster_proto::node::v1::{link_server::LinkServer, peer_server::PeerServer};
+use cluster_proto::node::v1::peer_server::PeerServer;
+use consensus::streams::Serve;
 use consensus::{Consensus, GroupId, Leadership, Machine, MachineError, Network, Tcp};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -511,11 +512,8 @@ async fn start_consensus(
         let peer = PeerHandle(Arc::clone(peer_service));
         Box::new(move |_: &consensus::PeerNet| {
             let mut routes = tonic::service::Routes::builder();
-            routes.add_service(
-                LinkServer::new(LinkService { hosts })
-                    .max_decoding_message_size(consensus::LARGEST_MESSAGE)
-                    .max_encoding_message_size(consensus::LARGEST_MESSAGE),
-            );
+            let links = LinkService { hosts };
+            routes.add_service(Serve::new(links, consensus::LARGEST_MESSAGE));
             routes.add_service(PeerServer::new(peer).max_decoding_message_size(64 << 20));
             routes.routes()
         })

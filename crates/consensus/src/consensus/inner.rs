@@ -8,6 +8,7 @@ use crate::group::{GroupCore, GroupEnvironment};
 use crate::identity::{Identity, IdentityFile, Standing};
 use crate::inbound::Inbound;
 use crate::log_mark;
+use crate::net::streams::Serve;
 use crate::net::{
     Caller, ControlService, LogService, Me, PeerNet, Presence, RateLimit, Serving, SnapshotService,
 };
@@ -15,7 +16,6 @@ use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use cluster_proto::v1::cluster_server::ClusterServer;
 use cluster_proto::v1::raft_control_server::RaftControlServer;
-use cluster_proto::v1::raft_log_server::RaftLogServer;
 use cluster_proto::v1::raft_snapshot_server::RaftSnapshotServer;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
@@ -89,11 +89,10 @@ impl Inner {
             None => Routes::default(),
         };
         routes
-            .add_service(
-                RaftLogServer::new(LogService(Arc::clone(inbound)))
-                    .max_decoding_message_size(limits.decode_bytes)
-                    .max_encoding_message_size(limits.decode_bytes),
-            )
+            .add_service(Serve::new(
+                LogService(Arc::clone(inbound)),
+                limits.decode_bytes,
+            ))
             .add_service(
                 RaftControlServer::new(ControlService {
                     inbound: Arc::clone(inbound),

@@ -28,6 +28,9 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Between pings of HTTP/2. Heartbeats find out sooner about the peer; these are for the other connections.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(5);
 
+/// HTTP/2 frames, at most: larger than the default, since entries are, and what comes in one frame is not copied.
+pub(super) const FRAME: u32 = 1 << 20;
+
 /// Windows and limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Windows {
@@ -54,6 +57,7 @@ pub(crate) fn channel(
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
+        .max_frame_size(FRAME)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)

@@ -11,6 +11,8 @@ use super::auth::{Credentials, displacement, refusal};
 use super::dial::{Closed, Probe, Ways, Windows, channel, probe};
 use super::displaced::Displaced;
 use super::limit::RateLimit;
+use super::service::LogService;
+use super::streams::{self, BothWays as _};
 use super::{Connectivity, PeerChannel};
 use crate::config::{Limits, Timing};
 use crate::error::StartError;
@@ -20,9 +22,7 @@ use crate::wire::{Answer, AppendPipe, WireError};
 use cluster_proto::v1;
 use cluster_proto::v1::cluster_client::ClusterClient;
 use cluster_proto::v1::raft_control_client::RaftControlClient;
-use cluster_proto::v1::raft_log_client::RaftLogClient;
 use cluster_proto::v1::raft_snapshot_client::RaftSnapshotClient;
-use futures::StreamExt;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -485,23 +485,22 @@ async fn run_log(link: Arc<PeerLink>) {
 
 async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Condition>) {
     let (requests, receiver) = mpsc::unbounded_channel();
-    let mut client = RaftLogClient::with_interceptor(link.log.clone(), link.credentials.clone())
-        .max_decoding_message_size(link.limits.decode_bytes)
-        .max_encoding_message_size(link.limits.decode_bytes);
-    let opened = timeout(
-        link.timing.call,
-        client.append(UnboundedReceiverStream::new(receiver)),
-    )
-    .await;
-    let mut answers = match opened {
-        Ok(Ok(answers)) => answers.into_inner(),
+    let channel = InterceptedService::new(link.log.clone(), link.credentials.clone());
+    let call = streams::call::<v1::AppendRequest, v1::AppendAnswer>(
+        channel,
+        LogService::PATH,
+        UnboundedReceiverStream::new(receiver),
+        link.limits.decode_bytes,
+    );
+    let mut answers = match timeout(link.timing.call, call).await {
+        Ok(Ok(answers)) => answers,
         Ok(Err(status)) => return link.note_failure("log connection", &status),
         Err(_) => return,
     };
     *link.appends.lock() = Some(requests);
     loop {
         let answer = tokio::select! {
-            answer = answers.next() => answer,
+            answer = answers.message() => answer,
             changed = condition.changed() => {
                 if changed.is_err() || condition.borrow().connectivity == Connectivity::Refused {
                     return;
@@ -509,7 +508,7 @@ async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Conditio
                 continue;
             }
         };
-        let Some(Ok(answer)) = answer else { return };
+        let Ok(Some(answer)) = answer else { return };
         let mut sessions = link.sessions.lock();
         let number = answer.session;
         if let Some(session) = sessions.get(&number)

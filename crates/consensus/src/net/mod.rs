@@ -13,6 +13,7 @@ mod link;
 mod presence;
 mod server;
 mod service;
+pub mod streams;
 pub mod tls;
 mod transport;
 

@@ -1,7 +1,7 @@
 //! The listener of the cluster port.
 
 use super::auth::{Doorkeeper, Keys};
-use super::dial::{KEEP_ALIVE, PING_EVERY};
+use super::dial::{FRAME, KEEP_ALIVE, PING_EVERY};
 use super::greet::{self, GreetError};
 use super::presence::Presence;
 use super::tls::{Bound, Tls};
@@ -22,8 +22,6 @@ use tonic::transport::Server;
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// HTTP/2 frames of bodies: larger than the default, since entries are.
-const FRAME: u32 = 256 << 10;
 /// Streams of one connection: a node has one link open for every shard, besides calls.
 const STREAMS: u32 = 8192;
 

@@ -2,11 +2,11 @@
 
 use super::auth::{Caller, Refusal};
 use super::presence::Presence;
+use super::streams::{BothWays, Messages};
 use crate::inbound::Inbound;
 use crate::types::GroupId;
 use cluster_proto::v1;
 use cluster_proto::v1::raft_control_server::RaftControl;
-use cluster_proto::v1::raft_log_server::RaftLog;
 use cluster_proto::v1::raft_snapshot_server::RaftSnapshot;
 use futures::StreamExt;
 use futures::stream::{BoxStream, FuturesUnordered};
@@ -23,14 +23,16 @@ const BEATS: usize = 256;
 /// Appends.
 pub(crate) struct LogService(pub(crate) Arc<Inbound>);
 
-#[tonic::async_trait]
-impl RaftLog for LogService {
-    type AppendStream = BoxStream<'static, Result<v1::AppendAnswer, Status>>;
+impl BothWays for LogService {
+    const SERVICE: &'static str = v1::raft_log_server::SERVICE_NAME;
+    const PATH: &'static str = "/warren.cluster.v1.RaftLog/Append";
+    type Request = v1::AppendRequest;
+    type Answer = v1::AppendAnswer;
 
-    async fn append(
+    async fn begin(
         &self,
-        request: Request<Streaming<v1::AppendRequest>>,
-    ) -> Result<Response<Self::AppendStream>, Status> {
+        request: Request<Messages<v1::AppendRequest>>,
+    ) -> Result<BoxStream<'static, Result<v1::AppendAnswer, Status>>, Status> {
         let mut requests = request.into_inner();
         let (answers, receiver) = mpsc::channel(ANSWERS);
         let mut demux = self.0.appends(answers.clone());
@@ -45,7 +47,7 @@ impl RaftLog for LogService {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver).map(Ok).boxed()))
+        Ok(ReceiverStream::new(receiver).map(Ok).boxed())
     }
 }
 

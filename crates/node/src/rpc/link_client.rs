@@ -1,12 +1,13 @@
 //! The calling end of a link to another node.
 
-use super::link_service::take_frame;
+use super::link_service::{LinkService, take_frame};
 use crate::hub::attachment::{Attachment, HostSender};
 use broker_model::ids::Origin;
 use broker_model::protocol::{FromHost, ToHost};
 use broker_model::wire;
 use bytes::BytesMut;
-use cluster_proto::node::v1::{LinkFrame, LinkHello, link_client::LinkClient};
+use cluster_proto::node::v1::{LinkFrame, LinkHello};
+use consensus::streams::{self, BothWays as _};
 use consensus::{LARGEST_MESSAGE, PeerChannel};
 use futures::Stream;
 use std::collections::VecDeque;
@@ -30,9 +31,6 @@ pub async fn attach(
     origin: Origin,
     timeout: Duration,
 ) -> Result<Attachment, Status> {
-    let mut client = LinkClient::new(channel)
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
     let (sender, outgoing) = mpsc::unbounded_channel::<ToHost>();
     let hello = LinkHello {
         shard,
@@ -40,11 +38,15 @@ pub async fn attach(
         incarnation: origin.incarnation,
         host_incarnation: start,
     };
-    let call = client.attach(frames_of(hello, outgoing));
-    let response = tokio::time::timeout(timeout, call)
+    let call = streams::call::<LinkFrame, LinkFrame>(
+        channel,
+        LinkService::PATH,
+        frames_of(hello, outgoing),
+        LARGEST_MESSAGE,
+    );
+    let mut frames = tokio::time::timeout(timeout, call)
         .await
         .map_err(|_| Status::deadline_exceeded("no answer"))??;
-    let mut frames = response.into_inner();
     let (replies, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {

@@ -8,11 +8,11 @@ use broker_model::wire;
 use bytes::{Bytes, BytesMut};
 use cluster_proto::node::v1::{LinkFrame, link_server};
 use consensus::Caller;
-use futures::Stream;
-use std::pin::Pin;
+use consensus::streams::{BothWays, Messages};
+use futures::stream::{BoxStream, Stream, StreamExt};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status};
 use tracing::debug;
 
 /// Bytes of messages put into one frame, at most (one message may exceed it).
@@ -28,16 +28,16 @@ pub struct LinkService {
     pub hosts: Arc<HostDirectory>,
 }
 
-type FrameStream = Pin<Box<dyn Stream<Item = Result<LinkFrame, Status>> + Send>>;
+impl BothWays for LinkService {
+    const SERVICE: &'static str = link_server::SERVICE_NAME;
+    const PATH: &'static str = "/warren.node.v1.Link/Attach";
+    type Request = LinkFrame;
+    type Answer = LinkFrame;
 
-#[tonic::async_trait]
-impl link_server::Link for LinkService {
-    type AttachStream = FrameStream;
-
-    async fn attach(
+    async fn begin(
         &self,
-        request: Request<Streaming<LinkFrame>>,
-    ) -> Result<Response<Self::AttachStream>, Status> {
+        request: Request<Messages<LinkFrame>>,
+    ) -> Result<BoxStream<'static, Result<LinkFrame, Status>>, Status> {
         let caller = request.extensions().get::<Caller>().copied();
         let mut frames = request.into_inner();
         let first = frames
@@ -92,7 +92,7 @@ impl link_server::Link for LinkService {
                 }
             }
         });
-        Ok(Response::new(Box::pin(frames_of(outgoing))))
+        Ok(frames_of(outgoing).boxed())
     }
 }
 
