@@ -139,6 +139,8 @@ impl Dispatcher {
         machine: &ShardMachine,
         added: &mut Added,
     ) -> Option<Overflow> {
+        // What nodes hold and have not told yet would count as ready.
+        let unsure = self.resuming.holds_back();
         let desk = self.desks.get_mut(*self.index.get(&target.queue)?)?;
         let limits = desk
             .limits()
@@ -160,7 +162,7 @@ impl Dispatcher {
             .saturating_add(desk.pending_bytes)
             .saturating_add(bytes)
             .saturating_add(dying_bytes);
-        if length > limits.length || total > limits.bytes {
+        if !unsure && (length > limits.length || total > limits.bytes) {
             return Some(limits.overflow);
         }
         desk.pending += 1;

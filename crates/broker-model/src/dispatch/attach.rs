@@ -14,7 +14,7 @@ use super::outbox::{HandOver, Outbox};
 use super::roster::{ConsumerSlot, DeskSlot, OriginSlot, Standing};
 use crate::ids::{NodeId, Origin, Sequence};
 use crate::op::{Op, SequenceRanges};
-use crate::queue::push_range;
+use crate::queue::{QueueState, push_range};
 use crate::shard::ShardMachine;
 use std::collections::BTreeSet;
 
@@ -28,14 +28,17 @@ pub(super) struct Resuming {
     /// Nodes that have not told yet; delivering waits for them until the deadline.
     awaited: BTreeSet<NodeId>,
     deadline_ms: Option<u64>,
+    /// Nodes that had not told at its end: they may yet bring consumers.
+    late: BTreeSet<NodeId>,
 }
 
 impl Resuming {
     pub(super) fn new(hand_over: Option<HandOver>) -> Self {
         match hand_over {
-            Some(HandOver { deadline_ms, nodes }) if !nodes.is_empty() => Self {
-                awaited: nodes.into_iter().collect(),
-                deadline_ms: Some(deadline_ms),
+            Some(hand_over) if !hand_over.nodes.is_empty() => Self {
+                awaited: hand_over.nodes.into_iter().collect(),
+                deadline_ms: Some(hand_over.deadline_ms),
+                late: hand_over.silent.into_iter().collect(),
             },
             _ => Self::default(),
         }
@@ -49,6 +52,28 @@ impl Resuming {
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         self.deadline_ms
     }
+
+    /// Whether there may be consumers that nobody has told of.
+    pub(super) fn may_bring_more(&self) -> bool {
+        self.holds_back() || !self.late.is_empty()
+    }
+
+    /// Nobody is waited for any longer.
+    pub(super) fn forget_late(&mut self) {
+        self.late.clear();
+    }
+
+    /// This node has told everything, or is gone.
+    fn told(&mut self, node: NodeId) {
+        self.awaited.remove(&node);
+        self.late.remove(&node);
+    }
+}
+
+/// Whether a queue had a consumer: its mark is ahead of its messages.
+pub(super) fn had_consumer(state: &QueueState) -> bool {
+    let ahead = |level| state.mark(level) >= state.next_number(level);
+    state.levels().any(ahead)
 }
 
 impl Dispatcher {
@@ -59,6 +84,7 @@ impl Dispatcher {
         self.roster.set_telling(origin_slot, true);
         self.drop_requests(origin_slot);
         self.newcomers.forget_all(origin_slot);
+        self.kept.forget_all(origin);
         self.roster.set_standing(origin_slot, Standing::Suspect);
         for slot in self.roster.consumers_of(origin_slot) {
             if let Some(consumer) = self.roster.consumers.get_mut(slot) {
@@ -70,6 +96,13 @@ impl Dispatcher {
         }
     }
 
+    /// The stream of `origin` broke: nothing is handed out to it until it has told again what it holds.
+    pub fn detached(&mut self, origin: Origin) {
+        if let Some(origin) = self.roster.known_origin(origin) {
+            self.roster.set_telling(origin, true);
+        }
+    }
+
     /// The node start is gone (its link is down for good, or it started anew): its consumers go too,
     /// and what it held comes back, counted as failed.
     pub fn node_lost(&mut self, now_ms: u64, origin: Origin, out: &mut Outbox) {
@@ -77,6 +110,7 @@ impl Dispatcher {
             self.roster.set_telling(origin_slot, false);
             self.drop_requests(origin_slot);
             self.newcomers.forget_all(origin_slot);
+            self.kept.forget_all(origin);
             for slot in self.roster.consumers_of(origin_slot) {
                 self.remove_consumer(now_ms, slot, out);
             }
@@ -85,9 +119,8 @@ impl Dispatcher {
                 self.return_lost(desk, origin_slot, out);
             }
         }
-        if self.resuming.awaited.remove(&origin.node) {
-            self.end_hand_over_if_due(now_ms);
-        }
+        self.resuming.told(origin.node);
+        self.end_hand_over_if_due(now_ms);
     }
 
     /// `Resumed` of a node: what it holds of all queues is known.
@@ -97,13 +130,14 @@ impl Dispatcher {
             self.take_unclaimed(now_ms, origin, out);
             self.let_in(origin);
         }
-        self.resuming.awaited.remove(&origin.node);
+        self.resuming.told(origin.node);
         self.end_hand_over_if_due(now_ms);
     }
 
     /// The time for nodes to tell is over by a clock that does not jump.
     pub fn end_hand_over(&mut self, now_ms: u64) {
-        self.resuming.awaited.clear();
+        let awaited = std::mem::take(&mut self.resuming.awaited);
+        self.resuming.late.extend(awaited);
         self.end_hand_over_if_due(now_ms);
     }
 
@@ -113,7 +147,11 @@ impl Dispatcher {
             return;
         };
         if self.resuming.awaited.is_empty() || deadline_ms <= now_ms {
-            self.resuming = Resuming::default();
+            let Resuming {
+                awaited, mut late, ..
+            } = std::mem::take(&mut self.resuming);
+            late.extend(awaited);
+            self.resuming.late = late;
             self.unused_look_ms = Some(now_ms + UNUSED_AFTER_MS);
         }
     }
@@ -127,16 +165,11 @@ impl Dispatcher {
                 .settings
                 .as_ref()
                 .is_some_and(|settings| settings.auto_delete);
-            if auto_delete && desk.consumer_count() == 0 {
-                let state = machine.queue(desk.queue);
-                let had_consumer = state.is_some_and(|state| {
-                    state
-                        .levels()
-                        .any(|level| state.mark(level) >= state.next_number(level))
-                });
-                if had_consumer {
-                    out.unused.push(desk.queue);
-                }
+            if auto_delete
+                && desk.consumer_count() == 0
+                && machine.queue(desk.queue).is_some_and(had_consumer)
+            {
+                out.unused.push(desk.queue);
             }
         }
     }

@@ -33,6 +33,7 @@ mod deadlines;
 mod deaths;
 mod desk;
 mod held;
+mod kept;
 mod line;
 mod newcomers;
 mod outbox;
@@ -59,6 +60,7 @@ use crate::wire::StoredMessage;
 use admission::Admissions;
 use attach::Resuming;
 use desk::Desk;
+use kept::Kept;
 use newcomers::Newcomers;
 use post::{Post, Timers};
 use roster::{DeskSlot, Roster};
@@ -85,6 +87,7 @@ pub struct Dispatcher {
     work: VecDeque<DeskSlot>,
     resuming: Resuming,
     newcomers: Newcomers,
+    kept: Kept,
     /// When queues without a consumer are looked for, some time after a hand-over.
     unused_look_ms: Option<u64>,
     admissions: Admissions,
@@ -122,6 +125,7 @@ impl Dispatcher {
             work: VecDeque::new(),
             resuming: Resuming::new(hand_over),
             newcomers: Newcomers::default(),
+            kept: Kept::default(),
             unused_look_ms: None,
             admissions: Admissions::default(),
             loads_in_flight: 0,
@@ -220,7 +224,7 @@ impl Dispatcher {
     /// Whether a call of [`Self::pump`] has something to do now.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        let idle = self.work.is_empty() && self.newcomers.is_empty();
+        let idle = self.work.is_empty() && self.newcomers.is_empty() && self.kept.is_empty();
         !idle && !self.resuming.holds_back()
     }
 
@@ -297,6 +301,7 @@ impl Dispatcher {
             .take_if(|at_ms| *at_ms <= now_ms)
             .is_some()
         {
+            self.resuming.forget_late();
             self.find_unused(machine, out);
         }
         while let Some(slot) = self.timers.pop_due(now_ms) {
@@ -316,7 +321,7 @@ impl Dispatcher {
         if self.resuming.holds_back() {
             return false;
         }
-        self.admit_newcomers(now_ms, machine, out);
+        self.go_on_after_hand_over(now_ms, machine, out);
         for _ in 0..PUMP_TURNS.min(self.work.len()) {
             let Some(slot) = self.work.pop_front() else {
                 break;

@@ -92,6 +92,8 @@ pub struct HandOver {
     pub deadline_ms: u64,
     /// Live nodes.
     pub nodes: Vec<NodeId>,
+    /// Nodes that say nothing, but are not known to be dead: nobody waits for them, but they may come later with consumers.
+    pub silent: Vec<NodeId>,
 }
 
 /// A consumer, for display.

@@ -1,6 +1,7 @@
 //! What nodes ask for.
 
 use super::Dispatcher;
+use super::attach::had_consumer;
 use super::bench::{PendingGet, PendingPurge};
 use super::held::{Hold, HolderSlot};
 use super::newcomers::Newcomer;
@@ -24,7 +25,21 @@ impl Dispatcher {
         out: &mut Outbox,
     ) {
         // What came during the hand-over goes first.
-        self.admit_newcomers(now_ms, machine, out);
+        self.go_on_after_hand_over(now_ms, machine, out);
+        if let Some(message) = self.keep_during_hand_over(from, message) {
+            self.take(now_ms, from, message, machine, out);
+        }
+    }
+
+    /// The same, for what needs not wait.
+    pub(super) fn take(
+        &mut self,
+        now_ms: u64,
+        from: Origin,
+        message: ToHost,
+        machine: &ShardMachine,
+        out: &mut Outbox,
+    ) {
         let origin = self.roster.origin_slot(from);
         match message {
             ToHost::Batch { .. } => {}
@@ -104,10 +119,13 @@ impl Dispatcher {
                     return;
                 }
                 let counts = self.queue_counts(machine, queue);
-                let why = if if_unused && counts.consumers > 0 {
-                    Refused::InUse
-                } else if if_empty && counts.ready > 0 {
+                let may_be_used = || {
+                    self.resuming.may_bring_more() && machine.queue(queue).is_some_and(had_consumer)
+                };
+                let why = if if_empty && counts.ready > 0 {
                     Refused::NotEmpty
+                } else if if_unused && (counts.consumers > 0 || may_be_used()) {
+                    Refused::InUse
                 } else {
                     self.send_counts(origin, request, queue, machine, out);
                     return;
@@ -376,7 +394,11 @@ impl Dispatcher {
                     .for_each(super::stock::Stock::forget_all_read);
                 // If who waits is refused after all, the look after the hand-over finds it unused.
                 if auto_delete && !self.newcomers.want(queue) {
-                    out.unused.push(queue);
+                    if self.resuming.may_bring_more() {
+                        self.kept.left(queue);
+                    } else {
+                        out.unused.push(queue);
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::debug;
@@ -17,6 +18,9 @@ use tracing::debug;
 /// How long a live node may take to show what was committed. A node that does not answer in this
 /// time is cut off, and cannot serve what needs a majority anyway.
 const BARRIER: Duration = Duration::from_millis(1500);
+/// The same for a node that has not shown in time what it was last asked for, until it does: its disk stands still, say, and
+/// every change would wait for it.
+const LATE: Duration = Duration::from_millis(100);
 /// How long a node may take to say by itself what it shows, before it is asked.
 const TOLD: Duration = Duration::from_millis(10);
 
@@ -33,6 +37,8 @@ struct Asked {
     wanted: Mutex<Wanted>,
     /// Highest index that it has applied, or has been asked for in vain: nobody waits for it any more.
     settled: watch::Sender<u64>,
+    /// It did not show in time what it was asked for last.
+    is_late: AtomicBool,
 }
 
 #[derive(Default)]
@@ -75,6 +81,7 @@ impl Shown {
                 node,
                 wanted: Mutex::default(),
                 settled: watch::Sender::new(0),
+                is_late: AtomicBool::new(false),
             })
         }));
         let mut settled = asked.settled.subscribe();
@@ -82,7 +89,7 @@ impl Shown {
             tokio::spawn(ask(Arc::clone(&asked), self.peers.clone()));
         }
         let reached = settled.wait_for(|settled| *settled >= index);
-        let _ = tokio::time::timeout(BARRIER, reached).await;
+        let _ = tokio::time::timeout(asked.patience(), reached).await;
     }
 }
 
@@ -99,6 +106,22 @@ impl Shown {
 }
 
 impl Asked {
+    /// How long it is waited for.
+    fn patience(&self) -> Duration {
+        match self.is_late.load(Ordering::Relaxed) {
+            true => LATE,
+            false => BARRIER,
+        }
+    }
+
+    /// What it says that it shows, after it was asked for `index`; `None`: nothing.
+    fn answered(&self, index: u64, applied: Option<u64>) {
+        let shows = applied.unwrap_or(0);
+        self.is_late.store(shows < index, Ordering::Relaxed);
+        self.settled
+            .send_modify(|settled| *settled = shows.max(index).max(*settled));
+    }
+
     /// Takes note that somebody waits for `index`; whether nobody is asking yet, although it is needed.
     fn begins_to_ask(&self, index: u64) -> bool {
         let mut wanted = self.wanted.lock();
@@ -120,9 +143,7 @@ impl Asked {
 async fn ask(asked: Arc<Asked>, peers: PeerNet) {
     while let Some(index) = asked.next() {
         let applied = barrier(&peers, asked.node, index).await;
-        asked
-            .settled
-            .send_modify(|settled| *settled = applied.unwrap_or(0).max(index).max(*settled));
+        asked.answered(index, applied);
     }
 }
 
@@ -151,5 +172,28 @@ async fn barrier(peers: &PeerNet, node: u64, index: u64) -> Option<u64> {
             );
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_late_is_waited_for_less_until_it_shows_what_it_is_asked_for() {
+        let asked = Asked {
+            node: 2,
+            wanted: Mutex::default(),
+            settled: watch::Sender::new(0),
+            is_late: AtomicBool::new(false),
+        };
+        let mut patience = |index, applied| {
+            asked.answered(index, applied);
+            (asked.patience(), *asked.settled.borrow())
+        };
+        assert_eq!(patience(5, Some(7)), (BARRIER, 7));
+        assert_eq!(patience(9, Some(7)), (LATE, 9));
+        assert_eq!(patience(10, None), (LATE, 10));
+        assert_eq!(patience(11, Some(11)), (BARRIER, 11));
     }
 }

@@ -185,6 +185,11 @@ impl Replies {
         }
     }
 
+    /// Takes back what is for `origin`.
+    pub fn forget(&mut self, origin: Origin) {
+        self.by_origin.retain(|(to, _)| *to != origin);
+    }
+
     /// Nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {

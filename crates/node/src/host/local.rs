@@ -181,13 +181,18 @@ impl LocalHost {
                     self.dispatcher.node_lost(now_ms, former, &mut self.outbox);
                 }
                 self.dispatcher.attached(origin);
+                self.replies.forget(origin);
+                self.outbox.to_nodes.retain(|(to, _)| *to != origin);
             }
             HostInput::Detach { attachment } => {
-                let node = self.links.origin(attachment).map(|origin| origin.node);
+                let origin = self.links.origin(attachment);
                 self.links.detach(attachment);
-                if let Some(node) = node
-                    && (node == self.context.node || self.context.process_is_dead(node))
-                {
+                let Some(Origin { node, .. }) =
+                    origin.inspect(|origin| self.dispatcher.detached(*origin))
+                else {
+                    return;
+                };
+                if node == self.context.node || self.context.process_is_dead(node) {
                     self.node_lost(node);
                 }
             }

@@ -197,7 +197,8 @@ impl Link {
                     }
                 },
                 Some((round, held)) = resumed_rx.recv() => {
-                    if round == attach_round {
+                    // What was asked for an attachment that is over says nothing of the next one.
+                    if round == attach_round && matches!(self.state, State::Resuming(_)) {
                         self.resume(held);
                         self.flush();
                     }

@@ -15,7 +15,7 @@ use broker_model::catalog::settings::QueueType;
 use broker_model::catalog::{
     CatalogCommand, CatalogError, Permission, Resource, check_consumer_arguments,
 };
-use broker_model::ids::{ConsumerId, Placement, QueueId};
+use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
 use broker_model::protocol::{ConsumerSpec, Refused};
 use futures::FutureExt;
 use std::sync::Arc;
@@ -84,6 +84,16 @@ pub(super) struct Consume {
     pub(super) exclusive: bool,
     pub(super) no_wait: bool,
     pub(super) arguments: FieldTable,
+}
+
+/// Asks whether nobody consumes a queue any more: refused while somebody may, as after a leader change.
+fn unused(request: RequestId, queue: QueueId) -> Ask {
+    Ask::CheckDelete {
+        request,
+        queue,
+        if_unused: true,
+        if_empty: false,
+    }
 }
 
 impl Session {
@@ -345,14 +355,14 @@ impl Session {
             self.reply(key, no_wait, &cancel_ok);
             return;
         };
-        let count = |request| Ask::Count { request, queue };
+        let unused = |request| unused(request, queue);
         self.ask(
             key,
             CANCEL,
             placement,
-            count,
+            unused,
             move |session, key, answer| {
-                if !matches!(answer, Answer::Counts { consumers: 0, .. }) {
+                if !matches!(answer, Answer::Counts { .. }) {
                     session.reply(key, no_wait, &cancel_ok);
                     return Ok(());
                 }
@@ -378,9 +388,9 @@ impl Session {
             return;
         };
         let queue = record.id;
-        let count = |request| Ask::Count { request, queue };
-        self.ask_at_the_end(leaving.placement, count, move |session, answer| {
-            if matches!(answer, Answer::Counts { consumers: 0, .. }) {
+        let unused = |request| unused(request, queue);
+        self.ask_at_the_end(leaving.placement, unused, move |session, answer| {
+            if matches!(answer, Answer::Counts { .. }) {
                 let delete = session.delete_unused(&record);
                 session.run(delete, move |session, ()| session.step(barrier));
             } else {

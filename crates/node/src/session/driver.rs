@@ -126,22 +126,19 @@ where
 {
     async fn run(mut self: Box<Self>) {
         let mut events = Vec::new();
-        let mut drains = false;
-        loop {
+        let ended = loop {
             let now = Instant::now();
             self.session.turn(&mut self.input, now);
             if let Some(reason) = self.session.ended() {
                 debug!(?reason, "connection ended");
-                let written = tokio::time::timeout(LINGER, Box::pin(self.write_rest())).await;
-                drains = reason.is_told() && matches!(written, Ok(Ok(())));
-                break;
+                break Some(reason);
             }
             let conn = &self.session.conn;
             let (waits, written) = (conn.output_len() > 0, conn.bytes_written());
             let given_up_at = self.uptake.look(waits, written, now);
             if given_up_at.is_some_and(|at| at <= now) {
                 info!("client does not read what it is sent; connection given up");
-                break;
+                break None;
             }
             if self.session.is_blocked() && self.stream.is_left() {
                 self.session.client_left();
@@ -170,11 +167,11 @@ where
                         } else if self.session.is_open() {
                             info!("client closed the connection without closing AMQP");
                         }
-                        break;
+                        break None;
                     }
                     Socket::Failed(error) => {
                         info!(%error, "connection lost");
-                        break;
+                        break None;
                     }
                 },
                 _ = self.events.recv_many(&mut events, EVENTS) => {
@@ -196,7 +193,7 @@ where
                     self.session.timed_out(Instant::now());
                 }
             }
-        }
+        };
         self.session.finish();
         // Whoever sends from now on learns that nobody hears it, and takes deliveries back.
         self.events.close();
@@ -204,8 +201,12 @@ where
             self.session.hear_at_the_end(event);
         }
         self.session.flush();
-        if drains {
-            let _ = tokio::time::timeout(DRAIN, Box::pin(self.drain())).await;
+        // The client may be slow to read its end; nobody else waits for that.
+        if let Some(reason) = ended {
+            let written = tokio::time::timeout(LINGER, Box::pin(self.write_rest())).await;
+            if reason.is_told() && matches!(written, Ok(Ok(()))) {
+                let _ = tokio::time::timeout(DRAIN, Box::pin(self.drain())).await;
+            }
         }
     }
 

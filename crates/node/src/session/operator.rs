@@ -17,7 +17,7 @@ use amqp_codec::{PropertiesView, ReplyCode};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{BindingSpec, CatalogAnswer, CatalogCommand, Resource};
-use broker_model::ids::{ConnectionId, ConsumerId, Placement, Sequence};
+use broker_model::ids::{ConnectionId, ConsumerId, Placement, QueueId, Sequence};
 use broker_model::message::Message;
 use broker_model::op::{DeathReason, Op, SequenceRanges};
 use broker_model::protocol::{Delivery, Refused};
@@ -128,6 +128,7 @@ pub async fn take(
     let mut desk = Desk::new(broker);
     let record = usable_queue(broker, vhost, name, desk.connection()).await?;
     check_takes(&record, "basic.get")?;
+    desk.takes_from = Some((record.placement, record.id));
     let mut taken: Vec<Taken> = Vec::new();
     for _ in 0..count {
         let request = broker.hub().next_request();
@@ -274,6 +275,14 @@ pub(super) struct Desk {
     events: SessionEvents,
     deadline: Instant,
     held: Vec<Held>,
+    /// Where all that is held is from.
+    takes_from: Option<(Placement, QueueId)>,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.return_all();
+    }
 }
 
 impl Desk {
@@ -285,6 +294,7 @@ impl Desk {
             events,
             deadline,
             held: Vec::new(),
+            takes_from: None,
         }
     }
 
@@ -303,6 +313,37 @@ impl Desk {
             queue: record.id,
             sequences,
         });
+    }
+
+    /// Returns what is still held: whoever asked has gone, or was told of an error.
+    fn return_all(&mut self) {
+        let Some((placement, queue)) = self.takes_from.take() else {
+            return;
+        };
+        self.events.close();
+        let mut sequences: Vec<Sequence> = std::mem::take(&mut self.held)
+            .into_iter()
+            .flat_map(|held| held.sequences)
+            .map(|(sequence, _)| sequence)
+            .collect();
+        while let Some(event) = self.events.try_recv() {
+            if let SessionEvent::Got {
+                delivery: Some((delivery, _)),
+                ..
+            } = event
+            {
+                sequences.push(delivery.sequence);
+            }
+        }
+        if !sequences.is_empty() {
+            let op = Op::Return {
+                queue,
+                sequences: ranges(sequences),
+                counted: false,
+            };
+            let ops = vec![op];
+            self.session.submit(placement, SubBatch { token: 0, ops });
+        }
     }
 
     /// The next event that is not about a new leader.
@@ -386,6 +427,7 @@ impl Desk {
         let mut open = 0_usize;
         // What is held leaves in one operation, and is the link's to claim until that is sent.
         self.held.clear();
+        self.takes_from = None;
         for (token, (placement, ops)) in (1..).zip(ops) {
             open += 1;
             self.session.submit(placement, SubBatch { token, ops });

@@ -231,7 +231,10 @@ impl Session {
         let Some(reader) = &mut consumer.reader else {
             return;
         };
-        reader.waits = false;
+        // What was not asked for was answered before.
+        if !std::mem::take(&mut reader.waits) {
+            return;
+        }
         let large = std::mem::take(&mut reader.large);
         let is_large = messages.is_empty() && reader.from == ReadFrom::Number(next);
         let size = messages.first().map(|(_, stored)| stored.message.weight());

@@ -395,6 +395,7 @@ impl Leader {
         let hand_over = HandOver {
             deadline_ms: self.now_ms + 500,
             nodes,
+            silent: Vec::new(),
         };
         self.dispatcher = Dispatcher::new(self.now_ms, &self.machine, Some(hand_over));
         self.out = Outbox::default();

@@ -7,4 +7,5 @@ mod stories_active;
 mod stories_attach;
 mod stories_deaths;
 mod stories_delayed;
+mod stories_hand_over;
 mod stories_streams;

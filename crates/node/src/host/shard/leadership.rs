@@ -44,19 +44,18 @@ impl ShardHost {
     fn take_over(&mut self, term: u64) {
         let clock = HostClock::after(self.replica.lock().machine.now_ms());
         let now_ms = clock.now_ms();
-        let mut nodes: Vec<NodeId> = self
-            .context
-            .peers
-            .connectivity()
-            .borrow()
-            .iter()
-            .filter(|(_, state)| **state == Connectivity::Connected)
-            .map(|(node, _)| NodeId(*node))
-            .collect();
+        let are = |state: Connectivity| -> Vec<NodeId> {
+            let all = self.context.peers.connectivity();
+            let all = all.borrow();
+            let these = all.iter().filter(|(_, now)| **now == state);
+            these.map(|(node, _)| NodeId(*node)).collect()
+        };
+        let mut nodes = are(Connectivity::Connected);
         nodes.push(self.context.node);
         let hand_over = HandOver {
             deadline_ms: now_ms + self.context.hand_over.as_millis() as u64,
             nodes,
+            silent: are(Connectivity::Silent),
         };
         let queues = self.queues_of_catalog();
         {

@@ -33,22 +33,29 @@ impl ShardHost {
         }
         debug!(shard = %self.replica.shard(), node = %origin.node, "link attached");
         let former = self.links.attach(attachment, origin, replies);
+        // It asks again for what was to be answered to its stream before.
+        self.answers.forget(origin);
         if let Some((now_ms, dispatcher, _, outbox)) = self.replica.lock().leading() {
             if let Some(former) = former {
                 dispatcher.node_lost(now_ms, former, outbox);
             }
             dispatcher.attached(origin);
+            outbox.to_nodes.retain(|(to, _)| *to != origin);
         }
     }
 
     pub(super) fn detach(&mut self, attachment: AttachmentId) {
-        let node = self.links.origin(attachment).map(|origin| origin.node);
+        let origin = self.links.origin(attachment);
         self.links.detach(attachment);
         self.readers.forget(attachment);
-        if let Some(node) = node
-            && self.context.process_is_dead(node)
-        {
-            self.node_lost(node);
+        let Some(origin) = origin else {
+            return;
+        };
+        if let Some(dispatcher) = &mut self.replica.lock().dispatcher {
+            dispatcher.detached(origin);
+        }
+        if self.context.process_is_dead(origin.node) {
+            self.node_lost(origin.node);
         }
     }
 
@@ -62,7 +69,7 @@ impl ShardHost {
         };
         if head.origin != origin || validate_ops(&ops).is_err() {
             warn!(node = %origin.node, "a malformed batch was refused");
-            self.links.detach(attachment);
+            self.detach(attachment);
             return;
         }
         self.links.batch_received(attachment, head.number);

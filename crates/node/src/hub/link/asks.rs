@@ -48,7 +48,7 @@ impl Link {
                         .sender
                         .message(ToHost::Cancel { consumer, queue });
                     if let Some(known) = self.consumers.get_mut(consumer) {
-                        known.cancelling = true;
+                        known.cancel(deadline);
                     }
                 } else {
                     self.forget_consumer(consumer, false);

@@ -26,7 +26,7 @@ pub(super) struct Consumer {
     pub(super) revoking: bool,
     /// What it waits to read, if its queue is a stream.
     pub(super) reading: Option<Reading>,
-    /// Until it is confirmed, and has its place in a stream: when to give up.
+    /// Until it is confirmed, and has its place in a stream, or while it is cancelled: when to give up.
     deadline: Instant,
 }
 
@@ -73,6 +73,12 @@ impl Consumer {
     /// What it waits for at a host, for the next one.
     pub(super) fn unread(&self, id: ConsumerId) -> Option<ToHost> {
         Some(self.reading?.message(id, self.queue))
+    }
+
+    /// The client has cancelled it; the host answers until `deadline`.
+    pub(super) fn cancel(&mut self, deadline: Instant) {
+        self.cancelling = true;
+        self.deadline = deadline;
     }
 
     /// Whether its client waits for it.
@@ -160,6 +166,12 @@ impl Consumers {
     /// Takes out those that are being cancelled.
     pub(super) fn take_cancelling(&mut self) -> Vec<(ConsumerId, Consumer)> {
         self.by_id.extract_if(.., |_, c| c.cancelling).collect()
+    }
+
+    /// Takes out those that no host has cancelled in time.
+    pub(super) fn take_late_cancelling(&mut self, now: Instant) -> Vec<(ConsumerId, Consumer)> {
+        let late = |consumer: &Consumer| consumer.cancelling && consumer.deadline <= now;
+        self.by_id.extract_if(.., |_, c| late(c)).collect()
     }
 
     /// Takes out those that no host has confirmed, or found a place for, in time.

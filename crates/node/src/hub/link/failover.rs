@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 
-/// How long sessions may take to say what they hold after a leader change.
-const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long sessions may take to say what they hold after a leader change: the publishers of this node wait meanwhile, and
+/// the new leader waits no longer either.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The answer of a session that was asked what it holds.
 type Asked = oneshot::Receiver<Vec<Held>>;

@@ -24,6 +24,11 @@ impl Link {
             let subject = Subject::Request(request);
             self.tell(session, SessionEvent::RequestFailed { subject });
         }
+        // The host takes it off whenever it comes to it.
+        for (consumer, known) in self.consumers.take_late_cancelling(now) {
+            let by_host = false;
+            self.tell(known.session, SessionEvent::Cancelled { consumer, by_host });
+        }
         for (consumer, known) in self.consumers.take_late(now) {
             if let Some(attachment) = self.state.attached() {
                 let queue = known.queue;

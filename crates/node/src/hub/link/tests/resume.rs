@@ -46,6 +46,10 @@ pub(super) fn leader() -> (Leader, Attachment) {
 }
 
 impl Leader {
+    pub(super) fn is_left_alone(&mut self) -> bool {
+        self.heard.try_recv().is_err()
+    }
+
     pub(super) async fn hears(&mut self, last: impl Fn(&ToHost) -> bool) -> Vec<ToHost> {
         let mut all = Vec::new();
         loop {

@@ -4,7 +4,7 @@ use super::super::*;
 use super::publish;
 use super::resume::{Leader, Prepared, leader, one};
 use crate::hub::mailbox::{SessionEvents, mailbox};
-use broker_model::ids::{NodeId, QueueId, Sequence, ShardId};
+use broker_model::ids::{NodeId, QueueId, RequestId, Sequence, ShardId};
 use broker_model::message::Message;
 use broker_model::op::{BatchOutcome, BatchStatus, Op};
 use broker_model::protocol::{ConsumerSpec, Delivery, ToHost};
@@ -265,4 +265,69 @@ async fn credit_that_was_called_back_from_a_lost_leader_is_back() {
     };
     world.hears(&revoked).await;
     world.resumed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_no_leader_answers_ends_in_time() {
+    let mut world = world().await;
+    world.consume(10).await;
+    let asked = Instant::now();
+    world.ask(Ask::Cancel {
+        consumer: CONSUMER,
+        queue: QUEUE,
+    });
+    let (consumer, by_host) = (CONSUMER, false);
+    let cancelled = SessionEvent::Cancelled { consumer, by_host };
+    let event = tokio::time::timeout(Duration::from_secs(60), world.told.recv());
+    let event = event.await.expect("in time").expect("a link");
+    assert_eq!(format!("{event:?}"), format!("{cancelled:?}"));
+    assert!(asked.elapsed() >= Duration::from_secs(30));
+}
+
+/// A host goes before sessions have said what they hold; what they say then starts no second attempt to attach, whose
+/// success would take the place of the first.
+#[tokio::test]
+async fn what_was_said_for_one_attachment_does_not_disturb_the_next() {
+    let mut world = world().await;
+    let get = |number| Ask::Get {
+        request: RequestId(number),
+        queue: QUEUE,
+        no_ack: true,
+    };
+    world.ask(get(1));
+    world
+        .leader
+        .hears(|m| matches!(m, ToHost::Get { .. }))
+        .await;
+    world.change_leader();
+    let Some(SessionEvent::Resume { reply, .. }) = world.told.recv().await else {
+        panic!("not asked what is held");
+    };
+    let _ = world
+        .input
+        .send(LinkInput::MemoryLost { moves: Vec::new() });
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    let _ = reply.send(Vec::new());
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    world.change_leader();
+    while !world.told.recv().await.is_some_and(|event| match event {
+        SessionEvent::Resume { reply, .. } => reply.send(Vec::new()).is_ok(),
+        _ => false,
+    }) {}
+    world.leader.hears(|m| *m == ToHost::Resumed).await;
+    let (mut nobody, attachment) = leader();
+    let _ = world.attachments.send(attachment);
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    world.ask(get(2));
+    world
+        .leader
+        .hears(|m| matches!(m, ToHost::Get { .. }))
+        .await;
+    assert!(nobody.is_left_alone());
 }
