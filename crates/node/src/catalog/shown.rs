@@ -187,7 +187,7 @@ mod tests {
             settled: watch::Sender::new(0),
             is_late: AtomicBool::new(false),
         };
-        let mut patience = |index, applied| {
+        let patience = |index, applied| {
             asked.answered(index, applied);
             (asked.patience(), *asked.settled.borrow())
         };
