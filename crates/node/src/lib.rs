@@ -29,6 +29,7 @@ mod stores;
 mod target;
 mod tls;
 pub mod validity;
+pub mod vital;
 
 // Parts of this crate's interface: whoever uses a node needs no other crate of ours.
 pub use {amqp_codec, broker_model};

@@ -27,6 +27,7 @@ use crate::report;
 use crate::rpc::connect::{HostConnector, Reach, ShardConnector};
 use crate::rpc::link_service::LinkService;
 use crate::rpc::peer_service::{PeerHandle, PeerService};
+use crate::vital::Vital;
 use broker_model::ids::{NodeId, Origin, Placement, ShardId};
 use cluster_proto::node::v1::peer_server::PeerServer;
 use consensus::streams::Serve;
@@ -186,13 +187,17 @@ impl Node {
             &abort,
         )
         .await?;
-        let mut tasks = vec![tokio::spawn(disk::keep_reserve(
-            consensus.clone(),
-            Arc::clone(&state),
-            disk::free_space(config.data_dir.clone()),
-            config.storage.disk_reserve_bytes,
-            config.storage.disk_free_limit_bytes,
-        ))];
+        let vital = Vital::new(Arc::clone(&abort));
+        let mut tasks = vec![vital.spawn(
+            "the look after the disk",
+            disk::keep_reserve(
+                consensus.clone(),
+                Arc::clone(&state),
+                disk::free_space(config.data_dir.clone()),
+                config.storage.disk_reserve_bytes,
+                config.storage.disk_free_limit_bytes,
+            ),
+        )];
         info!("waiting for the cluster");
         consensus.formed().await?;
         let identity = consensus.identity();
@@ -223,7 +228,8 @@ impl Node {
             abort: Arc::clone(&abort),
         };
         let (behind, backlog) = watch::channel(false);
-        tasks.push(tokio::spawn(
+        tasks.push(vital.spawn(
+            "the host of local queues",
             LocalHost::new(context.clone(), local_rx, behind).run(),
         ));
         let mut leaderships: HashMap<ShardId, watch::Receiver<Leadership>> = HashMap::new();
@@ -233,7 +239,7 @@ impl Node {
             };
             leaderships.insert(ShardId(group), raft.leadership());
             let host = ShardHost::new(context.clone(), replica, raft, receiver, inbox);
-            tasks.push(tokio::spawn(host.run()));
+            tasks.push(vital.spawn("the host of a shard", host.run()));
         }
 
         hosts.set_start(origin.incarnation);
@@ -263,11 +269,19 @@ impl Node {
             }
         });
         let publish_timeout = config.timing.publish_timeout;
-        let hub = Hub::new(origin, publish_timeout, connectors, starts, backlog);
+        let hub = Hub::new(
+            origin,
+            publish_timeout,
+            connectors,
+            starts,
+            backlog,
+            vital.clone(),
+        );
         hub.open_links((1..=identity.shards).map(|shard| Placement::Shard(ShardId(shard))));
         let sequencer = Sequencer::start(
             catalog_group.clone(),
             Shown::new(catalog_group.clone(), consensus.peers().clone()),
+            &vital,
         );
         let writer = CatalogWriter::start(
             origin,
@@ -276,6 +290,7 @@ impl Node {
             Arc::clone(&machine),
             Arc::clone(&sequencer),
             config.timing.publish_timeout,
+            &vital,
         );
         let registry = Arc::new(Registry::default());
         let (alarms_tx, alarms_rx) = watch::channel(Alarms::default());
@@ -348,41 +363,50 @@ impl Node {
             next_shard: AtomicUsize::new(0),
             ready: ready_rx,
         });
-        let dead_letters = dead_letter::start(Arc::clone(&broker));
-        tasks.push(tokio::spawn(events::follow_catalog(
-            Arc::clone(&broker),
-            catalog_events_rx,
-        )));
-        tasks.push(tokio::spawn(events::follow_hosts(
-            Arc::clone(&broker),
-            host_events_rx,
-            dead_letters,
-        )));
-        tasks.push(tokio::spawn(membership::watch_nodes(Arc::clone(&broker))));
-        tasks.push(tokio::spawn(membership::tell_hosts(Arc::clone(&broker))));
-        tasks.push(tokio::spawn(alarms::watch(
-            marks,
-            Arc::clone(&queries),
-            alarms_tx,
-        )));
-        tasks.push(tokio::spawn(partial_cut::mend(Arc::clone(&broker))));
-        tasks.push(tokio::spawn(stall::watch(Arc::clone(&broker), stall)));
-        tasks.push(tokio::spawn(maintenance::watch(
-            Arc::clone(&broker),
-            maintenance,
-        )));
-        tasks.push(tokio::spawn(balance::keep_balanced(
-            Arc::clone(&broker),
-            config.timing.rebalance_interval,
-        )));
+        let dead_letters = dead_letter::start(Arc::clone(&broker), &vital);
+        tasks.push(vital.spawn(
+            "the follower of the catalog",
+            events::follow_catalog(Arc::clone(&broker), catalog_events_rx),
+        ));
+        tasks.push(vital.spawn(
+            "the follower of the hosts",
+            events::follow_hosts(Arc::clone(&broker), host_events_rx, dead_letters),
+        ));
+        tasks.push(vital.spawn(
+            "the watch over nodes",
+            membership::watch_nodes(Arc::clone(&broker)),
+        ));
+        tasks.push(vital.spawn(
+            "the teller of lost nodes",
+            membership::tell_hosts(Arc::clone(&broker)),
+        ));
+        tasks.push(vital.spawn(
+            "the watch over alarms",
+            alarms::watch(marks, Arc::clone(&queries), alarms_tx),
+        ));
+        tasks.push(vital.spawn(
+            "the watch over cuts",
+            partial_cut::mend(Arc::clone(&broker)),
+        ));
+        tasks.push(vital.spawn(
+            "the watch over the disk",
+            stall::watch(Arc::clone(&broker), stall),
+        ));
+        tasks.push(vital.spawn(
+            "the watch over maintenance",
+            maintenance::watch(Arc::clone(&broker), maintenance),
+        ));
+        tasks.push(vital.spawn(
+            "the balance of leaderships",
+            balance::keep_balanced(Arc::clone(&broker), config.timing.rebalance_interval),
+        ));
         membership::introduce(&broker).await;
         let listeners = listeners.serve(Arc::clone(&broker))?;
         ready_tx.send_replace(Readiness::Ready);
-        tasks.push(tokio::spawn(readiness::watch(
-            Arc::clone(&broker),
-            stopping_rx,
-            ready_tx,
-        )));
+        tasks.push(vital.spawn(
+            "the watch over readiness",
+            readiness::watch(Arc::clone(&broker), stopping_rx, ready_tx),
+        ));
         Ok(Self {
             broker,
             queries,

@@ -6,6 +6,7 @@
 
 use super::gather::Gather;
 use super::shown::Shown;
+use crate::vital::Vital;
 use broker_model::catalog::{CatalogEntry, CatalogReply, CatalogRequest, decode_replies};
 use consensus::{Group, Payload, ProposeError};
 use std::sync::Arc;
@@ -45,9 +46,9 @@ pub struct Sequencer {
 
 impl Sequencer {
     /// Runs until it is dropped.
-    pub fn start(group: Group, shown: Arc<Shown>) -> Arc<Self> {
+    pub fn start(group: Group, shown: Arc<Shown>, vital: &Vital) -> Arc<Self> {
         let (queue, proposals) = mpsc::unbounded_channel();
-        tokio::spawn(run(group, shown, proposals));
+        vital.spawn("the sequencer of the catalog", run(group, shown, proposals));
         Arc::new(Self { queue })
     }
 

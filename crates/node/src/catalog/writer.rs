@@ -5,6 +5,7 @@
 
 use super::machine::CatalogMachine;
 use super::sequencer::{ENTRY_REQUESTS, Sequencer};
+use crate::vital::Vital;
 use broker_model::catalog::{
     CatalogCommand, CatalogEntry, CatalogError, CatalogReply, CatalogRequest, RequestKey,
     decode_replies,
@@ -74,6 +75,7 @@ impl CatalogWriter {
         machine: Arc<CatalogMachine>,
         sequencer: Arc<Sequencer>,
         timeout: Duration,
+        vital: &Vital,
     ) -> Arc<Self> {
         let (queue, receiver) = mpsc::unbounded_channel();
         let worker = Arc::new(Worker {
@@ -83,7 +85,7 @@ impl CatalogWriter {
             machine,
             sequencer,
         });
-        tokio::spawn(worker.run(receiver));
+        vital.spawn("the writer of the catalog", worker.run(receiver));
         Arc::new(Self {
             origin,
             next: AtomicU64::new(1),

@@ -18,6 +18,7 @@ use crate::hub::SessionHandle;
 use crate::hub::api::{SessionEvent, SubBatch};
 use crate::hub::mailbox::SessionEvents;
 use crate::target::{add_headers, target_for};
+use crate::vital::Vital;
 use amqp_codec::PropertiesView;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{Catalog, Store};
@@ -55,7 +56,7 @@ impl DeadLetterSender {
 
 /// Starts the publisher.
 #[must_use]
-pub fn start(broker: Arc<Broker>) -> DeadLetterSender {
+pub fn start(broker: Arc<Broker>, vital: &Vital) -> DeadLetterSender {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (session, events) = broker.hub().attach();
     let publisher = Publisher {
@@ -65,7 +66,10 @@ pub fn start(broker: Arc<Broker>) -> DeadLetterSender {
         waiting: HashMap::new(),
         letters: Letters::default(),
     };
-    tokio::spawn(publisher.run(receiver, events));
+    vital.spawn(
+        "the publisher of dead letters",
+        publisher.run(receiver, events),
+    );
     DeadLetterSender(sender)
 }
 

@@ -9,6 +9,7 @@ pub mod connector;
 pub mod link;
 pub mod mailbox;
 
+use crate::vital::Vital;
 use api::{Ask, SessionEvent, SessionId, SubBatch};
 use broker_model::ids::{ConsumerId, NodeId, Origin, Placement, QueueId, RequestId};
 use broker_model::op::Op;
@@ -32,6 +33,7 @@ type Moves = Vec<(QueueId, QueueId, Placement)>;
 
 /// All links of this node.
 pub struct Hub {
+    vital: Vital,
     origin: Origin,
     publish_timeout: Duration,
     connectors: ConnectorFactory,
@@ -57,8 +59,10 @@ impl Hub {
         connectors: ConnectorFactory,
         starts: Arc<HostStarts>,
         backlog: watch::Receiver<bool>,
+        vital: Vital,
     ) -> Arc<Self> {
         Arc::new(Self {
+            vital,
             origin,
             publish_timeout,
             connectors,
@@ -207,7 +211,7 @@ impl Hub {
         } else {
             link
         };
-        tokio::spawn(link.run());
+        self.vital.spawn("a link to queues", link.run());
         links.insert(placement, sender.clone());
         sender
     }

@@ -13,6 +13,7 @@ use crate::hub::connector::{ConnectError, Connector};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::session::{Ends, Services, serve};
+use crate::vital::Vital;
 use broker_model::catalog::{
     Bootstrap, Catalog, CatalogAnswer, CatalogCommand, CatalogEntry, CatalogEvent, PasswordHash,
     UserSpec,
@@ -137,6 +138,7 @@ impl TestNode {
             connectors,
             Arc::default(),
             watch::channel(false).1,
+            Vital::new(Arc::new(|why: &str| panic!("{why}"))),
         );
         let node = Arc::new(Self {
             config,
