@@ -180,3 +180,39 @@ class Faults:
         self.idle(step.hold)
         self.cluster.network.heal()
         self.weather.heal("apart", a, b)
+
+    def _flap(self, step: Step) -> None:
+        """The network comes and goes."""
+        self._again_and_again(step, "apart", self._flap_once)
+
+    def _flap_once(self, pairs: list[tuple[int, int]], pause: float) -> None:
+        self.cluster.network.cut(pairs)
+        self.idle(pause)
+        self.cluster.network.heal()
+
+    def _reset(self, step: Step) -> None:
+        """Connections end, and new ones can be opened."""
+        self._again_and_again(step, "apart", lambda pairs, _: self.cluster.network.reset(pairs))
+
+    def _again_and_again(self, step: Step, kind: str, once: Callable) -> None:
+        pause = int(step.how[0]) / 10
+        pairs = self._pairs(step)
+        end = time.monotonic() + step.hold
+        self.weather.strike(kind, *step.nodes)
+        while time.monotonic() < end:
+            once(pairs, pause)
+            self.idle(pause)
+        self.weather.heal(kind, *step.nodes)
+
+    def _slow(self, step: Step) -> None:
+        self.weather.strike("slow", *step.nodes)
+        self.cluster.network.slow(self._pairs(step), int(step.how[0]))
+        self.idle(step.hold)
+        self.cluster.network.heal()
+        self.weather.heal("slow", *step.nodes)
+
+    def _pairs(self, step: Step) -> list[tuple[int, int]]:
+        if len(step.nodes) == 1:
+            return self.cluster.network.between(step.nodes[0])
+        a, b = step.nodes
+        return [(a, b), (b, a)]

@@ -13,6 +13,9 @@ WEIGHTS = {
     "stop": 3,
     "cut": 5,
     "cut link": 2,
+    "flap": 3,
+    "reset": 2,
+    "slow": 2,
     "kill again": 2,
     "wipe": 2,
     "two": 2,
@@ -20,7 +23,7 @@ WEIGHTS = {
     "freeze all": 1,
 }
 #: Faults that need the proxy between the nodes.
-CUTS = ("cut", "cut link")
+CUTS = ("cut", "cut link", "flap", "reset", "slow")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Step:
     nodes: tuple[int, ...]
     pause: float
     hold: float
-    #: Of a cut; or, of two faults at once, the kind of each.
+    #: Of a cut; or, of two faults at once, the kind of each; or how often, or how fast.
     how: tuple[str, ...] = ()
     #: Whether the next step waits until every node is ready.
     settle: bool = True
@@ -93,6 +96,14 @@ def _step(rng: random.Random, network: bool, wiped: bool) -> Step:
     if kind == "cut link":
         how = (rng.choice(["both", "one way"]),)
         return Step(kind, order[:2], pause, rng.uniform(1, 12), how, settle)
+    if kind in ("flap", "reset"):
+        # A link, or all of a node; `how` is how often, in 1/10 s: sooner and later than a leader is missed.
+        nodes = order[: rng.choice([1, 2])]
+        how = (str(rng.choice([1, 3, 5, 8, 15])),)
+        return Step(kind, nodes, pause, rng.uniform(2, 10), how, settle)
+    if kind == "slow":
+        how = (str(rng.choice([50_000, 300_000, 2_000_000])),)
+        return Step(kind, order[: rng.choice([1, 2])], pause, rng.uniform(2, 12), how, settle)
     if kind == "two":
         how = tuple(rng.choice(["kill", "freeze"]) for _ in range(2))
         return Step(kind, order[:2], pause, rng.uniform(0.2, 8), how, settle)

@@ -9,6 +9,8 @@ A cut freezes: bytes wait in the sender's socket as they do when packets are los
 through either, and everything goes on after the heal. New connections are accepted by the kernel
 but nothing comes back, which to a client of HTTP/2 is what a lost SYN is: silence. A node that does not
 listen is not listened for: who connects to it is refused, as without the proxy.
+
+Besides, connections can be reset, as by a firewall that forgets them, and slowed down.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.ports import free_port
 
 _CHUNK = 256 * 1024
+#: Bytes of a slow way go in pieces, so many a second.
+_PIECES = 50
 
 
 class Network:
@@ -68,8 +73,22 @@ class Network:
         assert pairs, direction
         self.cut(pairs)
 
+    def reset(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Ends all open connections between these ordered pairs of nodes, and what is on them is lost."""
+        self._ask({"reset": [list(pair) for pair in pairs]})
+
+    def slow(self, pairs: Iterable[tuple[int, int]], rate: int) -> None:
+        """From now on `rate` bytes a second, on each connection, flow between these ordered pairs."""
+        self._ask({"slow": [[*pair, rate] for pair in pairs]})
+
+    def between(self, node: int) -> list[tuple[int, int]]:
+        """All ordered pairs that `node` is one of."""
+        others = [other for other in self._ids if other != node]
+        return [(node, other) for other in others] + [(other, node) for other in others]
+
     def heal(self) -> None:
         self.cut([])
+        self.slow([], 0)
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -106,6 +125,7 @@ class _Way:
         self.a, self.b, self.source, self.target = a, b, source, target
         self.rest = memoryview(b"")  # Read from `a`, not yet taken by `b`.
         self.ended = False
+        self.rests_until = 0.0  # Of a slow way: not read before.
 
 
 class _Door:
@@ -130,6 +150,8 @@ class _Proxy:
         self.poll = select.epoll()
         self.pids: dict[int, int] = {}
         self.blocked: set[tuple[int, int]] = set()
+        self.rates: dict[tuple[int, int], int] = {}
+        self.resting: list[_Way] = []
         self.doors = [_Door(int(node), port, target) for node, (port, target) in plan.items()]
         self.by_listener: dict[int, _Door] = {}
         # By file descriptor: the way that is read from it, and the way that is written to it.
@@ -149,6 +171,9 @@ class _Proxy:
             for client, port, door in strangers:
                 self.admit(client, port, door)
             wait = 0.01 if closed or self.strangers else -1
+            if self.resting:
+                wait = 0.5 / _PIECES
+                self.wake()
             for fd, events in self.poll.poll(wait):
                 if fd == sys.stdin.fileno():
                     self.obey()
@@ -232,7 +257,8 @@ class _Proxy:
         """Tells epoll what there is to wait for at this socket."""
         read, write = self.reads[fd], self.writes[fd]
         wanted = 0
-        if not read.ended and not read.rest and (read.source, read.target) not in self.blocked:
+        rests = read in self.resting or read.ended or read.rest
+        if not rests and (read.source, read.target) not in self.blocked:
             wanted |= select.EPOLLIN
         if write.rest:
             wanted |= select.EPOLLOUT
@@ -253,7 +279,7 @@ class _Proxy:
                     # hear of it yet.
                     self.poll.unregister(fd)
                     self.interest[fd] = -1
-                elif not way.rest and not way.ended:
+                elif not way.rest and not way.ended and way not in self.resting:
                     self.read(way)
                 elif events & (select.EPOLLHUP | select.EPOLLERR):
                     self.end(way)  # Gone in both directions.
@@ -261,11 +287,15 @@ class _Proxy:
             self.end(way)
 
     def read(self, way: _Way) -> None:
+        rate = self.rates.get((way.source, way.target))
         try:
-            chunk = way.a.recv(_CHUNK)
+            chunk = way.a.recv(max(1, rate // _PIECES) if rate else _CHUNK)
         except BlockingIOError:
             return
         if chunk:
+            if rate:
+                way.rests_until = time.monotonic() + len(chunk) / rate
+                self.resting.append(way)
             way.rest = memoryview(chunk)
             self.flush(way)
             return
@@ -284,6 +314,15 @@ class _Proxy:
         way.rest = way.rest[sent:]
         self.watch(way.a.fileno())
         self.watch(way.b.fileno())
+
+    def wake(self) -> None:
+        """Slow ways whose time has come are read again."""
+        now = time.monotonic()
+        due = [way for way in self.resting if way.rests_until <= now]
+        self.resting = [way for way in self.resting if way.rests_until > now]
+        for way in due:
+            if self.reads.get(way.a.fileno()) is way:
+                self.watch(way.a.fileno())
 
     def end(self, way: _Way) -> None:
         """Both directions are over."""
@@ -328,6 +367,13 @@ class _Proxy:
         if "pid" in command:
             node, pid = command["pid"]
             self.pids[node] = pid
+        if "slow" in command:
+            self.rates = {(a, b): rate for a, b, rate in command["slow"]}
+        if "reset" in command:
+            pairs = {(a, b) for a, b in command["reset"]}
+            for way in [w for w in self.reads.values() if (w.source, w.target) in pairs]:
+                if self.reads.get(way.a.fileno()) is way:
+                    self.end(way)
         if "blocked" in command:
             self.blocked = {(a, b) for a, b in command["blocked"]}
             for fd in list(self.reads):
