@@ -390,13 +390,21 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
         Ok(Err(status)) => {
             link.note_failure("control connection", &status);
             let refused = refusal(&status).is_some() || link.closed.take_refusal().is_some();
-            if refused && !is_dying(link).await {
-                link.set(Connectivity::Silent);
+            if refused && is_dying(link).await {
+                return;
+            }
+            // Whatever was known of it before: now it does not answer.
+            link.set(Connectivity::Silent);
+            if refused {
                 sleep(RETRY_MAX).await;
             }
             return;
         }
-        Err(_) => return,
+        Err(_) => {
+            // Its kernel accepts connections, its process does not greet.
+            link.set(Connectivity::Silent);
+            return;
+        }
     };
     link.stream_up.send_replace(true);
     link.displaced.accepted(&link.address);

@@ -4,6 +4,7 @@ use super::super::{Connectivity, PeerNet};
 use crate::config::{Limits, Secret, Timing};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +39,25 @@ impl Network for Mute {
     }
 }
 
-fn connecting_to(peer: &Arc<Mute>) -> PeerNet {
+/// A peer that stands still: its kernel accepts connections, and nothing is ever said.
+#[derive(Default)]
+struct Frozen {
+    accepted: Mutex<Vec<tokio::io::DuplexStream>>,
+}
+
+impl Network for Frozen {
+    fn connect(&self, _: &str) -> BoxFuture<'static, io::Result<Box<dyn Wired>>> {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        self.accepted.lock().push(there);
+        async move { Ok(Box::new(here) as Box<dyn Wired>) }.boxed()
+    }
+
+    fn listen(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Listening>> {
+        async { Err(io::ErrorKind::Unsupported.into()) }.boxed()
+    }
+}
+
+fn connecting_to<N: Network>(peer: &Arc<N>) -> PeerNet {
     let caller = Caller {
         node: 1,
         generation: 0,
@@ -87,4 +106,16 @@ async fn a_peer_that_refuses_this_node_is_silent_and_asked_seldom() {
     assert_eq!(net.connectivity().borrow()[&PEER], Connectivity::Silent);
     let connections = peer.connections.load(Ordering::Relaxed);
     assert!((20..=160).contains(&connections), "{connections}");
+}
+
+/// It was connected when this node was frozen itself, and the connections have ended meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_accepts_and_does_not_greet_is_not_connected() {
+    let peer = Arc::new(Frozen::default());
+    let net = connecting_to(&peer);
+    let link = net.link(PEER).unwrap();
+    link.set(Connectivity::Connected);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(net.connectivity().borrow()[&PEER], Connectivity::Silent);
+    assert!(link.condition().borrow().lost_at.is_some());
 }
