@@ -324,6 +324,13 @@ impl Consensus {
         environment.short.store(short, Ordering::Relaxed);
     }
 
+    /// Says that this node is about to stop: it takes no leadership any more that another one offers. It votes, and is
+    /// elected where nobody else could lead.
+    pub fn set_stopping(&self) {
+        let environment = &self.inner.environment;
+        environment.stopping.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the disk has room for more log.
     #[must_use]
     pub fn is_writable(&self) -> bool {

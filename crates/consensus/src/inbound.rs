@@ -20,6 +20,7 @@ use openraft::raft::{
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -103,6 +104,12 @@ impl Inbound {
         if !core.environment().may_write() {
             return Ok(v1::TransferAnswer {
                 refused: NO_ROOM.to_owned(),
+            });
+        }
+        // One that names no log comes from a leader that no quorum answers: somebody has to lead.
+        if core.environment().stopping.load(Ordering::Relaxed) && rpc.last_log_id().is_some() {
+            return Ok(v1::TransferAnswer {
+                refused: "this node is stopping".to_owned(),
             });
         }
         match raft.handle_transfer_leader(rpc).await {

@@ -334,6 +334,7 @@ impl Node {
             },
             maintenance: Arc::clone(&maintenance),
             stall: Arc::clone(&stall),
+            stopping: stopping_rx.clone(),
         });
         peer_service.open(
             catalog_group.clone(),
@@ -462,6 +463,8 @@ impl Node {
 
     async fn drain(&self, bound: Duration) {
         self.stopping.send_replace(true);
+        // What is handed over is not to come back.
+        self.broker.consensus.set_stopping();
         let listeners = self.listeners.lock().take();
         if let Some(listeners) = listeners {
             listeners.stop_accepting();

@@ -18,7 +18,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -156,6 +156,8 @@ pub struct NodeQueries {
     pub(crate) maintenance: Arc<Maintenance>,
     /// Whether the disk here has stood still lately.
     pub(crate) stall: Arc<Stall>,
+    /// Whether this node is about to stop.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// Arguments of `queues`.
@@ -243,10 +245,10 @@ impl NodeQueries {
             .collect()
     }
 
-    /// The nodes that this one hears, itself included; none while its disk is not well, or it is in maintenance: it is to
-    /// lead nothing.
+    /// The nodes that this one hears, itself included; none while its disk is not well, it is in maintenance, or it is
+    /// about to stop: it is to lead nothing.
     fn heard_here(&self) -> BTreeSet<u64> {
-        if !self.stall.is_over() || self.maintenance.is_on() {
+        if !self.stall.is_over() || self.maintenance.is_on() || *self.stopping.borrow() {
             return BTreeSet::new();
         }
         let connectivity = self.peers.connectivity();

@@ -50,6 +50,8 @@ pub(crate) struct GroupEnvironment {
     pub(crate) catalog_room: AtomicI64,
     /// Whether space on the disk is short, see [`crate::Consensus::set_short_of_space`].
     pub(crate) short: AtomicBool,
+    /// Whether this node is about to stop, see [`crate::Consensus::set_stopping`].
+    pub(crate) stopping: AtomicBool,
 }
 
 impl GroupEnvironment {
@@ -78,6 +80,7 @@ impl GroupEnvironment {
             room: AtomicI64::new(i64::MAX),
             catalog_room: AtomicI64::new(i64::MAX),
             short: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
         }))
     }
 

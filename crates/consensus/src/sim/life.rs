@@ -238,6 +238,25 @@ fn nodes_join_and_leave() {
 }
 
 #[test]
+fn a_node_that_stops_takes_no_leadership() {
+    let nodes = Nodes::new(3, false).started();
+    nodes.put(1, 0);
+    nodes.converged(1, 1);
+    let leader = nodes.leader(1);
+    let stopping = leader % 3 + 1;
+    nodes.nodes[&stopping].consensus().set_stopping();
+    let node = &nodes.nodes[&leader];
+    let group = node.group(1);
+    let moved = node.block_on(group.transfer_leader(stopping, Duration::from_secs(3)));
+    assert!(
+        matches!(&moved, Err(AdminError::Refused(why)) if why.contains("stopping")),
+        "{moved:?}"
+    );
+    assert_eq!(nodes.leader(1), leader);
+    nodes.no_aborts();
+}
+
+#[test]
 fn leaderships_are_handed_over_before_a_stop() {
     let mut nodes = Nodes::new(3, false).started();
     for group in 0..=2 {
