@@ -35,6 +35,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 type RpcError = RPCError<Types>;
+/// What is said of a snapshot that did not arrive.
+type SnapshotError = StreamingError<Types>;
 
 /// Chunks of a snapshot read ahead of the connection.
 const SNAPSHOT_READ_AHEAD: usize = 4;
@@ -42,6 +44,12 @@ const SNAPSHOT_READ_AHEAD: usize = 4;
 const CHUNK_TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// A receiver that has everything installs it within this time: it flushes all of it to its disk.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(300);
+/// Pause after a snapshot that was not taken, at first …
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(200);
+/// … and at last: it doubles each time.
+const SNAPSHOT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A member that is away is waited for so long before it is tried all the same.
+const SNAPSHOT_AWAY: Duration = Duration::from_secs(30);
 
 /// What the values for all members of a group share.
 pub(crate) struct RaftNet {
@@ -82,6 +90,7 @@ impl RaftNetFactory {
             target: RaftNode(target),
             heartbeats,
             no_room: Arc::default(),
+            snapshot_pause: SNAPSHOT_PAUSE,
         }
     }
 }
@@ -93,6 +102,8 @@ pub(crate) struct RaftPeer {
     heartbeats: bool,
     /// The member has no room on its disk: until when it is spared entries.
     no_room: Arc<Mutex<Option<Instant>>>,
+    /// How long to wait after a snapshot that was not taken.
+    snapshot_pause: Duration,
 }
 
 fn rpc_error(error: &WireError) -> RpcError {
@@ -282,7 +293,36 @@ impl NetSnapshot<Types> for RaftPeer {
         snapshot: MachineSnapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
-    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+    ) -> Result<SnapshotResponse<Types>, SnapshotError> {
+        tokio::pin!(cancel);
+        let sent = tokio::select! {
+            sent = self.send_snapshot(vote, snapshot) => sent,
+            closed = &mut cancel => return Err(StreamingError::Closed(closed)),
+        };
+        if sent.is_ok() {
+            self.snapshot_pause = SNAPSHOT_PAUSE;
+            return sent;
+        }
+        // openraft tries again five times a second, and takes a new view each time, where entries are applied and
+        // behind whatever the store writes.
+        tokio::select! {
+            () = self.pause_snapshots() => sent,
+            closed = &mut cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+}
+
+impl RaftPeer {
+    /// Sends a view once; it is let go of on return.
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: MachineSnapshot,
+    ) -> Result<SnapshotResponse<Types>, SnapshotError> {
+        if !self.net.wire.unreachable_for(self.target).is_zero() {
+            let away = WireError::Unreachable("the peer is silent".to_owned());
+            return Err(StreamingError::Unreachable(Unreachable::new(&away)));
+        }
         let applied = Applied {
             last: snapshot.meta.last_log_id,
             membership: snapshot.meta.last_membership,
@@ -296,16 +336,23 @@ impl NetSnapshot<Types> for RaftPeer {
         let (parts, receiver) = mpsc::channel(SNAPSHOT_READ_AHEAD);
         let reader = snapshot.snapshot;
         let answer = self.net.wire.snapshot(self.target, receiver);
-        tokio::pin!(cancel);
-        let answer = tokio::select! {
-            answer = transmitted(read_snapshot(head, reader, parts), answer) => answer?,
-            closed = &mut cancel => return Err(StreamingError::Closed(closed)),
-        };
+        let answer = transmitted(read_snapshot(head, reader, parts), answer).await?;
         let vote = answer
             .vote
             .as_ref()
             .ok_or_else(|| StreamingError::Network(NetworkError::from_string("empty answer")))?;
         Ok(SnapshotResponse::new(vote_from_wire(vote)))
+    }
+
+    /// After a snapshot that was not taken: until the member is there if it is away, else for a while.
+    async fn pause_snapshots(&mut self) {
+        let wire = &self.net.wire;
+        if wire.unreachable_for(self.target).is_zero() {
+            tokio::time::sleep(self.snapshot_pause).await;
+            self.snapshot_pause = SNAPSHOT_PAUSE_MAX.min(self.snapshot_pause * 2);
+        } else {
+            let _ = tokio::time::timeout(SNAPSHOT_AWAY, wire.reached(self.target)).await;
+        }
     }
 }
 
@@ -313,7 +360,7 @@ impl NetSnapshot<Types> for RaftPeer {
 async fn transmitted(
     reading: impl Future<Output = Result<(), MachineError>> + Send + 'static,
     answer: impl Future<Output = Answer<v1::SnapshotAnswer>>,
-) -> Result<v1::SnapshotAnswer, StreamingError<Types>> {
+) -> Result<v1::SnapshotAnswer, SnapshotError> {
     let unreachable = |error: WireError| StreamingError::Unreachable(Unreachable::new(&error));
     let mut reading = tokio::spawn(reading);
     tokio::pin!(answer);

@@ -175,6 +175,14 @@ impl PeerLink {
         self.condition.subscribe()
     }
 
+    /// Returns when the peer is connected, or this link has ended.
+    pub(super) async fn connected(&self) {
+        let mut condition = self.condition.subscribe();
+        let _ = condition
+            .wait_for(|now| now.connectivity == Connectivity::Connected)
+            .await;
+    }
+
     pub(super) fn bulk(&self) -> PeerChannel {
         InterceptedService::new(self.bulk.clone(), self.credentials.clone())
     }
@@ -264,6 +272,10 @@ impl PeerLink {
         self: Arc<Self>,
         parts: mpsc::Receiver<v1::SnapshotPart>,
     ) -> Answer<v1::SnapshotAnswer> {
+        // A connection to a peer that is gone would be waited for, and the view held meanwhile.
+        if self.connectivity() != Connectivity::Connected {
+            return Err(WireError::Unreachable("the peer is silent".to_owned()));
+        }
         let mut client =
             RaftSnapshotClient::with_interceptor(self.bulk.clone(), self.credentials.clone());
         match client.install(ReceiverStream::new(parts)).await {

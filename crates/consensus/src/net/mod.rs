@@ -34,6 +34,7 @@ use crate::wire::{Answer, AnswerFuture, AppendPipe, Wire, WireError};
 use cluster_proto::v1;
 use cluster_proto::v1::cluster_client::ClusterClient;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -317,5 +318,16 @@ impl Wire for PeerNet {
                 .map_or(Duration::ZERO, |lost| lost.elapsed()),
             None => Duration::MAX,
         }
+    }
+
+    fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()> {
+        let link = self.link(to.node());
+        async move {
+            match link {
+                Some(link) => link.connected().await,
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
     }
 }

@@ -233,6 +233,7 @@ mod tests {
     use crate::types::GroupId;
     use crate::wire::{AnswerFuture, Wire};
     use futures::FutureExt;
+    use futures::future::BoxFuture;
     use openraft::EntryPayload;
     use openraft::vote::leader_id_std::CommittedLeaderId;
     use std::sync::atomic::AtomicBool;
@@ -281,6 +282,9 @@ mod tests {
         }
         fn unreachable_for(&self, _: RaftNode) -> Duration {
             Duration::ZERO
+        }
+        fn reached(&self, _: RaftNode) -> BoxFuture<'static, ()> {
+            Box::pin(async {})
         }
     }
 

@@ -123,3 +123,27 @@ async fn a_checkpoint_under_way_does_not_overwrite_a_snapshot() {
     cluster.put(number).await;
     all_have(&cluster, number + 1).await;
 }
+
+/// Each view is taken where entries are applied; a member that is down gains nothing by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_views_are_taken_for_a_member_that_is_down() {
+    let mut cluster = SimCluster::start(19, options()).await;
+    let leader = cluster.leader().await;
+    let lagging = leader % 3 + 1;
+    cluster.crash(lagging, 0).await;
+    let mut number = fill_until_purged(&cluster, leader, 0).await;
+    // What is sent next is gone.
+    number = fill_until_purged(&cluster, leader, number).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let disk = Arc::clone(&cluster.nodes[&leader].disk);
+    let before = disk.views.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let taken = disk.views.load(Ordering::Relaxed) - before;
+    assert!(taken <= 2, "{taken} views");
+    assert_eq!(cluster.leader().await, leader);
+    cluster.start_node(lagging).await;
+    let started = tokio::time::Instant::now();
+    all_have(&cluster, number).await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}

@@ -24,6 +24,8 @@ pub(crate) struct SimDisk {
     pub(crate) checkpointing: AtomicU64,
     /// Snapshots whose installation has begun.
     pub(crate) installing: AtomicU64,
+    /// Views of the last checkpoint that were taken.
+    pub(crate) views: AtomicU64,
 }
 
 impl SimDisk {
@@ -108,6 +110,7 @@ impl Machine for SimMachine {
     }
 
     fn snapshot_view(&self) -> Result<Box<dyn SnapshotReader>, MachineError> {
+        self.disk.views.fetch_add(1, Ordering::Relaxed);
         let stored = self.disk.stored.lock().clone();
         let (applied, numbers) = stored.ok_or_else(|| MachineError::new("no checkpoint"))?;
         Ok(Box::new(View {

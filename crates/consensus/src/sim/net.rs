@@ -6,6 +6,7 @@ use crate::wire::{Answer, AnswerFuture, AppendPipe, Wire, WireError};
 use cluster_proto::v1;
 use futures::FutureExt;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -282,5 +283,15 @@ impl Wire for SimWire {
             // Longer than a moment, shorter than anybody is waited for.
             Duration::from_secs(10)
         }
+    }
+
+    fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()> {
+        let net = Arc::clone(&self.net);
+        async move {
+            while net.inbound(to.node()).is_err() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+        .boxed()
     }
 }
