@@ -259,7 +259,7 @@ pub(super) async fn finish_joining(inner: &Arc<Inner>) {
     loop {
         let me = inner.member();
         let groups = inner.inbound.groups();
-        if !groups.is_empty() && groups.iter().all(|group| group.voters().contains(&me)) {
+        if !groups.is_empty() && groups.iter().all(|group| group.has_settled(me)) {
             match inner.set_standing(Standing::Member).await {
                 Ok(()) => tracing::info!("this node has a vote in every group"),
                 Err(error) => inner.fail(error),

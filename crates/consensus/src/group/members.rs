@@ -30,6 +30,40 @@ impl GroupCore {
         self.membership().voter_ids().map(RaftNode).collect()
     }
 
+    /// The voters of the configuration that the group has, or is on its way to: while it changes, `voters` are those of
+    /// before too.
+    fn voters_to_be(&self) -> BTreeSet<RaftNode> {
+        let membership = self.membership();
+        let last = membership.get_joint_config().last();
+        last.into_iter().flatten().copied().map(RaftNode).collect()
+    }
+
+    /// Whether what was applied last of the group's memberships is one on the way from one set of voters to another.
+    pub(crate) fn is_changing(&self) -> bool {
+        let applied = self.state().applied().membership;
+        applied.membership().get_joint_config().len() > 1
+    }
+
+    /// Whether `member` votes, for good, and no other generation of its node belongs to the group.
+    pub(crate) fn has_settled(&self, member: RaftNode) -> bool {
+        let applied = self.state().applied().membership;
+        let membership = applied.membership();
+        let [voters] = membership.get_joint_config().as_slice() else {
+            return false;
+        };
+        let same_node = |other: &u64| RaftNode(*other).node() == member.node();
+        let mut generations = membership.nodes().filter(|(other, _)| same_node(other));
+        voters.contains(&member.0) && generations.all(|(other, _)| *other == member.0)
+    }
+
+    /// Ends a change of the voters whose second step nobody has made: who made the first may be gone.
+    pub(super) async fn finish_change(&self) -> Result<(), AdminError> {
+        let raft = self.raft().ok_or(AdminError::Stopped)?;
+        let nothing = ChangeMembers::AddVoterIds(BTreeSet::new());
+        let finished = raft.change_membership(nothing, false).await;
+        finished.map(|_| ()).map_err(admin_error)
+    }
+
     /// Voters and learners with the addresses that they had when they were admitted.
     pub(crate) fn members(&self) -> BTreeMap<RaftNode, String> {
         let membership = self.membership();
@@ -97,7 +131,7 @@ impl GroupCore {
         let steps = async {
             self.add_learner(member, address).await?;
             self.wait_matched(member, CAUGHT_UP).await;
-            let mut voters: BTreeSet<RaftNode> = self.voters().into_iter().collect();
+            let mut voters = self.voters_to_be();
             voters.retain(|voter| voter.node() != member.node());
             voters.insert(member);
             self.change_voters(&voters).await?;
@@ -127,7 +161,7 @@ impl GroupCore {
     pub(crate) async fn remove(&self, node: u64, within: Duration) -> Result<(), AdminError> {
         let until = Instant::now() + within;
         let steps = async {
-            let mut voters: BTreeSet<RaftNode> = self.voters().into_iter().collect();
+            let mut voters = self.voters_to_be();
             let before = voters.len();
             voters.retain(|voter| voter.node() != node);
             if voters.is_empty() {

@@ -1,7 +1,7 @@
-//! Looks after groups that stand still: a core that answers nothing any more, and a group that elects
-//! nobody although it could.
+//! Looks after groups that stand still: a core that answers nothing any more, a group that elects
+//! nobody although it could, and one whose voters are for ever about to change: whoever was to end the change is gone.
 //!
-//! Neither happens as long as everything works as it is meant to. If it does, it must not go unnoticed:
+//! None of it happens as long as everything works as it is meant to. If it does, it must not go unnoticed:
 //! every queue of the shard would wait for ever.
 
 use super::core::{GroupCore, Raft};
@@ -17,6 +17,10 @@ const ASK_EVERY: u32 = 5;
 /// A group may be without a leader for so many of the longest election timeouts, a quorum being
 /// reachable, before it is made to elect.
 const ELECTIONS: u32 = 8;
+/// Whoever changes the voters of a group does it in two steps at once. A second one that is missing for so long is made here.
+const CHANGING: Duration = Duration::from_secs(3);
+/// For that step.
+const FINISH: Duration = Duration::from_secs(2);
 
 /// The task of a group.
 pub(super) async fn run(group: Arc<GroupCore>) {
@@ -24,10 +28,12 @@ pub(super) async fn run(group: Arc<GroupCore>) {
     let mut looks = 0_u32;
     let mut ticks = crate::ticks::every(look);
     let mut leaderless = Leaderless::default();
+    let mut changing = Changing::default();
     while !group.is_stopped() {
         ticks.tick().await;
         let Some(raft) = group.raft() else {
             leaderless = Leaderless::default();
+            changing = Changing::default();
             continue;
         };
         looks = looks.wrapping_add(1);
@@ -35,6 +41,7 @@ pub(super) async fn run(group: Arc<GroupCore>) {
             ask(&group, &raft).await;
         }
         leaderless.look(&group, &raft).await;
+        changing.look(&group).await;
     }
 }
 
@@ -91,6 +98,35 @@ impl Leaderless {
         let _ = raft.trigger().elect(pre_vote).await;
         self.tried = self.tried.saturating_add(1);
         self.since = Some(Instant::now());
+    }
+}
+
+/// Since when a group that this node leads has been between two sets of voters.
+#[derive(Default)]
+struct Changing {
+    since: Option<Instant>,
+}
+
+impl Changing {
+    async fn look(&mut self, group: &GroupCore) {
+        if !group.leadership.borrow().ready || !group.is_changing() {
+            self.since = None;
+            return;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < CHANGING {
+            return;
+        }
+        self.since = None;
+        match timeout(FINISH, group.finish_change()).await {
+            Ok(Ok(())) => {
+                tracing::warn!(group = %group.id(), "a change of the voters that was left half done is finished");
+            }
+            Ok(Err(error)) => {
+                tracing::info!(group = %group.id(), %error, "a change of the voters is not finished");
+            }
+            Err(_) => {}
+        }
     }
 }
 

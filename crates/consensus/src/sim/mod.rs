@@ -17,6 +17,7 @@ pub(crate) use machine::{SimDisk, SimMachine};
 
 mod basic;
 mod chaos;
+mod half_changed;
 mod interrupted;
 mod life;
 mod overload;
