@@ -218,6 +218,13 @@ impl Consensus {
         self.inner.member_nodes()
     }
 
+    /// Whether a node belongs to any group, as far as is known here, or is being admitted. One that joins may not be in all
+    /// of them yet, and one that is being removed no longer.
+    #[must_use]
+    pub fn is_known(&self, node: u64) -> bool {
+        cluster::is_known(&self.inner, node)
+    }
+
     /// Removes a node from all groups, whether it is up or not. Any member can be asked.
     ///
     /// # Errors

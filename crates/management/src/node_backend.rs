@@ -271,7 +271,11 @@ impl Backend for NodeBackend {
                 node,
                 state: NodeState::Leaving,
             };
-            self.change(leaving).await?;
+            // One that joins, or came back while it was removed, may be a member without a record.
+            let recorded = self.broker.catalog().node(node).is_some();
+            if recorded || !self.broker.consensus().is_known(node.0) {
+                self.change(leaving).await?;
+            }
             let broker = Arc::clone(&self.broker);
             // Moving replicas takes its time; `status` shows how far it is.
             tokio::spawn(async move {

@@ -142,7 +142,7 @@ impl Broker {
     /// A group could not be changed in time, or the record not removed.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), RemoveError> {
         // Only its record may be left of it.
-        if self.consensus().members().contains_key(&node.0) {
+        if self.consensus().is_known(node.0) {
             self.consensus().remove_node(node.0, REMOVAL).await?;
         }
         self.catalog_write(CatalogCommand::RemoveNode { node })

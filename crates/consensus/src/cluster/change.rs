@@ -27,6 +27,20 @@ const ADMIT_AT_ONCE: usize = 3;
 #[derive(Default)]
 pub(crate) struct Admissions(Mutex<HashMap<u64, (RaftNode, AbortHandle)>>);
 
+impl Admissions {
+    /// The admission of a node that is being removed ends, if it is under way here.
+    pub(super) fn give_up(&self, node: u64) {
+        if let Some((member, task)) = self.0.lock().remove(&node) {
+            tracing::info!(%member, "an admission is given up: the node is being removed");
+            task.abort();
+        }
+    }
+
+    fn has(&self, node: u64) -> bool {
+        self.0.lock().contains_key(&node)
+    }
+}
+
 /// Starts to make `member` a voter of all groups, unless that is under way. The admission of another
 /// generation of its node ends: that one lost its disk once more, and will never catch up.
 pub(super) fn admit_everywhere(inner: &Arc<Inner>, member: RaftNode, address: String) {
@@ -62,7 +76,15 @@ async fn admit_to_all(inner: Arc<Inner>, member: RaftNode, address: String) {
             .filter(|group| *group != GroupId::CATALOG);
         let changes = shards.map(|group| {
             let (inner, change) = (&inner, &change);
-            async move { (group, change_group(inner, group, change).await) }
+            async move {
+                // It may have been removed while others were changed.
+                let result = if in_catalog(inner, member) {
+                    change_group(inner, group, change).await
+                } else {
+                    Err(AdminError::Refused("it was removed meanwhile".to_owned()))
+                };
+                (group, result)
+            }
         });
         let mut changes = stream::iter(changes).buffer_unordered(ADMIT_AT_ONCE);
         while let Some((group, result)) = changes.next().await {
@@ -85,19 +107,32 @@ async fn admit_to_all(inner: Arc<Inner>, member: RaftNode, address: String) {
     }
 }
 
-/// Removes a node from all groups, the catalog last.
+fn in_catalog(inner: &Inner, member: RaftNode) -> bool {
+    let catalog = inner.inbound.group(GroupId::CATALOG);
+    catalog.is_some_and(|catalog| catalog.members().contains_key(&member))
+}
+
+/// Whether a node belongs to any group, as far as is known here, or is about to.
+pub(crate) fn is_known(inner: &Inner, node: u64) -> bool {
+    let groups = inner.inbound.groups();
+    let mut members = groups.iter().flat_map(|group| group.members().into_keys());
+    inner.admissions.has(node) || members.any(|member| member.node() == node)
+}
+
+/// Removes a node from all groups, the catalog last. One that was being admitted may have come into a group meanwhile that it
+/// had been taken out of: no longer once the catalog does not know it, so the others are gone through once more then.
 pub(crate) async fn remove(inner: &Arc<Inner>, node: u64) -> Result<(), AdminError> {
-    if !inner.member_nodes().contains_key(&node) {
+    if !is_known(inner, node) {
         return Err(AdminError::Refused(format!("node {node} is no member")));
     }
-    let mut groups: Vec<GroupId> = inner
-        .inbound
-        .groups()
+    inner.admissions.give_up(node);
+    let groups = inner.inbound.groups();
+    let shards = groups
         .iter()
         .map(|group| group.id())
-        .collect();
-    groups.sort_by_key(|group| *group == GroupId::CATALOG);
-    for group in groups {
+        .filter(|group| *group != GroupId::CATALOG);
+    let order = shards.clone().chain([GroupId::CATALOG]).chain(shards);
+    for group in order {
         change_group(inner, group, &GroupChange::Remove(node)).await?;
     }
     Ok(())
@@ -110,10 +145,18 @@ pub(super) enum GroupChange {
 }
 
 impl GroupChange {
-    pub(super) async fn apply(&self, group: &GroupCore) -> Result<(), AdminError> {
+    /// At the leader of the group.
+    pub(super) async fn carry_out(
+        &self,
+        inner: &Inner,
+        group: &GroupCore,
+    ) -> Result<(), AdminError> {
         match self {
             Self::Admit(member, address) => group.admit(*member, address, ADMIT).await,
-            Self::Remove(node) => group.remove(*node, REMOVE).await,
+            Self::Remove(node) => {
+                inner.admissions.give_up(*node);
+                group.remove(*node, REMOVE).await
+            }
         }
     }
 
@@ -148,7 +191,7 @@ async fn change_group(
         let group = inner.inbound.group(id).ok_or(AdminError::Stopped)?;
         let leader = Group(Arc::clone(&group)).leadership().borrow().leader;
         let result = match leader {
-            Some(leader) if leader == group.me() => change.apply(&group).await,
+            Some(leader) if leader == group.me() => change.carry_out(inner, &group).await,
             Some(leader) => change_at(inner, leader, id, change).await,
             None => change_anywhere(inner, id, change).await,
         };

@@ -285,8 +285,12 @@ pub(super) async fn finish_joining(inner: &Arc<Inner>) {
                     break;
                 }
                 Some(JoinResult::Leader(leader)) => {
-                    if let Ok(mut client) = inner.peers.stranger(&leader.address) {
-                        let _ = timeout(ASK, client.join(request)).await;
+                    if let Ok(mut client) = inner.peers.stranger(&leader.address)
+                        && let Ok(Ok(answer)) = timeout(ASK, client.join(request)).await
+                        && let Some(JoinResult::Refused(why)) = answer.into_inner().result
+                    {
+                        inner.fail(StartError::Refused(why));
+                        return;
                     }
                     break;
                 }

@@ -9,13 +9,14 @@
 //!   leader gives it a generation that none of its disks had before, so an earlier vote of that node
 //!   is never confused with what it says now; then it is made a learner and a voter of every group,
 //!   and earlier generations go.
-//! - **Removal** takes a node out of all groups, the catalog last.
+//! - **Removal** takes a node out of all groups, the catalog last. One that is still joining and is removed stays outside: it
+//!   asks again, and is told so.
 
 mod change;
 mod enter;
 mod service;
 
-pub(crate) use self::change::{Admissions, remove};
+pub(crate) use self::change::{Admissions, is_known, remove};
 pub(crate) use self::service::ClusterService;
 
 use self::enter::{enter_cluster, finish_founding, finish_joining, is_alone, say_hello};

@@ -124,7 +124,7 @@ impl v1::cluster_server::Cluster for ClusterService {
             Some(Change::Remove(_)) => GroupChange::Remove(request.node),
             None => return Err(Status::invalid_argument("no change")),
         };
-        let answer = match change.apply(&group).await {
+        let answer = match change.carry_out(&inner, &group).await {
             Ok(()) => v1::ChangeGroupAnswer::default(),
             Err(AdminError::NotLeader { leader }) => v1::ChangeGroupAnswer {
                 refused: "not the leader".to_owned(),
@@ -213,6 +213,12 @@ fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
     let generation = match them.cluster {
         // It has its place already and wants its votes.
         Some(theirs) if theirs == cluster => {
+            let known = catalog.state().machine().generation_of(them.node);
+            if is_removed(them.generation, &generations, known) {
+                return JoinResult::Refused(
+                    "it was removed from the cluster: empty its data directory before it joins again".to_owned(),
+                );
+            }
             admit_everywhere(
                 inner,
                 RaftNode::new(them.node, them.generation),
@@ -244,4 +250,38 @@ fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
         generation,
         members: wire_members(&inner.member_nodes()),
     })
+}
+
+/// Whether a node that says it belongs here, with its disk of `generation`, was removed: the catalog has `members` of its
+/// generations, and has `known` one that had started.
+fn is_removed(generation: u64, members: &[u64], known: Option<u64>) -> bool {
+    !members.contains(&generation) && known.is_some_and(|known| known >= generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_node_is_told_from_one_that_comes() {
+        for (generation, members, known, removed) in [
+            // It has just been given its place.
+            (0, &[][..], None, false),
+            (1, &[], Some(0), false),
+            // In place of an earlier disk, which is still a member.
+            (1, &[0], Some(0), false),
+            // It has started, and waits for votes.
+            (1, &[1], Some(1), false),
+            (1, &[0, 1], Some(1), false),
+            // It had started, and is no member.
+            (0, &[], Some(0), true),
+            (1, &[], Some(1), true),
+            // Another disk has taken its place.
+            (0, &[1], Some(1), true),
+            (0, &[], Some(2), true),
+        ] {
+            let told = is_removed(generation, members, known);
+            assert_eq!(told, removed, "{generation} {members:?} {known:?}");
+        }
+    }
 }

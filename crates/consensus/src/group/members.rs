@@ -9,10 +9,12 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// A new voter may lack this many entries: it gets them faster than they come.
 const CAUGHT_UP: u64 = 1000;
+/// Between two looks whether one that is being admitted still belongs to the group.
+const LOOK: Duration = Duration::from_millis(200);
 
 impl GroupCore {
     pub(super) fn membership(&self) -> Membership {
@@ -130,7 +132,12 @@ impl GroupCore {
         let until = Instant::now() + within;
         let steps = async {
             self.add_learner(member, address).await?;
-            self.wait_matched(member, CAUGHT_UP).await;
+            tokio::select! {
+                () = self.wait_matched(member, CAUGHT_UP) => {}
+                () = self.left(member) => {
+                    return Err(AdminError::Refused("it was removed meanwhile".to_owned()));
+                }
+            }
             let mut voters = self.voters_to_be();
             voters.retain(|voter| voter.node() != member.node());
             voters.insert(member);
@@ -145,6 +152,19 @@ impl GroupCore {
             done = timeout_at(until, steps) => done.map_err(|_| AdminError::Timeout)?,
             // How far the newcomer is, only a leader knows.
             leader = self.deposed() => Err(AdminError::NotLeader { leader }),
+        }
+    }
+
+    /// Waits until `member` belongs to the group no longer.
+    async fn left(&self, member: RaftNode) {
+        let mut seen = false;
+        loop {
+            let is_member = self.members().contains_key(&member);
+            if seen && !is_member {
+                return;
+            }
+            seen |= is_member;
+            sleep(LOOK).await;
         }
     }
 

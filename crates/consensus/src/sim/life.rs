@@ -238,6 +238,41 @@ fn nodes_join_and_leave() {
 }
 
 #[test]
+fn a_node_that_is_still_joining_can_be_removed() {
+    let mut nodes = Nodes::new(3, false).started();
+    nodes.put(1, 0);
+    let peers: BTreeMap<u64, String> = nodes.nodes[&1].config.peers.clone();
+    let mut fourth = Node::new(4, &peers, false);
+    fourth.start();
+    fourth.formed();
+    let member = RaftNode::new(4, 0);
+    let node = &nodes.nodes[&2];
+    let known = |node: &Node| node.consensus().is_known(4);
+    wait_for("the newcomer", Duration::from_secs(20), || known(node));
+    // At a random point of its admission.
+    fourth.kill();
+    let removed = node.block_on(async {
+        node.consensus()
+            .remove_node(4, Duration::from_secs(30))
+            .await
+    });
+    removed.unwrap();
+    for id in 1..=3 {
+        wait_for("the removal", Duration::from_secs(10), || {
+            !known(&nodes.nodes[&id])
+        });
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    for group in 0..=2 {
+        let status = nodes.node(1).group(group).status();
+        assert!(!status.voters.contains(&member), "{status:?}");
+        assert!(!status.learners.contains(&member), "{status:?}");
+    }
+    nodes.put(1, 1);
+    nodes.no_aborts();
+}
+
+#[test]
 fn a_node_that_stops_takes_no_leadership() {
     let nodes = Nodes::new(3, false).started();
     nodes.put(1, 0);
