@@ -18,6 +18,7 @@ use crate::life::alarms::{self, Watermarks};
 use crate::life::maintenance::{self, Maintenance};
 use crate::life::readiness::{self, Readiness};
 use crate::life::stall::{self, Stall};
+use crate::life::syncs::Syncs;
 use crate::life::{balance, disk, events, membership, partial_cut, process};
 use crate::listener::Listeners;
 use crate::metrics::Metrics;
@@ -308,6 +309,7 @@ impl Node {
             data_dir: config.data_dir.clone(),
         };
         let stall = Arc::new(Stall::default());
+        let syncs = Arc::new(Syncs::default());
         let maintenance = Arc::new(Maintenance::default());
         let queries = Arc::new(NodeQueries {
             node: config.node_id,
@@ -334,6 +336,7 @@ impl Node {
             },
             maintenance: Arc::clone(&maintenance),
             stall: Arc::clone(&stall),
+            syncs: Arc::clone(&syncs),
             stopping: stopping_rx.clone(),
         });
         peer_service.open(
@@ -391,7 +394,7 @@ impl Node {
         ));
         tasks.push(vital.spawn(
             "the watch over the disk",
-            stall::watch(Arc::clone(&broker), stall),
+            stall::watch(Arc::clone(&broker), stall, syncs),
         ));
         tasks.push(vital.spawn(
             "the watch over maintenance",

@@ -5,6 +5,7 @@ use crate::host::{HostDirectory, HostInput, QueueReport};
 use crate::hub::api::SessionId;
 use crate::life::maintenance::Maintenance;
 use crate::life::stall::Stall;
+use crate::life::syncs::Syncs;
 use crate::metrics::ChannelCounts;
 use crate::registry::{ChannelEntry, ConnectionEntry, Registry};
 use broker_model::ids::{NodeId, Placement, QueueId, ShardId};
@@ -156,6 +157,8 @@ pub struct NodeQueries {
     pub(crate) maintenance: Arc<Maintenance>,
     /// Whether the disk here has stood still lately.
     pub(crate) stall: Arc<Stall>,
+    /// How long the disk here takes for a sync.
+    pub(crate) syncs: Arc<Syncs>,
     /// Whether this node is about to stop.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -214,6 +217,10 @@ impl Queries for NodeQueries {
                 "exchanges" => serde_json::to_vec(&self.registry.exchanges.reports()).ok(),
                 "announced" => serde_json::to_vec(&(self.announced)()).ok(),
                 "hears" => serde_json::to_vec(&self.heard_here()).ok(),
+                "sync_time" => {
+                    let micros = u64::try_from(self.syncs.recent().as_micros());
+                    serde_json::to_vec(&micros.unwrap_or(u64::MAX)).ok()
+                }
                 "node" => serde_json::to_vec(&(self.report)()).ok(),
                 "queues" => {
                     let asked: QueuesQuestion = serde_json::from_slice(arguments).ok()?;
@@ -426,6 +433,12 @@ impl NodeQueries {
     pub async fn hears(&self, node: NodeId) -> Option<BTreeSet<NodeId>> {
         let heard: Vec<u64> = self.ask(node, "hears", Vec::new()).await?;
         Some(heard.into_iter().map(NodeId).collect())
+    }
+
+    /// What a sync of the log has taken at `node` lately; `None` if it does not say.
+    pub async fn sync_time(&self, node: NodeId) -> Option<Duration> {
+        let micros = self.ask::<u64>(node, "sync_time", Vec::new()).await?;
+        Some(Duration::from_micros(micros))
     }
 
     /// Counts of queues at the host that serves them; empty if it does not answer.

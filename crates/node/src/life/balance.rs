@@ -10,7 +10,7 @@ use super::hearing;
 use crate::broker::Broker;
 use broker_model::ids::NodeId;
 use consensus::{Connectivity, GroupId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -100,6 +100,17 @@ async fn hears_all(broker: &Broker, node: NodeId, live: &[NodeId]) -> bool {
     hears.is_some_and(|hears| live.iter().all(|node| hears.contains(node)))
 }
 
+/// Part of the time that a candidate waits for votes that a sync may take, where leaders are moved without need: voters answer
+/// after a sync, and there may be more of them in a row.
+const SYNC_SHARE: u32 = 3;
+
+/// Whether `to` would be elected in time: it and enough of the `voters` sync swiftly. If they do not, no election ends, and
+/// the leader would be deposed for nobody.
+fn would_win(to: NodeId, voters: &[NodeId], swift: &BTreeSet<NodeId>) -> bool {
+    let votes = voters.iter().filter(|voter| swift.contains(voter)).count();
+    swift.contains(&to) && votes > voters.len() / 2
+}
+
 async fn move_one(broker: &Broker, live: &[NodeId], unwilling: &mut Unwilling) {
     let me = broker.origin.node;
     let now = Instant::now();
@@ -129,6 +140,13 @@ async fn move_one(broker: &Broker, live: &[NodeId], unwilling: &mut Unwilling) {
         if !hears_all(broker, wanted, live).await {
             unwilling.answered(wanted, false, now);
             continue;
+        }
+        let voters: Vec<NodeId> = status.voters.iter().map(|v| NodeId(v.node())).collect();
+        let limit = broker.config.timing.raft_election_min / SYNC_SHARE;
+        let swift = hearing::swift(broker, live.iter().copied(), limit).await;
+        if !would_win(wanted, &voters, &swift) {
+            debug!(shard = id.0, to = %wanted, "disks take long to sync: leadership stays");
+            return;
         }
         info!(shard = id.0, to = %wanted, "moving leadership to spread the load");
         let moved = group.transfer_leader(wanted.0, TRANSFER).await;
@@ -162,6 +180,24 @@ mod tests {
         assert!(asked < 10, "{asked}");
         unwilling.answered(full, true, now);
         assert!(unwilling.may_ask(full, now));
+    }
+
+    #[test]
+    fn no_leader_is_moved_where_votes_would_take_too_long() {
+        let nodes = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
+        for (to, voters, swift, wins) in [
+            (2, &[1, 2, 3][..], &[1, 2, 3][..], true),
+            (2, &[1, 2, 3], &[1, 2], true),
+            (2, &[1, 2, 3], &[1, 3], false),
+            (2, &[1, 2, 3], &[2], false),
+            (2, &[1, 2, 3], &[], false),
+            (2, &[1, 2, 3, 4, 5], &[1, 2], false),
+            (2, &[1, 2, 3, 4, 5], &[1, 2, 5], true),
+        ] {
+            let swift = nodes(swift).into_iter().collect();
+            let told = would_win(NodeId(to), &nodes(voters), &swift);
+            assert_eq!(told, wins, "{to} {voters:?} {swift:?}");
+        }
     }
 
     #[test]

@@ -24,6 +24,21 @@ pub(super) async fn of_all(
     join_all(asked).await.into_iter().flatten().collect()
 }
 
+/// Those of these nodes whose disks sync their log within `limit`, by what they say. One that says nothing is taken for one
+/// of an earlier version, which cannot say.
+pub(super) async fn swift(
+    broker: &Broker,
+    nodes: impl Iterator<Item = NodeId>,
+    limit: Duration,
+) -> BTreeSet<NodeId> {
+    let asked = nodes.map(|node| async move {
+        let time = timeout(ANSWER, broker.queries.sync_time(node)).await;
+        let time = time.ok().flatten();
+        time.is_none_or(|time| time <= limit).then_some(node)
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
 /// The members of the cluster as this node knows them, itself included.
 pub(super) fn members(broker: &Broker) -> BTreeSet<NodeId> {
     let members = broker.consensus.members();

@@ -11,3 +11,4 @@ pub mod partial_cut;
 pub mod process;
 pub mod readiness;
 pub(crate) mod stall;
+pub(crate) mod syncs;

@@ -6,6 +6,7 @@
 //! Nothing moves unless some other node says that it is well: a disk that is slow for all gains nothing by it.
 
 use super::hearing;
+use super::syncs::{Counted, Syncs};
 use crate::broker::Broker;
 use broker_model::ids::NodeId;
 use parking_lot::Mutex;
@@ -50,8 +51,20 @@ fn is_long((so_far, bytes): (Duration, usize)) -> bool {
     so_far > LONG + Duration::from_millis(bytes as u64 / SLOWEST)
 }
 
-/// Runs until the node stops.
-pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>) {
+/// What the log has counted until now; nothing where there is none on a disk.
+fn counted(broker: &Broker) -> Counted {
+    let counted = broker.log.as_ref().map(|log| {
+        let times = log.metrics().sync_us.snapshot();
+        Counted {
+            syncs: times.count(),
+            micros: times.sum,
+        }
+    });
+    counted.unwrap_or_default()
+}
+
+/// Runs until the node stops. Notes in `syncs` how long they take, too.
+pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>, syncs: Arc<Syncs>) {
     let mut ticks = consensus::ticks::every(LOOK);
     let mut last = Instant::now();
     loop {
@@ -61,7 +74,10 @@ pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>) {
         if late {
             continue;
         }
-        let Some(write) = broker.consensus.log_write().filter(|write| is_long(*write)) else {
+        let write = broker.consensus.log_write();
+        let under_way = write.map_or(Duration::ZERO, |(so_far, _)| so_far);
+        syncs.look(counted(&broker), under_way);
+        let Some(write) = write.filter(|write| is_long(*write)) else {
             continue;
         };
         let news = stall.begins();
