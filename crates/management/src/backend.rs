@@ -131,6 +131,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Spreads leaderships, now.
     fn rebalance(&self) -> Answer<'_, ()>;
 
+    /// Whether a node belongs to the cluster. One that joins may have no record in the catalog yet.
+    fn is_member(&self, node: NodeId) -> bool;
+
     /// Begins to remove a node for good.
     fn forget_node(&self, node: NodeId) -> Answer<'_, Result<(), Refusal>>;
 }

@@ -265,6 +265,10 @@ impl Backend for NodeBackend {
         Box::pin(std::future::ready(()))
     }
 
+    fn is_member(&self, node: NodeId) -> bool {
+        self.broker.consensus().is_known(node.0)
+    }
+
     fn forget_node(&self, node: NodeId) -> Answer<'_, Result<(), Refusal>> {
         Box::pin(async move {
             let leaving = CatalogCommand::SetNodeState {
@@ -273,7 +277,7 @@ impl Backend for NodeBackend {
             };
             // One that joins, or came back while it was removed, may be a member without a record.
             let recorded = self.broker.catalog().node(node).is_some();
-            if recorded || !self.broker.consensus().is_known(node.0) {
+            if recorded || !self.is_member(node) {
                 self.change(leaving).await?;
             }
             let broker = Arc::clone(&self.broker);

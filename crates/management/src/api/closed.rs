@@ -146,6 +146,10 @@ impl Backend for Closed {
         Box::pin(ready(()))
     }
 
+    fn is_member(&self, _node: NodeId) -> bool {
+        false
+    }
+
     fn forget_node(&self, _node: NodeId) -> Answer<'_, Result<(), Refusal>> {
         refused()
     }

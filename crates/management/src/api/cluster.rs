@@ -161,7 +161,12 @@ pub(super) async fn forget(
     Path(name): Path<String>,
 ) -> StatusResult {
     operator.need(Need::Administrator)?;
-    let node = node_id(&app, &name)?;
+    let node = match node_id(&app, &name) {
+        Ok(node) => node,
+        Err(unknown) => named(&name)
+            .filter(|node| app.backend().is_member(*node))
+            .ok_or(unknown)?,
+    };
     app.backend().forget_node(node).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -172,11 +177,14 @@ pub(super) async fn rebalance(State(app): State<Arc<App>>, operator: Operator) -
     Ok(StatusCode::NO_CONTENT)
 }
 
+fn named(name: &str) -> Option<NodeId> {
+    let id = name.strip_prefix("warren@")?;
+    id.parse().ok().map(NodeId)
+}
+
 /// The node of that name, if it is a member.
 pub(super) fn node_id(app: &App, name: &str) -> Result<NodeId, ApiError> {
-    name.strip_prefix("warren@")
-        .and_then(|id| id.parse().ok())
-        .map(NodeId)
+    named(name)
         .filter(|node| app.read(|catalog| catalog.node(*node).is_some()))
         .ok_or(ApiError::NotFound)
 }

@@ -19,6 +19,9 @@ use std::future::ready;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// A member without a record.
+const JOINING: NodeId = NodeId(7);
+
 /// A cluster of three of which node 3 is dead; this is node 1, shard 1 is led by node 2.
 pub(crate) struct Fake {
     config: Config,
@@ -452,7 +455,14 @@ impl Backend for Fake {
         Box::pin(ready(()))
     }
 
+    fn is_member(&self, node: NodeId) -> bool {
+        node == JOINING
+    }
+
     fn forget_node(&self, node: NodeId) -> Answer<'_, Result<(), Refusal>> {
+        if node == JOINING {
+            return Box::pin(ready(Ok(())));
+        }
         let result = self.apply(CatalogCommand::SetNodeState {
             node,
             state: NodeState::Leaving,

@@ -126,6 +126,9 @@ async fn overview_nodes_and_status() {
         "renamed"
     );
     server.delete("/api/cluster/nodes/warren@3", 204).await;
+    // It joins, and has no record yet.
+    server.delete("/api/cluster/nodes/warren@7", 204).await;
+    server.delete("/api/cluster/nodes/warren@9", 404).await;
     server
         .expect("POST", "/api/rebalance/queues", json!({}), 204)
         .await;
