@@ -220,7 +220,10 @@ impl Connection {
         now: Instant,
     ) -> Result<Option<Event>, ProtocolError> {
         if frame.kind == FrameKind::Heartbeat {
-            return if frame.channel == 0 {
+            return if !frame.payload.is_empty() {
+                let text = "heartbeat frame with a payload";
+                Err(ProtocolError::new(ReplyCode::FRAME_ERROR, text))
+            } else if frame.channel == 0 {
                 Ok(None)
             } else {
                 Err(unexpected_frame(format!(
