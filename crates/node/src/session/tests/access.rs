@@ -1,0 +1,88 @@
+//! What a user may do, and when that is looked at.
+
+use super::TestNode;
+use super::client::{Client, declare_as, text};
+use amqp_codec::{FieldTable, FieldValue, Method, TableBuilder};
+use broker_model::catalog::{CatalogCommand, PermissionSpec};
+
+/// Lets the user of all clients configure what begins so, write nothing but what begins so, and read `read`.
+fn restrict(node: &TestNode, own: &str, read: &str) {
+    let spec = PermissionSpec {
+        user: "guest".into(),
+        vhost: "/".into(),
+        configure: own.into(),
+        write: own.into(),
+        read: read.into(),
+    };
+    node.apply(CatalogCommand::SetPermissions(spec)).unwrap();
+}
+
+fn table(entries: &[(&str, FieldValue)]) -> FieldTable {
+    let mut table = TableBuilder::new();
+    for (key, value) in entries {
+        table.push(key, value);
+    }
+    table.finish()
+}
+
+fn exchange(name: &str, kind: &str, arguments: FieldTable) -> Method {
+    Method::ExchangeDeclare {
+        exchange: text(name),
+        kind: text(kind),
+        passive: false,
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        no_wait: false,
+        arguments,
+    }
+}
+
+/// The answer, or the code of the error.
+async fn outcome(client: &mut Client, method: &Method) -> Result<Method, u16> {
+    client.send(1, method).await;
+    let heard = client.hear().await.method;
+    match heard {
+        Method::ChannelClose { reply_code, .. } => {
+            client.send(1, &Method::ChannelCloseOk {}).await;
+            client.open_channel(1).await;
+            Err(reply_code)
+        }
+        heard => Ok(heard),
+    }
+}
+
+/// Rights on where it leads to are needed by who makes it, not by who declares what is there.
+#[tokio::test]
+async fn rights_on_other_exchanges_are_needed_to_make_and_not_to_declare_again() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    let dead_letters = |name| table(&[("x-dead-letter-exchange", FieldValue::text(name))]);
+    let alternate = |name| table(&[("alternate-exchange", FieldValue::text(name))]);
+    client
+        .declare_with(1, &declare_as("mine", true, dead_letters("other")))
+        .await;
+    let made = client
+        .call(1, &exchange("mine-x", "direct", alternate("other")))
+        .await;
+    assert_eq!(made, Method::ExchangeDeclareOk {});
+    restrict(&node, "^mine", "^mine");
+    for (method, expected) in [
+        (declare_as("mine", true, dead_letters("other")), Ok(())),
+        (declare_as("mine", true, dead_letters("third")), Err(406)),
+        (declare_as("mine2", true, dead_letters("other")), Err(403)),
+        (declare_as("mine2", true, dead_letters("mine-x")), Ok(())),
+        (exchange("mine-x", "direct", alternate("other")), Ok(())),
+        (exchange("mine-x", "direct", alternate("third")), Err(406)),
+        (exchange("mine-y", "direct", alternate("other")), Err(403)),
+        (exchange("mine-y", "nonsense", alternate("other")), Err(406)),
+        (exchange("mine-y", "direct", alternate("mine-x")), Ok(())),
+        (
+            exchange("other", "nonsense", FieldTable::default()),
+            Err(406),
+        ),
+    ] {
+        let found = outcome(&mut client, &method).await;
+        assert_eq!(found.map(drop), expected, "{method:?}");
+    }
+}
