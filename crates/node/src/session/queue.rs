@@ -119,7 +119,10 @@ impl Session {
             durable: declare.durable,
             exclusive: declare.exclusive.then_some(connection),
             auto_delete: declare.auto_delete,
-            arguments: declare.arguments.detached(),
+            arguments: self
+                .broker
+                .catalog()
+                .with_usual_type(&self.vhost, declare.arguments.detached()),
             placement: self
                 .broker
                 .place_queue(declare.durable && !declare.exclusive),

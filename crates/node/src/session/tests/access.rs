@@ -1,9 +1,11 @@
 //! What a user may do, and when that is looked at.
 
 use super::TestNode;
-use super::client::{Client, declare_as, text};
+use super::client::{Client, declare, declare_as, text};
+use crate::session::Services;
 use amqp_codec::{FieldTable, FieldValue, Method, TableBuilder};
 use broker_model::catalog::{CatalogCommand, PermissionSpec};
+use std::sync::Arc;
 
 /// Lets the user of all clients configure what begins so, write nothing but what begins so, and read `read`.
 fn restrict(node: &TestNode, own: &str, read: &str) {
@@ -85,4 +87,33 @@ async fn rights_on_other_exchanges_are_needed_to_make_and_not_to_declare_again()
         let found = outcome(&mut client, &method).await;
         assert_eq!(found.map(drop), expected, "{method:?}");
     }
+}
+
+/// Tools that know no type write an empty one, or `undefined`.
+#[tokio::test]
+async fn the_usual_type_of_queue_may_be_named_by_nothing() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    let typed = |name| table(&[("x-queue-type", FieldValue::text(name))]);
+    for name in ["", "undefined", "classic"] {
+        for again in ["", "undefined", "classic"] {
+            client
+                .declare_with(1, &declare_as("q", true, typed(name)))
+                .await;
+            client
+                .declare_with(1, &declare_as("q", true, typed(again)))
+                .await;
+            client.declare_with(1, &declare("q", true)).await;
+            let delete = Method::QueueDelete {
+                queue: text("q"),
+                if_unused: false,
+                if_empty: false,
+                no_wait: false,
+            };
+            client.call(1, &delete).await;
+        }
+    }
+    assert!(Arc::clone(&node).catalog().queue("/", "q").is_none());
+    let nonsense = declare_as("q", true, typed("nonsense"));
+    assert_eq!(outcome(&mut client, &nonsense).await, Err(406));
 }
