@@ -1,10 +1,11 @@
 //! What a user may do, and when that is looked at.
 
 use super::TestNode;
-use super::client::{Client, declare, declare_as, text};
+use super::client::{Client, consume, declare, declare_as, text};
 use crate::session::Services;
 use amqp_codec::{FieldTable, FieldValue, Method, TableBuilder};
 use broker_model::catalog::{CatalogCommand, PermissionSpec};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// Lets the user of all clients configure what begins so, write nothing but what begins so, and read `read`.
@@ -87,6 +88,63 @@ async fn rights_on_other_exchanges_are_needed_to_make_and_not_to_declare_again()
         let found = outcome(&mut client, &method).await;
         assert_eq!(found.map(drop), expected, "{method:?}");
     }
+}
+
+fn update_secret() -> Method {
+    Method::ConnectionUpdateSecret {
+        new_secret: Bytes::from_static(b"guest"),
+        reason: text("it is time"),
+    }
+}
+
+#[tokio::test]
+async fn consumers_of_what_may_not_be_read_any_more_end_with_a_new_secret() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    for queue in ["mine", "other"] {
+        client.declare(1, queue, false).await;
+        client.consume(1, queue, queue, false).await;
+    }
+    client
+        .consume(1, "amq.rabbitmq.reply-to", "replies", true)
+        .await;
+    client.publish(1, "other", "held").await;
+    let held = client.delivery().await;
+    restrict(&node, "^mine", "^mine");
+    client.send(0, &update_secret()).await;
+    let cancel = Method::BasicCancel {
+        consumer_tag: text("other"),
+        no_wait: true,
+    };
+    assert_eq!(client.hear().await.method, cancel);
+    assert_eq!(
+        client.hear().await.method,
+        Method::ConnectionUpdateSecretOk {}
+    );
+    // What it had got is still its own.
+    client.ack(1, held.delivery_tag()).await;
+    client.sync(1).await;
+    assert_eq!(
+        outcome(&mut client, &consume("other", "again", false)).await,
+        Err(403)
+    );
+}
+
+#[tokio::test]
+async fn who_may_not_use_the_vhost_any_more_goes_with_a_new_secret() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    node.apply(CatalogCommand::ClearPermissions {
+        user: "guest".into(),
+        vhost: "/".into(),
+    })
+    .unwrap();
+    client.send(0, &update_secret()).await;
+    let text = "NOT_ALLOWED - access to vhost '/' refused for user 'guest'";
+    assert_eq!(
+        client.connection_error().await,
+        (530, text.to_owned(), (10, 70))
+    );
 }
 
 /// Tools that know no type write an empty one, or `undefined`.
