@@ -115,15 +115,19 @@ impl Session {
             let text = format!("reached maximum ({max}) of consumers per channel");
             return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text));
         }
+        let of_replies = consume.queue == super::reply_to::PSEUDO_QUEUE;
+        let replies = channel.reply_consumer.as_ref();
         if consume.tag.is_empty() {
             consume.tag = ShortStr::truncated(&names::consumer_tag());
+        } else if of_replies && replies.is_some_and(|first| first.consumer_tag == consume.tag) {
+            // Refused as any second one is.
         } else if channel.consumers.contains_key(&consume.tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.tag);
             return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text));
         } else {
             consume.tag = consume.tag.detached();
         }
-        if consume.queue == super::reply_to::PSEUDO_QUEUE {
+        if of_replies {
             return self.consume_replies(key, consume);
         }
         let name = self.queue_name(key, &consume.queue)?;
