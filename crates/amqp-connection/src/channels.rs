@@ -9,6 +9,7 @@
 //!
 //! A closing channel may still be sent to: methods that the client sent before its close are answered.
 //! An error that one of them led to crosses the close: both are answered (Closing to Failing).
+//! The same holds when the client closes the connection: its channels stay as they are until that is answered.
 //!
 //! A channel that failed is remembered after its end: an acknowledgement that the client sent
 //! before it knew must not cost it the connection.
@@ -106,6 +107,15 @@ impl Channels {
             self.used -= 1;
         }
         closing
+    }
+
+    /// The client closes the connection: messages that it has begun never end.
+    pub(crate) fn forget_unfinished(&mut self) {
+        for slot in self.slots.values_mut() {
+            if let Slot::Open(assembly) = slot {
+                **assembly = Assembly::default();
+            }
+        }
     }
 
     pub(crate) fn clear(&mut self) {

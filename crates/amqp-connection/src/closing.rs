@@ -67,7 +67,7 @@ impl Connection {
 
     /// The driver has given back what the channel held: its number is free.
     pub fn channel_closed(&mut self, channel: u16) {
-        if self.channels.closed(channel) && self.state == State::Open {
+        if self.channels.closed(channel) && self.answers() {
             self.write_method(channel, &Method::ChannelCloseOk {});
         }
     }
@@ -80,20 +80,15 @@ impl Connection {
         }
     }
 
+    /// The channels are left until [`Self::finish_close`]: what was asked on them is answered.
     pub(crate) fn begin_client_close(&mut self, now: Instant) {
-        self.channels.clear();
+        self.channels.forget_unfinished();
         self.assembling = 0;
         self.state = State::ClientClosing;
         self.deadline = Some(now + CLOSE_TIMEOUT);
     }
 
-    /// The machine's own connection error.
-    pub(crate) fn fail(&mut self, error: ProtocolError, now: Instant) -> Option<Event> {
-        self.connection_error(&error, now)
-            .then_some(Event::Failed(error))
-    }
-
-    pub(crate) fn close_channel(&mut self, channel: u16, error: &ProtocolError) -> bool {
+    fn close_channel(&mut self, channel: u16, error: &ProtocolError) -> bool {
         let crossing = self.channels.fail_closing(channel);
         if !crossing && !self.leave_channel(channel, Slot::Failing) {
             return false;

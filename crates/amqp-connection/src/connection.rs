@@ -184,7 +184,7 @@ impl Connection {
                 Err(error) => {
                     self.deaf = true;
                     return self
-                        .fail(decode_error(&error), now)
+                        .failed(decode_error(&error))
                         .map_or(Step::Went, Step::Happened);
                 }
             },
@@ -195,7 +195,7 @@ impl Connection {
             at += frame.payload.len() + FRAME_OVERHEAD;
             event = match self.handle_frame(&frame, now) {
                 Ok(event) => event,
-                Err(error) => self.fail(error, now),
+                Err(error) => self.failed(error),
             };
             if event.is_some() || self.state != state || !self.pending.is_empty() {
                 break;
@@ -209,13 +209,21 @@ impl Connection {
         event.map_or(Step::Went, Step::Happened)
     }
 
+    /// An error of the client, unless the connection is closed because of one already.
+    fn failed(&self, error: ProtocolError) -> Option<Event> {
+        (self.state != State::ServerClosing).then_some(Event::Failed(error))
+    }
+
     fn handle_frame(
         &mut self,
         frame: &FrameRef<'_>,
         now: Instant,
     ) -> Result<Option<Event>, ProtocolError> {
         if frame.kind == FrameKind::Heartbeat {
-            return if frame.channel == 0 {
+            return if !frame.payload.is_empty() {
+                let text = "heartbeat frame with a payload";
+                Err(ProtocolError::new(ReplyCode::FRAME_ERROR, text))
+            } else if frame.channel == 0 {
                 Ok(None)
             } else {
                 Err(unexpected_frame(format!(
@@ -334,7 +342,6 @@ impl Connection {
                 let max = self.config.max_message_size;
                 let text = format!("message size {size} is larger than configured max size {max}");
                 let error = ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text).of(60, 40);
-                self.close_channel(channel, &error);
                 Some(Event::ChannelFailed { channel, error })
             }
         }
@@ -543,11 +550,16 @@ impl Connection {
         self.state == State::Open
     }
 
-    /// Whether a channel may be sent to: it is open, or the client has closed it and waits for the
-    /// answers to what it sent before.
+    /// Whether a channel may be sent to: it is open, or the client has closed it, or the connection, and
+    /// waits for the answers to what it sent before.
     #[must_use]
     pub fn is_channel_heard(&self, channel: u16) -> bool {
-        self.state == State::Open && self.channels.is_heard(channel)
+        self.answers() && self.channels.is_heard(channel)
+    }
+
+    /// Whether what the client has asked on channels is answered.
+    pub(crate) fn answers(&self) -> bool {
+        matches!(self.state, State::Open | State::ClientClosing)
     }
 
     pub(crate) fn state_name(&self) -> &'static str {

@@ -34,20 +34,22 @@ pub enum Event {
         /// What the client said.
         reason: CloseReason,
     },
-    /// The machine closed a channel because of an error of the client: give back what it holds.
+    /// An error of the client that closes a channel: tell it what it is still to hear on the channel, then
+    /// [`crate::Connection::channel_error`], and give back what the channel holds.
     ChannelFailed {
         /// Channel.
         channel: u16,
-        /// What the client has been told.
+        /// What the client is to be told.
         error: ProtocolError,
     },
     /// `connection.update-secret`; answer with [`crate::Connection::secret_updated`] or an error.
     UpdateSecret(Bytes),
-    /// The client closes the connection: give back everything, then
+    /// The client closes the connection: answer what it has asked on its channels, give back everything, then
     /// [`crate::Connection::finish_close`].
     CloseRequested(CloseReason),
-    /// The machine closes the connection because of an error of the client: give back everything.
-    /// [`Event::Ended`] follows when the client has seen it.
+    /// An error of the client that closes the connection: tell it what it is still to hear, then
+    /// [`crate::Connection::connection_error`], and give back everything. [`Event::Ended`] follows when the client
+    /// has seen it.
     Failed(ProtocolError),
     /// Nothing more will happen: write what is pending, then drop the socket.
     Ended(EndReason),

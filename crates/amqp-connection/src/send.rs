@@ -17,9 +17,10 @@ impl Connection {
         }
     }
 
-    /// Sends `basic.deliver`; returns the number of bytes that were queued.
+    /// Sends `basic.deliver`, but not to a client that closes the connection; returns the number of bytes that
+    /// were queued.
     pub fn send_delivery(&mut self, channel: u16, delivery: &Delivery<'_>) -> usize {
-        if !self.is_channel_heard(channel) {
+        if !self.is_open() || !self.is_channel_heard(channel) {
             return 0;
         }
         let before = self.output.len();

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use amqp_codec::{Method, ReplyCode, ShortStr};
-use amqp_connection::{CloseReason, EndReason, Event, ProtocolError, ServerConfig};
+use amqp_codec::{Content, Delivery, Method, ReplyCode, ShortStr};
+use amqp_connection::{CloseReason, Confirm, EndReason, Event, ProtocolError, ServerConfig};
+use bytes::Bytes;
 
-use crate::peer::{Peer, method_frame, raw_frame};
+use crate::peer::{NO_PROPERTIES, Peer, method_frame, publish_frames, raw_frame};
 
 const S: Duration = Duration::from_secs(1);
 const SHUTDOWN: &str = "broker forced connection closure with reason 'shutdown'";
@@ -14,6 +15,15 @@ fn close() -> Method {
     Method::ConnectionClose {
         reply_code: 200,
         reply_text: ShortStr::from_static("Normal shutdown"),
+        class_id: 0,
+        method_id: 0,
+    }
+}
+
+fn channel_close() -> Method {
+    Method::ChannelClose {
+        reply_code: 200,
+        reply_text: ShortStr::from_static(""),
         class_id: 0,
         method_id: 0,
     }
@@ -35,6 +45,135 @@ fn the_client_closes() {
     assert_eq!(peer.methods(), [(0, Method::ConnectionCloseOk {})]);
     assert_eq!(peer.poll(), [Event::Ended(EndReason::ClientClosed)]);
     assert_eq!(peer.send(1, &Method::TxSelect {}), []);
+}
+
+/// What was asked before the close is answered before it; deliveries are of no use any more.
+#[test]
+fn what_was_asked_before_a_close_is_answered() {
+    let mut peer = Peer::open();
+    for channel in 1..=3 {
+        peer.open_channel(channel);
+    }
+    let mut packet = method_frame(1, &Method::TxSelect {});
+    // A message that never ends: all but its body.
+    let message = publish_frames(2, 4096, "k", &Bytes::from(vec![0; 9]));
+    packet.extend_from_slice(&message[..message.len() - (9 + 8)]);
+    packet.extend_from_slice(&method_frame(3, &channel_close()));
+    packet.extend_from_slice(&method_frame(0, &close()));
+    let events = peer.send_raw(&packet);
+    assert!(
+        matches!(
+            &events[..],
+            [
+                Event::Method { channel: 1, .. },
+                Event::ChannelClosed { channel: 3, .. },
+                Event::CloseRequested(_)
+            ]
+        ),
+        "{events:?}"
+    );
+    let confirm = Confirm {
+        tag: 1,
+        multiple: false,
+        accepted: true,
+    };
+    let delivery = Delivery {
+        consumer_tag: b"t",
+        delivery_tag: 1,
+        redelivered: false,
+        exchange: b"",
+        routing_key: b"q",
+        content: Content {
+            properties: NO_PROPERTIES,
+            body: &Bytes::from_static(b"x"),
+        },
+    };
+    let error = ProtocolError::new(ReplyCode::NOT_FOUND, "no queue");
+    peer.server.send_method(1, &Method::TxSelectOk {});
+    assert_eq!(peer.server.send_delivery(1, &delivery), 0);
+    peer.server.send_confirm(2, confirm);
+    assert!(peer.server.channel_error(2, &error, peer.now));
+    peer.server.send_confirm(2, confirm);
+    peer.server.channel_closed(3);
+    peer.server.finish_close();
+    peer.server.send_method(1, &Method::TxSelectOk {});
+    let ack = Method::BasicAck {
+        delivery_tag: 1,
+        multiple: false,
+    };
+    let failed = Method::ChannelClose {
+        reply_code: 404,
+        reply_text: ShortStr::from_static("NOT_FOUND - no queue"),
+        class_id: 0,
+        method_id: 0,
+    };
+    assert_eq!(
+        peer.methods(),
+        [
+            (1, Method::TxSelectOk {}),
+            (2, ack),
+            (2, failed),
+            (3, Method::ChannelCloseOk {}),
+            (0, Method::ConnectionCloseOk {}),
+        ]
+    );
+}
+
+/// An error is the driver's to tell: there may be something that the client hears before.
+#[test]
+fn what_is_due_comes_before_an_error() {
+    for (frame, on_channel) in [
+        (
+            publish_frames(1, 4096, "k", &Bytes::from(vec![0; 101])).to_vec(),
+            true,
+        ),
+        (raw_frame(2, 1, b""), false),
+        (raw_frame(5, 1, b""), false),
+    ] {
+        let config = ServerConfig {
+            max_message_size: 100,
+            ..ServerConfig::default()
+        };
+        let mut peer = Peer::open_with(config, 0);
+        peer.open_channel(1);
+        peer.feed(&frame);
+        let confirm = Confirm {
+            tag: 7,
+            multiple: true,
+            accepted: false,
+        };
+        let event = peer.unanswered();
+        peer.server.send_confirm(1, confirm);
+        match event {
+            Some(Event::ChannelFailed { channel: 1, error }) if on_channel => {
+                assert!(peer.server.channel_error(1, &error, peer.now));
+            }
+            Some(Event::Failed(error)) if !on_channel => {
+                assert!(peer.server.connection_error(&error, peer.now));
+            }
+            other => panic!("{other:?}"),
+        }
+        let methods = peer.methods();
+        assert!(
+            matches!(
+                &methods[..],
+                [
+                    (
+                        1,
+                        Method::BasicNack {
+                            delivery_tag: 7,
+                            ..
+                        }
+                    ),
+                    (
+                        _,
+                        Method::ChannelClose { .. } | Method::ConnectionClose { .. }
+                    )
+                ]
+            ),
+            "{methods:?}"
+        );
+    }
 }
 
 #[test]

@@ -126,6 +126,12 @@ fn frames_that_do_not_fit() {
         ),
         (
             vec![],
+            raw_frame(8, 0, b"x"),
+            501,
+            "FRAME_ERROR - heartbeat frame with a payload",
+        ),
+        (
+            vec![],
             raw_frame(8, 1, b""),
             505,
             "UNEXPECTED_FRAME - heartbeat frame on channel 1",

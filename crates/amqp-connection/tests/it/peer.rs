@@ -98,7 +98,23 @@ impl Peer {
         self.input.extend_from_slice(bytes);
     }
 
+    /// The next event. Errors are answered as a driver does that has nothing else to say.
     pub(crate) fn poll_one(&mut self) -> Option<Event> {
+        let event = self.unanswered()?;
+        match &event {
+            Event::Failed(error) => {
+                assert!(self.server.connection_error(error, self.now));
+            }
+            Event::ChannelFailed { channel, error } => {
+                assert!(self.server.channel_error(*channel, error, self.now));
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// The next event, which the caller answers.
+    pub(crate) fn unanswered(&mut self) -> Option<Event> {
         self.server.poll_event(&mut self.input, self.now)
     }
 

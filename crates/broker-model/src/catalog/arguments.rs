@@ -4,11 +4,14 @@ use super::command::Name;
 use super::error::{CatalogError, Resource};
 use super::settings::{Deduplication, DeliveryLimit, Overflow, QueueType};
 use super::stream::{StreamOffset, age_ms};
-use amqp_codec::{FieldTable, FieldValue};
+use amqp_codec::{FieldTable, FieldValue, TableBuilder};
 use std::ops::RangeInclusive;
 
 /// Upper bound of every argument that is a time, ms (ten years).
 pub const TIME_MAX_MS: i64 = 315_360_000_000;
+
+/// The argument that names the type of a queue.
+const QUEUE_TYPE: &str = "x-queue-type";
 
 /// Header that holds a message's identity for deduplication, unless the queue names another.
 pub const DEDUPLICATION_HEADER: &str = "x-deduplication-header";
@@ -334,10 +337,10 @@ pub(crate) fn queue_type(
     arguments: &FieldTable,
     default: Option<&str>,
 ) -> Result<QueueType, CatalogError> {
-    if let Some(value) = arguments.get("x-queue-type") {
+    if let Some(value) = arguments.get(QUEUE_TYPE) {
         let refused = |reason: String| {
             Err(CatalogError::InvalidArgument {
-                argument: "x-queue-type".into(),
+                argument: QUEUE_TYPE.into(),
                 resource: queue.clone(),
                 reason: reason.into(),
             })
@@ -355,6 +358,21 @@ pub(crate) fn queue_type(
         .filter(|_| permitted)
         .and_then(QueueType::parse)
         .unwrap_or_default())
+}
+
+/// The arguments of a declaration, with `default` for a type that is named but empty or `undefined`: tools write that
+/// for whatever is usual. Those that declare put it there, so that replicas know only types that there are.
+pub(crate) fn with_usual_type(arguments: FieldTable, default: Option<&str>) -> FieldTable {
+    let named = arguments.get(QUEUE_TYPE);
+    match named.as_ref().and_then(|value| value.as_text()) {
+        Some("" | "undefined") => {
+            let usual = default.and_then(QueueType::parse).unwrap_or_default();
+            TableBuilder::from_table(&arguments)
+                .set(QUEUE_TYPE, &FieldValue::text(usual.as_str()))
+                .finish()
+        }
+        _ => arguments,
+    }
 }
 
 /// Checks properties and arguments of a new queue.

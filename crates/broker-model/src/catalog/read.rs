@@ -8,7 +8,7 @@ use super::record::{
     BindingRecord, ExchangeRecord, NodeRecord, QueueRecord, UserRecord, VhostRecord,
 };
 use super::settings::QueueSettings;
-use super::{Catalog, Name};
+use super::{Catalog, Name, arguments};
 use crate::ids::{ConnectionId, NodeId, Origin, QueueId};
 use crate::routing::ExchangeKind;
 use amqp_codec::FieldTable;
@@ -137,6 +137,16 @@ impl Catalog {
     #[must_use]
     pub fn vhost(&self, name: &str) -> Option<&VhostRecord> {
         self.vhosts.get(name).map(|vhost| &vhost.record)
+    }
+
+    /// The arguments of a declaration, where they name the usual type of queue as tools do that know none: with an
+    /// empty one, or with `undefined`.
+    #[must_use]
+    pub fn with_usual_type(&self, vhost: &str, arguments: FieldTable) -> FieldTable {
+        let default = self
+            .vhost(vhost)
+            .and_then(|vhost| vhost.default_queue_type.as_deref());
+        arguments::with_usual_type(arguments, default)
     }
 
     /// The exchange, also the default one.

@@ -401,14 +401,15 @@ pub(super) async fn declare(
         &name,
     )?;
     let durable = body.flag("durable", true)?;
+    let arguments = arguments(&body)?;
     let spec = QueueSpec {
+        arguments: app.read(|catalog| catalog.with_usual_type(&vhost, arguments)),
         vhost: vhost.into(),
         name: name.into(),
         durable,
         server_named: false,
         exclusive: None,
         auto_delete: body.flag("auto_delete", false)?,
-        arguments: arguments(&body)?,
         placement: app.backend().place_queue(durable),
     };
     if app

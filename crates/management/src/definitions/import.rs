@@ -217,14 +217,15 @@ async fn import_item(
         }
         "queues" => {
             let durable = body.flag("durable", true)?;
+            let arguments = queues::arguments(&body)?;
             let spec = QueueSpec {
+                arguments: app.read(|catalog| catalog.with_usual_type(&vhost, arguments)),
                 name: body.text("name")?.into(),
                 vhost,
                 durable,
                 server_named: false,
                 exclusive: None,
                 auto_delete: body.flag("auto_delete", false)?,
-                arguments: queues::arguments(&body)?,
                 placement: app.backend().place_queue(durable),
             };
             let (vhost, name) = (spec.vhost.clone(), spec.name.clone());

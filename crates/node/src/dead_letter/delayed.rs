@@ -1,9 +1,10 @@
 //! Delayed messages whose time has come: what they look like, and where they go.
 
+use super::header::keys_of;
 use super::{Routed, Targets, find};
 use crate::broker::Broker;
 use crate::target::{add_headers, target_for};
-use amqp_codec::{FieldTable, FieldValue, PropertiesView, Rewrite};
+use amqp_codec::{FieldTable, PropertiesView, Rewrite};
 use broker_model::catalog::Catalog;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::dispatch::DeadLetter;
@@ -47,15 +48,7 @@ pub(super) fn route(
 fn due(message: &Message) -> (Message, Vec<String>) {
     let properties = PropertiesView::new(&message.properties);
     let headers = properties.headers().unwrap_or_else(FieldTable::empty);
-    let mut keys = vec![String::from_utf8_lossy(&message.routing_key).into_owned()];
-    for name in ["CC", "BCC"] {
-        if let Some(FieldValue::Array(list)) = headers.get(name) {
-            let texts = list
-                .iter()
-                .filter_map(|value| value.as_text().map(str::to_owned));
-            keys.extend(texts.filter(|key| key.len() <= 255));
-        }
-    }
+    let keys = keys_of(message, &headers);
     let over = without_delay(&headers);
     let message = Message {
         properties: Rewrite::new(&message.properties)
@@ -69,7 +62,7 @@ fn due(message: &Message) -> (Message, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use amqp_codec::TableBuilder;
+    use amqp_codec::{FieldValue, TableBuilder};
     use bytes::Bytes;
 
     #[test]

@@ -3,6 +3,9 @@
 //! Pure: the time comes in. Only what the broker itself has written is continued, which the properties of
 //! a dead letter are marked for where they are kept. What a client published under these names was passed
 //! on until now and goes: it could say that the message has been anywhere.
+//!
+//! A letter that was given a routing key of its own (`x-dead-letter-routing-key`) shows the `CC` of its publisher,
+//! but no longer goes by it. That is told from where the header stands: behind `x-death`.
 
 use amqp_codec::{FieldArray, FieldTable, FieldValue, PropertiesView, Rewrite, TableBuilder};
 use broker_model::message::Message;
@@ -11,6 +14,11 @@ use bytes::Bytes;
 
 /// Deaths remembered on one message; the oldest are dropped beyond it.
 const HISTORY_MAX: usize = 64;
+
+/// Headers of more routing keys.
+const CC: &str = "CC";
+/// The same, told to nobody.
+const BCC: &str = "BCC";
 
 /// One death.
 #[derive(Debug, Clone)]
@@ -25,8 +33,6 @@ pub(super) struct Death<'a> {
     pub exchange: &'a str,
     /// `x-dead-letter-routing-key`.
     pub routing_key: Option<&'a str>,
-    /// Failed deliveries.
-    pub delivery_count: u32,
 }
 
 /// A dead message, ready to be published.
@@ -78,10 +84,8 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     let properties = PropertiesView::new(&message.properties);
     let headers = properties.headers().unwrap_or_else(FieldTable::empty);
     let expiration = properties.expiration().map(Bytes::copy_from_slice);
-    let mut own_keys = vec![String::from_utf8_lossy(&message.routing_key).into_owned()];
-    own_keys.extend(copies(&headers, "CC"));
-
     let is_first = !properties.is_marked();
+    let own_keys = keys_told(message, &headers, properties);
     let mut history = if is_first {
         Vec::new()
     } else {
@@ -147,8 +151,14 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
             "x-first-death-exchange",
         ]);
     }
+    let shown = (death.routing_key.is_some() || is_only_shown(&headers, properties))
+        .then(|| headers.get(CC))
+        .flatten();
+    if shown.is_some() {
+        removed.push(CC);
+    }
     if death.routing_key.is_some() {
-        removed.extend(["CC", "BCC"]);
+        removed.push(BCC);
     }
     let mut table = TableBuilder::from_table_without(&headers, &removed);
     let deaths: FieldArray = history
@@ -156,6 +166,9 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
         .map(|entry| FieldValue::Table(entry.table.clone()))
         .collect();
     table.push("x-death", &FieldValue::Array(deaths));
+    if let Some(copies) = shown {
+        table.push(CC, &copies);
+    }
     let exchange = FieldValue::LongStr(message.exchange.clone());
     if is_first {
         table
@@ -167,12 +180,6 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
         .push("x-last-death-reason", &FieldValue::text(reason))
         .push("x-last-death-queue", &FieldValue::text(death.queue))
         .push("x-last-death-exchange", &exchange);
-    if death.delivery_count > 0 {
-        table.set(
-            "x-delivery-count",
-            &FieldValue::I64(i64::from(death.delivery_count)),
-        );
-    }
 
     let properties = Rewrite::new(&message.properties)
         .headers(Some(table.finish()))
@@ -186,10 +193,7 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     let routing_keys = match death.routing_key {
         Some(key) => vec![key.to_owned()],
         // Nobody is told of these: neither in x-death nor when the letter is delivered.
-        None => own_keys
-            .into_iter()
-            .chain(copies(&headers, "BCC"))
-            .collect(),
+        None => own_keys.into_iter().chain(copies(&headers, BCC)).collect(),
     };
     DeadMessage {
         message: Message {
@@ -203,6 +207,32 @@ pub(super) fn dead_letter(message: &Message, death: &Death<'_>) -> DeadMessage {
     }
 }
 
+/// All keys that a message goes by: its routing key, and those of `CC` and `BCC`.
+pub(super) fn keys_of(message: &Message, headers: &FieldTable) -> Vec<String> {
+    let mut keys = keys_told(message, headers, PropertiesView::new(&message.properties));
+    keys.extend(copies(headers, BCC));
+    keys
+}
+
+/// Those of them that are no secret.
+fn keys_told(
+    message: &Message,
+    headers: &FieldTable,
+    properties: PropertiesView<'_>,
+) -> Vec<String> {
+    let mut keys = vec![String::from_utf8_lossy(&message.routing_key).into_owned()];
+    if !is_only_shown(headers, properties) {
+        keys.extend(copies(headers, CC));
+    }
+    keys
+}
+
+/// Whether a message no longer goes by its `CC`, because a queue that it died in gave it a routing key.
+fn is_only_shown(headers: &FieldTable, properties: PropertiesView<'_>) -> bool {
+    let place = |name: &str| headers.iter().position(|entry| *entry.key() == *name);
+    properties.is_marked() && place(CC) > place("x-death")
+}
+
 /// The keys of `CC` or `BCC`.
 fn copies(headers: &FieldTable, name: &str) -> Vec<String> {
     let Some(FieldValue::Array(copies)) = headers.get(name) else {
@@ -211,6 +241,7 @@ fn copies(headers: &FieldTable, name: &str) -> Vec<String> {
     copies
         .iter()
         .filter_map(|copy| copy.as_text().map(str::to_owned))
+        .filter(|key| key.len() <= 255)
         .collect()
 }
 
@@ -262,7 +293,6 @@ mod tests {
             now_s: 7,
             exchange: "dlx",
             routing_key: None,
-            delivery_count: 0,
         }
     }
 
@@ -478,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_key_drops_the_copies() {
+    fn an_explicit_key_ends_the_copies() {
         let mut table = TableBuilder::new();
         table.push(
             "CC",
@@ -510,7 +540,52 @@ mod tests {
         let explicit = dead_letter(&original, &given);
         assert_eq!(explicit.routing_keys, ["dead"]);
         assert_eq!(explicit.message.routing_key, "dead");
-        assert_eq!(headers(&explicit.message).get("CC"), None);
         assert_eq!(headers(&explicit.message).get("BCC"), None);
+        // The copies are shown to who gets the letter, and to nobody else: whatever becomes of it.
+        let again = dead_letter(&explicit.message, &death("b", DeathReason::Rejected));
+        let last = dead_letter(&again.message, &death("c", DeathReason::Rejected));
+        for letter in [&explicit, &again, &last] {
+            let headers = headers(&letter.message);
+            let shown = FieldValue::Array([FieldValue::text("other")].into_iter().collect());
+            assert_eq!(headers.get("CC"), Some(shown));
+            assert_eq!(letter.routing_keys, ["dead"]);
+            assert_eq!(keys_of(&letter.message, &headers), ["dead"]);
+            let Some(FieldValue::Array(deaths)) = headers.get("x-death") else {
+                panic!("no x-death")
+            };
+            let keys = |entry: FieldValue| entry.as_table()?.get("routing-keys");
+            let newest = deaths.iter().next().and_then(keys);
+            let died_with: &[&str] = if letter == &explicit {
+                &["key", "other"]
+            } else {
+                &["dead"]
+            };
+            let died_with = died_with.iter().map(|key| FieldValue::text(key)).collect();
+            assert_eq!(newest, Some(FieldValue::Array(died_with)));
+        }
+        // A client that gets it and sends it again means its CC.
+        let sent = Message {
+            properties: Properties::decode(&explicit.message.properties)
+                .unwrap()
+                .encode(),
+            ..explicit.message
+        };
+        assert_eq!(keys_of(&sent, &headers(&sent)), ["dead", "other"]);
+    }
+
+    /// How often a delivery failed is told with deliveries of the queue where it did, not by its dead letters.
+    #[test]
+    fn what_a_client_says_of_failed_deliveries_stays() {
+        for told in [None, Some(FieldValue::I64(7))] {
+            let mut table = TableBuilder::new();
+            if let Some(told) = &told {
+                table.push("x-delivery-count", told);
+            }
+            let dead = dead_letter(
+                &message(table.finish(), None),
+                &death("a", DeathReason::DeliveryLimit),
+            );
+            assert_eq!(headers(&dead.message).get("x-delivery-count"), told);
+        }
     }
 }

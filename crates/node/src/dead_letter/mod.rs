@@ -320,7 +320,6 @@ fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
         now_s: wall_clock_ms() / 1000,
         exchange,
         routing_key: settings.dead_letter_routing_key.as_deref(),
-        delivery_count: letter.delivery_count,
     };
     let dead = dead_letter(&letter.message, &death);
     let mut queues = find(

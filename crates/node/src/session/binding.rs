@@ -1,13 +1,14 @@
 //! Bindings: of queues and of exchanges, made and removed.
 
-use super::catalog_calls::{LookError, look_for, usable_queue, write, write_error};
+use super::catalog_calls::{LookError, catalog_error, look_for, usable_queue, write, write_error};
 use super::channel::ChannelKey;
 use super::operator;
 use super::state::Session;
-use amqp_codec::{FieldTable, Method, ShortStr};
+use amqp_codec::{FieldTable, Method, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::{
-    BindingSpec, Catalog, CatalogCommand, CatalogError, Destination, Permission, strip_line_ends,
+    BindingSpec, Catalog, CatalogCommand, CatalogError, Destination, Permission, is_reply_queue,
+    strip_line_ends,
 };
 use std::sync::Arc;
 
@@ -31,6 +32,10 @@ impl Session {
         make: bool,
     ) -> Result<(), ProtocolError> {
         let queue = self.queue_name(key, &bind.destination)?;
+        if is_reply_queue(&queue) {
+            let text = "cannot bind or unbind to a volatile (direct reply-to) queue";
+            return Err(ProtocolError::new(ReplyCode::ACCESS_REFUSED, text));
+        }
         // Both empty: the queue that was declared last, by its own name.
         let by_name = bind.destination.is_empty() && bind.routing_key.is_empty();
         let routing_key: Arc<str> = if by_name {
@@ -89,6 +94,10 @@ impl Session {
         reply: Method,
     ) -> Result<(), ProtocolError> {
         let source: Arc<str> = strip_line_ends(&bind.source).into();
+        let to_default = matches!(&destination, Destination::Exchange(name) if name.is_empty());
+        if source.is_empty() || to_default {
+            return Err(catalog_error(&CatalogError::DefaultExchange));
+        }
         self.check_permission(Permission::Read, &self.exchange_resource(&source))?;
         let exchange = self
             .broker

@@ -125,6 +125,36 @@ pub(super) fn check_takes(queue: &QueueRecord, method: &str) -> Result<(), Proto
     Err(ProtocolError::new(ReplyCode::NOT_IMPLEMENTED, text))
 }
 
+/// A queue or exchange that is declared may lead to an exchange: that of its dead letters, or of what it does not
+/// route. Who makes it needs the right to read the one and to write to the other. Who only declares what is there
+/// needs neither.
+pub(super) struct LeadsTo {
+    pub(super) user: Arc<str>,
+    pub(super) from: Resource,
+    pub(super) exchange: Option<Resource>,
+}
+
+impl LeadsTo {
+    pub(super) fn check(&self, catalog: &Catalog) -> Result<(), CatalogError> {
+        let Some(exchange) = &self.exchange else {
+            return Ok(());
+        };
+        for (permission, resource) in [
+            (Permission::Read, &self.from),
+            (Permission::Write, exchange),
+        ] {
+            catalog.check_permission(
+                &self.user,
+                &resource.vhost,
+                permission,
+                resource.kind,
+                &resource.name,
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// Changes the catalog.
 pub(super) async fn write(
     broker: &dyn Services,

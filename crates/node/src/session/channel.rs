@@ -6,7 +6,7 @@ use super::route::RouteCache;
 use super::tx::Tx;
 use crate::registry::ChannelEntry;
 use amqp_codec::{FieldTable, Method, ShortStr};
-use amqp_connection::{ConfirmLedger, DeliveryLedger, Publish};
+use amqp_connection::{ConfirmLedger, DeliveryLedger, ProtocolError, Publish};
 use broker_model::ids::{ConsumerId, Placement, QueueId, Sequence};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub(super) enum Input {
     Publish(Publish),
     /// `channel.close`.
     Close,
+    /// What cannot be taken, and closes the channel.
+    Fail(ProtocolError),
 }
 
 impl Input {
@@ -32,7 +34,7 @@ impl Input {
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Publish(publish) => publish.body.len() + publish.properties.len() + 256,
-            Self::Method(_) | Self::Close => 256,
+            Self::Method(_) | Self::Close | Self::Fail(_) => 256,
         }
     }
 }

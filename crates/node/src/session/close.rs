@@ -88,6 +88,7 @@ impl Session {
     /// and its consumers are gone, with the queues that go with their last one, so that whoever comes next finds it so. What it acknowledged is settled
     /// then: it does not come again, whichever node is lost.
     pub(super) fn close_channel(&mut self, key: ChannelKey) {
+        self.report_confirms(key);
         let barrier = self.barrier(move |session| session.conn.channel_closed(key.number));
         self.give_back(key.number, Some(barrier));
         self.await_settled(barrier);
@@ -117,6 +118,7 @@ impl Session {
     /// The client closes the connection and all channels are done: it is answered when everything is
     /// given back and its exclusive queues are deleted.
     pub(super) fn close_connection(&mut self) {
+        self.report_all_confirms();
         let barrier = self.barrier(|session| session.conn.finish_close());
         let all: Vec<u16> = self.channels.keys().copied().collect();
         for number in all {

@@ -59,6 +59,8 @@ pub(super) struct Consumer {
     pub(super) starting: Option<Starting>,
     /// The client has cancelled it and waits for the answer.
     pub(super) cancelling: bool,
+    /// Its user may no longer read the queue: it is cancelled as soon as it has begun.
+    pub(super) withdrawn: bool,
 }
 
 /// A consume on its way.
@@ -113,15 +115,19 @@ impl Session {
             let text = format!("reached maximum ({max}) of consumers per channel");
             return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text));
         }
+        let of_replies = consume.queue == super::reply_to::PSEUDO_QUEUE;
+        let replies = channel.reply_consumer.as_ref();
         if consume.tag.is_empty() {
             consume.tag = ShortStr::truncated(&names::consumer_tag());
+        } else if of_replies && replies.is_some_and(|first| first.consumer_tag == consume.tag) {
+            // Refused as any second one is.
         } else if channel.consumers.contains_key(&consume.tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.tag);
             return Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text));
         } else {
             consume.tag = consume.tag.detached();
         }
-        if consume.queue == super::reply_to::PSEUDO_QUEUE {
+        if of_replies {
             return self.consume_replies(key, consume);
         }
         let name = self.queue_name(key, &consume.queue)?;
@@ -199,6 +205,7 @@ impl Session {
                     no_wait: consume.no_wait,
                 }),
                 cancelling: false,
+                withdrawn: false,
             }),
         );
         self.broker.metrics().consumers.add(1);
@@ -237,11 +244,56 @@ impl Session {
             return;
         };
         let (key, consumer_tag) = (consumer.channel, consumer.tag.clone());
+        let withdrawn = consumer.withdrawn;
         self.touch_consumer(id);
         self.resume_channel(key, CONSUME, |session| {
             session.reply(key, no_wait, &Method::BasicConsumeOk { consumer_tag });
+            if withdrawn {
+                session.withdraw(id);
+            }
             Ok(())
         });
+    }
+
+    /// The broker cancels a consumer. What it holds may still be acknowledged.
+    pub(super) fn withdraw(&mut self, id: ConsumerId) {
+        match self.consumers.get_mut(&id) {
+            // It ends in any case.
+            Some(consumer) if consumer.cancelling => return,
+            Some(consumer) if consumer.starting.is_some() => {
+                consumer.withdrawn = true;
+                return;
+            }
+            _ => {}
+        }
+        let Some(consumer) = self.forget_consumer(id) else {
+            return;
+        };
+        let (queue, placement) = (consumer.queue, consumer.placement);
+        let leaving = Leaving {
+            queue,
+            placement,
+            barrier: None,
+        };
+        self.leaving.insert(id, leaving);
+        self.flush_place(placement);
+        let cancel = Ask::Cancel {
+            consumer: id,
+            queue,
+        };
+        self.handle.ask(placement, cancel);
+        self.note_gone(consumer.channel, consumer.tag);
+    }
+
+    /// A consumer has ended without its client: it is told, if it wants to know.
+    fn note_gone(&mut self, key: ChannelKey, consumer_tag: ShortStr) {
+        if !self.conn.client().consumer_cancel_notify {
+            return;
+        }
+        if let Some(channel) = self.channel(key) {
+            channel.gone.push(consumer_tag);
+        }
+        self.tell_gone(key);
     }
 
     pub(super) fn consume_refused(&mut self, id: ConsumerId, why: Option<Refused>) {
@@ -319,11 +371,8 @@ impl Session {
             self.resume_channel(key, CONSUME, |_| {
                 Err(catalog_error(&CatalogError::NotFound(resource)))
             });
-        } else if by_host && self.conn.client().consumer_cancel_notify {
-            if let Some(channel) = self.channel(key) {
-                channel.gone.push(consumer_tag);
-            }
-            self.tell_gone(key);
+        } else if by_host {
+            self.note_gone(key, consumer_tag);
         }
     }
 

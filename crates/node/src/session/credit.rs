@@ -28,17 +28,20 @@ pub(super) const MEAN_BYTES_FIRST: u32 = 64 << 10;
 const UNACKED_MAX: u32 = 1 << 20;
 
 impl Session {
-    /// `basic.qos`.
+    /// `basic.qos`. A prefetch for consumers to come lifts the limit that is shared by all of the channel, as with
+    /// RabbitMQ: the two hold together only where the shared one is set last.
     pub(super) fn set_qos(&mut self, key: ChannelKey, prefetch: u16, global: bool) {
         let Some(channel) = self.channel(key) else {
             return;
         };
-        if global {
-            channel.window.resize(u32::from(prefetch));
+        let shared = if global { u32::from(prefetch) } else { 0 };
+        if !global {
+            channel.prefetch = u32::from(prefetch);
+        }
+        if channel.window.limit != shared {
+            channel.window.resize(shared);
             channel.changed = Changed::All;
             self.touch(key);
-        } else {
-            channel.prefetch = u32::from(prefetch);
         }
     }
 

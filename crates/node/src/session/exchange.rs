@@ -1,6 +1,6 @@
 //! Exchanges: declare, delete.
 
-use super::catalog_calls::{catalog_error, look, look_for, write};
+use super::catalog_calls::{LeadsTo, catalog_error, look, look_for, write};
 use super::channel::ChannelKey;
 use super::state::Session;
 use amqp_codec::{FieldTable, Method, ShortStr};
@@ -8,6 +8,7 @@ use amqp_connection::ProtocolError;
 use broker_model::catalog::{
     CatalogCommand, CatalogError, ExchangeSpec, Permission, RESERVED_PREFIX, strip_line_ends,
 };
+use broker_model::routing::ExchangeKind;
 use std::sync::Arc;
 
 /// `exchange.declare`.
@@ -35,6 +36,10 @@ impl Session {
         declare: DeclareExchange,
     ) -> Result<(), ProtocolError> {
         let name: Arc<str> = strip_line_ends(&declare.exchange).into();
+        if !declare.passive && ExchangeKind::parse(&declare.kind).is_none() {
+            let kind = declare.kind.as_str().into();
+            return Err(catalog_error(&CatalogError::UnknownExchangeType { kind }));
+        }
         if name.is_empty() {
             return Err(catalog_error(&CatalogError::DefaultExchange));
         }
@@ -61,10 +66,14 @@ impl Session {
         }
         self.check_permission(Permission::Configure, &self.exchange_resource(&name))?;
         let alternate = declare.arguments.get("alternate-exchange");
-        if let Some(alternate) = alternate.as_ref().and_then(|value| value.as_text()) {
-            self.check_permission(Permission::Read, &self.exchange_resource(&name))?;
-            self.check_permission(Permission::Write, &self.exchange_resource(alternate))?;
-        }
+        let leads_to = LeadsTo {
+            user: Arc::clone(&self.user),
+            from: self.exchange_resource(&name),
+            exchange: alternate
+                .as_ref()
+                .and_then(|value| value.as_text())
+                .map(|alternate| self.exchange_resource(alternate)),
+        };
         let spec = ExchangeSpec {
             vhost,
             name,
@@ -75,7 +84,15 @@ impl Session {
             arguments: declare.arguments.detached(),
         };
         let declare = async move {
-            let existing = look(&*broker, |catalog| catalog.check_declare_exchange(&spec)).await;
+            let existing = look(&*broker, |catalog| {
+                let found = catalog.check_declare_exchange(&spec);
+                let is_new = catalog.exchange(&spec.vhost, &spec.name).is_none();
+                if is_new && !matches!(found, Err(CatalogError::Reserved { .. })) {
+                    leads_to.check(catalog)?;
+                }
+                found
+            })
+            .await;
             match existing {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => write(&*broker, CatalogCommand::DeclareExchange(spec))

@@ -1,16 +1,22 @@
 //! Logging in, opening a virtual host, and the limits on both.
 
+use super::consume::Consumer;
 use super::services::Services;
 use super::state::Session;
 use crate::auth::Login;
 use crate::registry::ConnectionEntry;
 use amqp_codec::ShortStr;
 use amqp_connection::{Connection, Credentials, Mechanism, ProtocolError};
+use broker_model::catalog::{Permission, is_reply_queue};
+use broker_model::ids::ConsumerId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tracing::{Span, info, warn};
+
+/// `connection.update-secret`.
+const UPDATE_SECRET: (u16, u16) = (10, 70);
 
 impl Session {
     pub(super) fn authenticate(&mut self, credentials: Credentials) {
@@ -110,7 +116,7 @@ impl Session {
         self.entry = Some(entry);
     }
 
-    /// `connection.update-secret`: the user proves itself anew.
+    /// `connection.update-secret`: the user proves itself anew, and keeps only what it may still have.
     pub(super) fn update_secret(&mut self, secret: Bytes) {
         let login = Login {
             user: self.user.to_string(),
@@ -125,12 +131,46 @@ impl Session {
             if let Err(error) = result {
                 info!(%error, "new secret is not the password");
             }
-            for channel in session.channels.values_mut() {
-                channel.routes.clear();
+            if session.may_stay() {
+                for channel in session.channels.values_mut() {
+                    channel.routes.clear();
+                }
+                session.withdraw_unreadable();
+                session.conn.secret_updated();
+            } else {
+                let text = access_refused(&session.user, &session.vhost);
+                let (class_id, method_id) = UPDATE_SECRET;
+                session.connection_error(&Connection::vhost_error(text).of(class_id, method_id));
             }
-            session.conn.secret_updated();
         });
     }
+
+    /// Whether the user may still use the vhost.
+    fn may_stay(&self) -> bool {
+        let catalog = self.broker.catalog();
+        catalog.permissions(&self.user, &self.vhost).is_some()
+    }
+
+    /// Cancels the consumers of queues that the user may no longer read.
+    fn withdraw_unreadable(&mut self) {
+        let unreadable = |consumer: &Consumer| {
+            let queue = self.queue_resource(&consumer.queue_name);
+            !is_reply_queue(&queue.name) && self.check_permission(Permission::Read, &queue).is_err()
+        };
+        let withdrawn: Vec<ConsumerId> = self
+            .consumers
+            .iter()
+            .filter(|(_, consumer)| unreadable(consumer))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in withdrawn {
+            self.withdraw(id);
+        }
+    }
+}
+
+fn access_refused(user: &str, vhost: &str) -> String {
+    format!("access to vhost '{vhost}' refused for user '{user}'")
 }
 
 /// How many connections a vhost and a user may have.
@@ -150,9 +190,7 @@ fn check_access(
         return Err(Connection::vhost_error(format!("vhost {vhost} not found")));
     };
     if catalog.permissions(user, vhost).is_none() {
-        return Err(Connection::vhost_error(format!(
-            "access to vhost '{vhost}' refused for user '{user}'"
-        )));
+        return Err(Connection::vhost_error(access_refused(user, vhost)));
     }
     let user = catalog
         .user(user)

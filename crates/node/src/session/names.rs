@@ -1,8 +1,12 @@
 //! Names that the broker makes up.
 
+use broker_model::catalog::REPLY_QUEUE_PREFIX;
+
 /// Alphabet of base64 for URLs.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+/// Characters of a token.
+const TOKEN_LEN: usize = 22;
 /// Prefix of queues whose name the client left to the broker.
 const QUEUE: &str = "amq.gen-";
 /// Prefix of consumer tags that the client left to the broker.
@@ -18,12 +22,24 @@ pub(super) fn consumer_tag() -> String {
     with_token(CONSUMER_TAG)
 }
 
+/// An address for direct replies.
+pub(super) fn reply_address() -> String {
+    with_token(REPLY_QUEUE_PREFIX)
+}
+
+/// Whether a name may be an address for direct replies that some node has made, and may be gone.
+pub(super) fn is_reply_address(name: &str) -> bool {
+    name.strip_prefix(REPLY_QUEUE_PREFIX).is_some_and(|token| {
+        token.len() == TOKEN_LEN && token.bytes().all(|byte| ALPHABET.contains(&byte))
+    })
+}
+
 /// `prefix` and 16 random bytes in 22 characters.
-pub(super) fn with_token(prefix: &str) -> String {
+fn with_token(prefix: &str) -> String {
     let mut random: u128 = rand::random();
-    let mut name = String::with_capacity(prefix.len() + 22);
+    let mut name = String::with_capacity(prefix.len() + TOKEN_LEN);
     name.push_str(prefix);
-    for _ in 0..22 {
+    for _ in 0..TOKEN_LEN {
         let index = (random & 63) as usize;
         name.push(ALPHABET.get(index).copied().map_or('A', char::from));
         random >>= 6;
@@ -45,5 +61,20 @@ mod tests {
                 .skip(QUEUE.len())
                 .all(|byte| ALPHABET.contains(&byte))
         );
+    }
+
+    #[test]
+    fn addresses_are_told_from_other_names() {
+        let address = reply_address();
+        assert!(is_reply_address(&address));
+        for other in [
+            REPLY_QUEUE_PREFIX,
+            "amq.rabbitmq.reply-to.nobody",
+            &queue_name(),
+            &format!("{address}A"),
+            &address.replace(char::is_alphanumeric, "."),
+        ] {
+            assert!(!is_reply_address(other), "{other}");
+        }
     }
 }

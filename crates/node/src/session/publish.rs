@@ -2,6 +2,7 @@
 
 use super::catalog_calls::{catalog_error, cut_off};
 use super::channel::{Channel, ChannelKey, Mode};
+use super::names::is_reply_address;
 use super::properties::{Looked, look, with_reply_to, without_bcc};
 use super::route::{self, Publisher, Route, find};
 use super::state::Session;
@@ -263,8 +264,10 @@ impl Session {
             flow.count(counted, route.queues);
         }
         tally.published += 1;
-        // As with RabbitMQ, whether the one who asked is still there to hear a direct reply is nobody's concern.
+        // As with RabbitMQ, whether the one who asked is still there to hear a direct reply is nobody's concern: not
+        // even a mandatory one comes back, unless its address is none.
         let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_str());
+        let is_address = replies && is_reply_address(publish.routing_key.as_str());
         // A node that is cut off does not know what was declared elsewhere: it cannot say that there is no queue.
         let unsure = !route.is_routed && channel.routes.is_unsure();
         let awaited = match channel.mode {
@@ -284,7 +287,7 @@ impl Session {
                 Some((key, number))
             }
         };
-        if !route.is_routed {
+        if !route.is_routed && !is_address {
             // Who is told that it was not taken need not hear that there is no queue.
             if publish.mandatory && !(unsure && awaited.is_some()) {
                 tally.unroutable_returned += 1;

@@ -1,7 +1,7 @@
 //! Queues: declare, purge, delete.
 
 use super::catalog_calls::{
-    LookError, catalog_error, check_takes, is_over, look, usable_queue, write,
+    LeadsTo, LookError, catalog_error, check_takes, is_over, look, usable_queue, write,
 };
 use super::channel::ChannelKey;
 use super::consume::unavailable;
@@ -105,24 +105,31 @@ impl Session {
         };
         self.check_permission(Permission::Configure, &self.queue_resource(&name))?;
         let dead_letters = declare.arguments.get("x-dead-letter-exchange");
-        if let Some(exchange) = dead_letters.as_ref().and_then(|value| value.as_text()) {
-            self.check_permission(Permission::Read, &self.queue_resource(&name))?;
-            self.check_permission(Permission::Write, &self.exchange_resource(exchange))?;
-        }
+        let leads_to = LeadsTo {
+            user: Arc::clone(&self.user),
+            from: self.queue_resource(&name),
+            exchange: dead_letters
+                .as_ref()
+                .and_then(|value| value.as_text())
+                .map(|exchange| self.exchange_resource(exchange)),
+        };
         let spec = QueueSpec {
             vhost,
             name: Arc::clone(&name),
             durable: declare.durable,
             exclusive: declare.exclusive.then_some(connection),
             auto_delete: declare.auto_delete,
-            arguments: declare.arguments.detached(),
+            arguments: self
+                .broker
+                .catalog()
+                .with_usual_type(&self.vhost, declare.arguments.detached()),
             placement: self
                 .broker
                 .place_queue(declare.durable && !declare.exclusive),
             server_named,
         };
         self.has_exclusive |= declare.exclusive;
-        let declare = async move { find_or_make(&*broker, spec).await };
+        let declare = async move { find_or_make(&*broker, spec, &leads_to).await };
         self.later(key, DECLARE, declare, move |session, key, declared| {
             session.declared(key, name, &declared, no_wait);
             Ok(())
@@ -302,11 +309,18 @@ impl Session {
 }
 
 /// Finds a queue as it is declared, or makes it.
-async fn find_or_make(broker: &dyn Services, spec: QueueSpec) -> Result<Declared, ProtocolError> {
+async fn find_or_make(
+    broker: &dyn Services,
+    spec: QueueSpec,
+    leads_to: &LeadsTo,
+) -> Result<Declared, ProtocolError> {
     let mut tries = 0;
     loop {
         let limit = broker.config().limits.queues;
         let found = look(broker, |catalog| {
+            if catalog.queue(&spec.vhost, &spec.name).is_none() {
+                leads_to.check(catalog)?;
+            }
             let found = catalog.check_declare_queue(&spec)?;
             if found.is_none() {
                 catalog.check_queue_limit(&spec.name, limit)?;

@@ -12,7 +12,7 @@ use super::queue::DECLARE;
 use super::state::Session;
 use amqp_codec::{FieldTable, ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
-use broker_model::catalog::{CatalogCommand, QueueSpec, REPLY_QUEUE_PREFIX, Resource};
+use broker_model::catalog::{CatalogCommand, QueueSpec, Resource};
 use std::sync::Arc;
 
 /// What clients consume from, and put into `reply_to`.
@@ -44,7 +44,7 @@ impl Session {
         if channel.reply_consumer.is_some() {
             return precondition("reply consumer already set");
         }
-        let name: Arc<str> = names::with_token(REPLY_QUEUE_PREFIX).into();
+        let name: Arc<str> = names::reply_address().into();
         channel.reply_consumer = Some(ReplyConsumer {
             queue: Arc::clone(&name),
             consumer_tag: consume.tag.clone(),

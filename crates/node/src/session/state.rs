@@ -346,8 +346,12 @@ impl Session {
                 }
             }
             Event::ChannelFailed { channel, error } => {
-                info!(channel, %error, "channel closed by error");
-                self.drop_channel(channel);
+                // What was sent before it is done, and answered, before.
+                if let Some(key) = self.key_of(channel) {
+                    self.input(key, Input::Fail(error));
+                } else {
+                    self.conn.channel_error(channel, &error, self.now);
+                }
             }
             Event::Authenticate(credentials) => self.authenticate(credentials),
             Event::OpenVhost(vhost) => self.open_vhost(vhost),
@@ -357,10 +361,7 @@ impl Session {
                 self.closing = true;
                 self.close_if_idle();
             }
-            Event::Failed(error) => {
-                warn!(%error, "connection closed by error");
-                self.drop_channels();
-            }
+            Event::Failed(error) => self.connection_error(&error),
             Event::Ended(reason) => self.ended = Some(reason),
         }
     }
@@ -389,6 +390,10 @@ impl Session {
             Input::Close => {
                 self.close_channel(key);
                 return;
+            }
+            Input::Fail(error) => {
+                let ids = (error.class_id, error.method_id);
+                (Err(error), ids)
             }
         };
         if let Err(error) = result {
@@ -527,6 +532,7 @@ impl Session {
                 placement,
             } => self.queue_moved(old, new, placement),
             SessionEvent::Close { reason } => {
+                self.report_all_confirms();
                 if self.conn.force_close(&reason, self.now) {
                     info!(reason, "connection closed by the operator");
                     self.drop_channels();
@@ -549,24 +555,32 @@ impl Session {
             .filter(|channel| channel.key == key)
     }
 
-    /// Closes a channel, or with a hard error the connection.
+    /// Closes a channel, or with a hard error the connection, after the client has been told which publishes are
+    /// confirmed.
     pub(super) fn fail(&mut self, key: ChannelKey, error: ProtocolError, method: (u16, u16)) {
         let (class_id, method_id) = method;
         let error = error.of(class_id, method_id);
         if error.code.is_hard() {
             warn!(channel = key.number, %error, "connection closed by error");
+            self.report_all_confirms();
             if self.conn.connection_error(&error, self.now) {
                 self.drop_channels();
+            } else {
+                // The client closes the connection itself; nothing more is done for the channel.
+                self.drop_channel(key.number);
             }
         } else {
             info!(channel = key.number, %error, "channel closed by error");
+            self.report_confirms(key);
             self.conn.channel_error(key.number, &error, self.now);
             self.drop_channel(key.number);
         }
     }
 
+    /// Closes the connection, after the client has been told which publishes are confirmed.
     pub(super) fn connection_error(&mut self, error: &ProtocolError) {
         warn!(%error, "connection closed by error");
+        self.report_all_confirms();
         if self.conn.connection_error(error, self.now) {
             self.drop_channels();
         }

@@ -94,7 +94,16 @@ impl Session {
         }
     }
 
-    fn report_confirms(&mut self, key: ChannelKey) {
+    /// Tells the client which publishes are confirmed, on all channels: it will hear nothing more.
+    pub(super) fn report_all_confirms(&mut self) {
+        let all: Vec<ChannelKey> = self.channels.values().map(|channel| channel.key).collect();
+        for key in all {
+            self.report_confirms(key);
+        }
+    }
+
+    /// Tells the client which publishes are confirmed. Before a channel ends this does not wait for the end of the turn.
+    pub(super) fn report_confirms(&mut self, key: ChannelKey) {
         let Some(channel) = self
             .channels
             .get_mut(&key.number)

@@ -450,3 +450,27 @@ fn line_ends_are_stripped() {
     assert_eq!(strip_line_ends("a\r\nb\n"), "ab");
     assert_eq!(strip_line_ends("ab"), "ab");
 }
+
+#[test]
+fn the_usual_type_may_be_named_by_nothing() {
+    let driver = Driver::new();
+    for (default, named, expected) in [
+        (None, Some(""), Some("classic")),
+        (None, Some("undefined"), Some("classic")),
+        (Some(""), Some("undefined"), Some("classic")),
+        (Some("quorum"), Some(""), Some("quorum")),
+        (Some("quorum"), Some("classic"), Some("classic")),
+        (Some("quorum"), Some("nonsense"), Some("nonsense")),
+        (Some("quorum"), None, None),
+    ] {
+        let mut entries = vec![("x-max-length", int(1))];
+        entries.extend(named.map(|name| ("x-queue-type", text(name))));
+        let found = arguments::with_usual_type(table(&entries), default);
+        let kind = found.get("x-queue-type");
+        assert_eq!(kind, expected.map(text), "{default:?} {named:?}");
+        assert_eq!(found.get("x-max-length"), Some(int(1)));
+    }
+    let unknown = table(&[("x-queue-type", text(""))]);
+    let found = driver.catalog.with_usual_type("/", unknown);
+    assert_eq!(found.get("x-queue-type"), Some(text("classic")));
+}

@@ -441,6 +441,14 @@ fn a_delete_is_checked() {
     leader.answers();
     leader.hear(node(1), check(true, true));
     assert_eq!(leader.answers(), [refused(Refused::InUse)]);
+    leader.publish(&["b"]);
+    leader.answers();
+    leader.hear(node(1), check(true, true));
+    assert_eq!(leader.answers(), [refused(Refused::NotEmpty)]);
+    leader.hear(node(1), check(true, false));
+    assert_eq!(leader.answers(), [refused(Refused::InUse)]);
+    leader.get(node(1), true);
+    leader.answers();
     leader.hear(node(1), check(false, true));
     assert!(matches!(
         leader.answers()[..],

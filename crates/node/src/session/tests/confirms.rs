@@ -1,8 +1,114 @@
 //! Publisher confirms and returns.
 
-use super::both;
-use super::client::text;
+use super::client::{declare, text};
+use super::{TestNode, both};
 use amqp_codec::{FieldTable, Method, Properties};
+
+fn ack(delivery_tag: u64) -> Method {
+    Method::BasicAck {
+        delivery_tag,
+        multiple: false,
+    }
+}
+
+/// In whatever way the channel ends: what nobody waits for is confirmed before.
+#[tokio::test]
+async fn what_is_due_is_confirmed_before_the_end() {
+    let node = TestNode::start_with(|config| config.limits.message_size = 100);
+    let channel_close = Method::ChannelClose {
+        reply_code: 200,
+        reply_text: text(""),
+        class_id: 0,
+        method_id: 0,
+    };
+    let unknown = Method::BasicAck {
+        delivery_tag: 9,
+        multiple: false,
+    };
+    let refused = Method::ChannelFlow { active: false };
+    let too_large = [0; 101];
+    for (end, body, exchange) in [
+        (Some(channel_close), None, ""),
+        (Some(unknown), None, ""),
+        (Some(refused), None, ""),
+        (None, Some(&b"x"[..]), "none"),
+        (None, Some(&too_large[..]), ""),
+    ] {
+        let mut client = node.channel().await;
+        client.confirm_select(1).await;
+        client.queue_publish(1, "", "nowhere", "dropped");
+        if let Some(end) = &end {
+            client.queue(1, end);
+        }
+        if let Some(body) = body {
+            // It waits, and what follows waits behind it.
+            client.queue(1, &declare("q", true));
+            client.queue_content(1, exchange, "k", &Properties::default(), body, false);
+        }
+        client.flush().await;
+        assert_eq!(client.hear().await.method, ack(1), "{end:?} {exchange}");
+        if body.is_some() {
+            client
+                .expect(|method| matches!(method, Method::QueueDeclareOk { .. }))
+                .await;
+        }
+        client
+            .expect(|method| {
+                matches!(
+                    method,
+                    Method::ChannelCloseOk {}
+                        | Method::ChannelClose { .. }
+                        | Method::ConnectionClose { .. }
+                )
+            })
+            .await;
+    }
+}
+
+/// The error is of another channel.
+#[tokio::test]
+async fn what_is_due_is_confirmed_on_all_channels_before_the_connection_ends() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    client.open_channel(2).await;
+    client.confirm_select(2).await;
+    for tag in 1..=2 {
+        client.queue_publish(2, "", "nowhere", "dropped");
+        if tag == 1 {
+            // From now on it is known that there is no such queue, without asking.
+            client.flush().await;
+            assert_eq!(client.hear().await.method, ack(1));
+        }
+    }
+    client.queue(1, &Method::ChannelFlow { active: false });
+    client.flush().await;
+    let confirmed = client.hear().await;
+    assert_eq!((confirmed.channel, confirmed.method), (2, ack(2)));
+    assert_eq!(client.connection_error().await.0, 540);
+}
+
+both!(what_was_asked_before_a_close_is_answered, durable, node, {
+    let mut client = node.channel().await;
+    client.confirm_select(1).await;
+    client.queue(1, &declare("q", durable));
+    client.queue_publish(1, "", "nowhere", "dropped");
+    client.queue(
+        0,
+        &Method::ConnectionClose {
+            reply_code: 200,
+            reply_text: text(""),
+            class_id: 0,
+            method_id: 0,
+        },
+    );
+    client.flush().await;
+    client
+        .expect(|method| matches!(method, Method::QueueDeclareOk { .. }))
+        .await;
+    assert_eq!(client.hear().await.method, ack(1));
+    assert_eq!(client.hear().await.method, Method::ConnectionCloseOk {});
+    assert!(client.ends().await);
+});
 
 both!(every_publish_is_confirmed_once, durable, node, {
     let mut client = node.channel().await;

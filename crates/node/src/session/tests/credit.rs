@@ -43,6 +43,51 @@ both!(no_ack_ignores_prefetch, durable, node, {
     client.deliveries(100).await;
 });
 
+// A prefetch of consumers to come lifts the limit of the channel; set the other way round, both hold.
+both!(the_limit_that_is_set_last_counts, durable, node, {
+    let mut client = node.channel().await;
+    client.declare(1, "q", durable).await;
+    for n in 0..20 {
+        client.queue_publish(1, "", "q", &n.to_string());
+    }
+    client.qos(1, 1, true).await;
+    client.consume(1, "q", "old", false).await;
+    client.deliveries(1).await;
+    assert_eq!(client.hear_soon().await, None);
+    client.qos(1, 3, false).await;
+    client.deliveries(19).await;
+    let nack = Method::BasicNack {
+        delivery_tag: 0,
+        multiple: true,
+        requeue: true,
+    };
+    client
+        .send(
+            1,
+            &Method::BasicCancel {
+                consumer_tag: super::client::text("old"),
+                no_wait: true,
+            },
+        )
+        .await;
+    client.send(1, &nack).await;
+    client.consume(1, "q", "new", false).await;
+    client.deliveries(3).await;
+    assert_eq!(client.hear_soon().await, None);
+    client.qos(1, 2, true).await;
+    client
+        .send(
+            1,
+            &Method::BasicAck {
+                delivery_tag: 0,
+                multiple: true,
+            },
+        )
+        .await;
+    client.deliveries(2).await;
+    assert_eq!(client.hear_soon().await, None);
+});
+
 both!(a_window_is_shared_between_queues, durable, node, {
     let mut client = node.channel().await;
     client.declare(1, "idle", durable).await;

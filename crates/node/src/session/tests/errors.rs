@@ -76,6 +76,21 @@ async fn channel_errors() {
         ),
         (bind("none", "amq.direct"), 404, no_queue),
         (
+            bind("amq.rabbitmq.reply-to.nobody", "amq.direct"),
+            403,
+            "ACCESS_REFUSED - cannot bind or unbind to a volatile (direct reply-to) queue",
+        ),
+        (
+            bind("amq.rabbitmq.reply-to.nobody", ""),
+            403,
+            "ACCESS_REFUSED - cannot bind or unbind to a volatile (direct reply-to) queue",
+        ),
+        (
+            exchange("", "nonsense", false),
+            406,
+            "PRECONDITION_FAILED - unknown exchange type 'nonsense'",
+        ),
+        (
             bind("full", "none"),
             404,
             "NOT_FOUND - no exchange 'none' in vhost '/'",

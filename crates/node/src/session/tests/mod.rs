@@ -3,6 +3,7 @@
 //! Every test that is about queues runs for one behind an encoding link (as durable queues have it)
 //! and for one in the node's memory.
 
+mod access;
 mod client;
 mod confirms;
 mod consumers;
