@@ -82,7 +82,7 @@ fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
         "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
         "default_queue_type": vhost.default_queue_type.as_deref(),
         "metadata": metadata,
-        "tracing": false,
+        "tracing": vhost.tracing,
         "protected_from_deletion": vhost.protected,
         "cluster_state": Map::from_iter([(node, Value::from("running"))]),
         "messages": ready + unacked,
@@ -105,9 +105,15 @@ pub(super) async fn put(
         tags: body
             .words("tags")?
             .map(|tags| tags.into_iter().map(Name::from).collect()),
-        default_queue_type: text("default_queue_type")?,
+        // The other name was that of RabbitMQ 3.11.
+        default_queue_type: text("default_queue_type")?.or(text("defaultqueuetype")?),
         protected: None,
     };
+        tracing: body
+            .0
+            .contains_key("tracing")
+            .then(|| body.flag("tracing", false))
+            .transpose()?,
     let created = app.created(CatalogCommand::PutVhost(spec)).await?;
     if created {
         // As RabbitMQ does: who makes a vhost may use it.

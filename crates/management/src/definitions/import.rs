@@ -313,6 +313,7 @@ async fn import_vhost_item(app: &App, body: &Body) -> Result<Vec<String>, ApiErr
             .get("protected_from_deletion")
             .and_then(Value::as_bool),
     };
+        tracing: None,
     let mut notes = change(app, CatalogCommand::PutVhost(spec)).await?;
     if let Some(values) = body.object("limits")?
         && !values.is_empty()

@@ -39,6 +39,7 @@ impl Session {
             self.touch(key);
         } else {
             channel.prefetch = u32::from(prefetch);
+            channel.entry.prefetch_each.set(i64::from(prefetch));
         }
     }
 
