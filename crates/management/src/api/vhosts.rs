@@ -5,8 +5,9 @@ use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::list::ListQuery;
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::Config;
 use node::broker_model::catalog::{CatalogCommand, Name, PermissionSpec, VhostRecord, VhostSpec};
@@ -108,12 +109,12 @@ pub(super) async fn put(
         // The other name was that of RabbitMQ 3.11.
         default_queue_type: text("default_queue_type")?.or(text("defaultqueuetype")?),
         protected: None,
-    };
         tracing: body
             .0
             .contains_key("tracing")
             .then(|| body.flag("tracing", false))
             .transpose()?,
+    };
     let created = app.created(CatalogCommand::PutVhost(spec)).await?;
     if created {
         // As RabbitMQ does: who makes a vhost may use it.
