@@ -240,6 +240,9 @@ def test_vhosts_and_permissions(ctl, name) -> None:
     assert ctl("-q", "list_user_topic_permissions", name) == f"{name}\tamq.topic\t^w\t^r\n"
     ctl("clear_topic_permissions", "-p", name, name)
     ctl("clear_permissions", "-p", name, name)
+    # Once more is no failure.
+    ctl("clear_topic_permissions", "-p", name, name)
+    ctl("clear_permissions", "-p", name, name)
     assert ctl("-s", "list_user_permissions", name) == "\n"
     nobody = ctl("set_permissions", "-p", name, "nobody-x", "", "", "", code=67)
     assert nobody == "Error:\nUser nobody-x does not exist\n"

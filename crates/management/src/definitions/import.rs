@@ -336,11 +336,6 @@ async fn import_user(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
     let name = body.text("name")?.to_owned();
     let mut described = Body(body.0.clone());
     described.0.entry("tags").or_insert_with(|| "".into());
-    // Files from before algorithms had names hold MD5.
-    described
-        .0
-        .entry("hashing_algorithm")
-        .or_insert_with(|| "rabbit_password_hashing_md5".into());
     let spec = users::spec(app, &name, &described).await?;
     let mut notes = change(app, CatalogCommand::PutUser(spec)).await?;
     if let Some(values) = body.object("limits")?
