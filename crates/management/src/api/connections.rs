@@ -243,19 +243,20 @@ pub(super) async fn channel(
     let (connection, channel) = found.ok_or(ApiError::NotFound)?;
     may_see(&operator, &connection.user)?;
     let mut row = channel_row(&app, connection, channel);
-    if channel.consumers > 0
+    if !query.disable_stats
         && let Some(row) = row.as_object_mut()
     {
-        let consumers = consumers_of(&app, connection, channel.number).await;
+        let consumers = match channel.consumers {
+            0 => Vec::new(),
+            _ => consumers_of(&app, connection, channel.number).await,
+        };
         row.insert("consumer_details".into(), consumers.into());
-    }
-    if let Some(row) = row.as_object_mut() {
-        row.entry("consumer_details").or_insert_with(|| json!([]));
     }
     pick(&query, row)
 }
 
-/// The consumers of one channel. Only the queues' leaders know all of them.
+/// The consumers of one channel. The leaders of all queues are asked, for nobody else knows them: whoever looks again
+/// and again had better say `disable_stats`.
 async fn consumers_of(app: &App, connection: &ConnectionReport, number: u16) -> Vec<Value> {
     let reports = super::overview::all_queue_reports(app).await;
     let connections = by_serial(std::slice::from_ref(connection));

@@ -75,6 +75,9 @@ async fn connections_channels_consumers() {
         .body;
     assert_eq!(channel["consumer_details"], consumers);
     assert_eq!(channel["prefetch_count"], 9);
+    let path = "/api/channels/127.0.0.1%3A4000%20-%3E%20127.0.0.1%3A5672%20(1)?disable_stats=true";
+    let bare = server.get(path).await.body;
+    assert!(bare.get("consumer_details").is_none());
     let arguments = json!({ "x-single-active-consumer": true, "x-consumer-timeout": 90_000 });
     server
         .put(
