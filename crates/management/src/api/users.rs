@@ -145,6 +145,8 @@ fn added_limits(app: &App, user: &str, body: &Body) -> Result<Option<Limits>, Ap
 
 /// A user as described by a request or a definition file.
 pub(crate) async fn spec(app: &App, name: &str, body: &Body) -> Result<UserSpec, ApiError> {
+    // First what is cheap: a hash is not.
+    let tags = tags(body)?;
     let password = match (
         body.optional_text("password")?,
         body.optional_text("password_hash")?,
@@ -162,7 +164,7 @@ pub(crate) async fn spec(app: &App, name: &str, body: &Body) -> Result<UserSpec,
     Ok(UserSpec {
         name: name.into(),
         password,
-        tags: tags(body)?.into_iter().map(Name::from).collect(),
+        tags: tags.into_iter().map(Name::from).collect(),
     })
 }
 
