@@ -234,3 +234,92 @@ def test_feature_flags(broker) -> None:
 @pytest.mark.warren_only("checks of newer RabbitMQ")
 def test_health_checks(broker, check) -> None:
     assert broker.get(f"/api/health/checks/{check}") == {"status": "ok"}
+
+
+def test_exclusive_queues_are_not_deleted(broker, connect, name) -> None:
+    owner = connect(1).channel()
+    owner.queue_declare(name, exclusive=True)
+    queue = f"/api/queues/%2F/{part(name)}"
+    for path in (queue, f"{queue}/contents"):
+        status, body = broker.http(path, "DELETE")
+        assert (status, b"exclusive access" in body) == (400, True), body
+    owner.queue_declare(name, exclusive=True)
+
+
+@pytest.mark.warren_only("RabbitMQ's statistics come some seconds later")
+def test_what_a_channel_and_its_consumers_show(broker, pub, sub, name) -> None:
+    arguments = {"x-single-active-consumer": True, "x-consumer-timeout": 3600000}
+    pub.queue_declare(name, durable=True, arguments=arguments)
+    amqp.fill(pub, name, [b"1234", b"1234", b"1234"])
+    sub.basic_qos(prefetch_count=2)
+    Consumer(sub, name).wait(2)
+
+    def shown() -> bool:
+        queue = broker.get(f"/api/queues/%2F/{part(name)}", 2)
+        (consumer,) = queue["consumer_details"]
+        got = [consumer[key] for key in ("activity_status", "consumer_timeout", "prefetch_count")]
+        assert got == ["single_active", 3600000, 2], consumer
+        bytes_of = ("ready", "unacknowledged", "persistent")
+        got = [queue[f"message_bytes_{kind}"] for kind in bytes_of]
+        assert (queue["message_bytes"], got) == (12, [4, 8, 12]), queue
+        channel = broker.get(f"/api/channels/{part(consumer['channel_details']['name'])}", 1)
+        assert channel["prefetch_count"] == 2, channel
+        assert [row["queue"]["name"] for row in channel["consumer_details"]] == [name]
+        return True
+
+    eventually(shown, what="the queue, its consumer and the channel")
+
+
+@pytest.mark.warren_only("RabbitMQ's statistics come some seconds later")
+def test_samples_where_a_range_is_asked_for(broker, pub, name) -> None:
+    pub.queue_declare(name, durable=True)
+    amqp.fill(pub, name, [b"x"] * 5)
+    path = f"/api/queues/%2F/{part(name)}"
+    assert "samples" not in broker.get(path)["messages_details"]
+    ranges = "lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5"
+
+    def shown() -> bool:
+        queue = broker.get(f"{path}?{ranges}")
+        assert queue["messages_details"]["samples"][0]["sample"] == 5, queue
+        published = queue["message_stats"]["publish_details"]
+        assert published["samples"][0]["sample"] == 5, queue
+        assert published["avg_rate"] == published["rate"], queue
+        return True
+
+    eventually(shown, what="samples")
+
+
+def test_hashes_are_taken_back(broker, name) -> None:
+    """Without a word about the algorithm."""
+    import json
+
+    user = f"/api/users/{part(name)}"
+    hashed = broker.get("/api/auth/hash_password/secret")["ok"]
+    status, body = broker.http(user, "PUT", {"password_hash": hashed, "tags": "management"})
+    assert status == 201, body
+    status, body = broker.http("/api/whoami", user=name, password="secret")
+    assert (status, json.loads(body)["name"]) == (200, name)
+    assert broker.http(user, "DELETE")[0] == 204
+
+
+@pytest.mark.warren_only("RabbitMQ has more global parameters")
+def test_name_and_identity_of_the_cluster(broker) -> None:
+    before = broker.get("/api/cluster-name")["name"]
+    path = "/api/global-parameters/cluster_name"
+    try:
+        assert broker.http(path, "PUT", {"value": "renamed"})[0] == 204
+        assert broker.get("/api/cluster-name", 2)["name"] == "renamed"
+    finally:
+        assert broker.http(path, "PUT", {"value": before})[0] == 204
+    (name, identity) = broker.get("/api/global-parameters", 1)[-2:]
+    assert (name["value"], identity["name"]) == (before, "internal_cluster_id")
+
+
+@pytest.mark.warren_only("RabbitMQ keeps it where tracing is built in")
+def test_the_flag_tracing_is_kept(broker, name) -> None:
+    path = f"/api/vhosts/{part(name)}"
+    assert broker.http(path, "PUT", {"tracing": True})[0] == 201
+    assert broker.http(path, "PUT", {"description": "x"})[0] == 204
+    vhost = broker.get(path, 1)
+    assert (vhost["tracing"], vhost["description"]) == (True, "x")
+    assert broker.http(path, "DELETE")[0] == 204

@@ -240,6 +240,9 @@ def test_vhosts_and_permissions(ctl, name) -> None:
     assert ctl("-q", "list_user_topic_permissions", name) == f"{name}\tamq.topic\t^w\t^r\n"
     ctl("clear_topic_permissions", "-p", name, name)
     ctl("clear_permissions", "-p", name, name)
+    # Once more is no failure.
+    ctl("clear_topic_permissions", "-p", name, name)
+    ctl("clear_permissions", "-p", name, name)
     assert ctl("-s", "list_user_permissions", name) == "\n"
     nobody = ctl("set_permissions", "-p", name, "nobody-x", "", "", "", code=67)
     assert nobody == "Error:\nUser nobody-x does not exist\n"
@@ -286,6 +289,9 @@ def test_policies_and_parameters(ctl, vhost) -> None:
     ctl("set_parameter", "-p", vhost, "shovel", "s", '{"src-queue": "a"}')
     assert ctl("-s", "list_parameters", "-p", vhost) == 'shovel\ts\t{"src-queue":"a"}\n'
     ctl("clear_parameter", "-p", vhost, "shovel", "s")
+    ctl("set_parameter", "-p", vhost, "vhost-limits", "limits", '{"max-queues": 7}')
+    assert json.loads(ctl("-q", "list_vhost_limits", "-p", vhost)) == {"max-queues": 7}
+    ctl("clear_parameter", "-p", vhost, "vhost-limits", "limits")
     ctl("set_global_parameter", vhost, '{"a": 1}')
     assert f'{vhost}\t{{"a":1}}' in ctl("list_global_parameters").splitlines()
     ctl("clear_global_parameter", vhost)
@@ -395,6 +401,8 @@ def test_the_cluster(ctl, broker) -> None:
     ctl("enable_feature_flag", "quorum_queue")
     ctl("enable_feature_flag", "bogus", code=64)
     assert "quorum_queue\tenabled" in ctl("list_feature_flags").splitlines()
+    deprecated = ctl("-q", "list_deprecated_features", "name", "state")
+    assert "classic_queue_mirroring" in deprecated
     assert "not_a_cluster_node" in ctl("forget_cluster_node", "rabbit@nope", code=69)
 
 

@@ -198,6 +198,8 @@ pub struct Numbers {
     pub channels: u64,
     /// Consumers of clients of this node.
     pub consumers: u64,
+    /// Channels of clients of this node on which anything was published.
+    pub publishers: u64,
     /// Ready and unacknowledged messages, and consumers, of the queues that this node serves.
     pub served: Served,
     /// Measured durations and sizes.

@@ -21,7 +21,9 @@ mod metrics;
 mod metrics_objects;
 mod node_backend;
 mod object_rates;
+mod query;
 mod rates;
+mod samples;
 mod server;
 mod web;
 
@@ -30,6 +32,8 @@ pub use definitions::{Definitions, Loaded};
 pub use node_backend::NodeBackend;
 
 use axum::Router;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use backend::{SharedBackend, read};
 use error::ApiError;
@@ -225,13 +229,21 @@ fn metrics_routes() -> Router<Arc<App>> {
 
 fn finished(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     let router = router
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .method_not_allowed_fallback(other_method)
         .fallback(async || ApiError::NotFound)
         .with_state(app);
     // Around the router, because a path has to be mended before it is matched.
     Router::new()
         .fallback_service(router)
         .layer(axum::middleware::map_request(without_last_slash))
+}
+
+/// Which methods there are is told to everybody, as by RabbitMQ; the router names them in `allow`.
+async fn other_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::OK.into_response();
+    }
+    ApiError::MethodNotAllowed.into_response()
 }
 
 /// `/api/queues/` means `/api/queues`, as it does for RabbitMQ. One slash only.

@@ -1,6 +1,9 @@
 //! Lists: filter by name, sort, pages, columns, as the query asks.
 
+use crate::api::JsonResult;
 use crate::error::ApiError;
+use crate::samples::{Ranges, Steps};
+use axum::Json;
 use regex::RegexBuilder;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,6 +30,8 @@ pub(crate) struct ListQuery {
     pub(crate) disable_stats: bool,
     #[serde(default, deserialize_with = "flag")]
     pub(crate) enable_queue_totals: bool,
+    #[serde(flatten)]
+    ranges: Ranges,
 }
 
 /// `true`, `1` and nothing else.
@@ -106,7 +111,8 @@ impl ListQuery {
 
     /// Rows as an answer: as they are, or in the object that describes a page.
     pub(crate) fn answer(&self, rows: Vec<Value>, total: Total) -> Result<Value, ApiError> {
-        let rows: Vec<Value> = rows.into_iter().map(|row| self.pick(row)).collect();
+        let steps = self.ranges.steps()?;
+        let rows: Vec<Value> = rows.into_iter().map(|row| self.pick(row, steps)).collect();
         let Some(page) = self.page else {
             return Ok(Value::Array(rows));
         };
@@ -156,7 +162,8 @@ impl ListQuery {
     }
 
     /// Only the columns asked for; `a.b` keeps `b` of `a`.
-    fn pick(&self, row: Value) -> Value {
+    fn pick(&self, mut row: Value, steps: Steps) -> Value {
+        steps.add_to(&mut row);
         let Some(columns) = self
             .columns
             .as_deref()
@@ -175,8 +182,8 @@ impl ListQuery {
 }
 
 /// Restricts an object that is no list to the columns asked for.
-pub(crate) fn pick(query: &ListQuery, row: Value) -> Value {
-    query.pick(row)
+pub(crate) fn pick(query: &ListQuery, row: Value) -> JsonResult {
+    Ok(Json(query.pick(row, query.ranges.steps()?)))
 }
 
 fn put(into: &mut Map<String, Value>, path: &str, value: Value) {

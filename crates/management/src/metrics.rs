@@ -352,7 +352,13 @@ fn objects(page: &mut Page, backend: &dyn Backend, numbers: &Numbers) {
             "Consumers of clients of this node",
             numbers.consumers,
         ),
-        ("rabbitmq_queues", "Queues of the cluster", queues as u64),
+        // As with RabbitMQ a node counts its own, so that sums over nodes are right.
+        (
+            "rabbitmq_queues",
+            "Queues that this node leads or hosts",
+            served.queues,
+        ),
+        ("warren_queues", "Queues of the cluster", queues as u64),
         (
             "warren_exchanges",
             "Exchanges of the cluster",
@@ -385,6 +391,21 @@ fn objects(page: &mut Page, backend: &dyn Backend, numbers: &Numbers) {
         ),
     ] {
         page.gauge(name, help, value as f64);
+    }
+    for (name, help, value) in [
+        (
+            "rabbitmq_global_publishers",
+            "Channels of clients of this node that have published",
+            numbers.publishers,
+        ),
+        (
+            "rabbitmq_global_consumers",
+            "Consumers of clients of this node",
+            numbers.consumers,
+        ),
+    ] {
+        page.head(name, "gauge", help);
+        page.raw(name, AMQP, value as f64);
     }
 }
 

@@ -253,6 +253,7 @@ impl Backend for NodeBackend {
                 connections: count(metrics.connections.value()),
                 channels: count(metrics.channels.value()),
                 consumers: count(metrics.consumers.value()),
+                publishers: self.queries.registry.publishers(),
                 served: self.served().await,
                 histograms,
                 gauges,

@@ -21,6 +21,8 @@ pub(crate) struct AllRates {
     pub(crate) connections: Mutex<ObjectRates<(u64, u64), 2>>,
     /// By node, serial and number: what has happened on it.
     pub(crate) channels: Mutex<ObjectRates<(u64, u64, u16), 11>>,
+    /// By who looks: ready and unacknowledged messages of all queues that it sees.
+    pub(crate) totals: Mutex<ObjectRates<String, 2>>,
     /// By virtual host and name: messages in and out.
     pub(crate) exchanges: Mutex<ObjectRates<(String, String), 2>>,
 }
@@ -29,6 +31,7 @@ impl AllRates {
     /// Forgets all samples.
     pub(crate) fn reset(&self) {
         *self.queues.lock() = ObjectRates::default();
+        *self.totals.lock() = ObjectRates::default();
         *self.connections.lock() = ObjectRates::default();
         *self.channels.lock() = ObjectRates::default();
         *self.exchanges.lock() = ObjectRates::default();

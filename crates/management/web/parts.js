@@ -44,7 +44,7 @@ export function tag(label, meaning, kind = "") {
   return h("abbr", { class: `tag ${kind}`, title: meaning }, label);
 }
 
-const GOOD = ["running", "up", "flow"];
+const GOOD = ["running", "up", "single_active", "flow"];
 
 export function state(word) {
   const kind = GOOD.includes(word) ? "good" : "bad";

@@ -68,6 +68,9 @@ pub struct ChannelReport {
     pub number: u16,
     pub consumers: i64,
     pub prefetch: i64,
+    /// Prefetch of each consumer to come. Nodes of an older version do not say.
+    #[serde(default)]
+    pub prefetch_each: i64,
     pub unacked: i64,
     pub unconfirmed: i64,
     pub confirms: bool,
@@ -99,6 +102,9 @@ pub struct ExchangeReport {
 pub struct NodeReport {
     pub node: u64,
     pub version: String,
+    /// Of its process; 0 where a node of an older version does not say.
+    #[serde(default)]
+    pub pid: u32,
     pub uptime_ms: u64,
     pub memory_used: u64,
     pub memory_limit: u64,
@@ -517,6 +523,7 @@ fn report(node: NodeId, entry: &ConnectionEntry) -> ConnectionReport {
                 number: channel.number,
                 consumers: channel.consumers.value(),
                 prefetch: channel.prefetch.value(),
+                prefetch_each: channel.prefetch_each.value(),
                 unacked: channel.unacked.value(),
                 unconfirmed: channel.unconfirmed.value(),
                 confirms: channel.confirms.value() != 0,

@@ -63,6 +63,8 @@ pub struct ChannelEntry {
     pub consumers: Gauge,
     /// Channel-wide prefetch.
     pub prefetch: Gauge,
+    /// Prefetch of each consumer to come.
+    pub prefetch_each: Gauge,
     /// Deliveries not settled.
     pub unacked: Gauge,
     /// Publishes not confirmed.
@@ -120,6 +122,20 @@ impl Registry {
     #[must_use]
     pub fn connections(&self) -> Vec<Arc<ConnectionEntry>> {
         self.connections.lock().values().cloned().collect()
+    }
+
+    /// Open channels on which anything was published.
+    #[must_use]
+    pub fn publishers(&self) -> u64 {
+        let connections = self.connections();
+        let publishers = connections.iter().map(|entry| {
+            let channels = entry.channels.lock();
+            let published = channels
+                .values()
+                .filter(|channel| channel.counts.published.value() > 0);
+            published.count() as u64
+        });
+        publishers.sum()
     }
 
     /// Open channels of a user.

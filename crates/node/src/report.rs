@@ -26,6 +26,7 @@ pub(crate) fn reporter(
         NodeReport {
             node: node.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
             uptime_ms: started.elapsed().as_millis() as u64,
             memory_used: process::resident_bytes(),
             memory_limit: marks.memory_bytes,

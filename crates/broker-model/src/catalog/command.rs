@@ -247,6 +247,8 @@ pub struct VhostSpec {
     pub default_queue_type: Option<Name>,
     /// Whether it is refused to delete it; `None` leaves what is there.
     pub protected: Option<bool>,
+    /// Whether operators want messages traced, which has no effect; `None` leaves what is there.
+    pub tracing: Option<bool>,
 }
 
 impl VhostSpec {
@@ -259,6 +261,7 @@ impl VhostSpec {
             tags: None,
             default_queue_type: None,
             protected: None,
+            tracing: None,
         }
     }
 }

@@ -40,6 +40,18 @@ impl PasswordAlgorithm {
         .into_iter()
         .find(|algorithm| algorithm.as_str() == name)
     }
+
+    /// What made a hash of this form, where nobody says it: each has a length, or a beginning, of its own.
+    #[must_use]
+    pub fn of_hash(hash: &[u8]) -> Option<Self> {
+        match hash.len() {
+            _ if hash.starts_with(b"$argon2") => Some(Self::Argon2id),
+            20 => Some(Self::RabbitMd5),
+            36 => Some(Self::RabbitSha256),
+            68 => Some(Self::RabbitSha512),
+            _ => None,
+        }
+    }
 }
 
 /// A stored password. An empty hash lets nobody in.

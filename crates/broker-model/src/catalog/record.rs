@@ -136,6 +136,8 @@ pub struct VhostRecord {
     pub default_queue_type: Option<Name>,
     /// Operators are refused to delete it.
     pub protected: bool,
+    /// Operators want messages traced. Kept for their tools; nothing is traced.
+    pub tracing: bool,
     /// Limits.
     pub limits: Limits,
 }

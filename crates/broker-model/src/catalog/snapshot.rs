@@ -176,6 +176,7 @@ impl Catalog {
                 vhost.record.tags = spec.tags.unwrap_or_default();
                 vhost.record.default_queue_type = spec.default_queue_type;
                 vhost.record.protected = spec.protected.unwrap_or_default();
+                vhost.record.tracing = spec.tracing.unwrap_or_default();
                 vhost.record.limits = item.limits.map(StoredLimits::restore).unwrap_or_default();
                 self.vhosts.insert(spec.name, Box::new(vhost));
             }
@@ -278,6 +279,7 @@ fn push_vhost(vhost: &Vhost, chunks: &mut Chunks) {
             tags: Some(record.tags.clone()),
             default_queue_type: record.default_queue_type.clone(),
             protected: record.protected.then_some(true),
+            tracing: record.tracing.then_some(true),
         })),
         limits: Some(StoredLimits::of(record.limits)),
     }));

@@ -41,6 +41,8 @@ pub(crate) struct StoredVhost {
     default_queue_type: Option<String>,
     #[prost(bool, optional, tag = "5")]
     protected: Option<bool>,
+    #[prost(bool, optional, tag = "6")]
+    tracing: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -246,6 +248,7 @@ impl StoredVhost {
                 .map(|tags| StoredTags { tags: texts(tags) }),
             default_queue_type: spec.default_queue_type.as_ref().map(Name::to_string),
             protected: spec.protected,
+            tracing: spec.tracing,
         }
     }
 
@@ -256,6 +259,7 @@ impl StoredVhost {
             tags: self.tags.map(|tags| names(tags.tags)),
             default_queue_type: self.default_queue_type.map(Name::from),
             protected: self.protected,
+            tracing: self.tracing,
         }
     }
 }

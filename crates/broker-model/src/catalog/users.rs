@@ -98,6 +98,9 @@ impl Catalog {
         if let Some(protected) = spec.protected {
             record.protected = protected;
         }
+        if let Some(tracing) = spec.tracing {
+            record.tracing = tracing;
+        }
         if created {
             applying.events.push(CatalogEvent::VhostCreated {
                 name: spec.name.clone(),

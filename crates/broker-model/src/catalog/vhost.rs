@@ -111,6 +111,7 @@ impl Vhost {
                 tags: Vec::new(),
                 default_queue_type: None,
                 protected: false,
+                tracing: false,
                 limits: Limits::default(),
             },
             version,

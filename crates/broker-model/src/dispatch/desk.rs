@@ -216,12 +216,13 @@ impl Desk {
 
     /// What is ready, held and consuming.
     pub(super) fn counts(&self, state: Option<&QueueState>) -> QueueCounts {
-        let (mut busy, mut busy_bytes, mut held) = (0, 0, 0);
+        let (mut busy, mut busy_bytes, mut held, mut unacked_bytes) = (0, 0, 0, 0);
         for stock in &self.stocks {
             let (messages, bytes) = stock.busy();
             busy += messages;
             busy_bytes += bytes;
             held += stock.held.len();
+            unacked_bytes += stock.held.bytes();
         }
         // The machine may be ahead of the effects that we have seen.
         let ready = state.map_or(0, QueueState::alive).saturating_sub(busy);
@@ -238,6 +239,7 @@ impl Desk {
             unacked: held,
             consumers: self.consumer_count() as u64,
             ready_bytes,
+            unacked_bytes,
             dying: state.map_or(0, QueueState::dying),
             dying_bytes: state.map_or(0, QueueState::dying_bytes),
             handed_out: tally.handed_out(),

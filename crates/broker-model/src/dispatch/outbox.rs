@@ -124,6 +124,8 @@ pub struct QueueCounts {
     pub consumers: u64,
     /// Body bytes of ready messages.
     pub ready_bytes: u64,
+    /// Body bytes of messages handed out and not settled.
+    pub unacked_bytes: u64,
     /// Messages that died and wait until the dead letter publisher is done with them.
     pub dying: u64,
     /// Their body bytes, about.

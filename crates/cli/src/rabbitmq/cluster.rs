@@ -80,7 +80,13 @@ pub(super) const COMMANDS: &[Command] = &[
         "[--used] [<column> ...]",
         (0, usize::MAX),
         |_| "Listing deprecated features ...".into(),
-        |_| Ok(Output::Rows(Vec::new())),
+        |call| {
+            let columns = chosen(call, DEPRECATED, &["name", "deprecation_phase", "state"])?;
+            let all = ["deprecated-features", "used"];
+            let asked = if call.options.flag("used") { 2 } else { 1 };
+            let found = call.rows(all.get(..asked).unwrap_or_default())?;
+            Ok(Output::Rows(rows(&columns, &found)))
+        },
     )
     .with(&[flag("used")]),
     command(
@@ -101,6 +107,15 @@ const FLAGS: &[Column] = &[
     same("name"),
     same("state"),
     same("stability"),
+    same("provided_by"),
+    same("desc"),
+    same("doc_url"),
+];
+
+const DEPRECATED: &[Column] = &[
+    same("name"),
+    same("deprecation_phase"),
+    same("state"),
     same("provided_by"),
     same("desc"),
     same("doc_url"),

@@ -95,7 +95,7 @@ const QUEUES: &[Column] = &[
     same("messages_persistent"),
     same("message_bytes"),
     same("message_bytes_ready"),
-    ("message_bytes_unacknowledged", From::With(|_| 0.into())),
+    same("message_bytes_unacknowledged"),
     ("message_bytes_ram", From::At("message_bytes")),
     ("message_bytes_persistent", From::With(persistent_bytes)),
     ("head_message_timestamp", From::Nothing),
@@ -105,7 +105,7 @@ const QUEUES: &[Column] = &[
     ("consumer_utilisation", From::At("consumer_capacity")),
     same("consumer_capacity"),
     // A queue has no process of its own: what its messages take.
-    ("memory", From::At("message_bytes")),
+    ("memory", From::At("message_bytes_ready")),
     same("state"),
     same("type"),
     same("leader"),

@@ -3,7 +3,7 @@
 use super::columns::{Column, rows, same};
 use super::command::{Answer, CTL, Call, Command, LOOK, command};
 use super::format::Output;
-use super::trouble::{NO_USER, OrMissing, Trouble, UNAVAILABLE};
+use super::trouble::{NO_USER, OrMissing, Trouble, UNAVAILABLE, is_missing};
 use crate::client::Failure;
 use serde_json::{Value, json};
 
@@ -134,24 +134,36 @@ fn of_user(call: &Call, kind: &str, columns: &[Column]) -> Answer {
     Ok(Output::Whole(rows(columns, &found)))
 }
 
-/// Says which of user and vhost is not there, if one is not.
-fn blame(call: &Call, failure: Failure) -> Trouble {
+/// Which of user and vhost is not there, if one is not.
+fn blame(call: &Call) -> Option<Trouble> {
     let (user, vhost) = (call.word(0), call.vhost());
-    let absent = |segments: &[&str]| matches!(call.get(segments), Err(failure) if super::trouble::is_missing(&failure));
+    let absent =
+        |segments: &[&str]| matches!(call.get(segments), Err(failure) if is_missing(&failure));
     if absent(&["users", user]) {
-        return Trouble::error(NO_USER, format!("User {user} does not exist"));
+        return Some(Trouble::error(
+            NO_USER,
+            format!("User {user} does not exist"),
+        ));
     }
-    if absent(&["vhosts", vhost]) {
-        return Trouble::error(UNAVAILABLE, format!("Virtual host {vhost} does not exist"));
-    }
-    failure.into()
+    absent(&["vhosts", vhost])
+        .then(|| Trouble::error(UNAVAILABLE, format!("Virtual host {vhost} does not exist")))
 }
 
 fn done(call: &Call, answer: Result<Value, Failure>) -> Answer {
     match answer {
         Ok(_) => Ok(Output::Done),
-        Err(failure @ Failure::Refused { .. }) => Err(blame(call, failure)),
+        Err(failure @ Failure::Refused { .. }) => {
+            Err(blame(call).unwrap_or_else(|| failure.into()))
+        }
         Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Where there is nothing to take away that is no failure.
+fn cleared(call: &Call, answer: Result<Value, Failure>) -> Answer {
+    match answer {
+        Err(failure) if is_missing(&failure) => blame(call).map_or(Ok(Output::Done), Err),
+        answer => done(call, answer),
     }
 }
 
@@ -164,7 +176,7 @@ fn set(call: &Call) -> Answer {
 }
 
 fn clear(call: &Call) -> Answer {
-    done(
+    cleared(
         call,
         call.delete(&["permissions", call.vhost(), call.word(0)]),
     )
@@ -182,5 +194,5 @@ fn clear_topic(call: &Call) -> Answer {
     let (user, vhost) = (call.word(0), call.vhost());
     let mut at = vec!["topic-permissions", vhost, user];
     at.extend(call.words.get(1).map(String::as_str));
-    done(call, call.delete(&at))
+    cleared(call, call.delete(&at))
 }

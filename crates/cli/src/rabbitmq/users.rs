@@ -141,11 +141,7 @@ fn with_password(password: &str, tags: &Value) -> Value {
 /// A user whose password was hashed before, by this program or by RabbitMQ's.
 fn with_hash(encoded: &str) -> Option<Value> {
     let hash = STANDARD.decode(encoded).ok()?;
-    let algorithm = if hash.starts_with(b"$argon2") {
-        PasswordAlgorithm::Argon2id
-    } else {
-        PasswordAlgorithm::RabbitSha256
-    };
+    let algorithm = PasswordAlgorithm::of_hash(&hash).unwrap_or(PasswordAlgorithm::RabbitSha256);
     Some(json!({ "password_hash": encoded, "hashing_algorithm": algorithm.as_str(), "tags": [] }))
 }
 

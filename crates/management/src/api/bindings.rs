@@ -7,8 +7,9 @@ use crate::auth::Operator;
 use crate::error::{ApiError, aside};
 use crate::fields::{json_to_table, table_to_json};
 use crate::list::ListQuery;
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use node::amqp_codec::FieldTable;
@@ -78,6 +79,7 @@ fn row(binding: &BindingRecord) -> Value {
     })
 }
 
+/// As with RabbitMQ, what is not there has no bindings.
 pub(super) async fn from_exchange(
     State(app): State<Arc<App>>,
     operator: Operator,
@@ -85,7 +87,6 @@ pub(super) async fn from_exchange(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
-    exchanges::find(&app, &vhost, from_path(&name)).await?;
     serve(
         app.read(|catalog| catalog.bindings_from(&vhost, from_path(&name)).collect()),
         query,
@@ -100,7 +101,6 @@ pub(super) async fn to_exchange(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
-    exchanges::find(&app, &vhost, from_path(&name)).await?;
     let destination = Destination::Exchange(from_path(&name).into());
     serve(
         app.read(|catalog| catalog.bindings_to(&vhost, &destination).collect()),
@@ -116,7 +116,6 @@ pub(super) async fn to_queue(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
-    queues::find(&app, &vhost, &name).await?;
     let destination = Destination::Queue(name.into());
     serve(
         app.read(|catalog| catalog.bindings_to(&vhost, &destination).collect()),
@@ -132,6 +131,20 @@ struct Ends {
 }
 
 impl Ends {
+    /// What a path names, be it there or not.
+    fn named(source: &str, kind: &str, destination: &str) -> Result<Self, ApiError> {
+        let destination = match kind {
+            "q" => Destination::Queue(destination.into()),
+            "e" => Destination::Exchange(from_path(destination).into()),
+            _ => return Err(ApiError::NotFound),
+        };
+        Ok(Self {
+            source: from_path(source).into(),
+            destination,
+        })
+    }
+
+    /// Both ends must be there.
     async fn find(
         app: &App,
         vhost: &str,
@@ -139,22 +152,13 @@ impl Ends {
         kind: &str,
         destination: &str,
     ) -> Result<Self, ApiError> {
-        exchanges::find(app, vhost, from_path(source)).await?;
-        let destination = match kind {
-            "q" => {
-                queues::find(app, vhost, destination).await?;
-                Destination::Queue(destination.into())
-            }
-            "e" => {
-                exchanges::find(app, vhost, from_path(destination)).await?;
-                Destination::Exchange(from_path(destination).into())
-            }
-            _ => return Err(ApiError::NotFound),
-        };
-        Ok(Self {
-            source: from_path(source).into(),
-            destination,
-        })
+        let ends = Self::named(source, kind, destination)?;
+        exchanges::find(app, vhost, &ends.source).await?;
+        match &ends.destination {
+            Destination::Queue(name) => queues::find(app, vhost, name).await.map(drop)?,
+            Destination::Exchange(name) => exchanges::find(app, vhost, name).await.map(drop)?,
+        }
+        Ok(ends)
     }
 
     fn bindings(&self, app: &App, vhost: &str) -> Vec<BindingRecord> {
@@ -191,7 +195,7 @@ pub(super) async fn between(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
-    let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
+    let ends = Ends::named(&source, &kind, &destination)?;
     serve(ends.bindings(&app, &vhost), query).await
 }
 

@@ -6,8 +6,9 @@ use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::fields::client_properties;
 use crate::list::{ListQuery, pick};
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use node::Config;
 use node::broker_model::catalog::{Name, QueueRecord};
@@ -71,6 +72,7 @@ pub(super) async fn of_user(
     Path(user): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
+    may_see(&operator, &user)?;
     let mut connections = visible(&app, &operator).await;
     connections.retain(|connection| connection.user == user);
     Ok(Json(
@@ -83,12 +85,23 @@ pub(super) async fn of_user(
     ))
 }
 
+/// Who may not see all sees only what is the user's own.
+fn may_see(operator: &Operator, user: &str) -> Result<(), ApiError> {
+    if operator.sees_all() || *operator.name == *user {
+        return Ok(());
+    }
+    let text = "User not authorised to access object";
+    Err(ApiError::Unauthorized(text.into()))
+}
+
 async fn find(app: &App, operator: &Operator, name: &str) -> Result<ConnectionReport, ApiError> {
-    let connections = visible(app, operator).await;
-    connections
+    let connections = app.backend().connections().await;
+    let found = connections
         .into_iter()
         .find(|connection| connection.name == name)
-        .ok_or(ApiError::NotFound)
+        .ok_or(ApiError::NotFound)?;
+    may_see(operator, &found.user)?;
+    Ok(found)
 }
 
 pub(super) async fn one(
@@ -97,10 +110,8 @@ pub(super) async fn one(
     Path(name): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
-    Ok(Json(pick(
-        &query,
-        connection_row(&app, &find(&app, &operator, &name).await?),
-    )))
+    let connection = find(&app, &operator, &name).await?;
+    pick(&query, connection_row(&app, &connection))
 }
 
 pub(super) async fn close(
@@ -221,12 +232,50 @@ pub(super) async fn channel(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(name): Path<String>,
+    Query(query): Query<ListQuery>,
 ) -> JsonResult {
-    let rows = channel_rows(&app, &visible(&app, &operator).await);
-    let found = rows
-        .into_iter()
-        .find(|row| row.get("name").and_then(Value::as_str) == Some(&name));
-    found.map(Json).ok_or(ApiError::NotFound)
+    let connections = app.backend().connections().await;
+    let found = connections.iter().find_map(|connection| {
+        let mut channels = connection.channels.iter();
+        let channel = channels.find(|c| channel_name(connection, c.number) == name)?;
+        Some((connection, channel))
+    });
+    let (connection, channel) = found.ok_or(ApiError::NotFound)?;
+    may_see(&operator, &connection.user)?;
+    let mut row = channel_row(&app, connection, channel);
+    if !query.disable_stats
+        && let Some(row) = row.as_object_mut()
+    {
+        let consumers = match channel.consumers {
+            0 => Vec::new(),
+            _ => consumers_of(&app, connection, channel.number).await,
+        };
+        row.insert("consumer_details".into(), consumers.into());
+    }
+    pick(&query, row)
+}
+
+/// The consumers of one channel. The leaders of all queues are asked, for nobody else knows them: whoever looks again
+/// and again had better say `disable_stats`.
+async fn consumers_of(app: &App, connection: &ConnectionReport, number: u16) -> Vec<Value> {
+    let reports = super::overview::all_queue_reports(app).await;
+    let connections = by_serial(std::slice::from_ref(connection));
+    let of = (connection.node, connection.serial, number);
+    let mut rows = Vec::new();
+    for report in &reports {
+        let consumers = report.consumers.iter();
+        let mut mine = consumers
+            .filter(|consumer| (consumer.node, consumer.connection, consumer.channel) == of)
+            .peekable();
+        if mine.peek().is_none() {
+            continue;
+        }
+        let queue = app.read(|catalog| catalog.queue_by_id(QueueId(report.queue)).cloned());
+        if let Some(queue) = queue {
+            rows.extend(mine.map(|consumer| consumer_row(app, &queue, consumer, &connections)));
+        }
+    }
+    rows
 }
 
 fn channel_rows(app: &App, connections: &[ConnectionReport]) -> Vec<Value> {
@@ -255,7 +304,7 @@ fn channel_row(app: &App, connection: &ConnectionReport, channel: &ChannelReport
             "peer_port": connection.peer_port,
         },
         "consumer_count": channel.consumers,
-        "prefetch_count": 0,
+        "prefetch_count": channel.prefetch_each,
         "global_prefetch_count": channel.prefetch,
         "messages_unacknowledged": channel.unacked,
         "messages_unconfirmed": channel.unconfirmed,
@@ -312,7 +361,7 @@ async fn consumer_rows(
             continue;
         };
         let consumers = report.consumers.iter();
-        rows.extend(consumers.map(|consumer| consumer_row(queue, consumer, &connections)));
+        rows.extend(consumers.map(|consumer| consumer_row(app, queue, consumer, &connections)));
     }
     Ok(Json(query.serve(rows)?))
 }
@@ -331,7 +380,7 @@ pub(super) async fn consumer_details(
     let connections = by_serial(&connections);
     let consumers = consumers.iter();
     consumers
-        .map(|consumer| consumer_row(queue, consumer, &connections))
+        .map(|consumer| consumer_row(app, queue, consumer, &connections))
         .collect()
 }
 
@@ -347,6 +396,7 @@ fn by_serial(connections: &[ConnectionReport]) -> Connections<'_> {
 
 /// A consumer, with what is known of its connection.
 fn consumer_row(
+    app: &App,
     queue: &QueueRecord,
     consumer: &ConsumerReport,
     connections: &Connections<'_>,
@@ -362,6 +412,11 @@ fn consumer_row(
         (None, 0) => json!({}),
         // A node that does not tell, or arguments too long to be kept.
         (None, priority) => json!({ "x-priority": priority }),
+    };
+    let status = match (consumer.active, queue.settings().single_active_consumer) {
+        (true, true) => "single_active",
+        (true, false) => "up",
+        (false, _) => "waiting",
     };
     json!({
         "consumer_tag": consumer.tag,
@@ -379,7 +434,20 @@ fn consumer_row(
         "prefetch_count": consumer.prefetch,
         "exclusive": consumer.exclusive,
         "active": consumer.active,
-        "activity_status": if consumer.active { "up" } else { "waiting" },
+        "activity_status": status,
+        "consumer_timeout": consumer_timeout(app, queue, &arguments),
         "arguments": arguments,
     })
+}
+
+/// How long a consumer may keep a message, in ms: its own time, its queue's, or all's. 0 is for ever.
+fn consumer_timeout(app: &App, queue: &QueueRecord, arguments: &Value) -> u64 {
+    let own = arguments.get("x-consumer-timeout").and_then(Value::as_u64);
+    let of_all = || {
+        let timeout = app.backend().config().timing.consumer_timeout?;
+        u64::try_from(timeout.as_millis()).ok()
+    };
+    own.or(queue.settings().consumer_timeout_ms)
+        .or_else(of_all)
+        .unwrap_or(0)
 }

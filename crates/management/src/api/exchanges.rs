@@ -7,8 +7,9 @@ use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::fields::table_to_json;
 use crate::list::{ListQuery, pick};
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::broker_model::catalog::{
     CatalogCommand, ExchangeRecord, ExchangeSpec, Name, Permission, QueueRecord, ResourceKind,
@@ -149,7 +150,7 @@ pub(super) async fn one(
         object.insert("incoming".into(), json!([]));
         object.insert("outgoing".into(), json!([]));
     }
-    Ok(Json(pick(&query, row)))
+    pick(&query, row)
 }
 
 /// The exchange, after asking the catalog's leader if it is not known here.

@@ -8,7 +8,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use node::Config;
+use node::broker_model::catalog::NodeRecord;
+use node::broker_model::ids::NodeId;
+use node::queries::NodeReport;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) async fn check(
@@ -67,18 +72,16 @@ async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response,
     let backend = app.backend();
     let config = backend.config();
     let failed = match (check, argument) {
-        ("alarms", None) => backend.alarms().reason().map(str::to_owned),
+        ("alarms", None) => return Ok(alarms(app).await),
         ("local-alarms", None) => {
-            let report = backend.report();
-            (report.memory_alarm || report.disk_alarm)
-                .then(|| "this node is short of memory or disk space".into())
+            let own = backend.report();
+            let rows = alarm_rows(config.node_id, &own);
+            return Ok(alarmed("this node is short of memory or disk space", rows));
         }
         ("ready-to-serve-clients" | "is-in-service" | "virtual-hosts", None) => {
             backend.readiness().reason().map(str::to_owned)
         }
-        ("metadata-store", Some("initialized" | "initialized-with-data")) => app
-            .read(|catalog| catalog.cluster_id().is_none())
-            .then(|| "the cluster is not formed".into()),
+        ("metadata-store", Some("initialized" | "initialized-with-data")) => uninitialized(app),
         ("node-is-quorum-critical", None) => critical(app),
         ("below-node-connection-limit", None) => {
             let open = backend.report().connections;
@@ -88,36 +91,134 @@ async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response,
                 .is_some_and(|limit| open >= u64::from(limit));
             reached.then(|| "the connection limit of this node is reached".into())
         }
-        ("port-listener", Some(port)) => {
-            let tls = config.amqps.as_ref().map(|tls| tls.listen);
-            let mut ours = [
-                config.amqp_listen,
-                config.management_listen,
-                config.cluster_listen,
-            ]
-            .into_iter()
-            .chain(tls)
-            .chain(config.prometheus_listen);
-            let port: u16 = port
-                .parse()
-                .map_err(|_| ApiError::BadRequest("not a port".into()))?;
-            (!ours.any(|address| address.port() == port)).then(|| "No active listener".into())
-        }
-        ("protocol-listener", Some(protocol)) => {
-            let known = match protocol.to_ascii_lowercase().as_str() {
-                "amqp" | "amqp091" | "amqp0-9-1" | "amqp 0-9-1" | "http" | "clustering" => true,
-                "amqps" | "amqp/ssl" => config.amqps.is_some(),
-                "http/prometheus" => config.prometheus_listen.is_some(),
-                _ => false,
-            };
-            (!known).then(|| "No active listener".into())
-        }
+        ("reached-target-cluster-size", None) => return Ok(cluster_size(app)),
+        ("port-listener", Some(port)) => return port_listener(app, port),
+        ("protocol-listener", Some(protocols)) => return Ok(protocol_listener(app, protocols)),
         _ => return Err(ApiError::NotFound),
     };
     Ok(match failed {
         None => passed(),
         Some(reason) => refused(json!({ "status": "failed", "reason": reason })),
     })
+}
+
+/// `/api/health/checks/metadata-store/initialized/with-data`: a cluster that is formed has a virtual host.
+pub(super) async fn with_data(
+    State(app): State<Arc<App>>,
+    _: Operator,
+) -> Result<Response, ApiError> {
+    run(&app, "metadata-store", Some("initialized-with-data")).await
+}
+
+fn uninitialized(app: &App) -> Option<String> {
+    app.read(|catalog| catalog.cluster_id().is_none())
+        .then(|| "the cluster is not formed".into())
+}
+
+/// Of all nodes that answer; of others it is known that there is an alarm somewhere.
+async fn alarms(app: &App) -> Response {
+    let backend = app.backend();
+    let reports = backend.reports().await;
+    let rows = reports
+        .iter()
+        .filter_map(|(node, report)| Some(alarm_rows(*node, report.as_ref()?)));
+    let mut rows: Vec<Value> = rows.flatten().collect();
+    let raised = backend.alarms();
+    for (resource, raised) in [("memory", raised.memory), ("disk", raised.disk)] {
+        let told = |row: &Value| row.get("resource").and_then(Value::as_str) == Some(resource);
+        if raised && !rows.iter().any(told) {
+            rows.push(json!({ "node": "", "resource": resource }));
+        }
+    }
+    let reason = raised
+        .reason()
+        .unwrap_or("a node is short of memory or disk space");
+    alarmed(reason, rows)
+}
+
+fn alarm_rows(node: NodeId, report: &NodeReport) -> Vec<Value> {
+    let alarms = [("memory", report.memory_alarm), ("disk", report.disk_alarm)];
+    let raised = alarms.into_iter().filter(|(_, raised)| *raised);
+    let name = Config::node_name(node);
+    raised
+        .map(|(resource, _)| json!({ "node": name, "resource": resource }))
+        .collect()
+}
+
+fn alarmed(reason: &str, alarms: Vec<Value>) -> Response {
+    if alarms.is_empty() {
+        return passed();
+    }
+    refused(json!({ "status": "failed", "reason": reason, "alarms": alarms }))
+}
+
+/// Whether all members are there: the size that the cluster was formed with, or has come to since.
+fn cluster_size(app: &App) -> Response {
+    let backend = app.backend();
+    let (online, target) = app.read(|catalog| {
+        let alive = |node: &&NodeRecord| backend.is_alive(node.node);
+        (
+            catalog.nodes().filter(alive).count(),
+            catalog.nodes().count(),
+        )
+    });
+    if online >= target && target > 0 {
+        return passed();
+    }
+    let reason = format!("target cluster size not reached: {online} of {target} nodes are online");
+    refused(json!({ "status": "failed", "reason": reason, "online": online, "target": target }))
+}
+
+fn port_listener(app: &App, port: &str) -> Result<Response, ApiError> {
+    let port: u16 = port
+        .parse()
+        .map_err(|_| ApiError::BadRequest("Invalid port".into()))?;
+    let ours: Vec<u16> = super::overview::listening(app)
+        .into_iter()
+        .map(|(_, address)| address.port())
+        .collect();
+    Ok(if ours.contains(&port) {
+        Json(json!({ "status": "ok", "port": port })).into_response()
+    } else {
+        let reason = "No active listener";
+        refused(json!({ "status": "failed", "reason": reason, "missing": port, "ports": ours }))
+    })
+}
+
+/// Several, separated by commas, must all be served.
+fn protocol_listener(app: &App, protocols: &str) -> Response {
+    let ours: Vec<&str> = super::overview::listening(app)
+        .into_iter()
+        .map(|(protocol, _)| protocol)
+        .collect();
+    let wanted: BTreeSet<String> = protocols.split(',').map(protocol).collect();
+    let missing: Vec<&String> = wanted
+        .iter()
+        .filter(|protocol| !ours.contains(&protocol.as_str()))
+        .collect();
+    if missing.is_empty() {
+        return Json(json!({ "status": "ok", "protocols": ours })).into_response();
+    }
+    refused(json!({
+        "status": "failed",
+        "reason": "No active listener",
+        "missing": missing,
+        "protocols": ours,
+    }))
+}
+
+/// A protocol by the name of its listener. Unlike RabbitMQ's, that of AMQP does not serve AMQP 1.0.
+fn protocol(name: &str) -> String {
+    let name = name.trim().to_ascii_lowercase();
+    match name.as_str() {
+        "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp0_9_1" | "amqp 0-9-1" => "amqp",
+        "amqps" | "amqp+tls" | "amqp+ssl" => "amqp/ssl",
+        "http1" | "http1.1" | "http_api" | "management" | "management_ui" | "ui" => "http",
+        "prometheus" => "http/prometheus",
+        "cli" | "distribution" => "clustering",
+        other => other,
+    }
+    .to_owned()
 }
 
 /// All is well.
@@ -136,7 +237,7 @@ fn critical(app: &App) -> Option<String> {
     let groups = backend.report().groups;
     let own = backend.config().node_id.0;
     let critical = groups.iter().filter(|group| {
-        let alive = |id: &u64| *id != own && backend.is_alive(node::broker_model::ids::NodeId(*id));
+        let alive = |id: &u64| *id != own && backend.is_alive(NodeId(*id));
         let left = group.voters.iter().filter(|id| alive(id)).count();
         group.voters.len() > 1 && group.voters.contains(&own) && left <= group.voters.len() / 2
     });

@@ -47,10 +47,20 @@ pub(crate) fn apply(
 /// All limits of a definition.
 pub(crate) fn read(of: Of, values: &Map<String, Value>) -> Result<Limits, ApiError> {
     let mut limits = Limits::default();
-    for (name, value) in values {
-        apply(of, &mut limits, name, Some(number(name, Some(value))?))?;
-    }
+    add(of, &mut limits, values)?;
     Ok(limits)
+}
+
+/// Changes those that are named.
+pub(crate) fn add(
+    of: Of,
+    limits: &mut Limits,
+    values: &Map<String, Value>,
+) -> Result<(), ApiError> {
+    for (name, value) in values {
+        apply(of, limits, name, Some(number(name, Some(value))?))?;
+    }
+    Ok(())
 }
 
 fn number(name: &str, value: Option<&Value>) -> Result<i64, ApiError> {
@@ -144,7 +154,9 @@ pub(super) async fn user(
     operator: Operator,
     Path(name): Path<String>,
 ) -> JsonResult {
-    operator.need(Need::Administrator)?;
+    if *operator.name != *name && !operator.sees_all() {
+        operator.need(Need::Administrator)?;
+    }
     let limits = users::find(&app, &name).await?.limits;
     Ok(Json(Value::Array(
         row("user", &name, users::limits(&limits))

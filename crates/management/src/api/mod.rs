@@ -6,6 +6,7 @@ pub(crate) mod closed;
 mod cluster;
 mod connections;
 mod exchanges;
+mod features;
 mod health_checks;
 mod leaderless;
 pub(crate) mod limits;
@@ -39,14 +40,15 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/overview", get(overview::overview))
         .route("/whoami", get(overview::whoami))
         .route("/version", get(overview::version))
-        .route("/extensions", get(overview::extensions))
-        .route("/feature-flags", get(overview::feature_flags))
-        .route(
-            "/feature-flags/{name}/enable",
-            put(overview::enable_feature_flag),
-        )
-        .route("/deprecated-features", get(overview::nothing))
-        .route("/deprecated-features/used", get(overview::nothing))
+        .route("/extensions", get(features::extensions))
+        .route("/feature-flags", get(features::flags))
+        .route("/feature-flags/{name}/enable", put(features::enable))
+        .route("/deprecated-features", get(features::deprecated))
+        .route("/deprecated-features/used", get(features::deprecated_used))
+        .route("/federation-links", get(overview::nothing))
+        .route("/federation-links/{vhost}", get(overview::nothing_in))
+        .route("/shovels", get(overview::nothing))
+        .route("/shovels/{vhost}", get(overview::nothing_in))
         .route("/auth", get(overview::auth))
         .route("/reset", delete(overview::reset))
         .route("/reset/{node}", delete(overview::reset_node))
@@ -250,6 +252,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
             get(leaderless::in_vhost_named),
         )
         .route("/health/checks/{check}", get(health_checks::check))
+        .route(
+            "/health/checks/metadata-store/initialized/with-data",
+            get(health_checks::with_data),
+        )
         .route(
             "/health/checks/{check}/{argument}",
             get(health_checks::check_with),

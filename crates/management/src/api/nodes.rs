@@ -5,13 +5,14 @@ use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::list::{ListQuery, pick};
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::Config;
 use node::broker_model::ids::NodeId;
 use node::queries::NodeReport;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 pub(super) async fn list(
@@ -44,7 +45,7 @@ pub(super) async fn one(
         .iter()
         .find(|(id, _)| *id == node)
         .and_then(|(_, report)| report.as_ref());
-    Ok(Json(pick(&query, row(&app, node, report))))
+    pick(&query, row(&app, node, report))
 }
 
 pub(super) async fn memory(
@@ -53,19 +54,63 @@ pub(super) async fn memory(
     Path(name): Path<String>,
 ) -> JsonResult {
     let used = memory_used(&app, &operator, &name).await?;
-    Ok(Json(
-        json!({ "memory": { "total": { "rss": used, "allocated": used, "erlang": used }, "strategy": "rss" } }),
-    ))
+    let mut parts = memory_parts(used);
+    let total = json!({ "rss": used, "allocated": used, "erlang": used });
+    parts.insert("strategy".into(), "rss".into());
+    parts.insert("total".into(), total);
+    Ok(Json(json!({ "memory": parts })))
 }
 
-/// Percentages of the whole, which is all that is known.
+/// What RabbitMQ tells the memory of. Here the whole is all that is known, and it is none of the others.
+const MEMORY_PARTS: [&str; 26] = [
+    "connection_readers",
+    "connection_writers",
+    "connection_channels",
+    "connection_other",
+    "queue_procs",
+    "quorum_queue_procs",
+    "quorum_queue_dlx_procs",
+    "stream_queue_procs",
+    "stream_queue_replica_reader_procs",
+    "stream_queue_coordinator_procs",
+    "plugins",
+    "metadata_store",
+    "other_proc",
+    "metrics",
+    "mgmt_db",
+    "mnesia",
+    "quorum_ets",
+    "metadata_store_ets",
+    "other_ets",
+    "binary",
+    "msg_index",
+    "code",
+    "atom",
+    "other_system",
+    "allocated_unused",
+    "reserved_unallocated",
+];
+
+fn memory_parts(whole: u64) -> Map<String, Value> {
+    let parts = MEMORY_PARTS.into_iter();
+    parts
+        .map(|part| {
+            let known = if part == "other_system" { whole } else { 0 };
+            (part.to_owned(), known.into())
+        })
+        .collect()
+}
+
+/// In percent of the whole.
 pub(super) async fn memory_relative(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(name): Path<String>,
 ) -> JsonResult {
     memory_used(&app, &operator, &name).await?;
-    Ok(Json(json!({ "memory": { "total": 100 } })))
+    let mut parts = memory_parts(100);
+    parts.insert("total".into(), 100.into());
+    Ok(Json(json!({ "memory": parts })))
 }
 
 /// Takes a node out of service: others lead what it leads, and its clients are sent to them.
@@ -131,8 +176,19 @@ fn row(app: &App, node: NodeId, report: Option<&NodeReport>) -> Value {
         .iter()
         .filter(|group| group.leader == Some(node.0))
         .count();
+    let product = &app.backend().config().product_version;
+    // As text, as RabbitMQ has it. A node of an older version does not say.
+    let pid = match report.pid {
+        0 => String::new(),
+        pid => pid.to_string(),
+    };
     json!({
         "name": name,
+        "os_pid": pid,
+        "rabbitmq_version": product,
+        "erlang_version": "",
+        "erlang_full_version": "",
+        "crypto_lib_version": "",
         "type": "disc",
         "running": true,
         "being_drained": report.maintenance,
@@ -157,7 +213,10 @@ fn row(app: &App, node: NodeId, report: Option<&NodeReport>) -> Value {
         "rates_mode": "basic",
         "net_ticktime": 1,
         "enabled_plugins": ["rabbitmq_management", "rabbitmq_prometheus"],
-        "applications": [{ "name": "warren", "description": "Warren", "version": report.version }],
+        "applications": [
+            { "name": "rabbit", "description": "The RabbitMQ that it speaks like", "version": product },
+            { "name": "warren", "description": "Warren", "version": report.version },
+        ],
         "config_files": [],
         "log_files": [],
         "listeners": if own { overview::listeners(app) } else { Vec::new() },

@@ -3,7 +3,8 @@
 use super::{JsonResult, StatusResult, cluster};
 use crate::App;
 use crate::auth::{Need, Operator};
-use crate::error::ApiError;
+use crate::list::{ListQuery, pick};
+use crate::query::Query;
 use crate::rates::Rates;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -14,6 +15,7 @@ use node::broker_model::routing::ExchangeKind;
 use node::host::QueueReport;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,7 +54,11 @@ const CHURN: &[(&str, &str)] = &[
     ("queue_deleted", "queues_deleted"),
 ];
 
-pub(super) async fn overview(State(app): State<Arc<App>>, operator: Operator) -> JsonResult {
+pub(super) async fn overview(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ListQuery>,
+) -> JsonResult {
     let backend = app.backend();
     let config = backend.config();
     let (reports, queues, connections) = futures::join!(
@@ -114,6 +120,12 @@ pub(super) async fn overview(State(app): State<Arc<App>>, operator: Operator) ->
     };
     let ready: u64 = mine().map(|report| report.ready).sum();
     let unacked: u64 = mine().map(|report| report.unacked).sum();
+    // Sums of what the user sees, whose rates are therefore the user's own.
+    let growth = app.rates_of.totals.lock().update(
+        Instant::now(),
+        operator.name.to_string(),
+        [ready, unacked],
+    );
     let consumers: usize = mine().map(|report| report.consumers.len()).sum();
     let open = || {
         connections
@@ -122,7 +134,7 @@ pub(super) async fn overview(State(app): State<Arc<App>>, operator: Operator) ->
     };
     let channels: usize = open().map(|connection| connection.channels.len()).sum();
 
-    Ok(Json(json!({
+    let row = json!({
         "management_version": config.product_version,
         "rates_mode": "basic",
         "product_name": config.product,
@@ -140,6 +152,9 @@ pub(super) async fn overview(State(app): State<Arc<App>>, operator: Operator) ->
             "messages": ready + unacked,
             "messages_ready": ready,
             "messages_unacknowledged": unacked,
+            "messages_details": { "rate": growth.iter().sum::<f64>() },
+            "messages_ready_details": { "rate": growth[0] },
+            "messages_unacknowledged_details": { "rate": growth[1] },
         },
         "object_totals": {
             "connections": open().count(),
@@ -161,7 +176,8 @@ pub(super) async fn overview(State(app): State<Arc<App>>, operator: Operator) ->
         "disable_stats": false,
         "enable_queue_totals": false,
         "is_op_policy_updating_enabled": true,
-    })))
+    });
+    pick(&query, row)
 }
 
 /// The cluster's display name.
@@ -179,8 +195,24 @@ fn exchange_types() -> Vec<Value> {
 
 /// Where clients and operators reach this node.
 pub(super) fn listeners(app: &App) -> Vec<Value> {
+    let node = Config::node_name(app.backend().config().node_id);
+    listening(app)
+        .into_iter()
+        .map(|(protocol, address)| {
+            json!({
+                "node": node,
+                "protocol": protocol,
+                "ip_address": address.ip().to_string(),
+                "port": address.port(),
+                "socket_opts": {},
+            })
+        })
+        .collect()
+}
+
+/// The protocols that this node serves, and where.
+pub(super) fn listening(app: &App) -> Vec<(&'static str, SocketAddr)> {
     let config = app.backend().config();
-    let node = Config::node_name(config.node_id);
     let mut listeners = vec![
         ("amqp", config.amqp_listen),
         ("clustering", config.cluster_listen),
@@ -193,17 +225,6 @@ pub(super) fn listeners(app: &App) -> Vec<Value> {
             .map(|listen| ("http/prometheus", listen)),
     );
     listeners
-        .into_iter()
-        .map(|(protocol, address)| {
-            json!({
-                "node": node,
-                "protocol": protocol,
-                "ip_address": address.ip().to_string(),
-                "port": address.port(),
-                "socket_opts": {},
-            })
-        })
-        .collect()
 }
 
 /// Reports of all queues of the cluster, from all that serve them.
@@ -238,38 +259,6 @@ pub(super) async fn version(State(app): State<Arc<App>>, _: Operator) -> JsonRes
     Ok(Json(json!(app.backend().config().product_version)))
 }
 
-pub(super) async fn extensions(_: Operator) -> JsonResult {
-    Ok(Json(json!([])))
-}
-
-/// Flags that clients ask for; everything they name is there.
-const FEATURE_FLAGS: [&str; 6] = [
-    "quorum_queue",
-    "classic_queue_type_delivery_support",
-    "direct_exchange_routing_v2",
-    "khepri_db",
-    "message_containers",
-    "user_limits",
-];
-
-/// Enabling what is always enabled succeeds; what is not known here cannot be enabled.
-pub(super) async fn enable_feature_flag(
-    operator: Operator,
-    Path(name): Path<String>,
-) -> StatusResult {
-    operator.need(Need::Administrator)?;
-    if FEATURE_FLAGS.contains(&name.as_str()) {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(ApiError::BadRequest("unsupported".into()))
-    }
-}
-
-pub(super) async fn feature_flags(_: Operator) -> JsonResult {
-    let rows = FEATURE_FLAGS.map(|name| json!({ "name": name, "state": "enabled", "stability": "required", "desc": "", "provided_by": "warren" }));
-    Ok(Json(rows.into_iter().collect()))
-}
-
 /// How a web page would log in: by name and password.
 pub(super) async fn auth() -> Json<Value> {
     Json(json!({ "oauth_enabled": false }))
@@ -296,6 +285,17 @@ pub(super) async fn reset_node(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Lists of what does not exist here: federation links, shovels.
 pub(super) async fn nothing(_: Operator) -> JsonResult {
+    Ok(Json(json!([])))
+}
+
+/// The same, of one virtual host.
+pub(super) async fn nothing_in(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(vhost): Path<String>,
+) -> JsonResult {
+    operator.enter(&app, &vhost).await?;
     Ok(Json(json!([])))
 }

@@ -5,8 +5,9 @@ use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::list::ListQuery;
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::broker_model::catalog::{Catalog, CatalogCommand, PermissionSpec, TopicPermissionSpec};
 use serde_json::{Value, json};
@@ -68,23 +69,24 @@ pub(super) async fn of_vhost(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.need(Need::Administrator)?;
     operator.enter(&app, &vhost).await?;
-    Ok(Json(Value::Array(only(
-        app.read(rows),
-        &[("vhost", &vhost)],
-    ))))
+    let rows = only(app.read(rows), &[("vhost", &vhost)]);
+    Ok(Json(query.serve(rows)?))
 }
 
 pub(super) async fn of_user(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(user): Path<String>,
+    Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.need(Need::Administrator)?;
     users::find(&app, &user).await?;
-    Ok(Json(Value::Array(only(app.read(rows), &[("user", &user)]))))
+    let rows = only(app.read(rows), &[("user", &user)]);
+    Ok(Json(query.serve(rows)?))
 }
 
 async fn known(app: &App, operator: &Operator, vhost: &str, user: &str) -> Result<(), ApiError> {
@@ -100,12 +102,36 @@ async fn known_to_set(
     vhost: &str,
     user: &str,
 ) -> Result<(), ApiError> {
-    known(app, operator, vhost, user)
-        .await
-        .map_err(|error| match error {
-            ApiError::NotFound => ApiError::BadRequest("vhost_or_user_not_found".into()),
-            other => other,
-        })
+    let known = known(app, operator, vhost, user).await;
+    known.map_err(missing_is_a_mistake)
+}
+
+pub(super) fn missing_is_a_mistake(error: ApiError) -> ApiError {
+    match error {
+        ApiError::NotFound => ApiError::BadRequest("vhost_or_user_not_found".into()),
+        other => other,
+    }
+}
+
+/// The rows of one user in one vhost, which must be some.
+async fn granted(
+    app: &App,
+    operator: &Operator,
+    vhost: &str,
+    user: &str,
+    rows: fn(&Catalog) -> Vec<Value>,
+) -> Result<Vec<Value>, ApiError> {
+    known(app, operator, vhost, user).await?;
+    let look = || only(app.read(rows), &[("vhost", vhost), ("user", user)]);
+    let mut found = look();
+    if found.is_empty() {
+        app.be_up_to_date().await?;
+        found = look();
+    }
+    if found.is_empty() {
+        return Err(ApiError::NotFound);
+    }
+    Ok(found)
 }
 
 pub(super) async fn one(
@@ -113,9 +139,8 @@ pub(super) async fn one(
     operator: Operator,
     Path((vhost, user)): Path<(String, String)>,
 ) -> JsonResult {
-    known(&app, &operator, &vhost, &user).await?;
-    let found = only(app.read(rows), &[("vhost", &vhost), ("user", &user)]).pop();
-    found.map(Json).ok_or(ApiError::NotFound)
+    let mut found = granted(&app, &operator, &vhost, &user, rows).await?;
+    found.pop().map(Json).ok_or(ApiError::NotFound)
 }
 
 pub(super) async fn put(
@@ -142,7 +167,7 @@ pub(super) async fn delete(
     operator: Operator,
     Path((vhost, user)): Path<(String, String)>,
 ) -> StatusResult {
-    known(&app, &operator, &vhost, &user).await?;
+    granted(&app, &operator, &vhost, &user, rows).await?;
     app.change(CatalogCommand::ClearPermissions {
         user: user.into(),
         vhost: vhost.into(),
@@ -164,26 +189,24 @@ pub(super) async fn topics_of_vhost(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(vhost): Path<String>,
+    Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.need(Need::Administrator)?;
     operator.enter(&app, &vhost).await?;
-    Ok(Json(Value::Array(only(
-        app.read(topic_rows),
-        &[("vhost", &vhost)],
-    ))))
+    let rows = only(app.read(topic_rows), &[("vhost", &vhost)]);
+    Ok(Json(query.serve(rows)?))
 }
 
 pub(super) async fn topics_of_user(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(user): Path<String>,
+    Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.need(Need::Administrator)?;
     users::find(&app, &user).await?;
-    Ok(Json(Value::Array(only(
-        app.read(topic_rows),
-        &[("user", &user)],
-    ))))
+    let rows = only(app.read(topic_rows), &[("user", &user)]);
+    Ok(Json(query.serve(rows)?))
 }
 
 pub(super) async fn topic(
@@ -191,11 +214,8 @@ pub(super) async fn topic(
     operator: Operator,
     Path((vhost, user)): Path<(String, String)>,
 ) -> JsonResult {
-    known(&app, &operator, &vhost, &user).await?;
-    Ok(Json(Value::Array(only(
-        app.read(topic_rows),
-        &[("vhost", &vhost), ("user", &user)],
-    ))))
+    let found = granted(&app, &operator, &vhost, &user, topic_rows).await?;
+    Ok(Json(Value::Array(found)))
 }
 
 pub(super) async fn put_topic(
@@ -248,7 +268,7 @@ async fn clear_topics(
     user: &str,
     exchange: Option<&str>,
 ) -> StatusResult {
-    known(app, operator, vhost, user).await?;
+    granted(app, operator, vhost, user, topic_rows).await?;
     let command = CatalogCommand::ClearTopicPermissions {
         user: user.into(),
         vhost: vhost.into(),

@@ -5,8 +5,9 @@ use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::list::ListQuery;
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::broker_model::catalog::{Catalog, CatalogCommand, Name, Policy, PolicySpec, PolicyValue};
 use serde_json::{Map, Value, json};
@@ -107,7 +108,18 @@ fn serve(app: &App, vhosts: &[Name], operator: bool, query: &ListQuery) -> JsonR
     Ok(Json(query.serve(rows)?))
 }
 
+/// Who may change policies of this kind.
+fn maker(operator: bool) -> Need {
+    if operator {
+        Need::Administrator
+    } else {
+        Need::Policymaker
+    }
+}
+
+/// As RabbitMQ, shows a single one only to those who may change it; lists are shown to all.
 async fn find(app: &App, operator: &Operator, vhost: &str, name: &str, kind: bool) -> JsonResult {
+    operator.need(maker(kind))?;
     operator.enter(app, vhost).await?;
     let look = || {
         let rows = app.read(|catalog| rows(catalog, vhost, kind));
@@ -129,11 +141,7 @@ async fn set(
     kind: bool,
     body: &Body,
 ) -> StatusResult {
-    operator.need(if kind {
-        Need::Administrator
-    } else {
-        Need::Policymaker
-    })?;
+    operator.need(maker(kind))?;
     operator.enter(app, vhost).await?;
     let spec = spec(vhost, name, kind, body)?;
     Ok(put_status(
@@ -141,18 +149,13 @@ async fn set(
     ))
 }
 
-async fn remove(
+pub(super) async fn remove(
     app: &App,
     operator: &Operator,
     vhost: &str,
     name: &str,
     kind: bool,
 ) -> StatusResult {
-    operator.need(if kind {
-        Need::Administrator
-    } else {
-        Need::Policymaker
-    })?;
     let _found = find(app, operator, vhost, name, kind).await?;
     let command = CatalogCommand::DeletePolicy {
         vhost: vhost.into(),

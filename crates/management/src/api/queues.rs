@@ -6,14 +6,15 @@ use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::fields::{json_to_table, table_to_json};
 use crate::list::{ListQuery, Total, pick};
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::Config;
 use node::amqp_codec::{FieldTable, FieldValue, TableBuilder};
 use node::broker_model::catalog::{
-    CatalogAnswer, CatalogCommand, DeliveryLimit, Name, Permission, QueueRecord, QueueSpec,
-    ResourceKind, merged_definition,
+    CatalogAnswer, CatalogCommand, CatalogError, DeliveryLimit, Name, Permission, QueueRecord,
+    QueueSpec, Resource, ResourceKind, merged_definition,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::host::QueueReport;
@@ -289,23 +290,32 @@ fn count(
         }
         .into(),
     );
-    put("message_bytes", report.ready_bytes.into());
+    let bytes = report.ready_bytes + report.unacked_bytes;
+    put("message_bytes", bytes.into());
     put("message_bytes_ready", report.ready_bytes.into());
+    put("message_bytes_unacknowledged", report.unacked_bytes.into());
+    put(
+        "message_bytes_persistent",
+        if durable { bytes } else { 0 }.into(),
+    );
+    // Of durable queues a part waits on disk, nobody knows how much of which.
+    if !durable {
+        put("messages_ram", (report.ready + report.unacked).into());
+        put("message_bytes_ram", bytes.into());
+    }
     // They are neither ready nor handed out.
     if queue.settings().dead_letter_exchange.is_some() {
         put("messages_dlx", report.dying.into());
         put("message_bytes_dlx", report.dying_bytes.into());
     }
     put("consumers", report.consumers.len().into());
-    put(
-        "consumer_capacity",
-        if report.consumers.is_empty() || report.ready > 0 {
-            0.0
-        } else {
-            1.0
-        }
-        .into(),
-    );
+    let capacity = if report.consumers.is_empty() || report.ready > 0 {
+        0.0
+    } else {
+        1.0
+    };
+    put("consumer_capacity", capacity.into());
+    put("consumer_utilisation", capacity.into());
     put(
         "single_active_consumer_tag",
         if is_single {
@@ -345,7 +355,7 @@ pub(super) async fn one(
         row.insert("deliveries".into(), json!([]));
         row.insert("incoming".into(), json!([]));
     }
-    Ok(Json(pick(&query, Value::Object(row))))
+    pick(&query, Value::Object(row))
 }
 
 pub(super) async fn status(
@@ -465,7 +475,7 @@ pub(super) async fn delete(
     Query(conditions): Query<Conditions>,
 ) -> StatusResult {
     operator.enter(&app, &vhost).await?;
-    find(&app, &vhost, &name).await?;
+    let queue = find(&app, &vhost, &name).await?;
     operator.permitted(
         &app,
         &vhost,
@@ -473,11 +483,20 @@ pub(super) async fn delete(
         ResourceKind::Queue,
         &name,
     )?;
+    refuse_exclusive(&queue)?;
     let if_empty = conditions.if_empty.as_deref() == Some("true");
     app.backend()
         .delete_queue(vhost.into(), name.into(), conditions.unused(), if_empty)
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// As over AMQP: an exclusive queue is its connection's alone.
+fn refuse_exclusive(queue: &QueueRecord) -> Result<(), ApiError> {
+    if queue.exclusive.is_none() {
+        return Ok(());
+    }
+    Err(CatalogError::Locked(Resource::queue(&queue.vhost, &queue.name)).into())
 }
 
 /// `POST /api/queues/V/Q/actions`: RabbitMQ has no action left that it knows.
@@ -500,8 +519,9 @@ pub(super) async fn purge(
     Path((vhost, name)): Path<(String, String)>,
 ) -> StatusResult {
     operator.enter(&app, &vhost).await?;
-    find(&app, &vhost, &name).await?;
+    let queue = find(&app, &vhost, &name).await?;
     operator.permitted(&app, &vhost, Permission::Read, ResourceKind::Queue, &name)?;
+    refuse_exclusive(&queue)?;
     app.backend().purge(vhost.into(), name.into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

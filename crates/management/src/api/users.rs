@@ -5,13 +5,15 @@ use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::list::ListQuery;
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use node::broker_model::catalog::{
-    CatalogCommand, Limits, Name, PasswordAlgorithm, PasswordHash, UserRecord, UserSpec,
+    CatalogCommand, Limits, Name, PasswordAlgorithm, PasswordHash, PermissionSpec, UserRecord,
+    UserSpec,
 };
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -90,22 +92,61 @@ pub(super) async fn put(
     body: Body,
 ) -> StatusResult {
     operator.need(Need::Administrator)?;
+    let permissions = permissions(&name, &body)?;
+    let limits = added_limits(&app, &name, &body)?;
     let spec = spec(&app, &name, &body).await?;
-    Ok(put_status(
-        app.created(CatalogCommand::PutUser(spec)).await?,
-    ))
+    let created = app.created(CatalogCommand::PutUser(spec)).await?;
+    if let Some(limits) = limits {
+        let user = name.into();
+        let command = CatalogCommand::SetUserLimits { user, limits };
+        app.change(command).await?;
+    }
+    // Those of a user who was there before stay as they are, as with RabbitMQ.
+    if created {
+        for spec in permissions {
+            let set = app.change(CatalogCommand::SetPermissions(spec)).await;
+            set.map_err(super::permissions::missing_is_a_mistake)?;
+        }
+    }
+    Ok(put_status(created))
+}
+
+/// Permissions that a new user comes with, by vhost.
+fn permissions(user: &str, body: &Body) -> Result<Vec<PermissionSpec>, ApiError> {
+    let given = body.object("permissions")?.into_iter().flatten();
+    let specs = given.map(|(vhost, patterns)| {
+        let Value::Object(patterns) = patterns else {
+            let text = format!("permissions in vhost '{vhost}' must be an object");
+            return Err(ApiError::BadRequest(text));
+        };
+        let patterns = Body(patterns.clone());
+        Ok(PermissionSpec {
+            user: user.into(),
+            vhost: vhost.as_str().into(),
+            configure: patterns.text("configure")?.into(),
+            write: patterns.text("write")?.into(),
+            read: patterns.text("read")?.into(),
+        })
+    });
+    specs.collect()
+}
+
+/// The user's limits with those that are given, if any are.
+fn added_limits(app: &App, user: &str, body: &Body) -> Result<Option<Limits>, ApiError> {
+    let given = match body.object("limits")? {
+        Some(given) if !given.is_empty() => given,
+        _ => return Ok(None),
+    };
+    let limits = app.read(|catalog| catalog.user(user).map(|user| user.limits));
+    let mut limits = limits.unwrap_or_default();
+    super::limits::add(super::limits::Of::User, &mut limits, given)?;
+    Ok(Some(limits))
 }
 
 /// A user as described by a request or a definition file.
 pub(crate) async fn spec(app: &App, name: &str, body: &Body) -> Result<UserSpec, ApiError> {
-    let tags = body
-        .words("tags")?
-        .or(body
-            .words("administrator")?
-            .map(|_| vec!["administrator".into()]))
-        .ok_or_else(|| {
-            ApiError::BadRequest("tags must be given, if only as an empty text".into())
-        })?;
+    // First what is cheap: a hash is not.
+    let tags = tags(body)?;
     let password = match (
         body.optional_text("password")?,
         body.optional_text("password_hash")?,
@@ -115,30 +156,47 @@ pub(crate) async fn spec(app: &App, name: &str, body: &Body) -> Result<UserSpec,
                 "give either password or password_hash, not both".into(),
             ));
         }
-        (Some(""), None) => return Err(ApiError::BadRequest("the password is empty".into())),
+        // Nobody logs in with an empty password; RabbitMQ takes it all the same.
+        (Some("") | None, None) | (None, Some("")) => PasswordHash::disabled(),
         (Some(password), None) => app.backend().hash_password(password.to_owned()).await,
-        (None, Some("")) | (None, None) => PasswordHash::disabled(),
-        (None, Some(encoded)) => {
-            let algorithm = match body.optional_text("hashing_algorithm")? {
-                // Files from before algorithms had names.
-                None => PasswordAlgorithm::RabbitSha256,
-                Some(name) => PasswordAlgorithm::parse(name).ok_or_else(|| {
-                    ApiError::BadRequest(format!("unknown hashing_algorithm '{name}'"))
-                })?,
-            };
-            let hash = STANDARD.decode(encoded).map_err(|error| {
-                ApiError::BadRequest(format!("password_hash is not base64: {error}"))
-            })?;
-            PasswordHash {
-                algorithm,
-                hash: hash.into(),
-            }
-        }
+        (None, Some(encoded)) => hashed(encoded, body.optional_text("hashing_algorithm")?)?,
     };
     Ok(UserSpec {
         name: name.into(),
         password,
         tags: tags.into_iter().map(Name::from).collect(),
+    })
+}
+
+/// What older requests say with one flag is a tag.
+fn tags(body: &Body) -> Result<Vec<String>, ApiError> {
+    if let Some(tags) = body.words("tags")? {
+        return Ok(tags);
+    }
+    if !body.0.contains_key("administrator") {
+        let text = "tags must be given, if only as an empty text";
+        return Err(ApiError::BadRequest(text.into()));
+    }
+    let is_administrator = body.flag("administrator", false)?;
+    Ok(is_administrator
+        .then(|| "administrator".to_owned())
+        .into_iter()
+        .collect())
+}
+
+/// A password that was hashed before; which way its form tells, where nothing else does.
+fn hashed(encoded: &str, algorithm: Option<&str>) -> Result<PasswordHash, ApiError> {
+    let hash = STANDARD
+        .decode(encoded)
+        .map_err(|error| ApiError::BadRequest(format!("password_hash is not base64: {error}")))?;
+    let algorithm = match algorithm {
+        None => PasswordAlgorithm::of_hash(&hash).unwrap_or(PasswordAlgorithm::RabbitSha256),
+        Some(name) => PasswordAlgorithm::parse(name)
+            .ok_or_else(|| ApiError::BadRequest(format!("unknown hashing_algorithm '{name}'")))?,
+    };
+    Ok(PasswordHash {
+        algorithm,
+        hash: hash.into(),
     })
 }
 

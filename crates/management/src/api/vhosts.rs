@@ -5,8 +5,9 @@ use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::list::ListQuery;
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::Config;
 use node::broker_model::catalog::{CatalogCommand, Name, PermissionSpec, VhostRecord, VhostSpec};
@@ -82,7 +83,7 @@ fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
         "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
         "default_queue_type": vhost.default_queue_type.as_deref(),
         "metadata": metadata,
-        "tracing": false,
+        "tracing": vhost.tracing,
         "protected_from_deletion": vhost.protected,
         "cluster_state": Map::from_iter([(node, Value::from("running"))]),
         "messages": ready + unacked,
@@ -105,8 +106,14 @@ pub(super) async fn put(
         tags: body
             .words("tags")?
             .map(|tags| tags.into_iter().map(Name::from).collect()),
-        default_queue_type: text("default_queue_type")?,
+        // The other name was that of RabbitMQ 3.11.
+        default_queue_type: text("default_queue_type")?.or(text("defaultqueuetype")?),
         protected: None,
+        tracing: body
+            .0
+            .contains_key("tracing")
+            .then(|| body.flag("tracing", false))
+            .transpose()?,
     };
     let created = app.created(CatalogCommand::PutVhost(spec)).await?;
     if created {

@@ -8,7 +8,7 @@ use crate::fields::table_to_json;
 use axum::Json;
 use axum::extract::{Path, State};
 use node::broker_model::catalog::{
-    BindingRecord, Catalog, Destination, ExchangeRecord, Policy, QueueRecord,
+    BindingRecord, Catalog, Destination, ExchangeRecord, QueueRecord,
 };
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) async fn export(State(app): State<Arc<App>>, operator: Operator) -> J
             "permissions": permissions::rows(catalog),
             "topic_permissions": permissions::topic_rows(catalog),
             "global_parameters": global_rows(catalog),
-            "parameters": each(&|vhost| parameter_rows(catalog, vhost)),
+            "parameters": each(&|vhost| parameters::rows(catalog, vhost)),
             "policies": each(&|vhost| policies::rows(catalog, vhost, false)),
         });
         let durable = vhosts
@@ -74,7 +74,7 @@ pub(crate) async fn export_vhost(
     });
     let (parts, durable) = app.read(|catalog| {
         let parts = json!({
-            "parameters": without_vhost(parameter_rows(catalog, &vhost)),
+            "parameters": without_vhost(parameters::rows(catalog, &vhost)),
             "policies": without_vhost(policies::rows(catalog, &vhost, false)),
         });
         (parts, Durable::of(catalog, &vhost))
@@ -138,39 +138,10 @@ fn vhost_rows(catalog: &Catalog) -> Vec<Value> {
     catalog.vhosts().iter().map(row).collect()
 }
 
-/// The cluster's name travels as a global parameter.
+/// The cluster's name travels as a global parameter; its identity does not.
 fn global_rows(catalog: &Catalog) -> Vec<Value> {
     let mut rows = parameters::global_rows(catalog);
-    if let Some(name) = catalog.cluster_name() {
-        rows.push(json!({ "name": "cluster_name", "value": &**name }));
-    }
-    rows
-}
-
-/// Operator policies and vhost limits travel as parameters.
-fn parameter_rows(catalog: &Catalog, vhost: &str) -> Vec<Value> {
-    let mut rows = parameters::rows(catalog, vhost);
-    let operator = |policy: &Policy| {
-        json!({
-            "vhost": vhost,
-            "component": "operator_policy",
-            "name": &*policy.name,
-            "value": {
-                "pattern": &**policy.pattern.source(),
-                "apply-to": policy.apply_to.as_str(),
-                "definition": policies::definition(policy),
-                "priority": policy.priority,
-            },
-        })
-    };
-    rows.extend(catalog.operator_policies(vhost).map(operator));
-    let limits = catalog
-        .vhost(vhost)
-        .map(|vhost| users::limits(&vhost.limits))
-        .unwrap_or_default();
-    if !limits.is_empty() {
-        rows.push(json!({ "vhost": vhost, "component": "vhost-limits", "name": "limits", "value": limits }));
-    }
+    rows.retain(|row| row.get("name").and_then(Value::as_str) != Some(parameters::CLUSTER_ID));
     rows
 }
 

@@ -3,12 +3,13 @@
 //! Everything that can be imported is, whatever else fails; the report says what was not.
 
 use crate::App;
-use crate::api::{Body, limits, policies, queues, users};
+use crate::api::{Body, limits, parameters, policies, queues, users};
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::fields::json_to_table;
+use crate::query::Query;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use node::amqp_codec::FieldTable;
@@ -313,6 +314,7 @@ async fn import_vhost_item(app: &App, body: &Body) -> Result<Vec<String>, ApiErr
             .0
             .get("protected_from_deletion")
             .and_then(Value::as_bool),
+        tracing: None,
     };
     let mut notes = change(app, CatalogCommand::PutVhost(spec)).await?;
     if let Some(values) = body.object("limits")?
@@ -336,11 +338,6 @@ async fn import_user(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
     let name = body.text("name")?.to_owned();
     let mut described = Body(body.0.clone());
     described.0.entry("tags").or_insert_with(|| "".into());
-    // Files from before algorithms had names hold MD5.
-    described
-        .0
-        .entry("hashing_algorithm")
-        .or_insert_with(|| "rabbit_password_hashing_md5".into());
     let spec = users::spec(app, &name, &described).await?;
     let mut notes = change(app, CatalogCommand::PutUser(spec)).await?;
     if let Some(values) = body.object("limits")?
@@ -365,12 +362,12 @@ async fn import_parameter(app: &App, vhost: Name, body: Body) -> Result<Vec<Stri
     let component = body.text("component")?;
     let name = body.text("name")?;
     match component {
-        "operator_policy" => {
+        parameters::OPERATOR_POLICY => {
             let value = Body(body.object("value")?.cloned().unwrap_or_default());
             let spec = policies::spec(&vhost, name, true, &value)?;
             change(app, CatalogCommand::PutPolicy(spec)).await
         }
-        "vhost-limits" => {
+        parameters::VHOST_LIMITS => {
             let values = body.object("value")?.cloned().unwrap_or_default();
             set_vhost_limits(app, vhost, &values).await
         }
@@ -393,9 +390,14 @@ async fn import_parameter(app: &App, vhost: Name, body: Body) -> Result<Vec<Stri
 async fn import_global(app: &App, body: &Body) -> Result<Vec<String>, ApiError> {
     let name = body.text("name")?;
     let value = body.0.get("value").cloned().unwrap_or_default();
-    if name == "cluster_name" {
-        let name = value.as_str().unwrap_or_default().into();
-        return change(app, CatalogCommand::SetClusterName { name }).await;
+    match name {
+        parameters::CLUSTER_NAME => {
+            let name = value.as_str().unwrap_or_default().into();
+            return change(app, CatalogCommand::SetClusterName { name }).await;
+        }
+        // Each cluster has its own.
+        parameters::CLUSTER_ID => return Ok(Vec::new()),
+        _ => {}
     }
     let command = CatalogCommand::PutGlobalParameter {
         name: name.into(),

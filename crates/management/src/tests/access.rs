@@ -267,6 +267,11 @@ async fn connections_of_a_user_and_feature_flags() {
     }
     let enable = |flag: &str| format!("/api/feature-flags/{flag}/enable");
     server.put(&enable("quorum_queue"), json!({}), 204).await;
-    let refused = server.put(&enable("stream_queue"), json!({}), 400).await;
+    server.put(&enable("stream_queue"), json!({}), 204).await;
+    let refused = server.put(&enable("no_such_flag"), json!({}), 400).await;
     assert_eq!(refused.body["reason"], "unsupported");
+    let flags = server.get("/api/feature-flags").await.body;
+    let names = column(&flags, "name");
+    assert!(names.contains(&"detailed_queues_endpoint") && names.contains(&"rabbitmq_4.3.0"));
+    assert_eq!(column(&flags, "doc_url").len(), names.len());
 }

@@ -56,6 +56,22 @@ async fn exchanges_and_bindings() {
         .expect("POST", "/api/bindings/%2F/e/nope/q/jobs", json!({}), 404)
         .await;
 
+    for path in [
+        "bindings/%2F/e/nope/q/jobs",
+        "bindings/%2F/e/orders/q/nope",
+        "queues/%2F/nope/bindings",
+        "exchanges/%2F/nope/bindings/source",
+        "exchanges/%2F/nope/bindings/destination",
+    ] {
+        let reply = server.get(&format!("/api/{path}")).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.body),
+            (200, json!([])),
+            "{path}"
+        );
+    }
+    let one = server.get("/api/bindings/%2F/e/nope/q/jobs/~").await;
+    assert_eq!(one.status, 404);
     let rows = server.get(bindings).await.body;
     assert_eq!(column(&rows, "routing_key"), ["eu.#", "us"]);
     let all = server.get("/api/queues/%2F/jobs/bindings").await.body;

@@ -124,6 +124,7 @@ impl Fake {
             ready,
             unacked,
             ready_bytes: ready * 10,
+            unacked_bytes: unacked * 10,
             dying: 2,
             dying_bytes: 20,
             consumers,
@@ -234,6 +235,7 @@ impl Backend for Fake {
         NodeReport {
             node: 1,
             version: "0.1.0".into(),
+            pid: 77,
             uptime_ms: 5000,
             memory_used: 1 << 20,
             connections: 1,
@@ -309,6 +311,7 @@ impl Backend for Fake {
                 number: 1,
                 consumers: 1,
                 prefetch: 0,
+                prefetch_each: 9,
                 unacked: 3,
                 unconfirmed: 4,
                 confirms: true,
@@ -433,6 +436,7 @@ impl Backend for Fake {
             connections: 1,
             channels: 2,
             consumers: 3,
+            publishers: 2,
             served: Served {
                 queues: 4,
                 ready: 5,

@@ -8,6 +8,7 @@ mod policies;
 mod queues;
 mod status;
 mod text;
+mod users;
 mod web;
 
 use crate::{App, router};

@@ -1,6 +1,6 @@
 //! Policies and parameters.
 
-use super::Server;
+use super::{Server, column};
 use serde_json::json;
 
 #[tokio::test]
@@ -74,4 +74,95 @@ async fn policies_and_parameters() {
         server.get("/api/global-parameters/colour").await.body["value"],
         "red"
     );
+}
+
+/// What has a place of its own here is a parameter for RabbitMQ's tools.
+#[tokio::test]
+async fn parameters_with_a_place_of_their_own() {
+    let server = Server::new();
+    let at = "/api/parameters/operator_policy/%2F/op";
+    let value = json!({ "pattern": "^x", "definition": { "max-length": 3 }, "apply-to": "queues", "priority": 0 });
+    server.put(at, json!({ "value": value }), 201).await;
+    server.put(at, json!({ "value": value }), 204).await;
+    assert_eq!(server.get(at).await.body["value"], value);
+    let policy = server.get("/api/operator-policies/%2F/op").await.body;
+    assert_eq!(policy["definition"], value["definition"]);
+
+    let limits = "/api/parameters/vhost-limits/%2F/limits";
+    assert_eq!(server.get(limits).await.status, 404);
+    let some = json!({ "value": { "max-queues": 5 } });
+    server.put(limits, some.clone(), 201).await;
+    server.put(limits, some.clone(), 204).await;
+    server
+        .put(limits, json!({ "value": { "max-colour": 5 } }), 400)
+        .await;
+    server
+        .put("/api/parameters/vhost-limits/%2F/other", some, 400)
+        .await;
+    let shown = server.get("/api/vhost-limits/%2F").await.body;
+    assert_eq!(shown[0]["value"], json!({ "max-queues": 5 }));
+
+    let listed = server.get("/api/parameters").await.body;
+    assert_eq!(
+        column(&listed, "component"),
+        ["operator_policy", "vhost-limits"]
+    );
+    let exported = server.get("/api/definitions").await.body;
+    assert_eq!(exported["parameters"], listed);
+
+    for path in [at, limits] {
+        server.delete(path, 204).await;
+        server.delete(path, 404).await;
+    }
+    let own = json!({ "pattern": "^x", "definition": { "max-length": 3 } });
+    let path = "/api/parameters/policy/%2F/p";
+    let refused = server.put(path, json!({ "value": own }), 400).await;
+    assert_eq!(
+        refused.body["reason"],
+        "policies may not be set using this method"
+    );
+    server.put("/api/policies/%2F/p", own, 201).await;
+    assert_eq!(server.get(path).await.body["value"]["pattern"], "^x");
+    server.delete(path, 400).await;
+    assert_eq!(server.get("/api/parameters").await.body, json!([]));
+}
+
+#[tokio::test]
+async fn name_and_identity_are_global_parameters() {
+    let server = Server::new();
+    let maker = json!({ "password": "p", "tags": "policymaker" });
+    server.put("/api/users/maker", maker, 201).await;
+    let put = |name: &str| format!("/api/global-parameters/{name}");
+    for (name, value, expected) in [
+        ("cluster_name", json!({ "value": "renamed" }), 204),
+        ("cluster_name", json!({ "value": 5 }), 400),
+        ("internal_cluster_id", json!({ "value": "x" }), 400),
+        ("colour", json!({ "value": "red" }), 201),
+    ] {
+        let reply = server.send("maker:p", "PUT", &put(name), value).await;
+        assert_eq!(reply.status.as_u16(), expected, "{name}: {}", reply.text);
+    }
+    let rows = server.get("/api/global-parameters").await.body;
+    let names = ["colour", "cluster_name", "internal_cluster_id"];
+    assert_eq!(column(&rows, "name"), names);
+    assert_eq!(column(&rows, "value"), ["red", "renamed", "cluster-id"]);
+    let name = server.get("/api/cluster-name").await.body;
+    assert_eq!(name["name"], "renamed");
+    // A cluster keeps its identity, whatever it imports.
+    let exported = server.get("/api/definitions").await.body;
+    let names = ["colour", "cluster_name"];
+    assert_eq!(column(&exported["global_parameters"], "name"), names);
+    server
+        .expect(
+            "POST",
+            "/api/definitions",
+            json!({ "global_parameters": rows }),
+            204,
+        )
+        .await;
+    let again = server.get("/api/global-parameters").await.body;
+    assert_eq!(again, rows);
+    for name in ["cluster_name", "internal_cluster_id"] {
+        server.delete(&put(name), 400).await;
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Server, column};
 use node::amqp_codec::FieldTable;
 use node::broker_model::catalog::{CatalogCommand, QueueSpec};
-use node::broker_model::ids::{Placement, ShardId};
+use node::broker_model::ids::{ConnectionId, NodeId, Origin, Placement, ShardId};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -65,6 +65,11 @@ async fn queues() {
         ("messages_ready", json!(4)),
         ("messages_unacknowledged", json!(3)),
         ("consumers", json!(1)),
+        ("message_bytes", json!(70)),
+        ("message_bytes_ready", json!(40)),
+        ("message_bytes_unacknowledged", json!(30)),
+        ("message_bytes_persistent", json!(70)),
+        ("consumer_utilisation", json!(0.0)),
         ("arguments", json!({ "x-max-length": 10 })),
         ("messages_details", json!({ "rate": 0.0 })),
     ] {
@@ -88,6 +93,35 @@ async fn queues() {
     assert_eq!(server.fake.purged.lock().len(), 1);
     server.delete(path, 204).await;
     server.delete(path, 404).await;
+}
+
+/// As over AMQP they are their connection's alone.
+#[tokio::test]
+async fn exclusive_queues_are_neither_deleted_nor_emptied() {
+    let server = Server::new();
+    let spec = QueueSpec {
+        vhost: "/".into(),
+        name: "mine".into(),
+        durable: false,
+        server_named: false,
+        exclusive: Some(ConnectionId {
+            origin: Origin {
+                node: NodeId(1),
+                incarnation: 1,
+            },
+            serial: 7,
+        }),
+        auto_delete: false,
+        arguments: FieldTable::empty(),
+        placement: Placement::Host(NodeId(1)),
+    };
+    let declare = CatalogCommand::DeclareQueue(spec);
+    server.fake.apply(declare).unwrap();
+    let refused = server.delete("/api/queues/%2F/mine", 400).await;
+    let reason = refused.body["reason"].as_str().unwrap();
+    assert!(reason.starts_with("cannot obtain exclusive access to locked queue 'mine'"));
+    server.delete("/api/queues/%2F/mine/contents", 400).await;
+    assert_eq!(server.get("/api/queues/%2F/mine").await.status, 200);
 }
 
 #[tokio::test]

@@ -64,9 +64,33 @@ async fn connections_channels_consumers() {
         consumers[0]["arguments"],
         json!({ "x-priority": 5, "note": "x" })
     );
-    // The page of a queue shows the same.
+    assert_eq!(consumers[0]["activity_status"], "up");
+    assert_eq!(consumers[0]["consumer_timeout"], 0);
+    // The pages of a queue and of a channel show the same.
     let queue = server.get("/api/queues/%2F/jobs").await.body;
     assert_eq!(queue["consumer_details"], consumers);
+    let channel = server
+        .get("/api/channels/127.0.0.1%3A4000%20-%3E%20127.0.0.1%3A5672%20(1)")
+        .await
+        .body;
+    assert_eq!(channel["consumer_details"], consumers);
+    assert_eq!(channel["prefetch_count"], 9);
+    let path = "/api/channels/127.0.0.1%3A4000%20-%3E%20127.0.0.1%3A5672%20(1)?disable_stats=true";
+    let bare = server.get(path).await.body;
+    assert!(bare.get("consumer_details").is_none());
+    let arguments = json!({ "x-single-active-consumer": true, "x-consumer-timeout": 90_000 });
+    server
+        .put(
+            "/api/queues/%2F/one",
+            json!({ "arguments": arguments }),
+            201,
+        )
+        .await;
+    server.fake.count("one", 1, 0);
+    let one = server.get("/api/queues/%2F/one").await.body;
+    let consumer = &one["consumer_details"][0];
+    assert_eq!(consumer["activity_status"], "single_active");
+    assert_eq!(consumer["consumer_timeout"], 90_000);
 
     let name = "127.0.0.1%3A4000%20-%3E%20127.0.0.1%3A5672";
     server
@@ -147,6 +171,19 @@ async fn health() {
         ("/api/health/checks/protocol-listener/amqps", 503),
         ("/api/health/checks/node-is-quorum-critical", 503), // Node 3 is dead already.
         ("/api/health/checks/metadata-store/initialized", 200),
+        (
+            "/api/health/checks/metadata-store/initialized/with-data",
+            200,
+        ),
+        // Node 3 is dead.
+        ("/api/health/checks/reached-target-cluster-size", 503),
+        (
+            "/api/health/checks/protocol-listener/AMQP0.9.1,management,ui,cli",
+            200,
+        ),
+        ("/api/health/checks/protocol-listener/amqp10", 503),
+        ("/api/health/checks/protocol-listener/amqp,mqtt", 503),
+        ("/api/health/checks/port-listener/many", 400),
         ("/api/health/checks/no-such-check", 404),
         // No certificate is in use.
         ("/api/health/checks/certificate-expiration/1/months", 200),
@@ -185,6 +222,10 @@ async fn health() {
     ] {
         let reply = server.send("guest:guest", "GET", path, Value::Null).await;
         assert_eq!(reply.status.as_u16(), expected, "{path}");
+        if path == "/api/health/checks/alarms" {
+            let alarms = json!([{ "node": "", "resource": "memory" }]);
+            assert_eq!(reply.body["alarms"], alarms);
+        }
         if path == "/health/ready" {
             let reason = Readiness::NoMajority.reason();
             assert_eq!(reply.body["reason"].as_str(), reason);
@@ -194,6 +235,82 @@ async fn health() {
     assert_eq!(status["ready"], false);
     let warnings = status["warnings"].to_string();
     assert!(warnings.contains("warren@1 is not ready"), "{warnings}");
+}
+
+/// What scripts read of the answers.
+#[tokio::test]
+async fn checks_say_what_is_there_and_what_is_not() {
+    let server = Server::new();
+    for (check, key, value) in [
+        ("port-listener/5672", "port", json!(5672)),
+        ("port-listener/1", "missing", json!(1)),
+        ("port-listener/1", "ports", json!([5672, 25672, 15672])),
+        ("protocol-listener/mqtt,amqp", "missing", json!(["mqtt"])),
+        (
+            "protocol-listener/mqtt",
+            "protocols",
+            json!(["amqp", "clustering", "http"]),
+        ),
+        ("reached-target-cluster-size", "online", json!(2)),
+        ("reached-target-cluster-size", "target", json!(3)),
+    ] {
+        let reply = server.get(&format!("/api/health/checks/{check}")).await;
+        assert_eq!(reply.body[key], value, "{check}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn nodes_say_what_tools_read() {
+    let server = Server::new();
+    let node = server.get("/api/nodes/warren@1").await.body;
+    assert_eq!(node["os_pid"], "77");
+    assert_eq!(node["applications"][0]["name"], "rabbit");
+    let memory = server.get("/api/nodes/warren@1/memory").await.body;
+    let memory = &memory["memory"];
+    assert_eq!(memory["total"]["rss"], 1 << 20);
+    assert_eq!(memory["other_system"], 1 << 20);
+    assert_eq!(memory["queue_procs"], 0);
+    let relative = server.get("/api/nodes/warren@1/memory/relative").await.body;
+    assert_eq!(relative["memory"]["total"], 100);
+    assert_eq!(relative["memory"]["connection_readers"], 0);
+    for path in ["/api/shovels", "/api/federation-links/%2F"] {
+        assert_eq!(server.get(path).await.body, json!([]), "{path}");
+    }
+    let deprecated = server.get("/api/deprecated-features").await.body;
+    assert!(column(&deprecated, "name").contains(&"transient_nonexcl_queues"));
+    let used = "/api/deprecated-features/used";
+    assert_eq!(server.get(used).await.body, json!([]));
+    let transient = json!({ "durable": false });
+    server.put("/api/queues/%2F/t", transient, 201).await;
+    let used = server.get(used).await.body;
+    assert_eq!(column(&used, "name"), ["transient_nonexcl_queues"]);
+}
+
+#[tokio::test]
+async fn queries_that_make_no_sense_and_other_methods() {
+    let server = Server::new();
+    server.put("/api/queues/%2F/q", json!({}), 201).await;
+    for path in [
+        "/api/queues?page=one",
+        "/api/queues?page=-1",
+        "/api/queues?lengths_age=60&lengths_incr=0",
+    ] {
+        let reply = server.get(path).await;
+        assert_eq!(reply.status, 400, "{path}");
+        assert_eq!(reply.body["error"], "bad_request", "{path}");
+    }
+    let first = server.get("/api/queues?columns=name&columns=vhost").await;
+    assert_eq!(first.body, json!([{ "name": "q" }]));
+    let reply = server.send("", "OPTIONS", "/api/queues", Value::Null).await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.headers["allow"].to_str().unwrap().contains("GET"));
+    let range = "lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5";
+    for path in ["/api/queues/%2F/q", "/api/overview"] {
+        let row = server.get(&format!("{path}?{range}")).await.body;
+        let row = row.get("queue_totals").unwrap_or(&row);
+        let samples = &row["messages_details"]["samples"];
+        assert_eq!(samples[0]["sample"], 0, "{path}: {row}");
+    }
 }
 
 #[tokio::test]

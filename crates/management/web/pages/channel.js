@@ -8,9 +8,6 @@ import { card, facts, heading, links } from "../parts.js";
 import { session } from "../session.js";
 import { consumersTable } from "./consumers.js";
 
-/** Consumers of the virtual host that are looked through for those of the channel. */
-const LOOKED_AT = 500;
-
 /** What has happened on a channel, by its names in the API. */
 const COUNTED = [
   ["publish", "Published"],
@@ -29,11 +26,10 @@ export function channelPage(ctx, name) {
   const path = at`/channels/${name}`;
   const details = h("div", {});
   const consumers = h("div", {});
-  let vhost = null;
 
   async function refresh() {
-    const row = await ctx.api.get(path);
-    vhost = row.vhost;
+    // Without its consumers, for which the leaders of all queues are asked.
+    const row = await ctx.api.get(path, { disable_stats: true });
     const { name: connection } = row.connection_details;
     patch(details, facts([
       ["Connection", links.connection(connection)],
@@ -45,6 +41,7 @@ export function channelPage(ctx, name) {
       ["Publishes are confirmed", yesNo(row.confirm)],
       ["Transactional", yesNo(row.transactional)],
       ["Consumers", number(row.consumer_count)],
+      ["Prefetch of each consumer to come", row.prefetch_count > 0 ? number(row.prefetch_count) : "no limit"],
       ["Prefetch of the channel", row.global_prefetch_count > 0 ? number(row.global_prefetch_count) : "no limit"],
       ["Unacked messages", number(row.messages_unacknowledged)],
       ["Unconfirmed messages", number(row.messages_unconfirmed)],
@@ -54,13 +51,11 @@ export function channelPage(ctx, name) {
     else if (!consumers.hasChildNodes()) patch(consumers, h("button", { type: "button", onclick: look }, "Look for its consumers"));
   }
 
-  /** The API cannot tell the consumers of one channel, so this is done when asked for only. */
+  /** The leaders of all queues are asked, so this is done when asked for only. */
   async function look() {
     try {
-      const answer = await ctx.api.get(at`/consumers/${vhost}`, { page: 1, page_size: LOOKED_AT });
-      const rows = answer.items.filter((row) => row.channel_details.name === name);
-      const rest = answer.total_count > LOOKED_AT && h("p", { class: "dim" }, `Only the first ${LOOKED_AT} consumers of the virtual host were looked at.`);
-      patch(consumers, consumersTable(rows, { queue: true }), rest);
+      const row = await ctx.api.get(path);
+      patch(consumers, consumersTable(row.consumer_details, { queue: true }));
     } catch (error) {
       patch(consumers, failure(error));
     }

@@ -15,6 +15,9 @@ pub struct QueueReport {
     pub unacked: u64,
     /// Body bytes of ready messages.
     pub ready_bytes: u64,
+    /// Body bytes of messages handed out and not settled. Nodes of an older version do not say.
+    #[serde(default)]
+    pub unacked_bytes: u64,
     /// Messages that died and wait for their dead letter targets. Nodes of an older version do not say.
     #[serde(default)]
     pub dying: u64,
@@ -97,6 +100,7 @@ pub(super) fn reports(
             ready: counts.ready,
             unacked: counts.unacked,
             ready_bytes: counts.ready_bytes,
+            unacked_bytes: counts.unacked_bytes,
             dying: counts.dying,
             dying_bytes: counts.dying_bytes,
             tally: counts.tally.into(),

@@ -37,6 +37,7 @@ impl Session {
         let shared = if global { u32::from(prefetch) } else { 0 };
         if !global {
             channel.prefetch = u32::from(prefetch);
+            channel.entry.prefetch_each.set(i64::from(prefetch));
         }
         if channel.window.limit != shared {
             channel.window.resize(shared);

@@ -86,7 +86,7 @@ pub async fn delete(
     if_unused: bool,
     if_empty: bool,
 ) -> Result<(), ProtocolError> {
-    // Exclusive queues too: operators may.
+    // Exclusive queues too: whom that is refused was told before.
     let find = look(broker, |catalog| {
         catalog.queue(vhost, name).cloned().ok_or_else(|| {
             broker_model::catalog::CatalogError::NotFound(Resource::queue(vhost, name))

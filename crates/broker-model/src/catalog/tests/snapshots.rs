@@ -10,6 +10,7 @@ fn filled() -> Driver {
         tags: Some(vec!["a".into(), "b".into()]),
         default_queue_type: Some("quorum".into()),
         protected: Some(true),
+        tracing: Some(true),
         ..VhostSpec::named("v")
     }));
     let limits = Limits {
