@@ -160,6 +160,28 @@ async fn lists_of_queues_are_paged_and_sorted() {
         .await
         .body;
     assert!(bare["items"][0].get("messages").is_none());
+    for figure in [
+        "messages",
+        "messages_ready",
+        "message_bytes",
+        "consumers",
+        "messages_dlx",
+    ] {
+        let by_figure =
+            |query: &str| format!("/api/queues?page=1&page_size=2&sort={figure}{query}");
+        let page = server.get(&by_figure("&sort_reverse=true")).await.body;
+        let names = column(&page["items"], "name");
+        if figure.starts_with("messages") && figure != "messages_dlx" {
+            assert_eq!(names, ["b", "a"], "{figure}");
+            assert_eq!(page["items"][0]["messages_ready"], 9);
+        }
+        assert_eq!((names.len(), &page["page_count"]), (2, &json!(2)));
+    }
+    let totals = "/api/queues?disable_stats=true&enable_queue_totals=true&sort=messages&page=1";
+    let totals = server.get(totals).await.body;
+    assert_eq!(column(&totals["items"], "name"), ["c", "a", "b"]);
+    assert_eq!(totals["items"][2]["messages"], 9);
+    assert!(totals["items"][2].get("consumers").is_none());
 }
 
 #[tokio::test]
