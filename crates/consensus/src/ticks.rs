@@ -48,7 +48,21 @@ pub fn follow_system_clock() {
 /// The next moment of the grid of `period`, after `now`.
 fn next(now: Instant, period: Duration) -> Instant {
     let origin = *ORIGIN.get_or_init(Instant::now);
-    now + until_next(now.saturating_duration_since(origin), period)
+    // The origin may lie ahead of a clock that stands still, as those of tests do.
+    let ahead = origin.saturating_duration_since(now);
+    now + match ahead.is_zero() {
+        true => until_next(now.saturating_duration_since(origin), period),
+        false => until_origin(ahead, period),
+    }
+}
+
+/// The same where the origin lies `ahead`.
+fn until_origin(ahead: Duration, period: Duration) -> Duration {
+    let left = ahead.as_nanos() % period.as_nanos().max(1);
+    match left {
+        0 => period,
+        _ => Duration::from_nanos(u64::try_from(left).unwrap_or(0)),
+    }
 }
 
 fn until_next(since_origin: Duration, period: Duration) -> Duration {
@@ -72,6 +86,9 @@ mod tests {
             (1_000_250, 500, 250),
         ] {
             assert_eq!(until_next(ms(since), ms(period)), ms(until));
+        }
+        for (ahead, period, until) in [(1, 100, 1), (100, 100, 100), (250, 100, 50)] {
+            assert_eq!(until_origin(ms(ahead), ms(period)), ms(until));
         }
     }
 
