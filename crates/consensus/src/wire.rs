@@ -78,6 +78,6 @@ pub(crate) trait Wire: Send + Sync + 'static {
     /// For how long nothing was heard from the member's node; zero while it is connected.
     fn unreachable_for(&self, to: RaftNode) -> Duration;
 
-    /// Resolves when the member's node is connected, or is to be found elsewhere.
+    /// Resolves when the member's node is connected, wherever it is to be found by then.
     fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()>;
 }

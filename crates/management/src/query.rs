@@ -5,6 +5,7 @@ use axum::extract::FromRequestParts;
 use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use std::collections::HashSet;
 
 /// As axum's own. Of a key that is repeated the first value counts, as with RabbitMQ.
 pub(crate) struct Query<T>(pub(crate) T);
@@ -25,14 +26,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 }
 
 fn first_of_each(query: &str) -> String {
-    let key = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
-    let mut pairs: Vec<&str> = Vec::new();
-    for pair in query.split('&') {
-        if pairs.iter().all(|before| key(before) != key(pair)) {
-            pairs.push(pair);
-        }
-    }
-    pairs.join("&")
+    let mut keys = HashSet::new();
+    let pairs = query.split('&');
+    let first: Vec<&str> = pairs
+        .filter(|pair| keys.insert(pair.split('=').next()))
+        .collect();
+    first.join("&")
 }
 
 #[cfg(test)]

@@ -353,20 +353,27 @@ pub(crate) fn queue_type(
             },
         };
     }
-    let permitted = properties.durable && !properties.exclusive && !properties.auto_delete;
-    Ok(default
-        .filter(|_| permitted)
-        .and_then(QueueType::parse)
-        .unwrap_or_default())
+    Ok(usual_type(properties, default))
 }
 
-/// The arguments of a declaration, with `default` for a type that is named but empty or `undefined`: tools write that
+/// The vhost's default where the properties permit it, else classic.
+fn usual_type(properties: Properties, default: Option<&str>) -> QueueType {
+    let permitted = properties.durable && !properties.exclusive && !properties.auto_delete;
+    let default = default.filter(|_| permitted);
+    default.and_then(QueueType::parse).unwrap_or_default()
+}
+
+/// The arguments of a declaration, with the usual type for one that is named but empty or `undefined`: tools write that
 /// for whatever is usual. Those that declare put it there, so that replicas know only types that there are.
-pub(crate) fn with_usual_type(arguments: FieldTable, default: Option<&str>) -> FieldTable {
+pub(crate) fn with_usual_type(
+    arguments: FieldTable,
+    properties: Properties,
+    default: Option<&str>,
+) -> FieldTable {
     let named = arguments.get(QUEUE_TYPE);
     match named.as_ref().and_then(|value| value.as_text()) {
         Some("" | "undefined") => {
-            let usual = default.and_then(QueueType::parse).unwrap_or_default();
+            let usual = usual_type(properties, default);
             TableBuilder::from_table(&arguments)
                 .set(QUEUE_TYPE, &FieldValue::text(usual.as_str()))
                 .finish()

@@ -1,6 +1,7 @@
 //! Reading the catalog: look-ups for sessions, lists for operators, permissions.
 
-use super::command::Destination;
+use super::arguments::Properties;
+use super::command::{Destination, QueueSpec};
 use super::error::{CatalogError, Resource, ResourceKind};
 use super::permission::{Permission, Permissions, TopicPermissions, TopicVariables};
 use super::policy::Policy;
@@ -139,14 +140,18 @@ impl Catalog {
         self.vhosts.get(name).map(|vhost| &vhost.record)
     }
 
-    /// The arguments of a declaration, where they name the usual type of queue as tools do that know none: with an
-    /// empty one, or with `undefined`.
+    /// The arguments of a declaration; one that names the usual type of queue as tools do that know none, with an empty
+    /// one or with `undefined`, names the one that it would have without.
     #[must_use]
-    pub fn with_usual_type(&self, vhost: &str, arguments: FieldTable) -> FieldTable {
-        let default = self
-            .vhost(vhost)
-            .and_then(|vhost| vhost.default_queue_type.as_deref());
-        arguments::with_usual_type(arguments, default)
+    pub fn with_usual_type(&self, spec: &QueueSpec) -> FieldTable {
+        let vhost = self.vhost(&spec.vhost);
+        let default = vhost.and_then(|vhost| vhost.default_queue_type.as_deref());
+        let properties = Properties {
+            durable: spec.durable,
+            exclusive: spec.exclusive.is_some(),
+            auto_delete: spec.auto_delete,
+        };
+        arguments::with_usual_type(spec.arguments.clone(), properties, default)
     }
 
     /// The exchange, also the default one.

@@ -70,8 +70,13 @@ impl Resuming {
     }
 }
 
+/// Whether a queue may have had a consumer: messages were handed out, or were about to be.
+pub(super) fn was_used(state: &QueueState) -> bool {
+    state.levels().any(|level| state.mark(level) > 0)
+}
+
 /// Whether a queue had a consumer: its mark is ahead of its messages.
-pub(super) fn had_consumer(state: &QueueState) -> bool {
+fn had_consumer(state: &QueueState) -> bool {
     let ahead = |level| state.mark(level) >= state.next_number(level);
     state.levels().any(ahead)
 }
@@ -160,6 +165,7 @@ impl Dispatcher {
     /// over: a node that was silent or slow during it still brings its consumers. Only a queue that
     /// had consumers has a mark ahead of its messages.
     pub(super) fn find_unused(&mut self, machine: &ShardMachine, out: &mut Outbox) {
+        let left = self.kept.take_left();
         for (_, desk) in self.desks.iter() {
             let auto_delete = desk
                 .settings
@@ -167,7 +173,8 @@ impl Dispatcher {
                 .is_some_and(|settings| settings.auto_delete);
             if auto_delete
                 && desk.consumer_count() == 0
-                && machine.queue(desk.queue).is_some_and(had_consumer)
+                && (left.contains(&desk.queue)
+                    || machine.queue(desk.queue).is_some_and(had_consumer))
             {
                 out.unused.push(desk.queue);
             }

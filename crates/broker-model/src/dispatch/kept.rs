@@ -9,6 +9,7 @@ use super::outbox::Outbox;
 use crate::ids::{Origin, QueueId};
 use crate::protocol::ToHost;
 use crate::shard::ShardMachine;
+use std::collections::BTreeSet;
 
 /// Requests that are kept at a time. One more gets no answer: its node gives it up.
 const REQUESTS_MAX: usize = 64 << 10;
@@ -18,17 +19,23 @@ const REQUESTS_MAX: usize = 64 << 10;
 pub(super) struct Kept {
     requests: Vec<(Origin, ToHost)>,
     /// Auto-delete queues that a consumer has left, and nobody was known to be left behind.
-    left: Vec<QueueId>,
+    left: BTreeSet<QueueId>,
 }
 
 impl Kept {
-    pub(super) fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.left.is_empty()
+    /// Nothing can be done once the hand-over is over, and, if so, nobody is late.
+    pub(super) fn is_empty(&self, nobody_is_late: bool) -> bool {
+        self.requests.is_empty() && (self.left.is_empty() || !nobody_is_late)
     }
 
     /// The last known consumer of an auto-delete queue has left.
     pub(super) fn left(&mut self, queue: QueueId) {
-        self.left.push(queue);
+        self.left.insert(queue);
+    }
+
+    /// Takes out those that were left.
+    pub(super) fn take_left(&mut self) -> BTreeSet<QueueId> {
+        std::mem::take(&mut self.left)
     }
 
     /// The node is gone, or is about to ask all again.
@@ -65,20 +72,20 @@ impl Dispatcher {
         out: &mut Outbox,
     ) {
         self.admit_newcomers(now_ms, machine, out);
-        if self.kept.is_empty() || self.resuming.holds_back() {
+        if self.resuming.holds_back() {
             return;
         }
-        let kept = std::mem::take(&mut self.kept);
-        for (from, message) in kept.requests {
+        for (from, message) in std::mem::take(&mut self.kept.requests) {
             self.take(now_ms, from, message, machine, out);
         }
-        // Where somebody may still come, queues without consumers are looked for later.
-        if !self.resuming.may_bring_more() {
+        // Where somebody may still come, this waits on.
+        if !self.kept.left.is_empty() && !self.resuming.may_bring_more() {
+            let left = self.kept.take_left();
             let unused = |queue: &QueueId| {
                 let desk = self.desk(*queue);
                 desk.is_some_and(|desk| desk.consumer_count() == 0)
             };
-            out.unused.extend(kept.left.into_iter().filter(unused));
+            out.unused.extend(left.into_iter().filter(unused));
         }
     }
 }

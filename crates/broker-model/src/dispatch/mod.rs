@@ -224,7 +224,8 @@ impl Dispatcher {
     /// Whether a call of [`Self::pump`] has something to do now.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        let idle = self.work.is_empty() && self.newcomers.is_empty() && self.kept.is_empty();
+        let kept = !self.kept.is_empty(!self.resuming.may_bring_more());
+        let idle = self.work.is_empty() && self.newcomers.is_empty() && !kept;
         !idle && !self.resuming.holds_back()
     }
 

@@ -1,7 +1,7 @@
 //! What nodes ask for.
 
 use super::Dispatcher;
-use super::attach::had_consumer;
+use super::attach::was_used;
 use super::bench::{PendingGet, PendingPurge};
 use super::held::{Hold, HolderSlot};
 use super::newcomers::Newcomer;
@@ -119,9 +119,8 @@ impl Dispatcher {
                     return;
                 }
                 let counts = self.queue_counts(machine, queue);
-                let may_be_used = || {
-                    self.resuming.may_bring_more() && machine.queue(queue).is_some_and(had_consumer)
-                };
+                let may_be_used =
+                    || self.resuming.may_bring_more() && machine.queue(queue).is_some_and(was_used);
                 let why = if if_empty && counts.ready > 0 {
                     Refused::NotEmpty
                 } else if if_unused && (counts.consumers > 0 || may_be_used()) {

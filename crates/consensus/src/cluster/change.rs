@@ -131,8 +131,15 @@ pub(crate) async fn remove(inner: &Arc<Inner>, node: u64) -> Result<(), AdminErr
         .iter()
         .map(|group| group.id())
         .filter(|group| *group != GroupId::CATALOG);
-    let order = shards.clone().chain([GroupId::CATALOG]).chain(shards);
+    let order = shards.clone().chain([GroupId::CATALOG]);
     for group in order {
+        change_group(inner, group, &GroupChange::Remove(node)).await?;
+    }
+    for group in shards {
+        // It may come back with another disk at once, and is then to stay.
+        if inner.member_nodes().contains_key(&node) {
+            break;
+        }
         change_group(inner, group, &GroupChange::Remove(node)).await?;
     }
     Ok(())

@@ -175,14 +175,6 @@ impl PeerLink {
         self.condition.subscribe()
     }
 
-    /// Returns when the peer is connected, or this link has ended.
-    pub(super) async fn connected(&self) {
-        let mut condition = self.condition.subscribe();
-        let _ = condition
-            .wait_for(|now| now.connectivity == Connectivity::Connected)
-            .await;
-    }
-
     pub(super) fn bulk(&self) -> PeerChannel {
         InterceptedService::new(self.bulk.clone(), self.credentials.clone())
     }

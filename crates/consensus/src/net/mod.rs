@@ -321,12 +321,13 @@ impl Wire for PeerNet {
     }
 
     fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()> {
-        let link = self.link(to.node());
+        // Of all peers: the link to this one may be replaced meanwhile.
+        let mut connectivity = self.connectivity();
         async move {
-            match link {
-                Some(link) => link.connected().await,
-                None => std::future::pending().await,
-            }
+            let connected = |all: &BTreeMap<u64, Connectivity>| {
+                all.get(&to.node()) == Some(&Connectivity::Connected)
+            };
+            let _ = connectivity.wait_for(connected).await;
         }
         .boxed()
     }

@@ -26,7 +26,7 @@ pub(super) async fn set_name(
     body: Body,
 ) -> StatusResult {
     operator.need(Need::Administrator)?;
-    let name = body.text("name")?.into();
+    let name = super::parameters::cluster_name(body.text("name")?)?;
     app.backend()
         .change(CatalogCommand::SetClusterName { name })
         .await?;

@@ -21,6 +21,8 @@ const POLICY: &str = "policy";
 const LIMITS: &str = "limits";
 pub(crate) const CLUSTER_NAME: &str = "cluster_name";
 pub(crate) const CLUSTER_ID: &str = "internal_cluster_id";
+/// Bytes of the cluster's name, at most.
+const NAME_MAX: usize = 255;
 
 /// Parameters of a vhost, with its operator policies and limits.
 pub(crate) fn rows(catalog: &Catalog, vhost: &str) -> Vec<Value> {
@@ -291,6 +293,15 @@ pub(super) async fn global(
     found.map(Json).ok_or(ApiError::NotFound)
 }
 
+/// A name for the cluster: every client is told it before it logs in.
+pub(crate) fn cluster_name(name: &str) -> Result<Name, ApiError> {
+    if name.len() > NAME_MAX {
+        let text = format!("the name of a cluster has {NAME_MAX} bytes at most");
+        return Err(ApiError::BadRequest(text));
+    }
+    Ok(name.into())
+}
+
 pub(super) async fn put_global(
     State(app): State<Arc<App>>,
     operator: Operator,
@@ -299,9 +310,12 @@ pub(super) async fn put_global(
 ) -> StatusResult {
     operator.need(Need::Policymaker)?;
     let command = match name.as_str() {
-        CLUSTER_NAME => CatalogCommand::SetClusterName {
-            name: body.text("value")?.into(),
-        },
+        CLUSTER_NAME => {
+            // As at its own path.
+            operator.need(Need::Administrator)?;
+            let name = cluster_name(body.text("value")?)?;
+            CatalogCommand::SetClusterName { name }
+        }
         CLUSTER_ID => return Err(mistake("the identity of a cluster stays as it is")),
         _ => CatalogCommand::PutGlobalParameter {
             name: name.as_str().into(),

@@ -106,6 +106,19 @@ async fn known_to_set(
     known.map_err(missing_is_a_mistake)
 }
 
+/// Permissions are for a vhost that there is.
+pub(super) async fn is_there(app: &App, vhost: &str) -> Result<(), ApiError> {
+    let look = || app.read(|catalog| catalog.vhost(vhost).is_some());
+    if look() {
+        return Ok(());
+    }
+    app.be_up_to_date().await?;
+    match look() {
+        true => Ok(()),
+        false => Err(missing_is_a_mistake(ApiError::NotFound)),
+    }
+}
+
 pub(super) fn missing_is_a_mistake(error: ApiError) -> ApiError {
     match error {
         ApiError::NotFound => ApiError::BadRequest("vhost_or_user_not_found".into()),

@@ -21,7 +21,7 @@ use node::host::QueueReport;
 use node::queries::GroupReport;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Columns that are known without asking the queues' leaders.
@@ -468,20 +468,29 @@ pub(super) async fn declare(
     let durable = body.flag("durable", true)?;
     let arguments = arguments(&body)?;
     let spec = QueueSpec {
-        arguments: app.read(|catalog| catalog.with_usual_type(&vhost, arguments)),
-        vhost: vhost.into(),
-        name: name.into(),
+        arguments,
+        vhost: vhost.as_str().into(),
+        name: name.as_str().into(),
         durable,
         server_named: false,
         exclusive: None,
         auto_delete: body.flag("auto_delete", false)?,
         placement: app.backend().place_queue(durable),
     };
+    let arguments = app.read(|catalog| catalog.with_usual_type(&spec));
+    let spec = QueueSpec { arguments, ..spec };
     if app
         .read(|catalog| catalog.check_declare_queue(&spec).ok().flatten())
         .is_some()
     {
         return Ok(StatusCode::NO_CONTENT);
+    }
+    let dead_letters = spec.arguments.get("x-dead-letter-exchange");
+    if let Some(exchange) = dead_letters.as_ref().and_then(FieldValue::as_text) {
+        // As over AMQP, of who makes a queue that leads elsewhere.
+        let (read, write) = (Permission::Read, Permission::Write);
+        operator.permitted(&app, &vhost, read, ResourceKind::Queue, &name)?;
+        operator.permitted(&app, &vhost, write, ResourceKind::Exchange, exchange)?;
     }
     let created = match app.change(CatalogCommand::DeclareQueue(spec)).await? {
         CatalogAnswer::Queue { created, .. } | CatalogAnswer::Done { created } => created,
@@ -538,7 +547,7 @@ pub(super) async fn delete(
         ResourceKind::Queue,
         &name,
     )?;
-    refuse_exclusive(&queue)?;
+    refuse_exclusive(&app, &queue).await?;
     let if_empty = conditions.if_empty.as_deref() == Some("true");
     app.backend()
         .delete_queue(vhost.into(), name.into(), conditions.unused(), if_empty)
@@ -546,9 +555,13 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// As over AMQP: an exclusive queue is its connection's alone.
-fn refuse_exclusive(queue: &QueueRecord) -> Result<(), ApiError> {
-    if queue.exclusive.is_none() {
+/// As over AMQP: an exclusive queue is its connection's alone, as long as that is open.
+async fn refuse_exclusive(app: &App, queue: &QueueRecord) -> Result<(), ApiError> {
+    let Some(owner) = queue.exclusive else {
+        return Ok(());
+    };
+    let owner = BTreeSet::from([(owner.origin.node.0, owner.serial)]);
+    if app.backend().connections_of(owner).await.is_empty() {
         return Ok(());
     }
     Err(CatalogError::Locked(Resource::queue(&queue.vhost, &queue.name)).into())
@@ -576,7 +589,7 @@ pub(super) async fn purge(
     operator.enter(&app, &vhost).await?;
     let queue = find(&app, &vhost, &name).await?;
     operator.permitted(&app, &vhost, Permission::Read, ResourceKind::Queue, &name)?;
-    refuse_exclusive(&queue)?;
+    refuse_exclusive(&app, &queue).await?;
     app.backend().purge(vhost.into(), name.into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

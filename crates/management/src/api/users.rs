@@ -95,6 +95,10 @@ pub(super) async fn put(
     let permissions = permissions(&name, &body)?;
     let limits = added_limits(&app, &name, &body)?;
     let spec = spec(&app, &name, &body).await?;
+    // Before anything is written: what is done by halves is not mended by doing it again.
+    for vhost in permissions.iter().map(|spec| &*spec.vhost) {
+        super::permissions::is_there(&app, vhost).await?;
+    }
     let created = app.created(CatalogCommand::PutUser(spec)).await?;
     if let Some(limits) = limits {
         let user = name.into();

@@ -220,7 +220,7 @@ async fn import_item(
             let durable = body.flag("durable", true)?;
             let arguments = queues::arguments(&body)?;
             let spec = QueueSpec {
-                arguments: app.read(|catalog| catalog.with_usual_type(&vhost, arguments)),
+                arguments,
                 name: body.text("name")?.into(),
                 vhost,
                 durable,
@@ -229,6 +229,8 @@ async fn import_item(
                 auto_delete: body.flag("auto_delete", false)?,
                 placement: app.backend().place_queue(durable),
             };
+            let arguments = app.read(|catalog| catalog.with_usual_type(&spec));
+            let spec = QueueSpec { arguments, ..spec };
             let (vhost, name) = (spec.vhost.clone(), spec.name.clone());
             let declared = change(app, CatalogCommand::DeclareQueue(spec)).await;
             let is_there = |catalog: &Catalog| catalog.queue(&vhost, &name).is_some();
@@ -392,7 +394,7 @@ async fn import_global(app: &App, body: &Body) -> Result<Vec<String>, ApiError> 
     let value = body.0.get("value").cloned().unwrap_or_default();
     match name {
         parameters::CLUSTER_NAME => {
-            let name = value.as_str().unwrap_or_default().into();
+            let name = parameters::cluster_name(value.as_str().unwrap_or_default())?;
             return change(app, CatalogCommand::SetClusterName { name }).await;
         }
         // Each cluster has its own.

@@ -133,13 +133,17 @@ async fn name_and_identity_are_global_parameters() {
     let maker = json!({ "password": "p", "tags": "policymaker" });
     server.put("/api/users/maker", maker, 201).await;
     let put = |name: &str| format!("/api/global-parameters/{name}");
-    for (name, value, expected) in [
-        ("cluster_name", json!({ "value": "renamed" }), 204),
-        ("cluster_name", json!({ "value": 5 }), 400),
-        ("internal_cluster_id", json!({ "value": "x" }), 400),
-        ("colour", json!({ "value": "red" }), 201),
+    let long = "n".repeat(256);
+    for (who, name, value, expected) in [
+        ("maker:p", "cluster_name", json!("mine"), 401),
+        ("guest:guest", "cluster_name", json!("renamed"), 204),
+        ("guest:guest", "cluster_name", json!(5), 400),
+        ("guest:guest", "cluster_name", json!(long), 400),
+        ("maker:p", "internal_cluster_id", json!("x"), 400),
+        ("maker:p", "colour", json!("red"), 201),
     ] {
-        let reply = server.send("maker:p", "PUT", &put(name), value).await;
+        let body = json!({ "value": value });
+        let reply = server.send(who, "PUT", &put(name), body).await;
         assert_eq!(reply.status.as_u16(), expected, "{name}: {}", reply.text);
     }
     let rows = server.get("/api/global-parameters").await.body;

@@ -99,24 +99,28 @@ async fn queues() {
 #[tokio::test]
 async fn exclusive_queues_are_neither_deleted_nor_emptied() {
     let server = Server::new();
-    let spec = QueueSpec {
-        vhost: "/".into(),
-        name: "mine".into(),
-        durable: false,
-        server_named: false,
-        exclusive: Some(ConnectionId {
-            origin: Origin {
-                node: NodeId(1),
-                incarnation: 1,
-            },
-            serial: 7,
-        }),
-        auto_delete: false,
-        arguments: FieldTable::empty(),
-        placement: Placement::Host(NodeId(1)),
-    };
-    let declare = CatalogCommand::DeclareQueue(spec);
-    server.fake.apply(declare).unwrap();
+    // One that is open, and one that is not.
+    for (name, serial) in [("mine", 7), ("left", 8)] {
+        let spec = QueueSpec {
+            vhost: "/".into(),
+            name: name.into(),
+            durable: false,
+            server_named: false,
+            exclusive: Some(ConnectionId {
+                origin: Origin {
+                    node: NodeId(2),
+                    incarnation: 1,
+                },
+                serial,
+            }),
+            auto_delete: false,
+            arguments: FieldTable::empty(),
+            placement: Placement::Host(NodeId(2)),
+        };
+        let declare = CatalogCommand::DeclareQueue(spec);
+        server.fake.apply(declare).unwrap();
+    }
+    server.delete("/api/queues/%2F/left", 204).await;
     let refused = server.delete("/api/queues/%2F/mine", 400).await;
     let reason = refused.body["reason"].as_str().unwrap();
     assert!(reason.starts_with("cannot obtain exclusive access to locked queue 'mine'"));

@@ -74,6 +74,9 @@ impl Shown {
 
     async fn on(&self, node: u64, index: u64) {
         if self.told(node, index).await {
+            if let Some(asked) = self.asked.lock().get(&node) {
+                asked.is_late.store(false, Ordering::Relaxed);
+            }
             return;
         }
         let asked = Arc::clone(self.asked.lock().entry(node).or_insert_with(|| {

@@ -146,7 +146,8 @@ async fn move_one(broker: &Broker, live: &[NodeId], unwilling: &mut Unwilling) {
         let swift = hearing::swift(broker, live.iter().copied(), limit).await;
         if !would_win(wanted, &voters, &swift) {
             debug!(shard = id.0, to = %wanted, "disks take long to sync: leadership stays");
-            return;
+            unwilling.answered(wanted, false, now);
+            continue;
         }
         info!(shard = id.0, to = %wanted, "moving leadership to spread the load");
         let moved = group.transfer_leader(wanted.0, TRANSFER).await;

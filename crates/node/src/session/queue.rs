@@ -119,15 +119,14 @@ impl Session {
             durable: declare.durable,
             exclusive: declare.exclusive.then_some(connection),
             auto_delete: declare.auto_delete,
-            arguments: self
-                .broker
-                .catalog()
-                .with_usual_type(&self.vhost, declare.arguments.detached()),
+            arguments: declare.arguments.detached(),
             placement: self
                 .broker
                 .place_queue(declare.durable && !declare.exclusive),
             server_named,
         };
+        let arguments = self.broker.catalog().with_usual_type(&spec);
+        let spec = QueueSpec { arguments, ..spec };
         self.has_exclusive |= declare.exclusive;
         let declare = async move { find_or_make(&*broker, spec, &leads_to).await };
         self.later(key, DECLARE, declare, move |session, key, declared| {

@@ -465,12 +465,31 @@ fn the_usual_type_may_be_named_by_nothing() {
     ] {
         let mut entries = vec![("x-max-length", int(1))];
         entries.extend(named.map(|name| ("x-queue-type", text(name))));
-        let found = arguments::with_usual_type(table(&entries), default);
+        let mut properties = arguments::Properties {
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+        };
+        let found = arguments::with_usual_type(table(&entries), properties, default);
         let kind = found.get("x-queue-type");
         assert_eq!(kind, expected.map(text), "{default:?} {named:?}");
         assert_eq!(found.get("x-max-length"), Some(int(1)));
+        // As without it, where the default is not for such a queue.
+        properties.exclusive = true;
+        let found = arguments::with_usual_type(table(&entries), properties, default);
+        let expected = named.map(|named| {
+            if expected == Some(named) {
+                named
+            } else {
+                "classic"
+            }
+        });
+        assert_eq!(found.get("x-queue-type"), expected.map(text));
     }
-    let unknown = table(&[("x-queue-type", text(""))]);
-    let found = driver.catalog.with_usual_type("/", unknown);
+    let spec = QueueSpec {
+        arguments: table(&[("x-queue-type", text(""))]),
+        ..queue("q")
+    };
+    let found = driver.catalog.with_usual_type(&spec);
     assert_eq!(found.get("x-queue-type"), Some(text("classic")));
 }

@@ -89,6 +89,27 @@ fn a_node_that_is_late_keeps_the_queues_of_its_consumers() {
     assert_eq!(leader.unused, [QUEUE]);
 }
 
+/// Its mark is far behind its last message.
+#[test]
+fn a_backlog_changes_nothing_about_it() {
+    let mut leader = auto_delete();
+    leader.consume(node(1), 1, 1);
+    leader.consume(node(2), 2, 1);
+    let many: Vec<&str> = vec!["message"; 20_000];
+    leader.publish(&many);
+    assert_eq!(leader.bodies().len(), 2);
+    leader.fail_over(&[node(1), node(2)]);
+    tell(&mut leader, node(1), 1, &[]);
+    leader.at(leader.now_ms + 600);
+    leader.cancel(node(1), 1);
+    leader.hear(node(1), delete_if_unused());
+    assert!(leader.answers().contains(&in_use()));
+    assert_eq!(leader.unused, []);
+    // The other one never comes.
+    leader.at(leader.now_ms + 20_000);
+    assert_eq!(leader.unused, [QUEUE]);
+}
+
 #[test]
 fn a_queue_that_only_a_lost_node_consumed_is_unused_later() {
     let mut leader = auto_delete();
