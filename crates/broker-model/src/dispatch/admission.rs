@@ -5,10 +5,12 @@
 
 use super::Dispatcher;
 use super::outbox::{Admission, DeadLetter, Outbox};
+use super::stock::alive_within;
 use crate::catalog::settings::Overflow;
 use crate::ids::QueueId;
 use crate::message::Message;
 use crate::op::{BatchHead, DeathReason, Op, Refusal, Target};
+use crate::queue::QueueState;
 use crate::shard::ShardMachine;
 use crate::wire::{OpsReader, WireError};
 use bytes::Bytes;
@@ -155,15 +157,22 @@ impl Dispatcher {
         let (dying, dying_bytes) =
             kept.map_or((0, 0), |state| (state.dying(), state.dying_bytes()));
         let bytes = message.body.len() as u64;
-        let length = counts.ready.saturating_add(desk.pending).saturating_add(1);
-        let length = length.saturating_add(dying);
-        let total = counts
-            .ready_bytes
-            .saturating_add(desk.pending_bytes)
-            .saturating_add(bytes)
-            .saturating_add(dying_bytes);
-        if !unsure && (length > limits.length || total > limits.bytes) {
-            return Some(limits.overflow);
+        let is_full = |ready: u64, ready_bytes: u64| {
+            let length = ready.saturating_add(desk.pending).saturating_add(1);
+            let total = ready_bytes
+                .saturating_add(desk.pending_bytes)
+                .saturating_add(bytes);
+            length.saturating_add(dying) > limits.length
+                || total.saturating_add(dying_bytes) > limits.bytes
+        };
+        if is_full(counts.ready, counts.ready_bytes) {
+            let (ready, ready_bytes) = match state.filter(|_| unsure) {
+                Some(state) => never_handed_out(state),
+                None => (counts.ready, counts.ready_bytes),
+            };
+            if is_full(ready, ready_bytes) {
+                return Some(limits.overflow);
+            }
         }
         desk.pending += 1;
         desk.pending_bytes += bytes;
@@ -172,6 +181,18 @@ impl Dispatcher {
         *sum += bytes;
         None
     }
+}
+
+/// Messages that no node can hold, and their bytes as far as all messages are about as large.
+fn never_handed_out(state: &QueueState) -> (u64, u64) {
+    let beyond = |level: u8| -> u64 {
+        let first = state.mark(level).saturating_add(1);
+        let alive = alive_within(state, level, first, u64::MAX);
+        alive.map(|(from, to)| to - from + 1).sum()
+    };
+    let messages: u64 = state.levels().map(beyond).sum();
+    let mean = state.alive_bytes().checked_div(state.alive()).unwrap_or(0);
+    (messages, messages.saturating_mul(mean))
 }
 
 fn refused_letter(queue: QueueId, message: &Message) -> DeadLetter {

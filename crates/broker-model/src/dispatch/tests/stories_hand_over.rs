@@ -223,3 +223,26 @@ fn a_node_whose_stream_broke_gets_nothing_until_it_has_told() {
     leader.publish(&["c", "d"]);
     assert_eq!(leader.deliveries().len(), 2);
 }
+
+/// Nobody can hold them: nothing of the queue was ever handed out.
+#[test]
+fn a_queue_that_is_surely_full_refuses_all_the_same() {
+    let full = QueueSettings {
+        overflow: Overflow::RejectPublish,
+        ..QueueSettings::default()
+    };
+    for (max_length, max_length_bytes) in [(Some(2), None), (None, Some(2))] {
+        let mut leader = Leader::of(QueueSettings {
+            max_length,
+            max_length_bytes,
+            ..full.clone()
+        });
+        leader.publish(&["a", "b"]);
+        leader.fail_over(&[node(1), node(2)]);
+        assert!(!leader.publish(&["c"]).refused_ops.is_empty());
+        leader.hear(node(1), ToHost::Resumed);
+        leader.hear(node(2), ToHost::Resumed);
+        assert!(!leader.publish(&["d"]).refused_ops.is_empty());
+        assert_eq!(leader.counts().ready, 2);
+    }
+}
