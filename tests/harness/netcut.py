@@ -10,19 +10,22 @@ through either, and everything goes on after the heal. New connections are accep
 but nothing comes back, which to a client of HTTP/2 is what a lost SYN is: silence. A node that does not
 listen is not listened for: who connects to it is refused, as without the proxy.
 
-Besides, connections can be reset, as by a firewall that forgets them, and slowed down.
+Besides, connections can be reset, as by a firewall that forgets them, slowed down, and made long: what is sent arrives
+later (but for the set-up of a connection, which the kernel does, and the end of one whose process was killed).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import socket
 import struct
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -31,6 +34,8 @@ from harness.ports import free_port
 _CHUNK = 256 * 1024
 #: Bytes of a slow way go in pieces, so many a second.
 _PIECES = 50
+#: Bytes that may be under way on a long way.
+_UNDER_WAY = 32 << 20
 
 
 class Network:
@@ -81,6 +86,14 @@ class Network:
         """From now on `rate` bytes a second, on each connection, flow between these ordered pairs."""
         self._ask({"slow": [[*pair, rate] for pair in pairs]})
 
+    def delay(self, pairs: Iterable[tuple[int, int]], shortest: float, longest: float) -> None:
+        """From now on what is sent between these ordered pairs arrives so many seconds later, in order."""
+        self._ask({"delay": [[*pair, shortest, longest] for pair in pairs]})
+
+    def all_pairs(self) -> list[tuple[int, int]]:
+        """All ordered pairs of nodes."""
+        return [(a, b) for a in self._ids for b in self._ids if a != b]
+
     def between(self, node: int) -> list[tuple[int, int]]:
         """All ordered pairs that `node` is one of."""
         others = [other for other in self._ids if other != node]
@@ -89,6 +102,7 @@ class Network:
     def heal(self) -> None:
         self.cut([])
         self.slow([], 0)
+        self.delay([], 0, 0)
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -126,6 +140,9 @@ class _Way:
         self.rest = memoryview(b"")  # Read from `a`, not yet taken by `b`.
         self.ended = False
         self.rests_until = 0.0  # Of a slow way: not read before.
+        # Of a long way: what is under way, and when it arrives; nothing is the end.
+        self.late: deque[tuple[float, bytes]] = deque()
+        self.late_bytes = 0
 
 
 class _Door:
@@ -152,6 +169,8 @@ class _Proxy:
         self.blocked: set[tuple[int, int]] = set()
         self.rates: dict[tuple[int, int], int] = {}
         self.resting: list[_Way] = []
+        self.delays: dict[tuple[int, int], tuple[float, float]] = {}
+        self.long: list[_Way] = []
         self.doors = [_Door(int(node), port, target) for node, (port, target) in plan.items()]
         self.by_listener: dict[int, _Door] = {}
         # By file descriptor: the way that is read from it, and the way that is written to it.
@@ -174,6 +193,9 @@ class _Proxy:
             if self.resting:
                 wait = 0.5 / _PIECES
                 self.wake()
+            if self.long:
+                arrives = self.arrive() - time.monotonic()
+                wait = max(0.0, arrives if wait < 0 else min(wait, arrives))
             for fd, events in self.poll.poll(wait):
                 if fd == sys.stdin.fileno():
                     self.obey()
@@ -257,7 +279,7 @@ class _Proxy:
         """Tells epoll what there is to wait for at this socket."""
         read, write = self.reads[fd], self.writes[fd]
         wanted = 0
-        rests = read in self.resting or read.ended or read.rest
+        rests = read in self.resting or read.ended or read.rest or read.late_bytes > _UNDER_WAY
         if not rests and (read.source, read.target) not in self.blocked:
             wanted |= select.EPOLLIN
         if write.rest:
@@ -292,6 +314,18 @@ class _Proxy:
             chunk = way.a.recv(max(1, rate // _PIECES) if rate else _CHUNK)
         except BlockingIOError:
             return
+        delay = self.delays.get((way.source, way.target))
+        if delay or way.late:
+            due = time.monotonic() + random.uniform(*(delay or (0, 0)))
+            if way.late:
+                due = max(due, way.late[-1][0])
+            else:
+                self.long.append(way)
+            way.late.append((due, chunk))
+            way.late_bytes += len(chunk)
+            way.ended = not chunk
+            self.watch(way.a.fileno())
+            return
         if chunk:
             if rate:
                 way.rests_until = time.monotonic() + len(chunk) / rate
@@ -300,11 +334,42 @@ class _Proxy:
             self.flush(way)
             return
         way.ended = True
-        if self.writes[way.a.fileno()].ended:
+        self.pass_end_on(way)
+
+    def pass_end_on(self, way: _Way) -> None:
+        other = self.writes[way.a.fileno()]
+        if other.ended and not other.late:
             self.end(way)
         else:
             way.b.shutdown(socket.SHUT_WR)
             self.watch(way.a.fileno())
+
+    def arrive(self) -> float:
+        """Passes on what has been under way long enough; when the next does."""
+        now = time.monotonic()
+        soonest = now + 1
+        still = []
+        for way in self.long:
+            if self.reads.get(way.a.fileno()) is not way:
+                continue
+            try:
+                while way.late and way.late[0][0] <= now and not way.rest:
+                    chunk = way.late.popleft()[1]
+                    way.late_bytes -= len(chunk)
+                    if chunk:
+                        way.rest = memoryview(chunk)
+                        self.flush(way)
+                    else:
+                        self.pass_end_on(way)
+            except OSError:
+                self.end(way)
+                continue
+            if way.late:
+                still.append(way)
+                # One whose other end takes nothing is looked at again soon.
+                soonest = min(soonest, max(way.late[0][0], now + 0.005))
+        self.long = still
+        return soonest
 
     def flush(self, way: _Way) -> None:
         try:
@@ -369,6 +434,8 @@ class _Proxy:
             self.pids[node] = pid
         if "slow" in command:
             self.rates = {(a, b): rate for a, b, rate in command["slow"]}
+        if "delay" in command:
+            self.delays = {(a, b): (least, most) for a, b, least, most in command["delay"] if most}
         if "reset" in command:
             pairs = {(a, b) for a, b in command["reset"]}
             for way in [w for w in self.reads.values() if (w.source, w.target) in pairs]:

@@ -11,6 +11,7 @@
 //! Not here: what payloads mean (`broker-model`), how log and state are stored (`storage`), where
 //! leaders ought to be (`node`).
 
+mod clock;
 mod cluster;
 mod config;
 mod consensus;

@@ -27,7 +27,7 @@ impl RaftTypeConfig for Types {
     type Vote = openraft::impls::Vote<Self::LeaderId>;
     type Payload = openraft::EntryPayload<Payload, u64, BasicNode>;
     type Entry = openraft::Entry<CommittedLeaderId<u64>, Self::Payload>;
-    type AsyncRuntime = Runtime;
+    type AsyncRuntime = crate::clock::Runtime;
     type Responder<T>
         = QuietResponder<T>
     where
@@ -38,9 +38,6 @@ impl RaftTypeConfig for Types {
         T: OptionalSend + 'static;
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
-
-#[allow(deprecated)]
-type Runtime = openraft::impls::TokioRuntime;
 
 pub(crate) type LogId = openraft::LogId<CommittedLeaderId<u64>>;
 pub(crate) type Vote = openraft::impls::Vote<openraft::impls::leader_id_std::LeaderId<u64, u64>>;

@@ -60,6 +60,8 @@ pub(crate) struct RaftNet {
     pub(crate) tells_commits: bool,
     /// Deadline of an answer.
     pub(crate) call: Duration,
+    /// How long openraft waits for votes by configuration.
+    pub(crate) patience: Duration,
     /// What the members said last that they had applied; of the catalog, on its leader.
     pub(crate) shown: watch::Sender<BTreeMap<RaftNode, u64>>,
     /// What the leader lets followers purge; sent with heartbeats.
@@ -228,9 +230,7 @@ impl RaftPeer {
             pre_vote,
         };
         let answer = self
-            .net
-            .wire
-            .vote(self.target, request)
+            .timed_vote(request)
             .await
             .map_err(|error| rpc_error(&error))?;
         let vote = answer.vote.as_ref().ok_or_else(|| broken("empty answer"))?;
@@ -239,6 +239,25 @@ impl RaftPeer {
             answer.last.as_ref().map(log_id_from_wire),
             answer.granted,
         ))
+    }
+}
+
+impl RaftPeer {
+    /// Asks, and notes how long the answer took. openraft may give it up meanwhile: what comes too late is what has to be known.
+    async fn timed_vote(&self, request: v1::VoteRequest) -> Answer<v1::VoteAnswer> {
+        let (net, target) = (Arc::clone(&self.net), self.target);
+        let asked = tokio::spawn(async move {
+            let began = Instant::now();
+            let answer = net.wire.vote(target, request).await;
+            // What is never answered may be lost, or its member gone: more patience would help neither.
+            if answer.is_ok() {
+                crate::clock::took(began.elapsed(), net.patience);
+            }
+            answer
+        });
+        asked
+            .await
+            .unwrap_or_else(|_| Err(WireError::Unreachable("stopped".to_owned())))
     }
 }
 

@@ -78,6 +78,11 @@ pub(crate) trait Wire: Send + Sync + 'static {
     /// For how long nothing was heard from the member's node; zero while it is connected.
     fn unreachable_for(&self, to: RaftNode) -> Duration;
 
+    /// How long a message to the member's node and its answer took at least, the last few times; `None`: not known.
+    fn round_trip(&self, _to: RaftNode) -> Option<Duration> {
+        None
+    }
+
     /// Resolves when the member's node is connected, wherever it is to be found by then.
     fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()>;
 }

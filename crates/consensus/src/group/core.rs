@@ -214,6 +214,7 @@ impl GroupCore {
             append_in_flight: environment.limits.append_in_flight,
             tells_commits: id == GroupId::CATALOG,
             call: environment.timing.call,
+            patience: environment.timing.election_min,
             shown: watch::Sender::default(),
             purgeable: Mutex::new(None),
             silent: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 //! go on as before.
 
 use super::core::GroupCore;
+use crate::clock;
 use crate::error::AdminError;
 use crate::raft::{LogId, log_id_to_wire, vote_to_wire};
 use crate::types::{GroupId, RaftNode};
@@ -51,7 +52,7 @@ impl GroupCore {
         timeout_at(until, self.wait_matched(target, 1000))
             .await
             .map_err(|_| AdminError::Timeout)?;
-        let pause_until = (Instant::now() + PAUSE).min(until);
+        let pause_until = (Instant::now() + clock::stretched(PAUSE)).min(until);
         *self.handing_over.lock() = Some((target, pause_until));
         let result = self.hand_to(target, leadership.term, pause_until).await;
         *self.handing_over.lock() = None;
@@ -144,7 +145,7 @@ impl GroupCore {
             .filter(|voter| *voter != self.me() && voter.node() != dead.node())
             .collect();
         let better = self.members_ahead(&others).await;
-        let stagger = self.environment().timing.campaign_stagger;
+        let stagger = clock::stretched(self.environment().timing.campaign_stagger);
         sleep(stagger.saturating_mul(u32::try_from(better).unwrap_or(u32::MAX))).await;
         if leads() {
             tracing::info!(group = %self.id(), %dead, "the leader's process is gone: campaigning");
@@ -224,7 +225,7 @@ pub(super) async fn resign(group: Arc<GroupCore>) {
         tokio::spawn(async move {
             let _ = call.await;
         });
-        sleep(environment.timing.campaign_stagger).await;
+        sleep(clock::stretched(environment.timing.campaign_stagger)).await;
         let now = *group.leadership.borrow();
         if now.term != leadership.term || now.ready {
             return;

@@ -11,6 +11,7 @@
 //! that are left of three, another election brings nothing but a pause. Then it goes on.
 
 use super::core::GroupCore;
+use crate::clock;
 use crate::inbound::Inbound;
 use crate::lateness::Looks;
 use openraft::Instant as _;
@@ -78,6 +79,10 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
             return;
         };
         let groups = groups.groups();
+        clock::look();
+        if let Some(group) = groups.first() {
+            group.time_round_trips();
+        }
         let leading = groups.iter().filter(|group| group.leads());
         if let Some(group) = groups.first() {
             group.environment().wire.beats_follow(leading.count());
@@ -114,16 +119,19 @@ impl GroupCore {
             self.net().silent.store(false, Ordering::Relaxed);
             return;
         };
-        let lease = self.environment().timing.election_max;
+        let configured = self.environment().timing.election_max;
+        let lease = clock::stretched(configured);
         // Nobody else has to hear of it, and nobody else could lead.
         let alone = self.voters() == [self.me()];
         let leads_since = self.last_beat.lock().leads_since(leadership.term);
         let unheard = !alone && woke.is_none_or(|woke| woke.elapsed() > lease) && {
             let data = raft.data_metrics();
             let data = data.borrow_watched();
-            data.last_quorum_acked
-                .map_or(leads_since.elapsed(), |acked| acked.elapsed())
-                > lease
+            match data.last_quorum_acked {
+                // By openraft's clock.
+                Some(acked) => acked.elapsed() > configured,
+                None => leads_since.elapsed() > lease,
+            }
         };
         // Once silent it stays so: those whom it does not hear may hear it, and wait for their leases.
         let was_silent = self.net().silent.load(Ordering::Relaxed);
@@ -144,6 +152,24 @@ impl GroupCore {
             self.last_beat.lock().heard();
         }
         let _ = raft.trigger().heartbeat().await;
+    }
+
+    /// Notes how long a message and its answer take between this node and enough others to elect with. Without what the
+    /// answer of a vote waits for, but also while nobody asks for votes: heartbeats are waited for no longer.
+    fn time_round_trips(&self) {
+        let environment = self.environment();
+        let voters = self.voters();
+        let mut round_trips: Vec<Duration> = voters
+            .iter()
+            .filter(|voter| **voter != self.me())
+            .filter(|voter| environment.wire.unreachable_for(**voter).is_zero())
+            .filter_map(|voter| environment.wire.round_trip(*voter))
+            .collect();
+        round_trips.sort_unstable();
+        let needed = voters.len() / 2;
+        if let Some(slowest) = needed.checked_sub(1).and_then(|last| round_trips.get(last)) {
+            clock::took(*slowest, environment.timing.election_min);
+        }
     }
 
     /// Whether the other members that are there, or were there a moment ago, can elect without this one.

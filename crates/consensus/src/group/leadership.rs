@@ -120,7 +120,7 @@ fn heard_until(group: &GroupCore, raft: &Raft, alone: bool, now: Instant) -> Opt
     let data = raft.data_metrics();
     let data = data.borrow_watched();
     let ago = data.last_quorum_acked?.elapsed();
-    Some(now + lease.saturating_sub(ago))
+    Some(now + crate::clock::stretched(lease.saturating_sub(ago)))
 }
 
 async fn reason(raft: &Raft, machine_gone: bool) -> String {

@@ -54,7 +54,9 @@ impl GroupCore {
             let data = raft.data_metrics();
             let data = data.borrow_watched();
             status.committed = data.local_committed.as_ref().map(position);
-            status.quorum_age = data.last_quorum_acked.map(|acked| acked.elapsed());
+            status.quorum_age = data
+                .last_quorum_acked
+                .map(|acked| crate::clock::stretched(acked.elapsed()));
             if let Some(replication) = &data.replication {
                 status.matched = replication
                     .iter()

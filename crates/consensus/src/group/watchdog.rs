@@ -80,11 +80,8 @@ impl Leaderless {
             return;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        let patience = group
-            .environment()
-            .timing
-            .election_max
-            .saturating_mul(ELECTIONS);
+        let longest = crate::clock::stretched(group.environment().timing.election_max);
+        let patience = longest.saturating_mul(ELECTIONS);
         if since.elapsed() < patience {
             return;
         }

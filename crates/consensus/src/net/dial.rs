@@ -20,8 +20,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::{Channel, Endpoint};
 
-/// A connection that is not open by then will not open.
-const CONNECT: Duration = Duration::from_secs(2);
+/// A connection that is not open by then will not open. Until it is, three messages go each way, and more with TLS.
+const CONNECT: Duration = Duration::from_secs(4);
 /// A connection whose peer answers no ping for so long is closed. Heartbeats tell much earlier whether a node
 /// lives; a process that stood still for a few seconds keeps its connections.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);

@@ -7,6 +7,9 @@
 //! The heartbeat stream tells what is known about the peer. It is never idle for long: with no
 //! heartbeat to send, an empty one goes out.
 
+mod trips;
+
+use self::trips::Trips;
 use super::auth::{Credentials, displacement, refusal};
 use super::dial::{Closed, Probe, Ways, Windows, channel, probe};
 use super::displaced::Displaced;
@@ -49,6 +52,8 @@ const DYING: [Duration; 3] = [
 ];
 /// Heartbeats that may await an answer.
 const BEATS_IN_FLIGHT: usize = 4096;
+/// Until the heartbeat stream of a peer is open, so many messages go forth and back one after another, with TLS.
+const OPENING_TRIPS: u32 = 8;
 
 type Control = RaftControlClient<PeerChannel>;
 
@@ -94,6 +99,10 @@ pub(crate) struct PeerLink {
     next_session: AtomicU64,
     condition: watch::Sender<Condition>,
     stream_up: watch::Sender<bool>,
+    /// How long the peer took to accept a connection last.
+    accepts_after: Mutex<Duration>,
+    /// Of the heartbeat stream that is up.
+    trips: Mutex<Trips>,
     refusals: RateLimit,
     displaced: Arc<Displaced>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -143,6 +152,8 @@ impl PeerLink {
                 lost_at: Some(Instant::now()),
             }),
             stream_up: watch::Sender::new(false),
+            accepts_after: Mutex::default(),
+            trips: Mutex::default(),
             refusals: RateLimit::default(),
             displaced,
             tasks: Mutex::default(),
@@ -177,6 +188,17 @@ impl PeerLink {
 
     pub(super) fn bulk(&self) -> PeerChannel {
         InterceptedService::new(self.bulk.clone(), self.credentials.clone())
+    }
+
+    /// How long a message and its answer usually take.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.trips.lock().usual()
+    }
+
+    /// Within which a stream is open, connection and all.
+    fn opens_within(&self) -> Duration {
+        let trips = self.accepts_after.lock().saturating_mul(OPENING_TRIPS);
+        self.timing.call.max(trips)
     }
 
     fn control(&self) -> Control {
@@ -345,14 +367,18 @@ async fn run_control(link: Arc<PeerLink>, mut queue: mpsc::Receiver<Beat>) {
 
 /// Returns when the peer accepts connections (again).
 async fn await_peer(link: &PeerLink, abrupt: bool) {
-    let mut within = link.timing.reset_grace;
+    // Where messages take long, a connection does too, and its host is not gone for that.
+    let usual = link.round_trip().unwrap_or_default();
+    let mut within = link.timing.reset_grace.max(usual.saturating_mul(2));
     let mut pause = Duration::from_millis(25);
     let mut first = true;
     loop {
+        let began = Instant::now();
         match probe(&*link.ways.network, &link.address, within).await {
             // The process may listen already or still; the pause keeps a peer that accepts and
             // closes at once from making this a busy loop.
             Probe::Accepts => {
+                *link.accepts_after.lock() = began.elapsed();
                 if !first || !abrupt {
                     sleep(pause).await;
                 }
@@ -388,7 +414,8 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
     let mut client = link.control();
     // The first message lets the server answer at once.
     let _ = sender.try_send(v1::Heartbeats::default());
-    let opened = timeout(link.timing.call, client.beat(ReceiverStream::new(receiver))).await;
+    let opening = client.beat(ReceiverStream::new(receiver));
+    let opened = timeout(link.opens_within(), opening).await;
     let mut answers = match opened {
         Ok(Ok(answers)) => answers.into_inner(),
         Ok(Err(status)) => {
@@ -410,6 +437,7 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
             return;
         }
     };
+    *link.trips.lock() = Trips::default();
     link.stream_up.send_replace(true);
     link.displaced.accepted(&link.address);
     let mut waiting: HashMap<u64, oneshot::Sender<v1::AppendAnswer>> = HashMap::new();
@@ -429,6 +457,10 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 let Ok(Some(message)) = message else { return };
                 heard = Instant::now();
                 link.set(Connectivity::Connected);
+                match message.answers.first() {
+                    Some(answer) => link.trips.lock().answered(answer.sequence, heard),
+                    None => link.trips.lock().answered_empty(heard),
+                }
                 for answer in message.answers {
                     if let Some(waiter) = waiting.remove(&answer.sequence) {
                         let _ = waiter.send(answer);
@@ -453,8 +485,10 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
             () = due(batch_due), if !batch.is_empty() => {
                 let beats = std::mem::take(&mut batch);
                 // A connection that is stuck loses heartbeats; it does not queue them.
+                let last = beats.last().map_or(0, |beat| beat.sequence);
                 if sender.try_send(v1::Heartbeats { beats }).is_ok() {
                     sent = Instant::now();
+                    link.trips.lock().sent(last, sent);
                 }
             }
             _ = ticks.tick() => {
@@ -466,6 +500,7 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 }
                 if sent.elapsed() >= quiet / 2 && sender.try_send(v1::Heartbeats::default()).is_ok() {
                     sent = Instant::now();
+                    link.trips.lock().sent_empty(sent);
                 }
                 waiting.retain(|_, waiter| !waiter.is_closed());
             }
@@ -504,7 +539,7 @@ async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Conditio
         UnboundedReceiverStream::new(receiver),
         link.limits.decode_bytes,
     );
-    let mut answers = match timeout(link.timing.call, call).await {
+    let mut answers = match timeout(link.opens_within(), call).await {
         Ok(Ok(answers)) => answers,
         Ok(Err(status)) => return link.note_failure("log connection", &status),
         Err(_) => return,

@@ -320,6 +320,10 @@ impl Wire for PeerNet {
         }
     }
 
+    fn round_trip(&self, to: RaftNode) -> Option<Duration> {
+        self.link(to.node())?.round_trip()
+    }
+
     fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()> {
         // Of all peers: the link to this one may be replaced meanwhile.
         let mut connectivity = self.connectivity();

@@ -354,6 +354,7 @@ mod tests {
             append_in_flight: 8,
             tells_commits,
             call: Duration::from_secs(1),
+            patience: Duration::from_millis(350),
             shown: watch::Sender::default(),
             purgeable: Mutex::default(),
             silent: AtomicBool::new(false),

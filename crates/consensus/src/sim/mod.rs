@@ -17,6 +17,7 @@ pub(crate) use machine::{SimDisk, SimMachine};
 
 mod basic;
 mod chaos;
+mod far_apart;
 mod half_changed;
 mod interrupted;
 mod life;

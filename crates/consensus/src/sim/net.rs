@@ -285,6 +285,12 @@ impl Wire for SimWire {
         }
     }
 
+    /// As long as both ways take on average.
+    fn round_trip(&self, _to: RaftNode) -> Option<Duration> {
+        let (shortest, longest) = self.net.weather.lock().delay_us;
+        Some(Duration::from_micros(shortest + longest))
+    }
+
     fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()> {
         let net = Arc::clone(&self.net);
         async move {
