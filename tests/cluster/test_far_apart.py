@@ -39,17 +39,16 @@ def test_a_cluster_far_apart_forms_and_follows_a_leader_that_is_killed(fresh, lo
     assert not producer.nacked
 
 
-def test_a_network_that_becomes_long_keeps_its_leaders(fresh, load, name) -> None:
+def test_a_network_that_becomes_long_is_borne(fresh, load, name) -> None:
     cluster = fresh(3, network=True)
     cluster.start()
     declare(cluster, name)
-    leader, a, b = roles(cluster, name, "leader")
+    _, a, b = roles(cluster, name, "leader")
     producer = load.produce(a, name, rate=100)
     load.consume(b, name)
     producer.wait_confirmed(100)
     cluster.network.delay(cluster.network.all_pairs(), *FAR)
     producer.wait_confirmed(1000, bound(FOLLOWED_WITHIN))
-    assert cluster.leader(name) is leader
     cluster.network.delay([], 0, 0)
     producer.wait_confirmed(500)
     settle(load.producers, load.consumers)
