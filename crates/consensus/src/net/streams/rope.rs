@@ -3,6 +3,12 @@
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 
+/// Pieces smaller than this are joined with one before that is: each costs memory besides its bytes, and how a message is cut
+/// is the sender's choice.
+const SMALL: usize = 512;
+/// Until so much is joined.
+const JOINED: usize = 16 << 10;
+
 /// Bytes in pieces, none of which is empty. What is taken out of one piece shares its memory.
 #[derive(Debug, Default)]
 pub(super) struct Rope {
@@ -12,10 +18,27 @@ pub(super) struct Rope {
 
 impl Rope {
     pub(super) fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.len += piece.len();
-            self.pieces.push_back(piece);
+        if piece.is_empty() {
+            return;
         }
+        self.len += piece.len();
+        let piece = match self.pieces.pop_back() {
+            Some(last) if piece.len() < SMALL && last.len() < JOINED => {
+                match joined(last, &piece) {
+                    Ok(whole) => whole,
+                    Err(last) => {
+                        self.pieces.push_back(last);
+                        piece
+                    }
+                }
+            }
+            Some(last) => {
+                self.pieces.push_back(last);
+                piece
+            }
+            None => piece,
+        };
+        self.pieces.push_back(piece);
     }
 
     /// Takes the first `len` bytes, or all if there are fewer.
@@ -35,6 +58,21 @@ impl Rope {
         }
         taken
     }
+}
+
+/// Both in one piece, or the first one back: it is not worth being copied.
+fn joined(last: Bytes, piece: &[u8]) -> Result<Bytes, Bytes> {
+    let mut whole = match last.try_into_mut() {
+        Ok(whole) => whole,
+        Err(last) if last.len() < SMALL => {
+            let mut whole = BytesMut::with_capacity(8 * SMALL);
+            whole.extend_from_slice(&last);
+            whole
+        }
+        Err(last) => return Err(last),
+    };
+    whole.extend_from_slice(piece);
+    Ok(whole.freeze())
 }
 
 impl Buf for Rope {
@@ -120,12 +158,28 @@ mod tests {
     }
 
     #[test]
+    fn small_pieces_are_joined() {
+        // Cut out of one buffer, as the connection does it.
+        let sent: Bytes = (0..1_000_000_u32).map(|n| n as u8).collect();
+        let mut rope = Rope::default();
+        for at in 0..sent.len() {
+            rope.push(sent.slice(at..=at));
+        }
+        assert!(
+            rope.pieces.len() <= sent.len() / JOINED + 1,
+            "{}",
+            rope.pieces.len()
+        );
+        assert_eq!(rope.copy_to_bytes(sent.len()), sent);
+    }
+
+    #[test]
     fn one_piece_is_shared() {
-        let piece = Bytes::from(vec![7; 100]);
+        let piece = Bytes::from(vec![7; 2000]);
         let mut rope = Rope::default();
         rope.push(piece.slice(..10));
         rope.push(piece.slice(10..));
         rope.advance(20);
-        assert_eq!(rope.copy_to_bytes(50).as_ptr(), piece[20..].as_ptr());
+        assert_eq!(rope.copy_to_bytes(1000).as_ptr(), piece[20..].as_ptr());
     }
 }
