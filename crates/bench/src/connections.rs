@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::args::ConnectionsArgs;
-use crate::client::{CHANNEL, Connection};
+use crate::client::{CHANNEL, Connection, Input};
 use crate::measure::{Latency, LatencySummary, Usage, now_ns, usage_of};
 use crate::output::{self, bytes, duration_ns, line, thousands};
 
@@ -94,9 +94,12 @@ pub(crate) fn open_all(args: &ConnectionsArgs) -> anyhow::Result<(Vec<Connection
                 scope.spawn(move || {
                     let mut latency = Latency::new();
                     let mut mine = Vec::new();
+                    let mut input = None;
                     for index in (thread..args.connections).step_by(args.threads) {
                         let start_ns = now_ns();
-                        mine.push(open(args, index)?);
+                        let (connection, large) = open(args, index, input.take())?;
+                        mine.push(connection);
+                        input = large;
                         latency.record(now_ns() - start_ns);
                     }
                     let mut all = held
@@ -123,12 +126,18 @@ pub(crate) fn open_all(args: &ConnectionsArgs) -> anyhow::Result<(Vec<Connection
         .unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-fn open(args: &ConnectionsArgs, index: usize) -> anyhow::Result<Connection> {
+/// A connection, and its buffer for the next one.
+fn open(
+    args: &ConnectionsArgs,
+    index: usize,
+    input: Option<Input>,
+) -> anyhow::Result<(Connection, Option<Input>)> {
     let uris = &args.target.uris;
     let uri = uris
         .get(index % uris.len().max(1))
         .context("no broker is named")?;
-    let mut connection = Connection::open(uri, &format!("idle {index}"))?;
+    let input = input.unwrap_or_else(Input::new);
+    let mut connection = Connection::open_with(uri, &format!("idle {index}"), input)?;
     connection.open_channel()?;
     if !args.no_queue {
         connection.call(
@@ -144,8 +153,8 @@ fn open(args: &ConnectionsArgs, index: usize) -> anyhow::Result<Connection> {
             },
         )?;
     }
-    connection.input.shrink();
-    Ok(connection)
+    let large = connection.input.shrink();
+    Ok((connection, large))
 }
 
 fn print(result: &ConnectionsResult) {

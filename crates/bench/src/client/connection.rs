@@ -32,17 +32,22 @@ impl Connection {
 
     /// Connects and opens the virtual host.
     pub(crate) fn open(uri: &Uri, name: &str) -> anyhow::Result<Self> {
-        Self::handshake(uri, name).with_context(|| format!("connecting to {uri}"))
+        Self::open_with(uri, name, Input::new())
     }
 
-    fn handshake(uri: &Uri, name: &str) -> anyhow::Result<Self> {
+    /// The same with a buffer that was made before: where many connections are opened, making it would be most of the work.
+    pub(crate) fn open_with(uri: &Uri, name: &str, input: Input) -> anyhow::Result<Self> {
+        Self::handshake(uri, name, input).with_context(|| format!("connecting to {uri}"))
+    }
+
+    fn handshake(uri: &Uri, name: &str, input: Input) -> anyhow::Result<Self> {
         let stream = TcpStream::connect((uri.host.as_str(), uri.port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Self::TICK))?;
         stream.set_write_timeout(Some(Self::TICK))?;
         let mut connection = Self {
             stream,
-            input: Input::new(),
+            input,
             frame_max: amqp_codec::INITIAL_FRAME_MAX,
             output: BytesMut::new(),
         };

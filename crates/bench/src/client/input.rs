@@ -38,11 +38,16 @@ impl Input {
         }
     }
 
-    /// A smaller buffer, for connections that are only held.
-    pub(crate) fn shrink(&mut self) {
-        if self.start == self.end {
-            *self = Self::with_size(0, amqp_codec::FRAME_MIN_SIZE);
+    /// A smaller buffer, for connections that are only held; the large one, if nothing waits in it, for the next connection.
+    pub(crate) fn shrink(&mut self) -> Option<Self> {
+        if self.start != self.end {
+            return None;
         }
+        let small = Self::with_size(0, amqp_codec::FRAME_MIN_SIZE);
+        let mut large = std::mem::replace(self, small);
+        (large.start, large.end) = (0, 0);
+        large.frame_max = amqp_codec::INITIAL_FRAME_MAX;
+        Some(large)
     }
 
     /// Reads once. The end of the stream is an error.

@@ -34,8 +34,8 @@ pub(super) enum Work {
     Declare(usize),
     /// Restart a node of a cluster with this many queues.
     Restart(usize),
-    /// Open this many connections.
-    Connections(usize),
+    /// Open this many connections, so many at a time.
+    Connections(usize, usize),
     /// Start a node with an empty disk.
     Start,
     /// Hold this many queues and do nothing.
@@ -168,7 +168,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         id: "O",
         title: "1,000 connections, each an exclusive queue",
         nodes: Nodes::One,
-        work: Work::Connections(1000),
+        work: Work::Connections(1000, 8),
+    },
+    Scenario {
+        id: "O64",
+        title: "O, 64 connections opened at a time",
+        nodes: Nodes::One,
+        work: Work::Connections(1000, 64),
     },
     Scenario {
         id: "P",

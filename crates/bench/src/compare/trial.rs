@@ -55,7 +55,7 @@ pub(super) fn run(
         }
         Work::Declare(count) => run_declare(cluster, scaled(count)),
         Work::Restart(count) => run_restart(cluster, scaled(count)),
-        Work::Connections(count) => run_connections(cluster, scaled(count)),
+        Work::Connections(count, at_once) => run_connections(cluster, scaled(count), at_once),
         Work::Start => run_start(cluster),
         Work::Idle(count) => run_idle(cluster, scaled(count)),
     }
@@ -215,11 +215,11 @@ fn run_restart(cluster: &mut Cluster, count: usize) -> anyhow::Result<Vec<Figure
     ])
 }
 
-fn run_connections(cluster: &Cluster, count: usize) -> anyhow::Result<Vec<Figure>> {
+fn run_connections(cluster: &Cluster, count: usize, at_once: usize) -> anyhow::Result<Vec<Figure>> {
     let args = ConnectionsArgs {
         target: cluster.target(),
         connections: count,
-        threads: 8,
+        threads: at_once,
         no_queue: false,
         hold: Duration::from_secs(1),
         until_stdin_ends: false,
