@@ -131,3 +131,29 @@ def test_two_nodes_that_are_left_keep_their_leader(whole, name) -> None:
         time.sleep(0.6)
         for asked in (leader, other):
             assert whole.find_leader(name, ask=[asked]) is leader, f"after a stall of {node}"
+
+
+def test_votes_of_a_node_that_was_frozen_slow_nothing_down(fresh, load, name) -> None:
+    """They come late, but the next fault is to be over as soon as ever."""
+    cluster = fresh(3)
+    cluster.start()
+    declare(cluster, name)
+    leader, a, b = roles(cluster, name, "leader")
+    producer = load.produce(a, name, rate=200)
+    load.consume(b, name)
+    producer.wait_confirmed(100)
+    b.freeze()
+    leader.kill()
+    # As long as votes are asked for and not had: from the moment on that a knows of the death, for 1.5 s.
+    eventually(lambda: "campaigning" in a.log_text(), what="a campaign")
+    asked = time.monotonic()
+    eventually(lambda: time.monotonic() - asked > 1.5, what="the thaw")
+    b.thaw()
+    producer.wait_confirmed(200)
+    cluster.start([leader])
+    producer.wait_confirmed(200)
+    slowed = [node for node in cluster.nodes if "elections and leases last" in node.log_text()]
+    assert not slowed, slowed
+    settle(load.producers, load.consumers)
+    verdict = judge(load.producers, load.consumers)
+    assert verdict.clean, verdict

@@ -250,7 +250,7 @@ impl RaftPeer {
             let began = Instant::now();
             let answer = net.wire.vote(target, request).await;
             // What is never answered may be lost, or its member gone: more patience would help neither.
-            if answer.is_ok() {
+            if answer.is_ok() && !net.wire.stood_still_since(target, began) {
                 crate::clock::took(began.elapsed(), net.patience);
             }
             answer

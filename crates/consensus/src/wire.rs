@@ -9,6 +9,7 @@ use cluster_proto::v1;
 use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// A message that was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +82,12 @@ pub(crate) trait Wire: Send + Sync + 'static {
     /// How long a message to the member's node and its answer took at least, the last few times; `None`: not known.
     fn round_trip(&self, _to: RaftNode) -> Option<Duration> {
         None
+    }
+
+    /// Whether nothing was heard from the member's node for a while at some time since: then what its answers took says how
+    /// long it stood still, or this process.
+    fn stood_still_since(&self, _to: RaftNode, _since: Instant) -> bool {
+        false
     }
 
     /// Resolves when the member's node is connected, wherever it is to be found by then.

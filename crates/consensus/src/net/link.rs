@@ -101,6 +101,8 @@ pub(crate) struct PeerLink {
     stream_up: watch::Sender<bool>,
     /// How long the peer took to accept a connection last.
     accepts_after: Mutex<Duration>,
+    /// When something was heard again after the peer, or this process, had stood still; and when anything was.
+    stood_still: Mutex<(Option<Instant>, Instant)>,
     /// Of the heartbeat stream that is up.
     trips: Mutex<Trips>,
     refusals: RateLimit,
@@ -153,6 +155,7 @@ impl PeerLink {
             }),
             stream_up: watch::Sender::new(false),
             accepts_after: Mutex::default(),
+            stood_still: Mutex::new((None, Instant::now())),
             trips: Mutex::default(),
             refusals: RateLimit::default(),
             displaced,
@@ -193,6 +196,26 @@ impl PeerLink {
     /// How long a message and its answer usually take.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.trips.lock().usual()
+    }
+
+    /// Whether nothing was heard for a while at some time since: the peer, or this process, stood still.
+    pub(super) fn stood_still_since(&self, since: Instant) -> bool {
+        let (again, heard) = *self.stood_still.lock();
+        heard.elapsed() > self.timing.silence || again.is_some_and(|again| again >= since)
+    }
+
+    /// Something was heard, `silence` after what was heard before.
+    fn hear(&self, now: Instant, silence: Duration) {
+        self.stood_still.lock().1 = now;
+        if silence > self.timing.silence {
+            self.goes_on(now);
+        }
+    }
+
+    /// The peer, or this process, had stood still.
+    fn goes_on(&self, now: Instant) {
+        self.stood_still.lock().0 = Some(now);
+        self.trips.lock().forget_pending();
     }
 
     /// Within which a stream is open, connection and all.
@@ -455,7 +478,9 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
         tokio::select! {
             message = answers.message() => {
                 let Ok(Some(message)) = message else { return };
-                heard = Instant::now();
+                let now = Instant::now();
+                link.hear(now, now.duration_since(heard));
+                heard = now;
                 link.set(Connectivity::Connected);
                 match message.answers.first() {
                     Some(answer) => link.trips.lock().answered(answer.sequence, heard),
@@ -492,8 +517,10 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 }
             }
             _ = ticks.tick() => {
-                if looks.is_excused(Instant::now()) {
-                    heard = Instant::now();
+                let now = Instant::now();
+                if looks.is_excused(now) {
+                    link.goes_on(now);
+                    heard = now;
                 }
                 if heard.elapsed() > link.timing.silence {
                     link.set(Connectivity::Silent);

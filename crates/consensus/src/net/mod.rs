@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// What is known about a peer's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -322,6 +323,11 @@ impl Wire for PeerNet {
 
     fn round_trip(&self, to: RaftNode) -> Option<Duration> {
         self.link(to.node())?.round_trip()
+    }
+
+    fn stood_still_since(&self, to: RaftNode, since: Instant) -> bool {
+        self.link(to.node())
+            .is_none_or(|link| link.stood_still_since(since))
     }
 
     fn reached(&self, to: RaftNode) -> BoxFuture<'static, ()> {

@@ -58,6 +58,12 @@ impl Trips {
         self.last.push_back(took);
     }
 
+    /// One of both ends stood still: what is under way says nothing about the way.
+    pub(super) fn forget_pending(&mut self) {
+        self.beats.clear();
+        self.empty.clear();
+    }
+
     /// The one in the middle; `None` until there are enough.
     pub(super) fn usual(&self) -> Option<Duration> {
         if self.last.len() < LAST {
@@ -89,6 +95,22 @@ mod tests {
             trips.answered(99, start + ms(5000));
         }
         assert_eq!(trips.usual(), Some(ms(30)));
+    }
+
+    #[test]
+    fn what_was_under_way_when_an_end_stood_still_does_not_count() {
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        let mut trips = Trips::default();
+        for number in 0..10 {
+            trips.sent(number, start + ms(200 * number));
+        }
+        trips.forget_pending();
+        for number in 0..10 {
+            trips.answered(number, start + ms(2000));
+            trips.answered_empty(start + ms(2000));
+        }
+        assert_eq!(trips.usual(), None);
     }
 
     #[test]
