@@ -7,8 +7,9 @@
 use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use futures::future::BoxFuture;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 /// A message that was not answered.
@@ -25,10 +26,57 @@ pub(crate) enum WireError {
 pub(crate) type Answer<T> = Result<T, WireError>;
 pub(crate) type AnswerFuture<T> = BoxFuture<'static, Answer<T>>;
 
+/// A request of a session on its way to the connection, and the room that it takes there.
+pub(crate) struct Queued {
+    pub(crate) request: v1::AppendRequest,
+    /// Given back when the connection takes the request.
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+/// Room for requests that wait for the connection to a node, shared by all sessions over it: a connection that is slow
+/// must not have the entries of all groups wait in memory.
+#[derive(Clone)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// Bytes of entries that may wait. One request may be larger: it waits alone.
+    const BYTES: usize = 32 << 20;
+    /// What is counted.
+    const UNIT: usize = 1 << 10;
+
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(Self::BYTES / Self::UNIT)))
+    }
+
+    fn units(bytes: usize) -> u32 {
+        let units = (bytes / Self::UNIT + 1).min(Self::BYTES / Self::UNIT);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
+    /// For a request with so many bytes of entries, if there is some now and nobody waits.
+    pub(crate) fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0)
+            .try_acquire_many_owned(Self::units(bytes))
+            .ok()
+    }
+
+    /// The same as soon as there is, in turn; `None` never comes, because it is never closed.
+    pub(crate) fn wait(&self, bytes: usize) -> BoxFuture<'static, Option<OwnedSemaphorePermit>> {
+        let waiting = Arc::clone(&self.0).acquire_many_owned(Self::units(bytes));
+        Box::pin(async move { waiting.await.ok() })
+    }
+
+    /// Bytes that wait, roughly.
+    pub(crate) fn taken(&self) -> usize {
+        Self::BYTES.saturating_sub(self.0.available_permits() * Self::UNIT)
+    }
+}
+
 /// A session of appends to one member: requests out, answers back in the same order. An error ends
 /// it.
 pub(crate) struct AppendPipe {
-    pub(crate) requests: mpsc::UnboundedSender<v1::AppendRequest>,
+    pub(crate) requests: mpsc::UnboundedSender<Queued>,
+    pub(crate) room: Room,
     pub(crate) answers: mpsc::UnboundedReceiver<Answer<v1::AppendAnswer>>,
     /// To be put into the requests.
     pub(crate) session: u64,

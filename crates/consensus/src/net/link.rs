@@ -21,11 +21,12 @@ use crate::config::{Limits, Timing};
 use crate::error::StartError;
 use crate::lateness::Looks;
 use crate::types::{GroupId, RaftNode};
-use crate::wire::{Answer, AppendPipe, WireError};
+use crate::wire::{Answer, AppendPipe, Queued, Room, WireError};
 use cluster_proto::v1;
 use cluster_proto::v1::cluster_client::ClusterClient;
 use cluster_proto::v1::raft_control_client::RaftControlClient;
 use cluster_proto::v1::raft_snapshot_client::RaftSnapshotClient;
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,7 +94,9 @@ pub(crate) struct PeerLink {
     /// How many of them share a message.
     beats_follow: AtomicUsize,
     /// Where appends go while the log stream is up.
-    appends: Mutex<Option<mpsc::UnboundedSender<v1::AppendRequest>>>,
+    appends: Mutex<Option<mpsc::UnboundedSender<Queued>>>,
+    /// For what waits to go.
+    room: Room,
     /// By their numbers.
     sessions: Mutex<HashMap<u64, Session>>,
     next_session: AtomicU64,
@@ -147,6 +150,7 @@ impl PeerLink {
             beats,
             beats_follow: AtomicUsize::new(usize::MAX),
             appends: Mutex::new(None),
+            room: Room::new(),
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
             condition: watch::Sender::new(Condition {
@@ -208,12 +212,12 @@ impl PeerLink {
     fn hear(&self, now: Instant, silence: Duration) {
         self.stood_still.lock().1 = now;
         if silence > self.timing.silence {
-            self.goes_on(now);
+            self.note_stand_still(now);
         }
     }
 
     /// The peer, or this process, had stood still.
-    fn goes_on(&self, now: Instant) {
+    fn note_stand_still(&self, now: Instant) {
         self.stood_still.lock().0 = Some(now);
         self.trips.lock().forget_pending();
     }
@@ -300,6 +304,7 @@ impl PeerLink {
         }
         Ok(AppendPipe {
             requests,
+            room: self.room.clone(),
             answers,
             session,
         })
@@ -319,6 +324,15 @@ impl PeerLink {
             Ok(answer) => Ok(answer.into_inner()),
             Err(status) => Err(WireError::Unreachable(status.message().to_owned())),
         }
+    }
+
+    /// Whether somebody waits for answers of this session. What is left of one that has ended is not sent: the next one
+    /// begins with the same entries.
+    fn goes_on(&self, session: u64) -> bool {
+        let sessions = self.sessions.lock();
+        sessions
+            .get(&session)
+            .is_some_and(|session| !session.answers.is_closed())
     }
 
     fn set(&self, connectivity: Connectivity) {
@@ -519,7 +533,7 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
             _ = ticks.tick() => {
                 let now = Instant::now();
                 if looks.is_excused(now) {
-                    link.goes_on(now);
+                    link.note_stand_still(now);
                     heard = now;
                 }
                 if heard.elapsed() > link.timing.silence {
@@ -557,13 +571,21 @@ async fn run_log(link: Arc<PeerLink>) {
     }
 }
 
-async fn append_stream(link: &PeerLink, condition: &mut watch::Receiver<Condition>) {
-    let (requests, receiver) = mpsc::unbounded_channel();
+async fn append_stream(link: &Arc<PeerLink>, condition: &mut watch::Receiver<Condition>) {
+    let (requests, receiver) = mpsc::unbounded_channel::<Queued>();
+    let sent = {
+        // The stream may outlive the link in the connection's hands.
+        let link = Arc::downgrade(link);
+        UnboundedReceiverStream::new(receiver).filter_map(move |queued| {
+            let goes_on = (link.upgrade()).is_some_and(|link| link.goes_on(queued.request.session));
+            std::future::ready(goes_on.then_some(queued.request))
+        })
+    };
     let channel = InterceptedService::new(link.log.clone(), link.credentials.clone());
     let call = streams::call::<v1::AppendRequest, v1::AppendAnswer>(
         channel,
         LogService::PATH,
-        UnboundedReceiverStream::new(receiver),
+        sent,
         link.limits.decode_bytes,
     );
     let mut answers = match timeout(link.opens_within(), call).await {

@@ -14,8 +14,9 @@ use crate::inbound::NO_ROOM;
 use crate::log::entry_to_wire;
 use crate::raft::{AppendRequest, LogId, StreamAppendResult, log_id_to_wire, vote_to_wire};
 use crate::types::RaftNode;
-use crate::wire::{Answer, AppendPipe, WireError};
+use crate::wire::{Answer, AppendPipe, Queued, WireError};
 use cluster_proto::v1;
+use futures::future::BoxFuture;
 use futures::stream::{Stream, StreamExt};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Bytes of entries that may await the answers of one member of one group.
@@ -30,8 +32,9 @@ const IN_FLIGHT_BYTES: usize = 16 << 20;
 /// A member without room on its disk is not sent entries for so long.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// Slowest disk and connection that entries are replicated over, in bytes per second: the deadline of an
-/// answer grows with what is under way. Whether the peer lives is found out by heartbeats, not by this.
-const SLOWEST: u64 = 8 << 20;
+/// answer grows with what is under way, and with what waits for the connection before it. Whether the peer lives is
+/// found out by heartbeats, not by this.
+const SLOWEST: u64 = 1 << 20;
 
 /// A request that awaits its answer.
 struct Sent {
@@ -40,12 +43,21 @@ struct Sent {
     deadline: Instant,
 }
 
+/// A request that waits for room.
+struct Waiting {
+    request: AppendRequest,
+    bytes: usize,
+    room: BoxFuture<'static, Option<OwnedSemaphorePermit>>,
+}
+
 pub(super) struct AppendSession<S> {
     input: Option<S>,
     /// Opened with the first request.
     pipe: Option<AppendPipe>,
     sent: VecDeque<Sent>,
     sent_bytes: usize,
+    /// A request for which there is no room before the connection yet.
+    waiting: Option<Waiting>,
     next: u64,
     /// Armed for the oldest request, or an earlier one that is answered by now.
     deadline: Pin<Box<Sleep>>,
@@ -58,6 +70,7 @@ pub(super) struct AppendSession<S> {
 enum Event {
     Answer(Option<Answer<v1::AppendAnswer>>),
     Request(Option<AppendRequest>),
+    Room(Option<OwnedSemaphorePermit>),
     Deadline,
 }
 
@@ -75,6 +88,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             pipe: None,
             sent: VecDeque::new(),
             sent_bytes: 0,
+            waiting: None,
             next: 0,
             deadline: Box::pin(sleep_until(Instant::now())),
             net,
@@ -86,18 +100,21 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
     /// The next answer, or what ended the session; `None` when all is sent and answered.
     pub(super) async fn next_result(&mut self) -> Option<Result<StreamAppendResult, RpcError>> {
         loop {
-            let room =
-                self.sent.len() < self.net.append_in_flight && self.sent_bytes < IN_FLIGHT_BYTES;
-            let waiting = !self.sent.is_empty();
-            if self.input.is_none() && !waiting {
+            let takes = self.sent.len() < self.net.append_in_flight
+                && self.sent_bytes < IN_FLIGHT_BYTES
+                && self.waiting.is_none();
+            let unanswered = !self.sent.is_empty();
+            if self.input.is_none() && !unanswered && self.waiting.is_none() {
                 return None;
             }
             let input = self.input.as_mut();
             let event = tokio::select! {
                 biased;
-                answer = next_answer(self.pipe.as_mut()), if waiting => Event::Answer(answer),
-                request = next_request(input), if room => Event::Request(request),
-                () = &mut self.deadline, if waiting => Event::Deadline,
+                // Also while nothing was sent yet: it tells that the connection is gone.
+                answer = next_answer(self.pipe.as_mut()), if unanswered || self.waiting.is_some() => Event::Answer(answer),
+                room = next_room(self.waiting.as_mut()) => Event::Room(room),
+                request = next_request(input), if takes => Event::Request(request),
+                () = &mut self.deadline, if unanswered => Event::Deadline,
             };
             match event {
                 Event::Answer(Some(Ok(answer))) => return Some(self.answered(answer)),
@@ -108,7 +125,15 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
                 }
                 Event::Request(Some(request)) if self.goes_with_others(&request) => {}
                 Event::Request(Some(request)) => {
-                    if let Err(error) = self.send(request) {
+                    if let Err(error) = self.offer(request) {
+                        return Some(Err(error));
+                    }
+                }
+                Event::Room(room) => {
+                    let (Some(waiting), Some(room)) = (self.waiting.take(), room) else {
+                        continue;
+                    };
+                    if let Err(error) = self.send(waiting.request, waiting.bytes, room) {
                         return Some(Err(error));
                     }
                 }
@@ -156,7 +181,8 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
         append_result(answer, sent.previous)
     }
 
-    fn send(&mut self, request: AppendRequest) -> Result<(), RpcError> {
+    /// Sends a request, or has it wait for room.
+    fn offer(&mut self, request: AppendRequest) -> Result<(), RpcError> {
         if self.net.silent.load(Ordering::Relaxed) {
             return Err(rpc_error(&WireError::Unreachable(
                 "no quorum answers".to_owned(),
@@ -177,8 +203,28 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             }
         };
         let bytes: usize = request.entries.iter().map(crate::log::cost).sum();
-        let under_way = self.sent_bytes.saturating_add(bytes);
-        let deadline = Instant::now() + self.net.call + time_for(under_way);
+        if let Some(room) = pipe.room.take(bytes) {
+            return self.send(request, bytes, room);
+        }
+        let room = pipe.room.wait(bytes);
+        self.waiting = Some(Waiting {
+            request,
+            bytes,
+            room,
+        });
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        request: AppendRequest,
+        bytes: usize,
+        room: OwnedSemaphorePermit,
+    ) -> Result<(), RpcError> {
+        let pipe = self.pipe.as_ref().ok_or_else(|| broken("no session"))?;
+        // Of this session's, what waits for the connection is counted twice; the time is ample anyway.
+        let under_way = self.sent_bytes.saturating_add(pipe.room.taken());
+        let deadline = Instant::now() + self.net.call + time_for(under_way.saturating_add(bytes));
         if self.sent.is_empty() {
             self.deadline.as_mut().reset(deadline);
         }
@@ -188,7 +234,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
             deadline,
         });
         self.sent_bytes = self.sent_bytes.saturating_add(bytes);
-        let wire = v1::AppendRequest {
+        let request = v1::AppendRequest {
             group: self.net.group.0,
             session: pipe.session,
             sequence: self.next,
@@ -200,7 +246,10 @@ impl<S: Stream<Item = AppendRequest> + Unpin> AppendSession<S> {
         };
         self.next = self.next.wrapping_add(1);
         pipe.requests
-            .send(wire)
+            .send(Queued {
+                request,
+                _room: room,
+            })
             .map_err(|_| rpc_error(&WireError::Unreachable("connection closed".to_owned())))
     }
 }
@@ -213,6 +262,13 @@ fn time_for(bytes: usize) -> Duration {
 async fn next_answer(pipe: Option<&mut AppendPipe>) -> Option<Answer<v1::AppendAnswer>> {
     match pipe {
         Some(pipe) => pipe.answers.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_room(waiting: Option<&mut Waiting>) -> Option<OwnedSemaphorePermit> {
+    match waiting {
+        Some(waiting) => (&mut waiting.room).await,
         None => std::future::pending().await,
     }
 }
@@ -231,9 +287,8 @@ mod tests {
     use super::*;
     use crate::raft::Entry;
     use crate::types::GroupId;
-    use crate::wire::{AnswerFuture, Wire};
+    use crate::wire::{AnswerFuture, Room, Wire};
     use futures::FutureExt;
-    use futures::future::BoxFuture;
     use openraft::EntryPayload;
     use openraft::vote::leader_id_std::CommittedLeaderId;
     use std::sync::atomic::AtomicBool;
@@ -307,14 +362,14 @@ mod tests {
     }
 
     struct Peer {
-        requests: mpsc::UnboundedReceiver<v1::AppendRequest>,
+        requests: mpsc::UnboundedReceiver<Queued>,
         answers: mpsc::UnboundedSender<Answer<v1::AppendAnswer>>,
     }
 
     impl Peer {
         /// Number of entries and commit of the next request.
         fn next(&mut self) -> Option<(usize, u64)> {
-            let request = self.requests.try_recv().ok()?;
+            let Queued { request, .. } = self.requests.try_recv().ok()?;
             Some((request.entries.len(), request.commit?.index))
         }
 
@@ -345,6 +400,7 @@ mod tests {
         let (peer_answers, answers) = mpsc::unbounded_channel();
         let pipe = AppendPipe {
             requests,
+            room: Room::new(),
             answers,
             session: 7,
         };
@@ -388,6 +444,37 @@ mod tests {
         // Nothing awaits an answer, least of all one with a deadline.
         drop(input);
         assert_eq!(session.next_result().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_before_the_connection_waits() {
+        let (input, mut session, mut peer) = session(false);
+        input.unbounded_send(request(0, 1, 0)).unwrap();
+        assert!(session.next_result().now_or_never().is_none());
+        let room = session.pipe.as_ref().unwrap().room.clone();
+        // Of another session over the same connection, as large as may be.
+        let other = room.take(usize::MAX);
+        assert!(other.is_none(), "the first one waits still");
+        let first = peer.requests.try_recv().unwrap();
+        drop(first);
+        let other = room.take(usize::MAX);
+        assert!(other.is_some());
+        input.unbounded_send(request(1, 1, 0)).unwrap();
+        input.unbounded_send(request(2, 1, 0)).unwrap();
+        assert!(session.next_result().now_or_never().is_none());
+        assert_eq!(peer.next(), None);
+        // Answers are heard meanwhile.
+        peer.answer(0, 1, None);
+        assert_eq!(session.next_result().await, Some(Ok(Ok(Some(at(1))))));
+        drop(other);
+        assert!(session.next_result().now_or_never().is_none());
+        assert_eq!((peer.next(), peer.next()), (Some((1, 0)), Some((1, 0))));
+        // And the end of the connection while one waits.
+        let _other = room.take(usize::MAX).unwrap();
+        input.unbounded_send(request(3, 1, 0)).unwrap();
+        assert!(session.next_result().now_or_never().is_none());
+        drop(peer);
+        assert!(matches!(session.next_result().await, Some(Err(_))));
     }
 
     #[tokio::test]

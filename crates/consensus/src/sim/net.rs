@@ -2,7 +2,7 @@
 
 use crate::inbound::Inbound;
 use crate::types::{GroupId, RaftNode};
-use crate::wire::{Answer, AnswerFuture, AppendPipe, Wire, WireError};
+use crate::wire::{Answer, AnswerFuture, AppendPipe, Queued, Room, Wire, WireError};
 use cluster_proto::v1;
 use futures::FutureExt;
 use futures::StreamExt;
@@ -154,14 +154,14 @@ impl Wire for SimWire {
     fn append(&self, to: RaftNode, _group: GroupId) -> Answer<AppendPipe> {
         let to = to.node();
         let inbound = self.net.inbound(to)?;
-        let (requests, mut sent) = mpsc::unbounded_channel::<v1::AppendRequest>();
+        let (requests, mut sent) = mpsc::unbounded_channel::<Queued>();
         let (answers, received) = mpsc::unbounded_channel();
         let (back, mut returning) = mpsc::channel(64);
         let (net, me) = (Arc::clone(&self.net), self.me);
         let (net_back, answers_back) = (Arc::clone(&self.net), answers.clone());
         tokio::spawn(async move {
             let mut demux = inbound.appends(back);
-            while let Some(request) = sent.recv().await {
+            while let Some(Queued { request, .. }) = sent.recv().await {
                 if let Err(error) = net.travel(me, to).await {
                     let _ = answers.send(Err(error));
                     return;
@@ -184,6 +184,7 @@ impl Wire for SimWire {
         });
         Ok(AppendPipe {
             requests,
+            room: Room::new(),
             answers: received,
             session: self.net.sessions.fetch_add(1, Ordering::Relaxed),
         })
