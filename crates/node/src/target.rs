@@ -3,15 +3,9 @@
 use amqp_codec::FieldTable;
 use broker_model::catalog::Store;
 use broker_model::catalog::record::{ExchangeRecord, QueueRecord};
-use broker_model::catalog::settings::{QueueSettings, QueueType};
 use broker_model::identity::WindowId;
 use broker_model::op::Target;
 use broker_model::routing::delay_ms;
-
-/// The highest level of a quorum queue.
-const QUORUM_LEVEL_MAX: u8 = 31;
-/// The level of a message without priority in a quorum queue.
-const QUORUM_LEVEL_DEFAULT: u8 = 4;
 
 /// The target for a queue: the level that its type gives to the priority, the lower of both times to
 /// live. What depends on headers is left out.
@@ -34,20 +28,9 @@ pub(crate) fn target_for(
         ttl_ms
     };
     Target {
-        level: level(settings, priority),
+        level: settings.level(priority),
         ttl_ms,
         ..Target::plain(record.id)
-    }
-}
-
-/// Quorum queues have 32 levels, without being asked; classic ones those of `x-max-priority`.
-fn level(settings: &QueueSettings, priority: Option<u8>) -> u8 {
-    match (settings.queue_type, settings.max_priority) {
-        (QueueType::Quorum, _) => priority
-            .unwrap_or(QUORUM_LEVEL_DEFAULT)
-            .min(QUORUM_LEVEL_MAX),
-        (QueueType::Classic, Some(max)) => priority.unwrap_or(0).min(max),
-        (QueueType::Classic, None) | (QueueType::Stream, _) => 0,
     }
 }
 
@@ -84,35 +67,5 @@ pub(crate) fn add_headers(
     });
     if own.is_some() || of_exchange.is_some() {
         target.identities = own.into_iter().chain(of_exchange).collect();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels() {
-        for (queue_type, max_priority, priority, expected) in [
-            (QueueType::Classic, None, Some(9), 0),
-            (QueueType::Classic, Some(5), None, 0),
-            (QueueType::Classic, Some(5), Some(3), 3),
-            (QueueType::Classic, Some(5), Some(200), 5),
-            (QueueType::Quorum, None, None, 4),
-            (QueueType::Quorum, None, Some(0), 0),
-            (QueueType::Quorum, None, Some(31), 31),
-            (QueueType::Quorum, None, Some(32), 31),
-        ] {
-            let settings = QueueSettings {
-                queue_type,
-                max_priority,
-                ..QueueSettings::default()
-            };
-            let found = level(&settings, priority);
-            assert_eq!(
-                found, expected,
-                "{queue_type:?} {max_priority:?} {priority:?}"
-            );
-        }
     }
 }

@@ -158,7 +158,25 @@ pub struct QueueSettings {
     pub store: Option<Store>,
 }
 
+/// The highest level of a quorum queue.
+const QUORUM_LEVEL_MAX: u8 = 31;
+/// The level of a message without priority in a quorum queue.
+const QUORUM_LEVEL_DEFAULT: u8 = 4;
+
 impl QueueSettings {
+    /// The level of a message with this priority. Quorum queues have 32 levels, without being asked; classic ones
+    /// those of `x-max-priority`.
+    #[must_use]
+    pub fn level(&self, priority: Option<u8>) -> u8 {
+        match (self.queue_type, self.max_priority) {
+            (QueueType::Quorum, _) => priority
+                .unwrap_or(QUORUM_LEVEL_DEFAULT)
+                .min(QUORUM_LEVEL_MAX),
+            (QueueType::Classic, Some(max)) => priority.unwrap_or(0).min(max),
+            (QueueType::Classic, None) | (QueueType::Stream, _) => 0,
+        }
+    }
+
     /// Whether its messages are read and not taken.
     #[must_use]
     pub fn is_stream(&self) -> bool {
@@ -172,5 +190,35 @@ impl QueueSettings {
     pub fn shows_delivery_count(&self) -> bool {
         self.queue_type == QueueType::Quorum
             || matches!(self.delivery_limit, Some(DeliveryLimit::Failures(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels() {
+        for (queue_type, max_priority, priority, expected) in [
+            (QueueType::Classic, None, Some(9), 0),
+            (QueueType::Classic, Some(5), None, 0),
+            (QueueType::Classic, Some(5), Some(3), 3),
+            (QueueType::Classic, Some(5), Some(200), 5),
+            (QueueType::Quorum, None, None, 4),
+            (QueueType::Quorum, None, Some(0), 0),
+            (QueueType::Quorum, None, Some(31), 31),
+            (QueueType::Quorum, None, Some(32), 31),
+        ] {
+            let settings = QueueSettings {
+                queue_type,
+                max_priority,
+                ..QueueSettings::default()
+            };
+            let found = settings.level(priority);
+            assert_eq!(
+                found, expected,
+                "{queue_type:?} {max_priority:?} {priority:?}"
+            );
+        }
     }
 }

@@ -16,8 +16,9 @@ pub(super) struct Desk {
     pub(super) settings: Option<Arc<QueueSettings>>,
     /// Ascending by level; none before the first message or consumer.
     pub(super) stocks: Vec<Stock>,
-    /// The queue was empty and unused at some time of this dispatcher, and its stocks were dropped.
-    met_empty: bool,
+    /// All that was there when this dispatcher began has a stock, or is gone: another level is new, and so are its
+    /// messages, however soon they expire.
+    has_begun: bool,
     bench: Option<Box<Bench>>,
     /// Dead letters that the publisher has and that are not settled.
     pub(super) at_publisher: Option<Box<RangeSet>>,
@@ -42,7 +43,7 @@ impl Desk {
             queue,
             settings: None,
             stocks: Vec::new(),
-            met_empty: false,
+            has_begun: false,
             bench: None,
             at_publisher: None,
             listed: false,
@@ -147,6 +148,13 @@ impl Desk {
         (self.consumer_count() == 0).then(|| self.last_used_ms.saturating_add(expires_ms))
     }
 
+    /// The level of messages that name no priority.
+    pub(super) fn usual_level(&self) -> u8 {
+        self.settings
+            .as_ref()
+            .map_or(0, |settings| settings.level(None))
+    }
+
     /// The limits and what happens at them, if there are any.
     pub(super) fn limits(&self) -> Option<Limits> {
         let settings = self.settings.as_ref()?;
@@ -172,9 +180,12 @@ impl Desk {
             .is_some_and(|limits| limits.overflow != Overflow::DropHead)
     }
 
-    /// Takes note that the queue is empty: what comes from now on is new, however soon it expires.
-    pub(super) fn note_empty(&mut self, state: &QueueState) {
-        self.met_empty |= self.stocks.is_empty() && state.alive() + state.dying() == 0;
+    /// Meets what is there when this dispatcher begins.
+    pub(super) fn begin(&mut self, state: Option<&QueueState>) {
+        if let Some(state) = state {
+            self.meet_levels(state);
+        }
+        self.has_begun = true;
     }
 
     /// Makes a stock for every level that the queue has, if there is anything to do with it.
@@ -182,7 +193,7 @@ impl Desk {
         if state.level_count() == self.stocks.len() {
             return;
         }
-        if self.met_empty && self.bench.is_none() && state.alive() + state.dying() == 0 {
+        if self.has_begun && self.bench.is_none() && state.alive() + state.dying() == 0 {
             return;
         }
         for level in state.levels() {
@@ -195,7 +206,7 @@ impl Desk {
         if self.stocks.get(at).is_none_or(|stock| stock.level != level) {
             self.stocks.reserve_exact(1);
             self.stocks
-                .insert(at, Stock::new(level, state, self.met_empty));
+                .insert(at, Stock::new(level, state, self.has_begun));
         }
         &mut self.stocks[at]
     }
@@ -206,7 +217,6 @@ impl Desk {
             self.bench.is_none() && !self.stocks.is_empty() && state.alive() + state.dying() == 0;
         if unused && self.stocks.iter().all(Stock::is_idle) {
             self.stocks = Vec::new();
-            self.met_empty = true;
         }
     }
 

@@ -402,9 +402,7 @@ impl Dispatcher {
         }
         let mut desk = Desk::new(queue, now_ms);
         desk.default_delivery_limit = self.default_delivery_limit;
-        if let Some(state) = machine.queue(queue) {
-            desk.meet_levels(state);
-        }
+        desk.begin(machine.queue(queue));
         let slot = self.desks.insert(desk);
         self.index.insert(queue, slot);
         slot

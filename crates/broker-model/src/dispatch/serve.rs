@@ -69,7 +69,6 @@ impl Desk {
     /// Hands out what can be handed out; decides about deaths; sees to it that what comes next will
     /// be there. Returns whether there is more to do at once.
     pub(super) fn serve(&mut self, turn: &mut Turn<'_>) -> bool {
-        self.note_empty(turn.state);
         self.meet_levels(turn.state);
         if self.is_stream() {
             return self.keep_stream(turn);
@@ -83,7 +82,7 @@ impl Desk {
         self.serve_gets(turn);
         let more = self.serve_consumers(turn);
         self.mark_ahead(turn);
-        self.finish_turn(turn) || more
+        self.finish_turn(turn, more)
     }
 
     fn serve_gets(&mut self, turn: &mut Turn<'_>) {
@@ -319,7 +318,7 @@ impl Desk {
         }
         if self.stocks.is_empty() {
             // The first consumer of a queue that had no message yet.
-            self.stock_or_new(0, None);
+            self.stock_or_new(self.usual_level(), None);
         }
         let queue = self.queue;
         for stock in &mut self.stocks {
@@ -367,13 +366,16 @@ impl Desk {
         }
     }
 
-    /// Sends off the decisions of this turn, looks at heads and limits, tells the starving. Returns whether there is
-    /// more to do at once.
-    fn finish_turn(&mut self, turn: &mut Turn<'_>) -> bool {
+    /// Sends off the decisions of this turn, looks at heads and limits, tells the starving. `more`: consumers take more
+    /// than one turn hands out. Returns whether there is more to do at once.
+    fn finish_turn(&mut self, turn: &mut Turn<'_>, more: bool) -> bool {
         self.settle_unheld(turn);
-        let more = self.drop_overflow(turn);
-        let expires_ms = if self.has_enough_due(turn.state) {
-            // Looked at again when one of them is settled.
+        let more = self.drop_overflow(turn) || more;
+        // What has just come has its chance to be handed out, however soon it expires: here with the mark that is asked
+        // for, or in the next turn.
+        let unseen = (more || turn.waits_for_mark) && self.has_unseen(turn.state);
+        let expires_ms = if unseen || self.has_enough_due(turn.state) {
+            // Looked at again with the next turn, or when one of them is settled.
             None
         } else {
             let expires_ms = self.expire_heads(turn);
@@ -383,12 +385,19 @@ impl Desk {
         self.hand_dead_letters(turn);
         self.tell_starving(turn);
         self.send_kills(turn);
-        for stock in &mut self.stocks {
-            stock.seen = turn.state.next_number(stock.level) - 1;
+        if !unseen {
+            for stock in &mut self.stocks {
+                stock.seen = turn.state.next_number(stock.level) - 1;
+            }
         }
         self.set_timer(turn, expires_ms);
         self.drop_idle_stocks(turn.state);
         more
+    }
+
+    fn has_unseen(&self, state: &QueueState) -> bool {
+        let mut stocks = self.stocks.iter();
+        stocks.any(|stock| stock.seen + 1 < state.next_number(stock.level))
     }
 
     /// A stream: nothing is handed out, its consumers read what is there. What is too old or too much goes.

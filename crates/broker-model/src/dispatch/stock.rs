@@ -72,12 +72,12 @@ pub(super) struct Head {
 }
 
 impl Stock {
-    /// `met_empty`: this dispatcher has seen the queue empty, so no message there is from before.
-    pub(super) fn new(level: u8, state: Option<&QueueState>, met_empty: bool) -> Self {
+    /// `is_new`: this dispatcher has seen the level empty, so no message there is from before.
+    pub(super) fn new(level: u8, state: Option<&QueueState>, is_new: bool) -> Self {
         let (mark, last) = state.map_or((0, 0), |state| {
             (state.mark(level), state.next_number(level) - 1)
         });
-        let last = if met_empty { 0 } else { last };
+        let last = if is_new { 0 } else { last };
         Self {
             level,
             cursor: 0,

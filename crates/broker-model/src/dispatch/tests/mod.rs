@@ -9,3 +9,4 @@ mod stories_deaths;
 mod stories_delayed;
 mod stories_hand_over;
 mod stories_streams;
+mod stories_unlived;
