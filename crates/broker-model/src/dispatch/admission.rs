@@ -1,6 +1,7 @@
 //! `reject-publish`: which publishes are refused before they are proposed.
 //!
-//! Refusing needs the number of ready messages *including* what was admitted and is not applied yet.
+//! Refusing needs the number of ready messages *including* what was admitted and is not applied yet, and *without* what
+//! consumers have credit for: as long as there are such, messages do not stay.
 //! Each admission remembers what it added to which queue until its entry is applied or given up.
 
 use super::Dispatcher;
@@ -10,7 +11,7 @@ use crate::catalog::settings::Overflow;
 use crate::ids::QueueId;
 use crate::message::Message;
 use crate::op::{BatchHead, DeathReason, Op, Refusal, Target};
-use crate::queue::QueueState;
+use crate::queue::{QueueState, share};
 use crate::shard::ShardMachine;
 use crate::wire::{OpsReader, WireError};
 use bytes::Bytes;
@@ -27,6 +28,15 @@ pub(super) struct Admissions {
 
 /// What an admission added to queues: messages and bytes. A map, because a fanout may go to thousands.
 type Added = HashMap<QueueId, (u64, u64), foldhash::fast::FixedState>;
+
+/// What is found out and decided while one entry is admitted.
+#[derive(Default)]
+struct Admitting {
+    added: Added,
+    /// Messages that consumers of a queue would take at once, where that was asked for. It is the same for the whole
+    /// entry, and a queue may have very many consumers.
+    wanted: HashMap<QueueId, u64, foldhash::fast::FixedState>,
+}
 
 impl Dispatcher {
     /// Decides about batches that are about to be proposed as one entry. They must have passed
@@ -47,7 +57,7 @@ impl Dispatcher {
         if self.admissions.rejecting == 0 {
             return Ok(admission);
         }
-        let mut added = Added::default();
+        let mut admitting = Admitting::default();
         for (batch, (head, ops)) in batches.iter().enumerate() {
             let known = machine.last_batch(head.origin.node);
             if known.is_some_and(|(start, last)| {
@@ -57,11 +67,13 @@ impl Dispatcher {
                 continue;
             }
             for (op, read) in OpsReader::new(ops.clone()).enumerate() {
-                self.admit_op((batch, op), &read?, machine, &mut admission, &mut added);
+                self.admit_op((batch, op), &read?, machine, &mut admission, &mut admitting);
             }
         }
-        if !added.is_empty() {
-            self.admissions.open.insert(admission.ticket, added);
+        if !admitting.added.is_empty() {
+            self.admissions
+                .open
+                .insert(admission.ticket, admitting.added);
         }
         Ok(admission)
     }
@@ -82,12 +94,14 @@ impl Dispatcher {
             ticket: self.admissions.last_ticket,
             ..Admission::default()
         };
-        let mut added = Added::default();
+        let mut admitting = Admitting::default();
         for (at, op) in ops.iter().enumerate() {
-            self.admit_op((0, at), op, machine, &mut admission, &mut added);
+            self.admit_op((0, at), op, machine, &mut admission, &mut admitting);
         }
         // Applied at once: nothing stays pending.
-        self.admissions.open.insert(admission.ticket, added);
+        self.admissions
+            .open
+            .insert(admission.ticket, admitting.added);
         self.admission_done(admission.ticket);
         out.dead_letters.append(&mut admission.dead_letters);
         admission.refusals
@@ -99,13 +113,13 @@ impl Dispatcher {
         op: &Op,
         machine: &ShardMachine,
         admission: &mut Admission,
-        added: &mut Added,
+        admitting: &mut Admitting,
     ) {
         let Some((targets, message)) = op.appends() else {
             return;
         };
         for target in targets {
-            if let Some(overflow) = self.refuses(target, message, machine, added) {
+            if let Some(overflow) = self.refuses(target, message, machine, admitting) {
                 admission.refusals.push(Refusal {
                     batch: batch as u32,
                     op: at as u32,
@@ -139,7 +153,7 @@ impl Dispatcher {
         target: &Target,
         message: &Message,
         machine: &ShardMachine,
-        added: &mut Added,
+        admitting: &mut Admitting,
     ) -> Option<Overflow> {
         // What nodes hold and have not told yet would count as ready.
         let unsure = self.resuming.holds_back();
@@ -157,26 +171,32 @@ impl Dispatcher {
         let (dying, dying_bytes) =
             kept.map_or((0, 0), |state| (state.dying(), state.dying_bytes()));
         let bytes = message.body.len() as u64;
-        let is_full = |ready: u64, ready_bytes: u64| {
-            let length = ready.saturating_add(desk.pending).saturating_add(1);
-            let total = ready_bytes
-                .saturating_add(desk.pending_bytes)
-                .saturating_add(bytes);
-            length.saturating_add(dying) > limits.length
-                || total.saturating_add(dying_bytes) > limits.bytes
+        // With what is ready and what consumers would take of that.
+        let is_full = |ready: u64, ready_bytes: u64, wanted: u64| {
+            let before = ready.saturating_add(desk.pending);
+            let left = before.saturating_sub(wanted);
+            // Sizes of messages on disk are not known: as if all were as large.
+            let bytes_before = ready_bytes.saturating_add(desk.pending_bytes);
+            let bytes_left = share(bytes_before, left, before);
+            left.saturating_add(1).saturating_add(dying) > limits.length
+                || bytes_left.saturating_add(bytes).saturating_add(dying_bytes) > limits.bytes
         };
-        if is_full(counts.ready, counts.ready_bytes) {
+        if is_full(counts.ready, counts.ready_bytes, 0) {
             let (ready, ready_bytes) = match state.filter(|_| unsure) {
                 Some(state) => never_handed_out(state),
                 None => (counts.ready, counts.ready_bytes),
             };
-            if is_full(ready, ready_bytes) {
+            let wanted = *admitting.wanted.entry(target.queue).or_insert_with(|| {
+                let bench = desk.bench();
+                bench.map_or(0, |bench| bench.wanted(&self.roster))
+            });
+            if is_full(ready, ready_bytes, wanted) {
                 return Some(limits.overflow);
             }
         }
         desk.pending += 1;
         desk.pending_bytes += bytes;
-        let (messages, sum) = added.entry(target.queue).or_default();
+        let (messages, sum) = admitting.added.entry(target.queue).or_default();
         *messages += 1;
         *sum += bytes;
         None

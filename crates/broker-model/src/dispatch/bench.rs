@@ -303,6 +303,17 @@ impl Bench {
         !self.exhausted.is_empty()
     }
 
+    /// Messages that would be handed out at once: the credit of those who stand in a ring. Behind a single active
+    /// consumer nobody does.
+    pub(super) fn wanted(&self, roster: &Roster) -> u64 {
+        let rings = self.rings.iter().flat_map(|ring| ring.ready.iter(roster));
+        let consumers = rings.filter_map(|slot| roster.consumers.get(slot));
+        consumers
+            .filter(|consumer| !roster.is_telling(consumer.origin))
+            .map(|consumer| u64::from(consumer.credit))
+            .sum()
+    }
+
     /// Deliveries that its consumers may get now, counted up to `enough`.
     pub(super) fn credit(&self, roster: &Roster, enough: u64) -> u64 {
         let consumers = self.consumers.iter(roster);

@@ -594,7 +594,7 @@ impl Counters<'_> {
 }
 
 /// What `count` of `all` messages have of `bytes`, on average.
-fn share(bytes: u64, count: u64, all: u64) -> u64 {
+pub(crate) fn share(bytes: u64, count: u64, all: u64) -> u64 {
     if count >= all {
         return bytes;
     }

@@ -4,6 +4,7 @@ mod leader;
 mod properties;
 mod stories;
 mod stories_active;
+mod stories_admission;
 mod stories_attach;
 mod stories_deaths;
 mod stories_delayed;

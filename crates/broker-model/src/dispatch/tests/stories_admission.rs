@@ -1,0 +1,101 @@
+//! Full queues that refuse, and those who would take at once what comes.
+
+use super::leader::*;
+use crate::catalog::settings::{Overflow, QueueSettings};
+use crate::op::Op;
+use crate::protocol::ConsumerSpec;
+
+fn refusing(settings: QueueSettings) -> Leader {
+    Leader::of(QueueSettings {
+        overflow: Overflow::RejectPublish,
+        ..settings
+    })
+}
+
+fn one() -> QueueSettings {
+    QueueSettings {
+        max_length: Some(1),
+        ..QueueSettings::default()
+    }
+}
+
+fn no_ack() -> ConsumerSpec {
+    ConsumerSpec {
+        no_ack: true,
+        ..ConsumerSpec::default()
+    }
+}
+
+const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+#[test]
+fn what_a_consumer_takes_at_once_is_accepted() {
+    let mut leader = refusing(one());
+    leader.consume_as(node(1), 1, 100, no_ack());
+    assert_eq!(leader.publish(&FIVE).refused_ops, []);
+    assert_eq!(leader.bodies(), FIVE);
+    assert_eq!(leader.publish(&FIVE).refused_ops, []);
+    assert_eq!(leader.bodies(), FIVE);
+}
+
+#[test]
+fn no_more_than_consumers_may_have_and_the_queue_holds() {
+    let mut leader = refusing(one());
+    leader.consume(node(1), 1, 1);
+    leader.consume(node(2), 2, 2);
+    assert_eq!(leader.publish(&FIVE).refused_ops, [4]);
+    assert_eq!(leader.counts().unacked, 3);
+    assert_eq!(leader.counts().ready, 1);
+    // Credit that was used is none any more.
+    assert_eq!(leader.publish(&["f"]).refused_ops, [0]);
+    // What is admitted and not applied yet is counted once.
+    leader.credit(node(1), 1, 2);
+    assert_eq!(leader.publish(&["f", "g", "h"]).refused_ops, [2]);
+}
+
+#[test]
+fn who_waits_behind_the_single_active_one_takes_nothing() {
+    let mut leader = refusing(QueueSettings {
+        single_active_consumer: true,
+        ..one()
+    });
+    leader.consume(node(1), 1, 2);
+    leader.consume(node(2), 2, 10);
+    assert_eq!(leader.publish(&FIVE).refused_ops, [3, 4]);
+    assert_eq!(leader.counts().ready, 1);
+}
+
+#[test]
+fn bytes_that_are_taken_at_once_take_no_room_either() {
+    let mut leader = refusing(QueueSettings {
+        max_length_bytes: Some(10),
+        ..QueueSettings::default()
+    });
+    leader.consume(node(1), 1, 3);
+    let bodies = ["12345678"; 5];
+    assert_eq!(leader.publish(&bodies).refused_ops, [4]);
+    assert_eq!(leader.counts().ready, 1);
+}
+
+#[test]
+fn a_limit_of_none_refuses_whoever_waits() {
+    let mut leader = refusing(QueueSettings {
+        max_length: Some(0),
+        ..QueueSettings::default()
+    });
+    leader.consume(node(1), 1, 10);
+    assert_eq!(leader.publish(&["a"]).refused_ops, [0]);
+}
+
+#[test]
+fn for_queues_in_memory_too() {
+    let mut leader = refusing(one());
+    leader.consume_as(node(1), 1, 100, no_ack());
+    let ops: Vec<Op> = FIVE
+        .iter()
+        .map(|body| publish(QUEUE, 0, None, body))
+        .collect();
+    let mut out = crate::dispatch::Outbox::default();
+    let refusals = leader.dispatcher.admit_ops(&ops, &leader.machine, &mut out);
+    assert_eq!(refusals, []);
+}
