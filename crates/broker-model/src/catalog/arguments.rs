@@ -49,8 +49,8 @@ pub struct QueueArguments {
     pub dead_letter_exchange: Option<Name>,
     /// `x-dead-letter-routing-key`.
     pub dead_letter_routing_key: Option<Name>,
-    /// `x-dead-letter-strategy: at-least-once`.
-    pub dead_letter_at_least_once: bool,
+    /// `x-dead-letter-strategy`: whether it is `at-least-once`.
+    pub dead_letter_at_least_once: Option<bool>,
     /// `x-max-priority`.
     pub max_priority: Option<u8>,
     /// `x-single-active-consumer`.
@@ -212,7 +212,7 @@ impl QueueArguments {
                 b"x-dead-letter-exchange" => read.dead_letter_exchange = text(),
                 b"x-dead-letter-routing-key" => read.dead_letter_routing_key = text(),
                 b"x-dead-letter-strategy" => {
-                    read.dead_letter_at_least_once = value.as_text() == Some(AT_LEAST_ONCE);
+                    read.dead_letter_at_least_once = Some(value.as_text() == Some(AT_LEAST_ONCE));
                 }
                 b"x-max-priority" => {
                     read.max_priority = number().and_then(|n| u8::try_from(n).ok());
@@ -234,7 +234,7 @@ impl QueueArguments {
 /// What a number says as a delivery limit.
 pub(crate) fn delivery_limit(number: i64) -> Option<DeliveryLimit> {
     match number {
-        -1 => Some(DeliveryLimit::Unlimited),
+        ..0 => Some(DeliveryLimit::Unlimited),
         number => u64::try_from(number).ok().map(DeliveryLimit::Failures),
     }
 }

@@ -17,7 +17,7 @@ const BACKTRACK_MAX: usize = 10_000;
 /// Instructions of one compiled expression of the kind that goes back.
 const PROGRAM_MAX: usize = 1 << 14;
 
-/// A compiled expression: an unanchored search; empty matches the empty name only.
+/// A compiled expression: an unanchored search.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     source: Name,
@@ -26,6 +26,7 @@ pub struct Pattern {
 
 #[derive(Debug, Clone)]
 enum Matcher {
+    /// The empty name only.
     Empty,
     Everything,
     Linear(Box<Regex>),
@@ -45,6 +46,17 @@ impl Pattern {
             other => compile(other).unwrap_or(Matcher::Broken),
         };
         Self { source, matcher }
+    }
+
+    /// As [`Self::new`] for a policy: there an empty expression is found in every name. (In a permission it gives
+    /// nothing.)
+    #[must_use]
+    pub fn of_policy(source: Name) -> Self {
+        if source.is_empty() {
+            let matcher = Matcher::Everything;
+            return Self { source, matcher };
+        }
+        Self::new(source)
     }
 
     /// Whether `source` is a usable expression.

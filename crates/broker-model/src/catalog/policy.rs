@@ -121,7 +121,7 @@ impl Policy {
         definition.dedup_by(|a, b| a.0 == b.0);
         Self {
             name: spec.name.clone(),
-            pattern: Pattern::new(spec.pattern.clone()),
+            pattern: Pattern::of_policy(spec.pattern.clone()),
             apply_to: ApplyTo::parse(&spec.apply_to).unwrap_or(ApplyTo::All),
             priority: spec.priority,
             definition,
@@ -216,14 +216,15 @@ pub fn merged_definition<'a>(
     merged
 }
 
-/// A limit, to compare it with others: -1 is none.
+/// A limit, to compare it with others: what is negative is none.
 fn limit(value: &PolicyValue) -> u64 {
     value.number().unwrap_or(u64::MAX)
 }
 
 /// Merges arguments, policy and operator policy: the lowest of numeric limits; of everything else
 /// operator policy before argument before policy (on quorum queues policy before argument for
-/// the overflow behaviour). Streams have limits of size and age, and nothing else.
+/// the overflow behaviour). Streams have limits of size and age, and nothing else: there the policies' lowest before
+/// the argument.
 pub(crate) fn merge(
     arguments: &QueueArguments,
     queue_type: QueueType,
@@ -249,15 +250,16 @@ fn merge_stream(
     operator: Option<&Policy>,
 ) -> QueueSettings {
     let policies = || [policy, operator].into_iter().flatten();
-    let lowest = |argument: Option<u64>, of: &dyn Fn(&Policy) -> Option<u64>| {
-        argument.into_iter().chain(policies().filter_map(of)).min()
+    // A policy may also keep more than the argument says.
+    let first = |argument: Option<u64>, of: &dyn Fn(&Policy) -> Option<u64>| {
+        policies().filter_map(of).min().or(argument)
     };
     QueueSettings {
         queue_type: QueueType::Stream,
-        max_length_bytes: lowest(arguments.max_length_bytes, &|policy| {
+        max_length_bytes: first(arguments.max_length_bytes, &|policy| {
             policy.get("max-length-bytes")?.number()
         }),
-        max_age_ms: lowest(arguments.max_age_ms, &|policy| {
+        max_age_ms: first(arguments.max_age_ms, &|policy| {
             age_ms(policy.get("max-age")?.text()?)
         }),
         ..QueueSettings::default()
@@ -317,8 +319,9 @@ fn merge_queue(
         Some(&**policy?.get("dead-letter-strategy")?.text()? == AT_LEAST_ONCE)
     };
     let at_least_once = strategy_of(operator)
+        .or(arguments.dead_letter_at_least_once)
         .or_else(|| strategy_of(policy))
-        .unwrap_or(arguments.dead_letter_at_least_once);
+        .unwrap_or_default();
     QueueSettings {
         queue_type,
         message_ttl_ms: lowest(arguments.message_ttl_ms, "message-ttl"),
@@ -456,7 +459,7 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
                 "[{{<<\"{key}\">>,...}}] are not recognised policy settings"
             ));
         }
-        if key == "delivery-limit" && *value == PolicyValue::Integer(-1) {
+        if key == "delivery-limit" && matches!(value, PolicyValue::Integer(..0)) {
             continue;
         }
         if NUMBERS.contains(&key) && value.number().is_none() {

@@ -93,7 +93,7 @@ impl Overflow {
 pub enum DeliveryLimit {
     /// Failed deliveries after which a message dies.
     Failures(u64),
-    /// -1: a message may fail for ever, whatever the node's default is.
+    /// A negative number: a message may fail for ever, whatever the node's default is.
     Unlimited,
 }
 

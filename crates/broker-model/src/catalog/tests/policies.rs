@@ -109,19 +109,11 @@ fn values_are_merged() {
     )));
     driver.ok(CatalogCommand::PutPolicy(operator(policy(
         "o",
-        "",
-        0,
-        &[("max-length", int(5)), ("expires", int(60_000))],
-    ))));
-    // The empty pattern matches no name but the empty one.
-    let settings = |driver: &Driver| driver.catalog.queue("/", "q").expect("declared").clone();
-    assert_eq!(settings(&driver).settings().expires_ms, None);
-    driver.ok(CatalogCommand::PutPolicy(operator(policy(
-        "o",
         ".*",
         0,
         &[("max-length", int(5)), ("expires", int(60_000))],
     ))));
+    let settings = |driver: &Driver| driver.catalog.queue("/", "q").expect("declared").clone();
     let record = settings(&driver);
     let merged = record.settings();
     assert_eq!(merged.message_ttl_ms, Some(500), "the lower one");
@@ -176,7 +168,7 @@ fn what_finds_no_queue_is_kept_where_nothing_is_dropped_for_it() {
         (&both[..2], None, false),
         (&refuses[..], None, false),
         (&refuses[..], Some(least), true),
-        (&both[..], Some(most), false),
+        (&both[..], Some(most), true), // The argument wins.
     ] {
         let mut driver = Driver::new();
         driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
@@ -190,6 +182,85 @@ fn what_finds_no_queue_is_kept_where_nothing_is_dropped_for_it() {
         let record = driver.catalog.queue("/", "q").expect("declared");
         assert_eq!(record.settings().keeps_undeliverable, kept, "{arguments:?}");
     }
+}
+
+/// As a search for nothing finds it everywhere; a permission that is empty gives nothing.
+#[test]
+fn an_empty_pattern_matches_every_name() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    driver.exchange("e", "direct");
+    let ttl = [("message-ttl", int(7))];
+    driver.ok(CatalogCommand::PutPolicy(policy("p", "", 0, &ttl)));
+    let expires = [("expires", int(9))];
+    driver.ok(CatalogCommand::PutPolicy(operator(policy(
+        "o", "", 0, &expires,
+    ))));
+    let record = driver.catalog.queue("/", "q").expect("declared").clone();
+    assert_eq!(record.effective.policy.as_deref(), Some("p"));
+    assert_eq!(record.effective.operator_policy.as_deref(), Some("o"));
+    assert_eq!(record.settings().message_ttl_ms, Some(7));
+    assert_eq!(record.settings().expires_ms, Some(9));
+    let exchange = driver.catalog.exchange("/", "e").expect("declared");
+    assert_eq!(exchange.policy.as_deref(), Some("p"));
+}
+
+#[test]
+fn any_negative_delivery_limit_is_none() {
+    let mut driver = Driver::new();
+    let limit = |number| policy("p", ".*", 0, &[("delivery-limit", int(number))]);
+    let command = CatalogCommand::PutPolicy(limit(-5));
+    assert_eq!(driver.catalog.check(&command), Ok(()));
+    driver.queue("q");
+    driver.ok(command);
+    let of = |driver: &Driver| {
+        let record = driver.catalog.queue("/", "q").expect("declared");
+        record.settings().delivery_limit
+    };
+    assert_eq!(of(&driver), Some(DeliveryLimit::Unlimited));
+    // Of two, any number before none.
+    driver.ok(CatalogCommand::PutPolicy(operator(limit(3))));
+    assert_eq!(of(&driver), Some(DeliveryLimit::Failures(3)));
+}
+
+/// A policy says how long streams keep what they have, whatever they were declared with.
+#[test]
+fn of_streams_the_policy_wins() {
+    let mut driver = Driver::new();
+    let stream = QueueSpec {
+        arguments: table(&[
+            ("x-queue-type", FieldValue::text("stream")),
+            ("x-max-length-bytes", FieldValue::I32(1_000)),
+            ("x-max-age", FieldValue::text("1m")),
+        ]),
+        ..queue("s")
+    };
+    driver.ok(CatalogCommand::DeclareQueue(stream));
+    let of = |driver: &Driver| {
+        let record = driver.catalog.queue("/", "s").expect("declared");
+        let settings = record.settings();
+        (settings.max_length_bytes, settings.max_age_ms)
+    };
+    assert_eq!(of(&driver), (Some(1_000), Some(60_000)));
+    let definition = [("max-length-bytes", int(9_000)), ("max-age", text("1h"))];
+    driver.ok(CatalogCommand::PutPolicy(policy("p", ".*", 0, &definition)));
+    assert_eq!(of(&driver), (Some(9_000), Some(3_600_000)));
+    // Of policy and operator policy the lesser.
+    for (bytes, expected) in [(20_000, 9_000), (4_000, 4_000)] {
+        driver.ok(CatalogCommand::PutPolicy(operator(policy(
+            "o",
+            ".*",
+            0,
+            &[("max-length-bytes", int(bytes))],
+        ))));
+        assert_eq!(of(&driver), (Some(expected), Some(3_600_000)));
+    }
+    driver.ok(CatalogCommand::DeletePolicy {
+        vhost: "/".into(),
+        name: "p".into(),
+        operator: false,
+    });
+    assert_eq!(of(&driver), (Some(4_000), Some(60_000)));
 }
 
 #[test]
