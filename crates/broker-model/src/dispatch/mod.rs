@@ -163,6 +163,10 @@ impl Dispatcher {
             return;
         };
         let before = usize::from(desk.rejects());
+        if (desk.settings.as_ref()).is_some_and(|old| old.expires_ms != settings.expires_ms) {
+            // How long nobody may use it counts from now: an idle queue is not gone with the policy that says so.
+            desk.last_used_ms = now_ms;
+        }
         desk.settings = Some(settings);
         self.admissions.rejecting += usize::from(desk.rejects());
         self.admissions.rejecting -= before;

@@ -518,6 +518,34 @@ fn an_unused_queue_expires_unless_it_is_used() {
 }
 
 #[test]
+fn a_queue_expires_so_long_after_its_policy_was_set() {
+    let mut leader = plain();
+    leader.at(60_000);
+    let expiring = |expires_ms| QueueSettings {
+        expires_ms: Some(expires_ms),
+        ..QueueSettings::default()
+    };
+    leader.declare(QUEUE, expiring(1_000));
+    leader.at(60_999);
+    assert_eq!(leader.expired, []);
+    // What it says of anything else begins nothing anew.
+    leader.declare(
+        QUEUE,
+        QueueSettings {
+            max_length: Some(5),
+            ..expiring(1_000)
+        },
+    );
+    leader.at(61_000);
+    assert_eq!(leader.expired, [QUEUE]);
+    leader.declare(QUEUE, expiring(500));
+    leader.at(61_499);
+    assert_eq!(leader.expired, [QUEUE]);
+    leader.at(61_500);
+    assert_eq!(leader.expired, [QUEUE, QUEUE]);
+}
+
+#[test]
 fn a_backlog_in_the_store_comes_in_order_and_in_bounded_reads() {
     let mut leader = plain();
     let bodies: Vec<String> = (0..5_000).map(|number| number.to_string()).collect();
