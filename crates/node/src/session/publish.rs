@@ -22,11 +22,22 @@ const PUBLISH: (u16, u16) = (60, 40);
 /// must not keep a whole read buffer.
 const COPY_MAX: usize = 16 * 1024;
 
-/// A publish that has passed all checks.
-struct Checked {
+/// A publish that has passed all checks and knows its way.
+#[derive(Debug)]
+pub(super) struct Checked {
     publish: Publish,
     looked: Looked,
     route: Arc<Route>,
+    /// No queue was found, but the catalog here may be old: a node that is cut off does not know what was declared
+    /// elsewhere, and cannot say that there is no queue.
+    unsure: bool,
+}
+
+impl Checked {
+    /// Memory it takes while it waits.
+    pub(super) fn weight(&self) -> usize {
+        self.publish.body.len() + self.publish.properties.len() + 256
+    }
 }
 
 impl Session {
@@ -49,20 +60,8 @@ impl Session {
             return Ok(());
         };
         if let Mode::Tx(tx) = &mut channel.mode {
-            return tx.publish(checked.publish);
+            return tx.publish(checked);
         }
-        self.send_publish(key, checked);
-        Ok(())
-    }
-
-    /// Publishes a message that was held by a transaction.
-    pub(super) fn publish_committed(
-        &mut self,
-        key: ChannelKey,
-        publish: Publish,
-    ) -> Result<(), ProtocolError> {
-        // What it was checked for holds no longer if its exchange is gone: that fails the commit.
-        let checked = self.check_now(key, publish)?;
         self.send_publish(key, checked);
         Ok(())
     }
@@ -72,7 +71,7 @@ impl Session {
     fn check_publish(
         &mut self,
         key: ChannelKey,
-        publish: Publish,
+        mut publish: Publish,
     ) -> Result<Option<Checked>, ProtocolError> {
         let (looked, found) = self.look_and_route(key, &publish);
         let unsure = match &found {
@@ -105,17 +104,18 @@ impl Session {
             found => found.map_err(|error| catalog_error(&error))?,
         };
         let looked = looked?;
-        if looked.direct_reply
-            && self
-                .channel(key)
-                .is_none_or(|channel| channel.reply_consumer.is_none())
-        {
-            return Err(no_reply_consumer());
+        if looked.direct_reply {
+            let channel = self.channel(key);
+            let reply = channel.and_then(|channel| channel.reply_consumer.as_ref());
+            let reply = reply.ok_or_else(no_reply_consumer)?;
+            publish.properties = with_reply_to(&publish.properties, &reply.queue);
         }
+        let unsure = !route.is_routed && self.is_unsure(key);
         Ok(Some(Checked {
             publish,
             looked,
             route,
+            unsure,
         }))
     }
 
@@ -143,16 +143,6 @@ impl Session {
             }
         };
         (looked, found)
-    }
-
-    fn check_now(&mut self, key: ChannelKey, publish: Publish) -> Result<Checked, ProtocolError> {
-        let (looked, found) = self.look_and_route(key, &publish);
-        let route = found.map_err(|error| catalog_error(&error))?;
-        Ok(Checked {
-            publish,
-            looked: looked?,
-            route,
-        })
     }
 
     /// Whether what is missing here may be there, because the others could not be asked.
@@ -230,22 +220,14 @@ impl Session {
         Ok(route)
     }
 
-    fn send_publish(&mut self, key: ChannelKey, checked: Checked) {
+    /// Sends a publish on its way: at once, or with the commit of its transaction.
+    pub(super) fn send_publish(&mut self, key: ChannelKey, checked: Checked) {
         let Checked {
             mut publish,
             looked,
             route,
+            unsure,
         } = checked;
-        if looked.direct_reply {
-            let reply = self
-                .channel(key)
-                .and_then(|channel| channel.reply_consumer.clone());
-            let Some(reply) = reply else {
-                self.fail(key, no_reply_consumer(), PUBLISH);
-                return;
-            };
-            publish.properties = with_reply_to(&publish.properties, &reply.queue);
-        }
         let Self {
             broker,
             channels,
@@ -268,8 +250,6 @@ impl Session {
         // even a mandatory one comes back, unless its address is none.
         let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_str());
         let is_address = replies && is_reply_address(publish.routing_key.as_str());
-        // A node that is cut off does not know what was declared elsewhere: it cannot say that there is no queue.
-        let unsure = !route.is_routed && channel.routes.is_unsure();
         let awaited = match channel.mode {
             Mode::Plain => None,
             Mode::Confirm | Mode::Tx(_) => {

@@ -33,22 +33,26 @@ impl Session {
             tx.settle(how, settled);
             return Ok(());
         }
-        match how {
-            Settlement::Done => {
-                let count = settled.len() as u64;
-                channel.entry.counts.acknowledged.add_alone(count);
-                self.tally.acknowledged += count;
-            }
-            Settlement::Rejected | Settlement::Returned { .. } => {
-                self.tally.rejected += settled.len() as u64;
-            }
-        }
+        self.count_settled(key, how, settled.len() as u64);
         self.settled(key, how, settled.iter().map(|(_, delivery)| delivery));
         if settled.capacity() <= SETTLING_KEPT {
             settled.clear();
             self.settling = settled;
         }
         Ok(())
+    }
+
+    /// Counts what a client has acknowledged or rejected, in a transaction when it is committed.
+    pub(super) fn count_settled(&mut self, key: ChannelKey, how: Settlement, count: u64) {
+        match how {
+            Settlement::Done => {
+                if let Some(channel) = self.channel(key) {
+                    channel.entry.counts.acknowledged.add_alone(count);
+                }
+                self.tally.acknowledged += count;
+            }
+            Settlement::Rejected | Settlement::Returned { .. } => self.tally.rejected += count,
+        }
     }
 
     /// Deliveries of a channel are done with.

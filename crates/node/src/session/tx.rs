@@ -1,13 +1,15 @@
 //! Transactions: publishes and acknowledgements that wait for the commit.
 //!
-//! A commit publishes first; when every queue has accepted, the acknowledgements follow and the client
+//! Publishes are checked and routed when they come, as by RabbitMQ: what changes until the commit cannot fail it half
+//! way. A commit publishes first; when every queue has accepted, the acknowledgements follow and the client
 //! is answered. It is atomic per queue at best, as in RabbitMQ.
 
 use super::channel::{ChannelKey, Mode, Unacked};
 use super::outbox::Settlement;
+use super::publish::Checked;
 use super::state::Session;
 use amqp_codec::{Method, ReplyCode};
-use amqp_connection::{ProtocolError, Publish};
+use amqp_connection::ProtocolError;
 
 /// `tx.commit`.
 const COMMIT: (u16, u16) = (90, 20);
@@ -18,7 +20,7 @@ const BYTES_MAX: usize = 128 << 20;
 /// What a transaction holds.
 #[derive(Debug, Default)]
 pub(super) struct Tx {
-    publishes: Vec<Publish>,
+    publishes: Vec<Checked>,
     bytes: usize,
     settled: Vec<(Settlement, Vec<(u64, Unacked)>)>,
     /// A commit has published and waits for the queues.
@@ -29,8 +31,8 @@ pub(super) struct Tx {
 
 impl Tx {
     /// Holds a publish.
-    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), ProtocolError> {
-        self.bytes += publish.body.len() + publish.properties.len() + 256;
+    pub(super) fn publish(&mut self, publish: Checked) -> Result<(), ProtocolError> {
+        self.bytes += publish.weight();
         if self.bytes > BYTES_MAX {
             let text = format!("transaction is larger than {BYTES_MAX} bytes");
             return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
@@ -86,10 +88,7 @@ impl Session {
         let publishes = std::mem::take(&mut tx.publishes);
         tx.bytes = 0;
         for publish in publishes {
-            self.publish_committed(key, publish)?;
-        }
-        if self.channel(key).is_none() {
-            return Ok(());
+            self.send_publish(key, publish);
         }
         self.tx(key)?.committing = true;
         self.hold_channel(key);
@@ -128,6 +127,7 @@ impl Session {
                 return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
             }
             for (how, deliveries) in settled {
+                session.count_settled(key, how, deliveries.len() as u64);
                 session.settled(key, how, deliveries.iter().map(|(_, delivery)| delivery));
             }
             session.conn.send_method(key.number, &Method::TxCommitOk {});
