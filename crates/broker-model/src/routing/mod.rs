@@ -272,23 +272,30 @@ impl Matcher {
             Self::Random(list) => {
                 list.at(input.properties.random().unwrap_or(input.random), out);
             }
-            Self::Direct(_) | Self::Topic(_) | Self::ConsistentHash(..) | Self::ModulusHash(_) => {
-                self.matches_key(input.routing_key, input.properties, out);
+            // One of the bindings, by the message's own key: more keys choose no more.
+            Self::ConsistentHash(on, list) => {
+                list.by_weight(on.hash(input.routing_key, input.properties), out);
+            }
+            Self::ModulusHash(list) => list.at(stable_hash(input.routing_key.as_bytes()), out),
+            Self::Direct(_) | Self::Topic(_) => {
+                self.matches_key(input.routing_key, out);
                 for key in input.more_keys {
-                    self.matches_key(key, input.properties, out);
+                    self.matches_key(key, out);
                 }
             }
         }
     }
 
-    /// The same for one key, where the kind of exchange looks at keys.
-    fn matches_key(&self, key: &str, properties: &dyn RouteProperties, out: &mut Matches) {
+    /// The same for one key, where each of them leads on.
+    fn matches_key(&self, key: &str, out: &mut Matches) {
         match self {
             Self::Direct(table) => table.matches(key, out),
             Self::Topic(trie) => trie.matches(key, out),
-            Self::ConsistentHash(on, list) => list.by_weight(on.hash(key, properties), out),
-            Self::ModulusHash(list) => list.at(stable_hash(key.as_bytes()), out),
-            Self::Fanout(_) | Self::Headers(_) | Self::Random(_) => {}
+            Self::ConsistentHash(..)
+            | Self::ModulusHash(_)
+            | Self::Fanout(_)
+            | Self::Headers(_)
+            | Self::Random(_) => {}
         }
     }
 }

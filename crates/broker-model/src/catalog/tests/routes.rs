@@ -490,3 +490,28 @@ fn routing_version_moves_with_what_matters() {
     driver.bind("amq.direct", "q", "k");
     assert!(driver.catalog.routing_version("/") > before);
 }
+
+/// As with RabbitMQ a message goes to one of the bindings, however many keys it has.
+#[test]
+fn more_keys_choose_no_more_where_one_binding_is_picked() {
+    for kind in ["x-consistent-hash", "x-modulus-hash"] {
+        let mut driver = Driver::new();
+        driver.exchange("h", kind);
+        for name in ["a", "b", "c", "d"] {
+            driver.queue(name);
+            driver.bind("h", name, "1");
+        }
+        let more: Vec<String> = (0..20).map(|number| format!("more-{number}")).collect();
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let input = RouteInput {
+            routing_key: "key",
+            more_keys: &more,
+            properties: &Properties,
+            random: 0,
+            is_here: &|_| true,
+        };
+        let found = driver.route_with("h", &input);
+        assert_eq!(found.len(), 1, "{kind}");
+        assert_eq!(found, driver.route("h", "key"));
+    }
+}
