@@ -3,7 +3,7 @@
 
 use super::deadlines::{Deadlines, NEAREST};
 use super::desk::Desk;
-use super::outbox::DeadLetter;
+use super::outbox::{DeadLetter, Outbox};
 use super::serve::{Turn, kill};
 use super::stock::{Head, Loading, Stock};
 use crate::catalog::settings::Overflow;
@@ -307,6 +307,44 @@ impl Desk {
             .get_or_insert_default()
             .insert(sequence.0, sequence.0, ());
         true
+    }
+
+    /// The queue is gone: what died in it and has not gone on yet goes now, as far as it is in memory. Nobody keeps it
+    /// any longer.
+    pub(super) fn hand_last_letters(&self, state: &QueueState, out: &mut Outbox) {
+        if !self.dead_letters() || self.delays() {
+            return;
+        }
+        let is_given =
+            |number| (self.at_publisher.as_ref()).is_some_and(|given| given.contains(number));
+        for (from, to, reason) in state.dying_ranges() {
+            let left = (from.0..=to.0).filter(|number| !is_given(*number));
+            for sequence in left.map(Sequence) {
+                let stock = self
+                    .stocks
+                    .iter()
+                    .find(|stock| stock.level == sequence.level());
+                let stored = match stock {
+                    Some(stock) => stock.message(state, sequence.number()),
+                    None => state.in_memory(sequence),
+                };
+                let Some(stored) = stored else { continue };
+                out.dead_letters.push(DeadLetter {
+                    queue: self.queue,
+                    sequence: None,
+                    reason,
+                    delivery_count: self.shown_delivery_count(state, sequence),
+                    expires_at_ms: stored.expires_at_ms,
+                    message: stored.message.clone(),
+                });
+            }
+        }
+    }
+
+    /// Whether something that died here has not gone on yet.
+    pub(super) fn has_letters(&self, state: Option<&QueueState>) -> bool {
+        let dying = state.is_some_and(|state| state.dying() > 0);
+        self.dead_letters() && (dying || self.stocks.iter().any(Stock::has_doomed))
     }
 
     /// Whether more messages are due than the publisher will take for a while.

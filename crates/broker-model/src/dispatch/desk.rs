@@ -9,6 +9,9 @@ use crate::ids::{QueueId, Sequence};
 use crate::queue::{QueueState, RangeSet};
 use std::sync::Arc;
 
+/// When a queue is looked at again that may not end yet.
+const EXPIRE_AGAIN_MS: u64 = 1_000;
+
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) queue: QueueId,
@@ -146,6 +149,15 @@ impl Desk {
     pub(super) fn unused_until_ms(&self) -> Option<u64> {
         let expires_ms = self.settings.as_ref()?.expires_ms?;
         (self.consumer_count() == 0).then(|| self.last_used_ms.saturating_add(expires_ms))
+    }
+
+    /// Its time is over, but something stands in the way of its end: it is looked at again in a moment.
+    pub(super) fn expire_later(&mut self, now_ms: u64) {
+        let expires_ms = self.settings.as_ref().and_then(|s| s.expires_ms);
+        let again_ms = now_ms + EXPIRE_AGAIN_MS;
+        self.last_used_ms = again_ms
+            .saturating_sub(expires_ms.unwrap_or_default())
+            .min(now_ms);
     }
 
     /// The level of messages that name no priority.

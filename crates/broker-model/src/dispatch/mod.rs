@@ -312,10 +312,11 @@ impl Dispatcher {
         while let Some(slot) = self.timers.pop_due(now_ms) {
             if let Some(desk) = self.desks.get_mut(slot) {
                 desk.timer_ms = 0;
-                if desk
-                    .unused_until_ms()
-                    .is_some_and(|until_ms| until_ms <= now_ms)
-                {
+                let until_ms = desk.unused_until_ms();
+                let is_over = until_ms.is_some_and(|until_ms| until_ms <= now_ms);
+                if is_over && desk.has_letters(machine.queue(desk.queue)) {
+                    desk.expire_later(now_ms);
+                } else if is_over {
                     // Told again after another such time, should it still be there.
                     desk.last_used_ms = now_ms;
                     out.expired.push(desk.queue);
@@ -414,7 +415,10 @@ impl Dispatcher {
 
     /// The queue is gone from the catalog.
     fn close(&mut self, queue: QueueId, machine: &ShardMachine, out: &mut Outbox) {
-        if machine.queue(queue).is_some() {
+        if let Some(state) = machine.queue(queue) {
+            if let Some(desk) = self.desk(queue) {
+                desk.hand_last_letters(state, out);
+            }
             out.leader_ops.push(Op::Delete { queue });
         }
         if let Some(slot) = self.index.remove(&queue) {

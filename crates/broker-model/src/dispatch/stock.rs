@@ -200,6 +200,10 @@ impl Stock {
         true
     }
 
+    pub(super) fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
     pub(super) fn is_doomed(&self, number: u64) -> bool {
         self.doomed.contains(number)
     }

@@ -365,3 +365,63 @@ fn a_queue_without_a_limit_has_that_of_the_leader() {
         assert_eq!(deliveries, expected.unwrap_or(10), "{own:?} {default:?}");
     }
 }
+
+#[test]
+fn the_last_letters_of_a_queue_that_goes() {
+    let mut leader = dying(QueueSettings::default());
+    let ops: Vec<_> = (0..2_000)
+        .map(|at| publish(QUEUE, 0, Some(50), &at.to_string()))
+        .collect();
+    leader.batch(node(9), &ops);
+    leader.at(1_050);
+    assert_eq!(leader.machine.queue(QUEUE).unwrap().dying(), 2_000);
+    let given = leader.dead_letters.len();
+    assert!(given < 2_000, "{given}");
+    leader.delete(QUEUE);
+    assert!(leader.machine.queue(QUEUE).is_none());
+    // Those that the publisher does not have yet, which nobody keeps now.
+    assert!(
+        leader
+            .dead_letters
+            .iter()
+            .skip(given)
+            .all(|letter| letter.sequence.is_none())
+    );
+    let bodies: Vec<String> = letters(&mut leader)
+        .into_iter()
+        .map(|(body, _)| body)
+        .collect();
+    assert_eq!(bodies.len(), 2_000);
+    let in_order = bodies.iter().enumerate();
+    assert!(
+        in_order
+            .into_iter()
+            .all(|(at, body)| *body == at.to_string())
+    );
+}
+
+#[test]
+fn what_is_alive_in_a_queue_that_goes_is_no_letter() {
+    let mut leader = dying(QueueSettings::default());
+    leader.publish(&["a", "b"]);
+    leader.delete(QUEUE);
+    assert_eq!(letters(&mut leader), []);
+}
+
+#[test]
+fn an_unused_queue_does_not_expire_before_its_letters_have_gone_on() {
+    let mut leader = dying(QueueSettings {
+        expires_ms: Some(2_000),
+        ..QueueSettings::default()
+    });
+    leader.batch(node(9), &[publish(QUEUE, 0, Some(1_900), "x")]);
+    leader.at(2_900);
+    assert_eq!(letters(&mut leader).len(), 1);
+    leader.at(3_000);
+    leader.at(3_999);
+    assert_eq!(leader.expired, []);
+    leader.batch(node(9), &[settle(1, 1)]);
+    assert_eq!(leader.expired, []);
+    leader.at(4_000);
+    assert_eq!(leader.expired, [QUEUE]);
+}
