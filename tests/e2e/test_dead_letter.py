@@ -364,6 +364,50 @@ def test_a_target_that_has_accepted_gets_no_second_copy(pub, sub, name, names, d
     assert amqp.get(sub, takes).body == b"next"
 
 
+def test_a_full_target_that_dead_letters_has_it_once(
+    broker, pub, sub, name, names, grave, durable
+) -> None:
+    """What it refuses it passes on, and the source is done with it."""
+    exchange, queue = grave
+    full = names() + "-full"
+    declare(pub, full, durable, exchange, max_length=1, overflow="reject-publish-dlx")
+    amqp.fill(pub, full, [b"in the way"])
+    declare(pub, name, durable, "", dead_letter_routing_key=full)
+    amqp.fill(pub, name, [b"dead"])
+    sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+    message = amqp.get(sub, queue)
+    assert message.body == b"dead"
+    assert [(death["queue"], death["reason"]) for death in deaths(message)] == [
+        (full, "maxlen"),
+        (name, "rejected"),
+    ]
+    eventually(
+        lambda: broker.get(f"/api/queues/%2F/{part(name)}").get("messages_dlx", 0) == 0,
+        what="the source is done with it",
+    )
+    # The next one comes behind any copy of the first.
+    amqp.fill(pub, name, [b"next"])
+    sub.basic_reject(amqp.get(sub, name).tag, requeue=False)
+    assert amqp.get(sub, queue).body == b"next"
+
+
+def test_what_died_goes_on_although_its_queue_is_deleted(broker, pub, sub, name, grave) -> None:
+    exchange, queue = grave
+    declare(pub, name, False, exchange)
+    bodies = [b"%d" % i for i in range(10_000)]
+    amqp.fill(pub, name, bodies)
+    consumer = Consumer(sub, name)
+    last = consumer.wait(len(bodies))[-1]
+    sub.basic_nack(last.tag, multiple=True, requeue=False)
+
+    def are_dead() -> bool:
+        return broker.get(f"/api/queues/%2F/{part(name)}")["messages"] == 0
+
+    eventually(are_dead, what="all are dead")
+    sub.queue_delete(name)
+    amqp.wait_ready_count(pub, queue, len(bodies))
+
+
 @pytest.mark.warren_only("RabbitMQ takes minutes to try again")
 def test_at_least_once_keeps_what_finds_no_queue(broker, pub, sub, name, names) -> None:
     """It counts for the length, and goes on as soon as somebody binds a queue."""

@@ -370,7 +370,7 @@ impl Node {
         let dead_letters = dead_letter::start(Arc::clone(&broker), &vital);
         tasks.push(vital.spawn(
             "the follower of the catalog",
-            events::follow_catalog(Arc::clone(&broker), catalog_events_rx),
+            events::follow_catalog(Arc::clone(&broker), catalog_events_rx, dead_letters.clone()),
         ));
         tasks.push(vital.spawn(
             "the follower of the hosts",

@@ -1,7 +1,7 @@
 //! Delayed messages whose time has come: what they look like, and where they go.
 
 use super::header::keys_of;
-use super::{Routed, Targets, find};
+use super::{Routed, find};
 use crate::broker::Broker;
 use crate::target::{add_headers, target_for};
 use amqp_codec::{FieldTable, PropertiesView, Rewrite};
@@ -30,7 +30,7 @@ pub(super) fn route(
     let passed_on = letter
         .sequence
         .map(|sequence| Identity::passed_on(letter.queue, sequence));
-    let mut targets = Targets::new();
+    let mut routed = Routed::new(message.clone());
     for queue in &queues {
         let mut target = target_for(queue, properties.priority(), expiration_ms);
         add_headers(&mut target, queue, None, headers.as_ref());
@@ -38,9 +38,9 @@ pub(super) fn route(
             .into_iter()
             .chain(passed_on)
             .collect();
-        targets.entry(queue.placement).or_default().push(target);
+        routed.add(queue, target);
     }
-    Some(Routed { message, targets })
+    Some(routed)
 }
 
 /// The message when its delay is over, and all of its routing keys. Its `BCC` stays with it, as with one that was not

@@ -3,10 +3,12 @@
 //! A letter that finds no room is put off: only its place is kept, and its queue offers it again. A
 //! letter that was refused is published again to those targets only that have not accepted it.
 
+use broker_model::catalog::record::QueueRecord;
 use broker_model::dispatch::DeadLetter;
 use broker_model::ids::{Placement, QueueId, Sequence};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -46,6 +48,8 @@ pub(super) enum Taken {
 pub(super) enum Sent {
     /// Whether this target accepts the letter.
     To(QueueId),
+    /// The same of a target that passes on what it refuses (`reject-publish-dlx`): it has taken the letter in any case.
+    Through(QueueId),
     /// Whether all targets do, and it is settled where it was: one operation of one shard.
     AtOnce,
 }
@@ -76,6 +80,8 @@ pub(super) struct PutOff {
 struct Open {
     placement: Placement,
     letter: DeadLetter,
+    /// The queue that it died in.
+    source: Option<Arc<QueueRecord>>,
     /// Operations that are yet to be answered.
     outstanding: usize,
     /// Some target refused.
@@ -104,8 +110,14 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// A letter is offered.
-    pub(super) fn take(&mut self, now: Instant, placement: Placement, letter: DeadLetter) -> Taken {
+    /// A letter of a queue is offered.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        placement: Placement,
+        letter: DeadLetter,
+        source: Option<Arc<QueueRecord>>,
+    ) -> Taken {
         let bytes = weight(&letter);
         if let Some(sequence) = letter.sequence {
             if self.known.contains(&(letter.queue, sequence)) {
@@ -134,6 +146,7 @@ impl Letters {
         let open = Open {
             placement,
             letter,
+            source,
             outstanding: 0,
             refused: false,
             apart: false,
@@ -143,10 +156,13 @@ impl Letters {
         Taken::Number(self.last_number)
     }
 
-    /// A letter, and the targets that have accepted it.
-    pub(super) fn get(&self, number: u64) -> Option<(&DeadLetter, &Targets)> {
+    /// A letter, the queue that it died in, and the targets that have accepted it.
+    pub(super) fn get(
+        &self,
+        number: u64,
+    ) -> Option<(&DeadLetter, Option<&Arc<QueueRecord>>, &Targets)> {
         let open = self.open.get(&number)?;
-        Some((&open.letter, &open.accepted))
+        Some((&open.letter, open.source.as_ref(), &open.accepted))
     }
 
     /// Where a letter is kept, if it can be sent at once to so many targets, all that are left and all at
@@ -185,9 +201,9 @@ impl Letters {
         open.outstanding = open.outstanding.saturating_sub(1);
         match sent {
             Sent::AtOnce if accepted => return Answered::Settled,
-            Sent::To(target) if accepted => open.accepted.push(target),
+            Sent::To(target) | Sent::Through(target) if accepted => open.accepted.push(target),
             Sent::AtOnce => (open.refused, open.apart) = (true, true),
-            Sent::To(_) => open.refused = true,
+            Sent::To(_) | Sent::Through(_) => open.refused = true,
         }
         if open.outstanding > 0 {
             return Answered::Waits;
@@ -324,7 +340,7 @@ mod tests {
         let now = Instant::now();
         let (a, b) = (QueueId(10), QueueId(11));
         let mut letters = Letters::default();
-        let number = number(letters.take(now, HERE, letter(Some(1), 10)));
+        let number = number(letters.take(now, HERE, letter(Some(1), 10), None));
         letters.sent(number, 2);
         assert_eq!(
             letters.answered(now, number, Sent::To(a), true),
@@ -336,7 +352,7 @@ mod tests {
         );
         assert!(letters.due(now).is_empty());
         assert_eq!(letters.due(now + RETRY), [number]);
-        let (_, accepted) = letters.get(number).unwrap();
+        let (_, _, accepted) = letters.get(number).unwrap();
         assert_eq!(accepted.as_slice(), [a]);
         letters.sent(number, 1);
         assert_eq!(
@@ -355,7 +371,7 @@ mod tests {
         let now = Instant::now();
         let elsewhere = Placement::Shard(ShardId(2));
         let mut letters = Letters::default();
-        let kept = number(letters.take(now, HERE, letter(Some(1), 10)));
+        let kept = number(letters.take(now, HERE, letter(Some(1), 10), None));
         let place = Some((QueueId(1), Sequence(1)));
         assert_eq!(letters.kept_at(elsewhere, kept, 1), None);
         assert_eq!(letters.kept_at(HERE, kept, 2), place);
@@ -371,10 +387,10 @@ mod tests {
         letters.answered(now, kept, Sent::To(QueueId(11)), false);
         assert_eq!(letters.kept_at(HERE, kept, 1), None);
         // What no queue keeps has no place.
-        let unkept = number(letters.take(now, HERE, letter(None, 10)));
+        let unkept = number(letters.take(now, HERE, letter(None, 10), None));
         assert_eq!(letters.kept_at(HERE, unkept, 1), None);
 
-        let whole = number(letters.take(now, HERE, letter(Some(2), 10)));
+        let whole = number(letters.take(now, HERE, letter(Some(2), 10), None));
         letters.sent(whole, 1);
         let answered = letters.answered(now, whole, Sent::AtOnce, true);
         assert_eq!(answered, Answered::Settled);
@@ -388,7 +404,7 @@ mod tests {
         let mut numbers = Vec::new();
         let mut put_off = 0;
         for at in 0..200 {
-            match letters.take(now, HERE, letter(Some(at), MIB)) {
+            match letters.take(now, HERE, letter(Some(at), MIB), None) {
                 Taken::Number(number) => numbers.push(number),
                 Taken::PutOff => put_off += 1,
                 other => panic!("{other:?}"),
@@ -414,6 +430,7 @@ mod tests {
                     now,
                     put_off.placement,
                     letter(Some(sequence.0), MIB),
+                    None,
                 )));
             }
             assert!(done == 200 || !numbers.is_empty(), "stuck at {done}");
@@ -426,7 +443,7 @@ mod tests {
         let now = Instant::now();
         let mut letters = Letters::default();
         for at in 0..200 {
-            if let Taken::Number(number) = letters.take(now, HERE, letter(Some(at), MIB)) {
+            if let Taken::Number(number) = letters.take(now, HERE, letter(Some(at), MIB), None) {
                 letters.sent(number, 1);
                 let answered = letters.answered(now, number, Sent::To(QueueId(10)), false);
                 assert_eq!(answered, Answered::Refused);
@@ -438,7 +455,7 @@ mod tests {
             letters.bytes
         );
         assert!(matches!(
-            letters.take(now, HERE, letter(Some(1000), MIB)),
+            letters.take(now, HERE, letter(Some(1000), MIB), None),
             Taken::Number(_)
         ));
         assert!(letters.wanted(now).is_empty());
@@ -450,15 +467,15 @@ mod tests {
         let now = Instant::now();
         let mut letters = Letters::default();
         for at in 0..30 {
-            letters.take(now, HERE, letter(Some(100 + at), MIB));
+            letters.take(now, HERE, letter(Some(100 + at), MIB), None);
         }
-        let number_of_first = number(letters.take(now, HERE, letter(Some(1), MIB)));
+        let number_of_first = number(letters.take(now, HERE, letter(Some(1), MIB), None));
         letters.sent(number_of_first, 2);
         letters.answered(now, number_of_first, Sent::To(QueueId(10)), true);
         letters.answered(now, number_of_first, Sent::To(QueueId(11)), false);
         assert!(letters.get(number_of_first).is_none());
-        let again = number(letters.take(now, HERE, letter(Some(1), MIB)));
-        let (_, accepted) = letters.get(again).unwrap();
+        let again = number(letters.take(now, HERE, letter(Some(1), MIB), None));
+        let (_, _, accepted) = letters.get(again).unwrap();
         assert_eq!(accepted.as_slice(), [QueueId(10)]);
     }
 
@@ -466,10 +483,13 @@ mod tests {
     fn one_offered_twice_is_published_once_and_unkept_ones_are_bounded() {
         let now = Instant::now();
         let mut letters = Letters::default();
-        number(letters.take(now, HERE, letter(Some(1), 10)));
-        assert_eq!(letters.take(now, HERE, letter(Some(1), 10)), Taken::Known);
+        number(letters.take(now, HERE, letter(Some(1), 10), None));
+        assert_eq!(
+            letters.take(now, HERE, letter(Some(1), 10), None),
+            Taken::Known
+        );
         let dropped = (0..300)
-            .filter(|_| letters.take(now, HERE, letter(None, MIB)) == Taken::Dropped)
+            .filter(|_| letters.take(now, HERE, letter(None, MIB), None) == Taken::Dropped)
             .count();
         assert!(dropped >= 300 - BYTES_UNKEPT / MIB - 1, "{dropped}");
         assert!(letters.bytes < BYTES_UNKEPT + 2 * MIB);

@@ -3,8 +3,9 @@
 //!
 //! At least once: a message is settled in its queue only after every queue it was routed to has
 //! accepted it; in the same log entry where all of them share its shard ([`Op::PassOn`]). A refusal (a
-//! target is full and rejects) or a missing majority is tried again, at those targets only. Memory is
-//! bounded (see [`letters`]). Letters carry an identity, by which a queue that has one already drops it.
+//! target is full and rejects) or a missing majority is tried again, at those targets only; a target that passes on what
+//! it refuses (`reject-publish-dlx`) has it then. Memory is bounded (see [`letters`]). Letters carry an identity, by which
+//! a queue that has one already drops it.
 //!
 //! Not here: deciding that a message dies or is due (`broker_model::dispatch`).
 
@@ -21,6 +22,7 @@ use crate::target::{add_headers, target_for};
 use crate::vital::Vital;
 use amqp_codec::PropertiesView;
 use broker_model::catalog::record::QueueRecord;
+use broker_model::catalog::settings::Overflow;
 use broker_model::catalog::{Catalog, Store};
 use broker_model::dispatch::DeadLetter;
 use broker_model::identity::Identity;
@@ -31,7 +33,7 @@ use broker_model::routing::RouteInput;
 use header::{Death, dead_letter};
 use letters::{Answered, Letters, Sent, Taken};
 use smallvec::{SmallVec, smallvec};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -42,15 +44,31 @@ const TURN: usize = 256;
 /// Bytes of letters in one sub-batch, at most (one letter may exceed it).
 const SUB_BATCH_BYTES: usize = 1 << 20;
 
+/// Queues that are gone and are remembered for their last letters, the latest.
+const GONE_MAX: usize = 1024;
+
 /// Takes dead letters of this node's hosts.
 #[derive(Clone)]
-pub struct DeadLetterSender(mpsc::UnboundedSender<(Placement, DeadLetter)>);
+pub struct DeadLetterSender(mpsc::UnboundedSender<Told>);
+
+/// What the publisher is told.
+enum Told {
+    Letter(Placement, DeadLetter),
+    Gone(Arc<QueueRecord>),
+}
 
 impl DeadLetterSender {
     /// Hands over a message that died at `placement`.
     pub fn send(&self, placement: Placement, letter: DeadLetter) {
         // The publisher ends only with the node.
-        let _ = self.0.send((placement, letter));
+        let _ = self.0.send(Told::Letter(placement, letter));
+    }
+
+    /// A queue is gone from the catalog. To be told before its host is: what that hands over last is to find its way.
+    pub fn gone(&self, record: &Arc<QueueRecord>) {
+        if record.settings().dead_letter_exchange.is_some() {
+            let _ = self.0.send(Told::Gone(Arc::clone(record)));
+        }
     }
 }
 
@@ -65,6 +83,7 @@ pub fn start(broker: Arc<Broker>, vital: &Vital) -> DeadLetterSender {
         next_token: 1,
         waiting: HashMap::new(),
         letters: Letters::default(),
+        gone: VecDeque::new(),
     };
     vital.spawn(
         "the publisher of dead letters",
@@ -81,14 +100,12 @@ struct Publisher {
     /// operations.
     waiting: HashMap<u64, Vec<(u64, Sent)>>,
     letters: Letters,
+    /// Queues that are not in the catalog any more, latest first.
+    gone: VecDeque<Arc<QueueRecord>>,
 }
 
 impl Publisher {
-    async fn run(
-        mut self,
-        mut letters: mpsc::UnboundedReceiver<(Placement, DeadLetter)>,
-        mut events: SessionEvents,
-    ) {
+    async fn run(mut self, mut letters: mpsc::UnboundedReceiver<Told>, mut events: SessionEvents) {
         let mut taken = Vec::with_capacity(TURN);
         loop {
             let due = self.letters.next_due();
@@ -98,8 +115,16 @@ impl Publisher {
                         return;
                     }
                     let mut batches = Batches::default();
-                    for (placement, letter) in taken.drain(..) {
-                        self.take(placement, letter, &mut batches);
+                    for told in taken.drain(..) {
+                        match told {
+                            Told::Letter(placement, letter) => {
+                                self.take(placement, letter, &mut batches);
+                            }
+                            Told::Gone(record) => {
+                                self.gone.truncate(GONE_MAX - 1);
+                                self.gone.push_front(record);
+                            }
+                        }
                     }
                     self.submit(batches);
                 }
@@ -114,7 +139,12 @@ impl Publisher {
 
     fn take(&mut self, placement: Placement, letter: DeadLetter, batches: &mut Batches) {
         let queue = letter.queue;
-        match self.letters.take(Instant::now(), placement, letter) {
+        let known = self.broker.catalog().queue_by_id(queue).cloned();
+        let source = known.or_else(|| {
+            let mut gone = self.gone.iter();
+            gone.find(|record| record.id == queue).cloned()
+        });
+        match self.letters.take(Instant::now(), placement, letter, source) {
             Taken::Number(number) => self.publish(number, batches),
             Taken::Known | Taken::PutOff => {}
             Taken::Dropped => debug!(
@@ -126,10 +156,10 @@ impl Publisher {
 
     /// Routes a letter anew and adds it to the batches.
     fn publish(&mut self, number: u64, batches: &mut Batches) {
-        let Some((letter, accepted)) = self.letters.get(number) else {
+        let Some((letter, source, accepted)) = self.letters.get(number) else {
             return;
         };
-        let (routed, is_new) = (route(&self.broker, letter), accepted.is_empty());
+        let (routed, is_new) = (route(&self.broker, letter, source), accepted.is_empty());
         let queues = |routed: &Routed| !routed.targets.is_empty();
         if is_new && !routed.as_ref().is_some_and(queues) && keeps(&self.broker, letter.queue) {
             if self.letters.refused(Instant::now(), number) == Answered::Done {
@@ -140,6 +170,7 @@ impl Publisher {
         let Some(Routed {
             message,
             targets: mut by_place,
+            passing,
         }) = routed
         else {
             // Nowhere to go: dropped, as documented.
@@ -152,6 +183,7 @@ impl Publisher {
         });
         let bytes = message.weight();
         if by_place.len() == 1
+            && passing.is_empty()
             && let Some(entry) = by_place.first_entry()
             && let Some((from, sequence)) =
                 (self.letters).kept_at(*entry.key(), number, entry.get().len())
@@ -176,7 +208,10 @@ impl Publisher {
         }
         for (placement, at_place) in by_place {
             for target in at_place {
-                let to = Sent::To(target.queue);
+                let to = match passing.contains(&target.queue) {
+                    true => Sent::Through(target.queue),
+                    false => Sent::To(target.queue),
+                };
                 // An operation for each, so that it is known who has accepted.
                 let op = Op::Publish {
                     targets: smallvec![target],
@@ -210,7 +245,8 @@ impl Publisher {
                 };
                 let now = Instant::now();
                 for (at, (number, sent)) in letters.into_iter().enumerate() {
-                    let accepted = !given_up && !refused_ops.contains(&(at as u32));
+                    let refused = refused_ops.contains(&(at as u32));
+                    let accepted = !given_up && (!refused || matches!(sent, Sent::Through(_)));
                     match self.letters.answered(now, number, sent, accepted) {
                         Answered::Done => self.settle(number),
                         Answered::Settled => drop(self.finish(number)),
@@ -259,7 +295,7 @@ impl Publisher {
     fn finish(&mut self, number: u64) -> Option<(Placement, QueueId, Sequence)> {
         let is_delayed = {
             let catalog = self.broker.catalog();
-            let letter = self.letters.get(number).map(|(letter, _)| letter.queue);
+            let letter = self.letters.get(number).map(|(letter, ..)| letter.queue);
             let record = letter.and_then(|queue| catalog.queue_by_id(queue));
             record.is_some_and(|record| record.settings().store == Some(Store::Delay))
         };
@@ -300,15 +336,46 @@ impl Batches {
 struct Routed {
     message: Message,
     targets: Targets,
+    /// Targets that pass on what they refuse.
+    passing: SmallVec<[QueueId; 1]>,
+}
+
+impl Routed {
+    fn new(message: Message) -> Self {
+        Self {
+            message,
+            targets: Targets::new(),
+            passing: SmallVec::new(),
+        }
+    }
+
+    fn add(&mut self, queue: &QueueRecord, target: Target) {
+        let settings = queue.settings();
+        // Without a dead letter exchange it would be lost: it waits, as for one that only refuses.
+        if settings.overflow == Overflow::RejectPublishDlx
+            && settings.dead_letter_exchange.is_some()
+        {
+            self.passing.push(queue.id);
+        }
+        self.targets
+            .entry(queue.placement)
+            .or_default()
+            .push(target);
+    }
 }
 
 type Targets = BTreeMap<Placement, SmallVec<[Target; 1]>>;
 
 /// The message to publish and the queues that it goes to; `None` if there is nothing to publish: no
 /// dead letter exchange, or no queue.
-fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
+/// `source`: its queue as it was when the letter came, should it be gone.
+fn route(
+    broker: &Broker,
+    letter: &DeadLetter,
+    source: Option<&Arc<QueueRecord>>,
+) -> Option<Routed> {
     let catalog = broker.catalog();
-    let record = catalog.queue_by_id(letter.queue)?;
+    let record = catalog.queue_by_id(letter.queue).or(source)?;
     if record.settings().store == Some(Store::Delay) {
         return delayed::route(broker, &catalog, record, letter);
     }
@@ -336,7 +403,7 @@ fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
     let passed_on = letter
         .sequence
         .map(|sequence| Identity::passed_on(letter.queue, sequence));
-    let mut targets = Targets::new();
+    let mut routed = Routed::new(dead.message.clone());
     for queue in &queues {
         let mut target = target_for(queue, properties.priority(), None);
         if queue.settings().store.is_some() {
@@ -345,12 +412,9 @@ fn route(broker: &Broker, letter: &DeadLetter) -> Option<Routed> {
         // It was told from its duplicates when it was published. A message that comes back to a queue from
         // its dead letter queue is no duplicate of itself.
         target.identities = passed_on.into_iter().collect();
-        targets.entry(queue.placement).or_default().push(target);
+        routed.add(queue, target);
     }
-    Some(Routed {
-        message: dead.message,
-        targets,
-    })
+    Some(routed)
 }
 
 /// Whether a queue keeps what died in it until there is a queue for it.

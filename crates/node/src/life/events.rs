@@ -19,10 +19,14 @@ const SETTLE: Duration = Duration::from_secs(10);
 pub async fn follow_catalog(
     broker: Arc<Broker>,
     mut events: mpsc::UnboundedReceiver<Vec<CatalogEvent>>,
+    dead_letters: DeadLetterSender,
 ) {
     let mut moved = Vec::new();
     while let Some(list) = events.recv().await {
         for event in list {
+            if let CatalogEvent::QueueDeleted(record) = &event {
+                dead_letters.gone(record);
+            }
             on_catalog_event(&broker, event, &mut moved);
         }
     }
