@@ -124,6 +124,21 @@ def test_reject_publish_dlx(pub, sub, names, kind) -> None:
     assert amqp.get_all(sub, queue, 1) == [b"kept"]
 
 
+def test_a_full_queue_accepts_what_a_consumer_takes_at_once(pub, sub, name, durable) -> None:
+    pub.queue_declare(
+        name, durable=durable, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+    )
+    consumer = amqp.Consumer(sub, name, auto_ack=True)
+    amqp.sync(sub)
+    plain = pub.connection.channel()
+    # Fewer than are on their way to a consumer whose messages' size is not known yet.
+    bodies = [b"%d" % i for i in range(40)]
+    for body in bodies:
+        plain.basic_publish("", name, body, amqp.PERSISTENT)
+    consumer.wait(len(bodies))
+    assert consumer.bodies == bodies
+
+
 def test_limit_while_consumed(pub, sub, name, durable) -> None:
     """A consumer that keeps up sees everything although the limit is small."""
     pub.queue_declare(name, durable=durable, arguments={"x-max-length": 10})

@@ -76,6 +76,17 @@ def test_zero_reaches_a_waiting_consumer(pub, sub, name, durable) -> None:
     assert consumer.next().body == b"direct"
 
 
+@pytest.mark.parametrize("arguments", [{"x-queue-type": "quorum"}, {"x-max-priority": 9}])
+def test_zero_reaches_a_waiting_consumer_at_every_level(pub, sub, name, arguments) -> None:
+    pub.queue_declare(name, durable=True, arguments=arguments)
+    consumer = Consumer(sub, name)
+    amqp.sync(sub)
+    for priority in (None, 0, 2, 7):
+        properties = pika.BasicProperties(expiration="0", priority=priority, delivery_mode=2)
+        pub.basic_publish("", name, b"%r" % priority, properties)
+        assert consumer.next().body == b"%r" % priority
+
+
 def test_held_messages_do_not_expire_in_the_hand(pub, sub, connect, name, durable) -> None:
     """Time runs on while a consumer holds it; after a requeue it is gone."""
     pub.queue_declare(name, durable=durable, arguments={"x-message-ttl": 400})
