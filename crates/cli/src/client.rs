@@ -1,8 +1,9 @@
 //! HTTP to a node's management port.
 
-use crate::exit;
+use crate::{exit, secret};
 use serde_json::Value;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Method, Request, StatusCode};
@@ -24,7 +25,7 @@ pub(crate) struct Access {
         help_heading = "Access"
     )]
     url: Option<String>,
-    /// User and password (default: guest:guest)
+    /// User and password (default: those of WARREN_DEFAULT_USER and WARREN_DEFAULT_PASS or _PASS_FILE, else guest:guest)
     #[arg(
         long,
         env = "WARREN_LOGIN",
@@ -133,19 +134,10 @@ impl Client {
                 "--url {base}: use http://HOST:PORT"
             )));
         }
-        let login = access.login.clone().unwrap_or_else(|| {
-            let first = |names: [&str; 2]| {
-                names
-                    .into_iter()
-                    .find_map(variable)
-                    .unwrap_or_else(|| "guest".into())
-            };
-            let user = first(["WARREN_DEFAULT_USER", "RABBITMQ_DEFAULT_USER"]);
-            format!(
-                "{user}:{}",
-                first(["WARREN_DEFAULT_PASS", "RABBITMQ_DEFAULT_PASS"])
-            )
-        });
+        let login = match &access.login {
+            Some(login) => login.clone(),
+            None => default_login(variable)?,
+        };
         if !login.contains(':') {
             return Err(Failure::Usage("--login: use USER:PASSWORD".into()));
         }
@@ -272,6 +264,20 @@ impl Client {
         serde_json::from_str(&text)
             .map_err(|error| Failure::Local(format!("{path}: answer is not JSON: {error}")))
     }
+}
+
+/// The default user, as a node with this environment makes it.
+fn default_login(variable: impl Fn(&str) -> Option<String>) -> Result<String, Failure> {
+    let first = |names: [&str; 2]| names.into_iter().find_map(&variable);
+    let guest = || "guest".to_owned();
+    let user = first(["WARREN_DEFAULT_USER", "RABBITMQ_DEFAULT_USER"]).unwrap_or_else(guest);
+    let given = first(["WARREN_DEFAULT_PASS", "RABBITMQ_DEFAULT_PASS"]);
+    let password = match (given, variable("WARREN_DEFAULT_PASS_FILE")) {
+        (Some(password), _) => password,
+        (None, Some(file)) => secret::read(Path::new(&file)).map_err(Failure::Usage)?,
+        (None, None) => guest(),
+    };
+    Ok(format!("{user}:{password}"))
 }
 
 /// The node on this machine, on the port that its environment (in a container, ours too) names.
@@ -405,6 +411,40 @@ mod tests {
         ] {
             assert_eq!(reason(text), expected);
         }
+    }
+
+    #[test]
+    fn the_default_user_follows_the_environment() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "from a file\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        for (environment, expected) in [
+            (vec![], "guest:guest"),
+            (vec![("RABBITMQ_DEFAULT_USER", "u")], "u:guest"),
+            (
+                vec![("WARREN_DEFAULT_PASS_FILE", path)],
+                "guest:from a file",
+            ),
+            (
+                vec![
+                    ("WARREN_DEFAULT_PASS_FILE", path),
+                    ("WARREN_DEFAULT_USER", "w"),
+                    ("RABBITMQ_DEFAULT_PASS", "p"),
+                ],
+                "w:p",
+            ),
+        ] {
+            let variable = |name: &str| {
+                let found = environment.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(default_login(variable).unwrap(), expected);
+        }
+        let missing = |name: &str| {
+            (name == "WARREN_DEFAULT_PASS_FILE").then(|| "/nowhere/password".to_owned())
+        };
+        let failure = default_login(missing).unwrap_err();
+        assert!(failure.to_string().contains("/nowhere/password"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod output;
 mod rabbitmq;
+mod secret;
 mod serve;
 
 use clap::{Command, CommandFactory, FromArgMatches};

@@ -79,8 +79,8 @@ impl Trouble {
                 } if reason.is_empty() || reason == crate::client::NO_LOGIN => (
                     UNAVAILABLE,
                     "Error:\nlogin refused: set WARREN_LOGIN=user:password to an administrator of the cluster. Without it the \
-                     default user is taken (WARREN_DEFAULT_USER and WARREN_DEFAULT_PASS or RABBITMQ_DEFAULT_USER and \
-                     RABBITMQ_DEFAULT_PASS, else guest:guest)"
+                     default user is taken (WARREN_DEFAULT_USER and WARREN_DEFAULT_PASS or WARREN_DEFAULT_PASS_FILE, \
+                     RABBITMQ_DEFAULT_USER and RABBITMQ_DEFAULT_PASS, else guest:guest)"
                         .into(),
                 ),
                 Failure::Usage(text) => (USAGE, format!("Error:\n{text}")),

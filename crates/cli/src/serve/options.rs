@@ -3,6 +3,7 @@
 //! Where a value comes from (flag, environment, file) is the business of [`super::layers`].
 
 use super::values::{Limit, Listen, Names, Peers, Size, Span};
+use crate::secret;
 use clap::{Args, ValueEnum};
 use management::Definitions;
 use node::Config;
@@ -390,7 +391,7 @@ impl Options {
         let mut config = Config::default();
         let cluster_secret = match (&self.cluster_secret, &self.cluster_secret_file) {
             (Some(secret), _) => Some(secret.clone()),
-            (None, Some(file)) => Some(read_secret(file)?),
+            (None, Some(file)) => Some(secret::read(file)?),
             (None, None) => None,
         };
         if cluster_secret.as_ref().is_some_and(String::is_empty) {
@@ -398,7 +399,7 @@ impl Options {
         }
         config.cluster_secret = cluster_secret.map(Secret::new);
         if let Some(file) = &self.default_pass_file {
-            config.default_user.password = read_secret(file)?;
+            config.default_user.password = secret::read(file)?;
         }
         config.amqps = self.amqps()?;
         config.cluster_tls = self.cluster_tls()?;
@@ -674,20 +675,6 @@ fn in_memory(size: Size) -> usize {
 
 fn unless_off(span: Span) -> Option<Duration> {
     (!span.0.is_zero()).then_some(span.0)
-}
-
-/// The file's text without the line break that editors and `echo` put at its end.
-fn read_secret(file: &PathBuf) -> Result<String, String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("cannot read the secret in {}: {error}", file.display()))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() {
-        return Err(format!(
-            "{} is empty: put the secret into it",
-            file.display()
-        ));
-    }
-    Ok(secret.to_owned())
 }
 
 fn check_readable(file: &PathBuf) -> Result<(), String> {
