@@ -23,7 +23,7 @@ impl Definitions {
     /// Reads RabbitMQ's JSON.
     ///
     /// # Errors
-    /// It is no JSON object, or no list stands where one must be; the text says where.
+    /// It is no JSON object, no list stands where one must be, or a virtual host is not named; the text says where.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         let object = match serde_json::from_slice(without_mark(json)) {
             Ok(Value::Object(object)) => object,
@@ -38,7 +38,9 @@ impl Definitions {
                 return Err(format!("'{part}' is not a list"));
             }
         }
-        Ok(Self(Body(object)))
+        let body = Body(object);
+        import::refuse_homeless(&body)?;
+        Ok(Self(body))
     }
 
     /// Whether users are among them: then the default user is not needed.

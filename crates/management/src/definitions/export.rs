@@ -1,19 +1,34 @@
 //! Writing definitions.
 
 use crate::App;
-use crate::api::{JsonResult, parameters, permissions, policies, users};
+use crate::api::{parameters, permissions, policies, users};
 use crate::auth::{Need, Operator};
-use crate::error::aside;
+use crate::error::{ApiError, aside};
 use crate::fields::table_to_json;
+use crate::query::Query;
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_DISPOSITION;
+use axum::response::{IntoResponse, Response};
 use node::broker_model::catalog::{
-    BindingRecord, Catalog, Destination, ExchangeRecord, QueueRecord,
+    BindingRecord, Catalog, Destination, ExchangeRecord, QueueRecord, VhostRecord,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-pub(crate) async fn export(State(app): State<Arc<App>>, operator: Operator) -> JsonResult {
+/// The query of an export.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ExportQuery {
+    download: Option<String>,
+}
+
+pub(crate) async fn export(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, ApiError> {
     operator.need(Need::Administrator)?;
     app.backend().sync().await;
     let config = app.backend().config();
@@ -25,7 +40,7 @@ pub(crate) async fn export(State(app): State<Arc<App>>, operator: Operator) -> J
         "rabbitmq_definition_format": "cluster",
         "explanation": "Definitions of a Warren cluster",
     });
-    let (parts, durable) = app.read(|catalog| {
+    let (parts, contents) = app.read(|catalog| {
         let vhosts: Vec<_> = catalog
             .vhosts()
             .iter()
@@ -47,41 +62,55 @@ pub(crate) async fn export(State(app): State<Arc<App>>, operator: Operator) -> J
             "parameters": each(&|vhost| parameters::rows(catalog, vhost)),
             "policies": each(&|vhost| policies::rows(catalog, vhost, false)),
         });
-        let durable = vhosts
+        let contents = vhosts
             .iter()
-            .map(|vhost| Durable::of(catalog, vhost))
+            .map(|vhost| Contents::of(catalog, vhost))
             .collect();
-        (parts, durable)
+        (parts, contents)
     });
     merge(&mut all, parts);
-    merge(&mut all, aside(|| write(durable)).await?);
-    Ok(Json(all))
+    merge(&mut all, aside(|| write(contents)).await?);
+    Ok(answer(all, query))
 }
 
 pub(crate) async fn export_vhost(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(vhost): Path<String>,
-) -> JsonResult {
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, ApiError> {
     operator.need(Need::Policymaker)?;
     operator.enter(&app, &vhost).await?;
     let config = app.backend().config();
     let mut all = json!({
         "rabbit_version": config.product_version,
+        "rabbitmq_version": config.product_version,
+        "product_name": config.product,
+        "product_version": config.product_version,
         "rabbitmq_definition_format": "single_virtual_host",
         "original_vhost_name": vhost,
         "explanation": "Definitions of one virtual host of a Warren cluster",
     });
-    let (parts, durable) = app.read(|catalog| {
-        let parts = json!({
+    let (parts, contents) = app.read(|catalog| {
+        let mut parts = json!({
             "parameters": without_vhost(parameters::rows(catalog, &vhost)),
             "policies": without_vhost(policies::rows(catalog, &vhost, false)),
         });
-        (parts, Durable::of(catalog, &vhost))
+        if let Some(vhost) = catalog.vhost(&vhost) {
+            merge(
+                &mut parts,
+                json!({
+                    "metadata": metadata(vhost),
+                    "description": &*vhost.description,
+                    "limits": users::limits(&vhost.limits),
+                }),
+            );
+        }
+        (parts, Contents::of(catalog, &vhost))
     });
     merge(&mut all, parts);
     let written = aside(|| {
-        let mut written = write(vec![durable]);
+        let mut written = write(vec![contents]);
         for rows in written
             .as_object_mut()
             .into_iter()
@@ -95,7 +124,24 @@ pub(crate) async fn export_vhost(
         written
     });
     merge(&mut all, written.await?);
-    Ok(Json(all))
+    Ok(answer(all, query))
+}
+
+/// The definitions, for a browser under the name that it wants to keep them by: a token, so that it needs no quotes.
+fn answer(all: Value, query: ExportQuery) -> Response {
+    let mut response = Json(all).into_response();
+    let is_token = |name: &String| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !name.is_empty() && name.bytes().all(allowed)
+    };
+    let header = query
+        .download
+        .filter(is_token)
+        .and_then(|name| HeaderValue::try_from(format!("attachment; filename={name}")).ok());
+    if let Some(header) = header {
+        response.headers_mut().insert(CONTENT_DISPOSITION, header);
+    }
+    response
 }
 
 fn merge(into: &mut Value, parts: Value) {
@@ -116,26 +162,35 @@ fn leave_out_vhost(row: &mut Value) {
 }
 
 fn vhost_rows(catalog: &Catalog) -> Vec<Value> {
-    let row = |vhost: &&node::broker_model::catalog::VhostRecord| {
-        let tags: Vec<&str> = vhost.tags.iter().map(|tag| &**tag).collect();
-        let mut metadata = json!({ "description": &*vhost.description, "tags": tags });
+    let row = |vhost: &&VhostRecord| {
         let mut row = json!({
             "name": &*vhost.name,
             "description": &*vhost.description,
-            "tags": tags,
+            "tags": tags(vhost),
             "limits": users::limits(&vhost.limits),
+            "metadata": metadata(vhost),
         });
         if let Some(kind) = vhost.default_queue_type.as_deref() {
             merge(&mut row, json!({ "default_queue_type": kind }));
-            merge(&mut metadata, json!({ "default_queue_type": kind }));
         }
-        if vhost.protected {
-            merge(&mut metadata, json!({ "protected_from_deletion": true }));
-        }
-        merge(&mut row, json!({ "metadata": metadata }));
         row
     };
     catalog.vhosts().iter().map(row).collect()
+}
+
+fn tags(vhost: &VhostRecord) -> Vec<&str> {
+    vhost.tags.iter().map(|tag| &**tag).collect()
+}
+
+fn metadata(vhost: &VhostRecord) -> Value {
+    let mut metadata = json!({ "description": &*vhost.description, "tags": tags(vhost) });
+    if let Some(kind) = vhost.default_queue_type.as_deref() {
+        merge(&mut metadata, json!({ "default_queue_type": kind }));
+    }
+    if vhost.protected {
+        merge(&mut metadata, json!({ "protected_from_deletion": true }));
+    }
+    metadata
 }
 
 /// The cluster's name travels as a global parameter; its identity does not.
@@ -148,49 +203,49 @@ fn global_rows(catalog: &Catalog) -> Vec<Value> {
 /// What of one virtual host there may be very much of. Taken out of the catalog in a moment and written elsewhere:
 /// everybody waits for whoever looks into the catalog for long.
 #[derive(Default)]
-struct Durable {
+struct Contents {
     queues: Vec<Arc<QueueRecord>>,
     exchanges: Vec<Arc<ExchangeRecord>>,
     bindings: Vec<BindingRecord>,
 }
 
-impl Durable {
+impl Contents {
     fn of(catalog: &Catalog, vhost: &str) -> Self {
-        let is_kept = |queue: &&Arc<QueueRecord>| queue.durable && queue.exclusive.is_none();
+        let shared = |queue: &&Arc<QueueRecord>| queue.exclusive.is_none();
         let own = |exchange: &&Arc<ExchangeRecord>| {
-            exchange.durable && !exchange.name.is_empty() && !exchange.name.starts_with("amq.")
+            !exchange.name.is_empty() && !exchange.name.starts_with("amq.")
         };
         Self {
-            queues: catalog.queues(vhost).filter(is_kept).cloned().collect(),
+            queues: catalog
+                .declared_queues(vhost)
+                .filter(shared)
+                .cloned()
+                .collect(),
             exchanges: catalog.exchanges(vhost).filter(own).cloned().collect(),
-            bindings: durable_bindings(catalog, vhost),
+            bindings: bindings(catalog, vhost),
         }
     }
 }
 
-/// Bindings between what is exported; those of the default exchange come by themselves.
-fn durable_bindings(catalog: &Catalog, vhost: &str) -> Vec<BindingRecord> {
-    let durable_exchange = |name: &str| {
-        catalog
-            .exchange(vhost, name)
-            .is_some_and(|exchange| exchange.durable)
-    };
+/// Bindings between what is exported; those of the default exchange come by themselves, and exclusive queues go with
+/// their connections.
+fn bindings(catalog: &Catalog, vhost: &str) -> Vec<BindingRecord> {
     let kept = |binding: &BindingRecord| {
-        let destination = match &binding.destination {
+        let stays = match &binding.destination {
             Destination::Queue(name) => catalog
                 .queue(vhost, name)
-                .is_some_and(|queue| queue.durable && queue.exclusive.is_none()),
-            Destination::Exchange(name) => durable_exchange(name),
+                .is_some_and(|queue| queue.exclusive.is_none()),
+            Destination::Exchange(_) => true,
         };
-        !binding.source.is_empty() && durable_exchange(&binding.source) && destination
+        !binding.source.is_empty() && stays
     };
     catalog.bindings(vhost).filter(kept).collect()
 }
 
 /// The rows of all virtual hosts, each sorted.
-fn write(durable: Vec<Durable>) -> Value {
+fn write(contents: Vec<Contents>) -> Value {
     let (mut queues, mut exchanges, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
-    for mut of in durable {
+    for mut of in contents {
         of.queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         queues.extend(of.queues.iter().map(|queue| queue_row(queue)));
         of.exchanges.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -30,14 +30,17 @@ pub(super) const PARTS: &[&str] = &[
     "vhosts",
     "users",
     "permissions",
+    "exchanges",
     "topic_permissions",
     "parameters",
     "global_parameters",
     "policies",
     "queues",
-    "exchanges",
     "bindings",
 ];
+
+/// Parts of the definitions of a single virtual host, whose items do not name it.
+const OF_ONE_VHOST: &[&str] = &["parameters", "policies", "queues", "exchanges", "bindings"];
 
 /// Keys that say where a file comes from.
 const ORIGIN: &[&str] = &[
@@ -78,6 +81,7 @@ pub(crate) async fn import(
     body: Body,
 ) -> Result<Response, ApiError> {
     operator.need(Need::Administrator)?;
+    refuse_homeless(&body).map_err(ApiError::BadRequest)?;
     Ok(answer(run(&app, body, None).await, &query))
 }
 
@@ -103,6 +107,26 @@ pub(crate) async fn import_vhost(
         body.0.remove(part);
     }
     Ok(answer(run(&app, body, Some(&vhost)).await, &query))
+}
+
+/// As RabbitMQ, refuses as a whole the definitions of a single virtual host where those of all are wanted: nobody knows
+/// which one they are for.
+pub(super) fn refuse_homeless(body: &Body) -> Result<(), String> {
+    let is_homeless = |item: &Value| {
+        let item = item.as_object();
+        item.is_some_and(|item| item.get("vhost").is_none_or(Value::is_null))
+    };
+    let has_homeless = |part: &&&str| {
+        let items = body.0.get(**part).and_then(Value::as_array);
+        items.is_some_and(|items| items.iter().any(is_homeless))
+    };
+    match OF_ONE_VHOST.iter().find(has_homeless) {
+        None => Ok(()),
+        Some(part) => Err(format!(
+            "invalid_definitions_file: {part} do not name their virtual host, as in the definitions of a single one, \
+             which must be imported into one"
+        )),
+    }
 }
 
 fn answer(report: Report, query: &ImportQuery) -> Response {
@@ -185,7 +209,7 @@ async fn import_item(
     let body = Body(object.clone());
     let vhost: Name = match vhost {
         Some(vhost) => vhost.into(),
-        None => body.optional_text("vhost")?.unwrap_or("/").into(),
+        None => body.optional_text("vhost")?.unwrap_or_default().into(),
     };
     match part {
         "vhosts" => import_vhost_item(app, &body).await,

@@ -1,6 +1,7 @@
 //! Definitions: exported, imported, reported.
 
 use super::{Server, column};
+use crate::Definitions;
 use axum::http::Request;
 use serde_json::{Value, json};
 
@@ -245,4 +246,122 @@ async fn protected_vhosts_stay() {
     server.delete(at, 204).await;
     server.delete("/api/vhosts/kept", 204).await;
     server.expect("POST", at, Value::Null, 404).await;
+}
+
+/// All but what is the broker's, or a connection's alone.
+#[tokio::test]
+async fn what_is_not_durable_is_exported_too() {
+    let server = Server::new();
+    let transient = json!({ "durable": false });
+    server
+        .put("/api/queues/%2F/passing", transient.clone(), 201)
+        .await;
+    let exchange = json!({ "type": "fanout", "durable": false, "auto_delete": true });
+    server.put("/api/exchanges/%2F/wind", exchange, 201).await;
+    server.exclusive("mine");
+    for (source, queue) in [("wind", "passing"), ("amq.topic", "mine")] {
+        let path = format!("/api/bindings/%2F/e/{source}/q/{queue}");
+        server.expect("POST", &path, json!({}), 201).await;
+    }
+    for path in ["/api/definitions", "/api/definitions/%2F"] {
+        let exported = server.get(path).await.body;
+        assert_eq!(column(&exported["queues"], "name"), ["passing"], "{path}");
+        assert_eq!(exported["queues"][0]["durable"], false);
+        assert_eq!(column(&exported["exchanges"], "name"), ["wind"], "{path}");
+        assert_eq!(column(&exported["bindings"], "source"), ["wind"], "{path}");
+    }
+    let exported = server.get("/api/definitions").await.body;
+    let other = Server::new();
+    other
+        .expect("POST", "/api/definitions", exported.clone(), 204)
+        .await;
+    assert_eq!(other.get("/api/definitions").await.body, exported);
+}
+
+/// Which virtual host the definitions of a single one are for is not in them.
+#[tokio::test]
+async fn definitions_of_one_vhost_are_refused_where_those_of_all_belong() {
+    let server = Server::new();
+    let policy = json!({ "pattern": "^x", "definition": { "max-length": 1 } });
+    server.put("/api/policies/%2F/p", policy, 201).await;
+    let one = server.get("/api/definitions/%2F").await.body;
+    for (part, item) in [
+        ("policies", one["policies"][0].clone()),
+        ("queues", json!({ "name": "q" })),
+        ("queues", json!({ "name": "q", "vhost": null })),
+        ("exchanges", json!({ "name": "e", "type": "topic" })),
+        (
+            "bindings",
+            json!({ "source": "amq.topic", "destination": "q", "destination_type": "queue" }),
+        ),
+        (
+            "parameters",
+            json!({ "component": "shovel", "name": "s", "value": {} }),
+        ),
+    ] {
+        let file = json!({ "vhosts": [{ "name": "made" }], part: [item] });
+        for path in ["/api/definitions", "/api/definitions?report=true"] {
+            let reply = server.expect("POST", path, file.clone(), 400).await;
+            let reason = reply.body["reason"].as_str().unwrap();
+            let begin = format!("invalid_definitions_file: {part}");
+            assert!(reason.starts_with(&begin), "{reason}");
+        }
+        let at_start = Definitions::parse(file.to_string().as_bytes()).err();
+        assert!(at_start.is_some_and(|error| error.contains(part)), "{part}");
+    }
+    assert_eq!(column(&server.get("/api/vhosts").await.body, "name"), ["/"]);
+    assert_eq!(server.get("/api/queues").await.body, json!([]));
+    assert!(Definitions::parse(foreign().to_string().as_bytes()).is_ok());
+}
+
+#[tokio::test]
+async fn a_single_vhost_is_described() {
+    let server = Server::new();
+    let vhost = json!({ "description": "Orders", "tags": "a,b", "default_queue_type": "quorum" });
+    server.put("/api/vhosts/shop", vhost, 201).await;
+    let limit = json!({ "value": 7 });
+    server
+        .put("/api/vhost-limits/shop/max-queues", limit, 204)
+        .await;
+    let (all, one) = (
+        server.get("/api/definitions").await.body,
+        server.get("/api/definitions/shop").await.body,
+    );
+    for key in ["rabbitmq_version", "product_name", "product_version"] {
+        assert!(one[key].is_string() && one[key] == all[key], "{key}");
+    }
+    for (key, expected) in [
+        ("description", json!("Orders")),
+        ("limits", json!({ "max-queues": 7 })),
+        (
+            "metadata",
+            json!({ "description": "Orders", "tags": ["a", "b"], "default_queue_type": "quorum" }),
+        ),
+    ] {
+        assert_eq!(one[key], expected, "{key}");
+        assert_eq!(all["vhosts"][1][key], expected, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn definitions_are_downloaded_under_a_name() {
+    let server = Server::new();
+    for (query, expected) in [
+        ("", None),
+        (
+            "?download=warren_1.json",
+            Some("attachment; filename=warren_1.json"),
+        ),
+        ("?download=a%20b.json", None),
+        ("?download=a%22%0D%0Ab", None),
+        ("?download=", None),
+    ] {
+        for path in ["/api/definitions", "/api/definitions/%2F"] {
+            let reply = server.get(&format!("{path}{query}")).await;
+            assert_eq!(reply.status, 200);
+            let header = reply.headers.get("content-disposition");
+            let header = header.map(|value| value.to_str().unwrap());
+            assert_eq!(header, expected, "{query}");
+        }
+    }
 }

@@ -19,6 +19,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fake::Fake;
+use node::amqp_codec::FieldTable;
+use node::broker_model::catalog::{CatalogCommand, QueueSpec};
+use node::broker_model::ids::{ConnectionId, NodeId, Origin, Placement};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
@@ -117,6 +120,29 @@ impl Server {
             reply.text
         );
         reply
+    }
+
+    /// A queue of a connection that is open.
+    fn exclusive(&self, name: &str) {
+        let owner = ConnectionId {
+            origin: Origin {
+                node: NodeId(2),
+                incarnation: 1,
+            },
+            serial: 7,
+        };
+        let spec = QueueSpec {
+            vhost: "/".into(),
+            name: name.into(),
+            durable: false,
+            server_named: false,
+            exclusive: Some(owner),
+            auto_delete: false,
+            arguments: FieldTable::empty(),
+            placement: Placement::Host(NodeId(1)),
+        };
+        let command = CatalogCommand::DeclareQueue(spec);
+        self.fake.apply(command).expect("declared");
     }
 
     async fn delete(&self, path: &str, expected: u16) -> Reply {
