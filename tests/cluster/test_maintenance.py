@@ -101,20 +101,29 @@ def test_others_see_nothing_of_it(whole, drained, load, name) -> None:
     consumer.assert_undisturbed()
 
 
-def test_rabbitmq_upgrade(whole, tmp_path) -> None:
+def test_rabbitmq_upgrade_and_rabbitmqctl(whole, tmp_path) -> None:
     node = whole.nodes[1]
-    tool = tmp_path / "rabbitmq-upgrade"
-    tool.symlink_to(binary())
+    for tool in ("rabbitmq-upgrade", "rabbitmqctl"):
+        (tmp_path / tool).symlink_to(binary())
     environment = {"WARREN_URL": f"http://127.0.0.1:{node.management_port}"}
 
-    def call(command: str) -> str:
-        run = [str(tool), command]
+    def call(tool: str, command: str) -> str:
+        run = [str(tmp_path / tool), command]
         return subprocess.run(run, env=environment, check=True, capture_output=True, text=True).stdout
 
-    assert "maintenance mode" in call("drain")
+    def told(drained: bool) -> None:
+        assert f"Is under maintenance?: {str(drained).lower()}\n" in call("rabbitmqctl", "status")
+        words = "marked for" if drained else "not under"
+        line = f"Node: warren@{node.id}, status: {words} maintenance\n"
+        assert line in call("rabbitmqctl", "cluster_status")
+
+    told(False)
+    assert "maintenance mode" in call("rabbitmq-upgrade", "drain")
     eventually(lambda: not node.is_ready(), what="it says that it is not ready")
-    call("revive")
+    told(True)
+    call("rabbitmq-upgrade", "revive")
     eventually(node.is_ready, what="it is ready again")
+    told(False)
 
 
 def test_a_node_that_starts_anew_is_in_service(whole, drained) -> None:

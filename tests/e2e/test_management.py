@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import time
 
 import pytest
@@ -45,8 +46,6 @@ def test_declare_publish_get_delete(broker, ch, name) -> None:
     )
     assert status == 201
     ch.queue_declare(name, durable=True, arguments={"x-max-length": 9})
-    import json
-
     status, body = broker.http(
         f"{exchange}/publish",
         "POST",
@@ -67,6 +66,17 @@ def test_declare_publish_get_delete(broker, ch, name) -> None:
     assert broker.http(queue, "DELETE")[0] == 204
     assert broker.http(queue)[0] == 404
     assert broker.http(exchange, "DELETE")[0] == 204
+
+
+@pytest.mark.parametrize("exchange", ["", "amq.default"])
+def test_publish_to_the_default_exchange(broker, ch, name, exchange) -> None:
+    ch.queue_declare(name, durable=True)
+    message = {"properties": {}, "routing_key": name, "payload": "x", "payload_encoding": "string"}
+    path = f"/api/exchanges/%2F/{exchange}/publish"
+    for key, routed in ((name, True), (f"{name}-none", False)):
+        status, body = broker.http(path, "POST", message | {"routing_key": key})
+        assert (status, json.loads(body)) == (200, {"routed": routed})
+    assert amqp.get_all(ch, name, 1) == [b"x"]
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,8 @@ def test_vhosts_and_permissions(ctl, name) -> None:
     assert ctl("-s", "list_user_permissions", name) == f"{name}\t^a\tb\t\n"
     ctl("set_topic_permissions", "-p", name, name, "amq.topic", "^w", "^r")
     assert ctl("-s", "list_topic_permissions", "-p", name) == f"{name}\tamq.topic\t^w\t^r\n"
+    refused = ctl("set_topic_permissions", "-p", name, name, "none", "^w", "^r", code=69)
+    assert refused == "Error:\nExchange none does not exist\n"
     # No headings, unless they are asked for.
     assert ctl("-q", "list_user_topic_permissions", name) == f"{name}\tamq.topic\t^w\t^r\n"
     ctl("clear_topic_permissions", "-p", name, name)
@@ -278,7 +280,8 @@ def test_policies_and_parameters(ctl, vhost) -> None:
     assert list(shown) == ["vhost", "name", "pattern", "apply-to", "definition", "priority"]
     assert json.loads(shown["definition"]) == json.loads(definition)
     assert "JSON" in ctl("set_policy", "-p", vhost, "p", "^q", "{", code=69)
-    ctl("set_policy", "-p", vhost, "p", "^q", '{"no-such-key": 1}', code=69)
+    refused = ctl("set_policy", "-p", vhost, "p", "^q", '{"no-such-key": 1}', code=69)
+    assert refused.startswith("Error:\nValidation failed\n\n")
     ctl("set_policy", "-p", "no-such-vhost", "p", "^q", "{}", code=65)
     ctl("set_policy", "-p", vhost, "p", "^q", "{}", "--priority", "high", code=64)
     ctl("clear_policy", "-p", vhost, "p")
@@ -373,6 +376,9 @@ def test_definitions_go_round(ctl, vhost, tmp_path) -> None:
     assert ctl("-q", "import_definitions", stdin=json.dumps(part)) == ""
     assert ctl("-s", "list_policies", "-p", vhost).startswith(f"{vhost}\tp\t")
     assert "deserialise" in ctl("import_definitions", stdin='{"queues":[', code=65)
+    homeless = json.dumps({"queues": [{"name": "nowhere"}]})
+    refused = ctl("import_definitions", stdin=homeless, code=69)
+    assert refused.startswith("Error:\ninvalid_definitions_file: queues")
     ctl("import_definitions", str(tmp_path / "none.json"), code=65)
     ctl("export_definitions", str(tmp_path / "none" / "x.json"), code=65)
     ctl("export_definitions", str(file), "--format", "erlang", code=65)
@@ -387,6 +393,12 @@ def test_the_cluster(ctl, broker) -> None:
     assert {"amqp", "http", "clustering"} <= {
         listener["protocol"] for listener in status["listeners"][names[0]]
     }
+    for node in broker.cluster.nodes:
+        listening = {
+            listener["protocol"]: listener["port"]
+            for listener in status["listeners"][f"warren@{node.id}"]
+        }
+        assert (listening["amqp"], listening["http"]) == (node.amqp_port, node.management_port)
     text = ctl("cluster_status")
     assert text.startswith("Cluster status of node ") and "Running Nodes\n\nwarren@1\n" in text
     shown = json.loads(ctl("status", "--formatter=json"))
@@ -408,6 +420,11 @@ def test_the_cluster(ctl, broker) -> None:
 
 def test_checks(call, broker) -> None:
     node = broker.cluster.nodes[1]
+    own = call("rabbitmq-diagnostics", "listeners", "--formatter", "json").stdout
+    ports = {listener["protocol"]: listener["port"] for listener in json.loads(own)["listeners"]}
+    assert (ports["amqp"], ports["http"]) == (node.amqp_port, node.management_port)
+    other = str(broker.cluster.nodes[0].amqp_port)
+    call("rabbitmq-diagnostics", "check_port_listener", other, code=69)
 
     def check(*words: str, code: int = 0) -> str:
         done = call("rabbitmq-diagnostics", *words, code=code)
@@ -452,7 +469,7 @@ def test_plugins_and_upgrades(call) -> None:
     call("rabbitmq-upgrade", "post_upgrade")
 
 
-def test_logins(ctl, name) -> None:
+def test_logins(ctl, name, tmp_path) -> None:
     refused = ctl("list_users", code=69, WARREN_LOGIN="guest:wrong")
     assert "WARREN_LOGIN=user:password" in refused
     ctl("add_user", name, "secret")
@@ -462,6 +479,10 @@ def test_logins(ctl, name) -> None:
     ctl("list_connections", **login)
     default = {"RABBITMQ_DEFAULT_USER": name, "RABBITMQ_DEFAULT_PASS": "secret"}
     ctl("cluster_status", **default)
+    file = tmp_path / "password"
+    file.write_text("secret\n")
+    in_file = {"WARREN_DEFAULT_USER": name, "WARREN_DEFAULT_PASS_FILE": str(file)}
+    ctl("cluster_status", **in_file)
     ctl("delete_user", name)
 
 

@@ -31,6 +31,14 @@ impl ApiError {
         Self::Unauthorized("Not_Authorized".into())
     }
 
+    /// What makes no sense, as RabbitMQ tells it of a parameter, a policy or a limit of a vhost: tools look for these words.
+    pub(crate) fn into_validation(self) -> Self {
+        match self {
+            Self::BadRequest(text) => Self::BadRequest(format!("Validation failed\n\n{text}\n")),
+            other => other,
+        }
+    }
+
     /// The text.
     pub(crate) fn reason(&self) -> &str {
         match self {

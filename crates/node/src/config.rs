@@ -252,6 +252,22 @@ impl Config {
             })
     }
 
+    /// The protocols that this node serves, by RabbitMQ's names for them, and where.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mut listeners = vec![
+            ("amqp", self.amqp_listen),
+            ("clustering", self.cluster_listen),
+            ("http", self.management_listen),
+        ];
+        listeners.extend(self.amqps.as_ref().map(|tls| ("amqp/ssl", tls.listen)));
+        listeners.extend(
+            self.prometheus_listen
+                .map(|listen| ("http/prometheus", listen)),
+        );
+        listeners
+    }
+
     /// The name of a node in the HTTP API and in metrics.
     #[must_use]
     pub fn node_name(id: NodeId) -> String {

@@ -323,6 +323,7 @@ impl Node {
                 consensus.clone(),
                 Arc::clone(&metrics),
                 Arc::clone(&maintenance),
+                config.listeners(),
             ),
             close: {
                 let hub = Arc::clone(&hub);

@@ -17,6 +17,7 @@ use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -118,9 +119,21 @@ pub struct NodeReport {
     /// Taken out of service for a while.
     #[serde(default)]
     pub maintenance: bool,
+    /// Where it listens. Nodes of an older version do not say.
+    #[serde(default)]
+    pub listeners: Vec<ListenerReport>,
     /// Groups that run here, with their state.
     pub groups: Vec<GroupReport>,
     pub counts: BTreeMap<String, u64>,
+}
+
+/// Where a node serves a protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerReport {
+    /// By RabbitMQ's name for it.
+    pub protocol: String,
+    /// The address that it is bound to.
+    pub address: SocketAddr,
 }
 
 /// One Raft group on one node.

@@ -4,9 +4,10 @@ use crate::life::alarms::Watermarks;
 use crate::life::maintenance::Maintenance;
 use crate::life::process;
 use crate::metrics::Metrics;
-use crate::queries::{GroupReport, NodeReport};
+use crate::queries::{GroupReport, ListenerReport, NodeReport};
 use broker_model::ids::NodeId;
 use consensus::{Consensus, Group, Position};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +20,13 @@ pub(crate) fn reporter(
     consensus: Consensus,
     metrics: Arc<Metrics>,
     maintenance: Arc<Maintenance>,
+    listeners: Vec<(&'static str, SocketAddr)>,
 ) -> Box<dyn Fn() -> NodeReport + Send + Sync> {
+    let listener = |(protocol, address): (&str, SocketAddr)| ListenerReport {
+        protocol: protocol.to_owned(),
+        address,
+    };
+    let listeners: Vec<ListenerReport> = listeners.into_iter().map(listener).collect();
     Box::new(move || {
         let (alarms, _) = marks.look();
         let (fd_used, fd_total) = process::open_files();
@@ -38,6 +45,7 @@ pub(crate) fn reporter(
             fd_used,
             fd_total,
             maintenance: maintenance.is_on(),
+            listeners: listeners.clone(),
             groups: consensus.groups().iter().map(group_report).collect(),
             counts: metrics
                 .counts

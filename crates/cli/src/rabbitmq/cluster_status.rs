@@ -21,7 +21,7 @@ fn cluster_status(call: &Call) -> Answer {
     let flags = call.client.list("/api/feature-flags")?;
     let overview = call.client.get("/api/overview")?;
     let product = text(&overview, "rabbitmq_version");
-    let listening = by_node(call, &status)?;
+    let listening = by_node(&overview, &status);
     let names = |wanted: fn(&Value) -> bool| -> Vec<String> {
         let those = members(&status).iter().filter(|member| wanted(member));
         those
@@ -48,7 +48,7 @@ fn cluster_status(call: &Call) -> Answer {
             "disk_nodes": all,
             "feature_flags": flags,
             "listeners": listening,
-            "maintenance_status": each(&|_| "not under maintenance".into()),
+            "maintenance_status": each(&|name| maintenance(&status, name).into()),
             "partitions": {},
             "ram_nodes": [],
             "running_nodes": running,
@@ -98,7 +98,7 @@ fn cluster_status(call: &Call) -> Answer {
             "Maintenance status",
             running
                 .iter()
-                .map(|name| format!("Node: {name}, status: not under maintenance"))
+                .map(|name| format!("Node: {name}, status: {}", maintenance(&status, name)))
                 .collect(),
         ),
         (
@@ -125,6 +125,18 @@ fn cluster_status(call: &Call) -> Answer {
         ),
     ]);
     Ok(Output::Text(lines))
+}
+
+/// Whether a member is out of service for a while, in RabbitMQ's words.
+fn maintenance(status: &Value, name: &str) -> &'static str {
+    let drained = |member: &Value| {
+        text(member, "node") == name
+            && member.get("maintenance").and_then(Value::as_bool) == Some(true)
+    };
+    match members(status).iter().any(drained) {
+        true => "marked for maintenance",
+        false => "not under maintenance",
+    }
 }
 
 fn is_alive(member: &Value) -> bool {
@@ -161,6 +173,17 @@ pub(super) fn alarm_line(node: &str, kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn maintenance_is_told_of_each_node() {
+        let status = json!({ "members": [
+            { "node": "warren@1", "maintenance": false },
+            { "node": "warren@2", "maintenance": true },
+        ] });
+        let told = ["warren@1", "warren@2", "warren@3"].map(|name| maintenance(&status, name));
+        let not = "not under maintenance";
+        assert_eq!(told, [not, "marked for maintenance", not]);
+    }
 
     #[test]
     fn alarms_name_their_node() {

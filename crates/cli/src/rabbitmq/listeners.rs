@@ -80,8 +80,16 @@ pub(super) const COMMANDS: &[Command] = &[
 /// Where the node that is asked listens.
 pub(super) fn listeners(call: &Call) -> Result<Vec<Value>, Failure> {
     let overview = call.client.get("/api/overview")?;
-    let found = overview.get("listeners").and_then(Value::as_array);
-    Ok(found.cloned().unwrap_or_default())
+    Ok(listeners_of(&overview, text(&overview, "node")))
+}
+
+/// Where a node listens; the overview tells it of all that answer.
+fn listeners_of(overview: &Value, node: &str) -> Vec<Value> {
+    let all = overview.get("listeners").and_then(Value::as_array);
+    let all = all.into_iter().flatten();
+    all.filter(|row| text(row, "node") == node)
+        .cloned()
+        .collect()
 }
 
 fn purpose(protocol: &str) -> &'static str {
@@ -123,9 +131,8 @@ pub(super) fn listener_line(listener: &Value) -> String {
     )
 }
 
-/// Listeners by node: of the one that is asked all, of others those that the cluster knows.
-pub(super) fn by_node(call: &Call, status: &Value) -> Result<Map<String, Value>, Failure> {
-    let own: Vec<Value> = listeners(call)?.iter().map(listener_map).collect();
+/// Listeners by node; of those that do not tell theirs what the cluster knows.
+pub(super) fn by_node(overview: &Value, status: &Value) -> Map<String, Value> {
     let mut nodes = Map::new();
     for member in members(status) {
         let name = text(member, "node");
@@ -134,21 +141,25 @@ pub(super) fn by_node(call: &Call, status: &Value) -> Result<Map<String, Value>,
             ("http", "management_address"),
             ("clustering", "address"),
         ];
-        let of_others = known.iter().filter_map(|(protocol, key)| {
+        let told: Vec<Value> = listeners_of(overview, name)
+            .iter()
+            .map(listener_map)
+            .collect();
+        let others = known.iter().filter_map(|(protocol, key)| {
             let (host, port) = text(member, key).rsplit_once(':')?;
             let port: u16 = port.parse().ok()?;
             Some(listener_map(
                 &json!({ "node": name, "protocol": protocol, "ip_address": host, "port": port }),
             ))
         });
-        let listed = if name == text(status, "node") {
-            own.clone()
+        let listed = if told.is_empty() {
+            others.collect()
         } else {
-            of_others.collect()
+            told
         };
         nodes.insert(name.to_owned(), listed.into());
     }
-    Ok(nodes)
+    nodes
 }
 
 fn connectivity(call: &Call) -> Answer {
@@ -276,6 +287,28 @@ mod tests {
         assert_eq!(
             listener_line(&listener),
             "Interface: [::], port: 5672, protocol: amqp, purpose: AMQP 0-9-1"
+        );
+    }
+
+    #[test]
+    fn listeners_of_each_node() {
+        let listener = |node: &str, port: u16| json!({ "node": node, "protocol": "amqp", "ip_address": "127.0.0.1", "port": port });
+        let overview = json!({ "listeners": [listener("warren@1", 1), listener("warren@2", 2)] });
+        let member = |node: &str| json!({ "node": node, "amqp_address": "10.0.0.9:9" });
+        let members = ["warren@1", "warren@2", "warren@3"].map(member);
+        let found = by_node(&overview, &json!({ "members": members }));
+        let ports: Vec<_> = found
+            .values()
+            .map(|rows| (rows[0]["interface"].clone(), rows[0]["port"].clone()))
+            .collect();
+        let expected = [("127.0.0.1", 1), ("127.0.0.1", 2), ("10.0.0.9", 9)];
+        assert_eq!(
+            ports,
+            expected.map(|(host, port)| (json!(host), json!(port)))
+        );
+        assert_eq!(
+            listeners_of(&overview, "warren@2"),
+            [listener("warren@2", 2)]
         );
     }
 

@@ -119,6 +119,9 @@ const CONFIGURE: Column = same("configure");
 const WRITE: Column = same("write");
 const READ: Column = same("read");
 
+/// How the API begins to tell that there is no such exchange.
+const NO_EXCHANGE: &str = "no_such_exchange";
+
 fn of_vhost(call: &Call, kind: &str, columns: &[Column]) -> Answer {
     let vhost = call.vhost();
     let found = call
@@ -183,11 +186,16 @@ fn clear(call: &Call) -> Answer {
 }
 
 fn set_topic(call: &Call) -> Answer {
-    let body = json!({ "exchange": call.word(1), "write": call.word(2), "read": call.word(3) });
-    done(
-        call,
-        call.put(&["topic-permissions", call.vhost(), call.word(0)], &body),
-    )
+    let (vhost, exchange) = (call.vhost(), call.word(1));
+    let body = json!({ "exchange": exchange, "write": call.word(2), "read": call.word(3) });
+    let answer = call.put(&["topic-permissions", vhost, call.word(0)], &body);
+    match &answer {
+        Err(Failure::Refused { reason, .. }) if reason.starts_with(NO_EXCHANGE) => {
+            let text = format!("Exchange {exchange} does not exist");
+            Err(Trouble::error(UNAVAILABLE, text))
+        }
+        _ => done(call, answer),
+    }
 }
 
 fn clear_topic(call: &Call) -> Answer {

@@ -119,6 +119,7 @@ fn status(call: &Call) -> Answer {
     let version = text(&overview, "rabbitmq_version");
     let uptime = number(&node, "uptime") / 1000;
     let plugins = node.get("enabled_plugins").cloned().unwrap_or_default();
+    let drained = node.get("being_drained").and_then(Value::as_bool) == Some(true);
     if call.wants_json() {
         let answer = json!({
             "active_plugins": plugins,
@@ -133,7 +134,7 @@ fn status(call: &Call) -> Answer {
                 "total_limit": node.get("fd_total"),
                 "total_used": node.get("fd_used"),
             },
-            "is_under_maintenance": false,
+            "is_under_maintenance": drained,
             "listeners": found.iter().map(listener_map).collect::<Vec<_>>(),
             "log_files": [],
             "memory": { "strategy": "rss", "total": { "allocated": used, "erlang": used, "rss": used } },
@@ -163,7 +164,7 @@ fn status(call: &Call) -> Answer {
             vec![
                 format!("OS: {}", std::env::consts::OS),
                 format!("Uptime (seconds): {uptime}"),
-                "Is under maintenance?: false".into(),
+                format!("Is under maintenance?: {drained}"),
                 format!("RabbitMQ version: {version}"),
                 format!("Warren version: {}", text(&overview, "warren_version")),
                 format!("Node name: {name}"),

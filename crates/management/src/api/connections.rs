@@ -272,7 +272,9 @@ async fn consumers_of(app: &App, connection: &ConnectionReport, number: u16) -> 
         }
         let queue = app.read(|catalog| catalog.queue_by_id(QueueId(report.queue)).cloned());
         if let Some(queue) = queue {
-            rows.extend(mine.map(|consumer| consumer_row(app, &queue, consumer, &connections)));
+            rows.extend(
+                mine.filter_map(|consumer| consumer_row(app, &queue, consumer, &connections)),
+            );
         }
     }
     rows
@@ -361,7 +363,9 @@ async fn consumer_rows(
             continue;
         };
         let consumers = report.consumers.iter();
-        rows.extend(consumers.map(|consumer| consumer_row(app, queue, consumer, &connections)));
+        rows.extend(
+            consumers.filter_map(|consumer| consumer_row(app, queue, consumer, &connections)),
+        );
     }
     Ok(Json(query.serve(rows)?))
 }
@@ -380,7 +384,7 @@ pub(super) async fn consumer_details(
     let connections = by_serial(&connections);
     let consumers = consumers.iter();
     consumers
-        .map(|consumer| consumer_row(app, queue, consumer, &connections))
+        .filter_map(|consumer| consumer_row(app, queue, consumer, &connections))
         .collect()
 }
 
@@ -394,18 +398,16 @@ fn by_serial(connections: &[ConnectionReport]) -> Connections<'_> {
         .collect()
 }
 
-/// A consumer, with what is known of its connection.
+/// A consumer, with its connection; none where that is not to be seen, or has just been closed.
 fn consumer_row(
     app: &App,
     queue: &QueueRecord,
     consumer: &ConsumerReport,
     connections: &Connections<'_>,
-) -> Value {
-    let connection = connections.get(&(consumer.node, consumer.connection));
-    let channel = connection.and_then(|connection| {
-        let mut channels = connection.channels.iter();
-        channels.find(|channel| channel.number == consumer.channel)
-    });
+) -> Option<Value> {
+    let connection = connections.get(&(consumer.node, consumer.connection))?;
+    let mut channels = connection.channels.iter();
+    let channel = channels.find(|channel| channel.number == consumer.channel);
     let arguments = channel.and_then(|channel| channel.arguments.get(&consumer.tag));
     let arguments = match (arguments, consumer.priority) {
         (Some(arguments), _) => client_properties(arguments),
@@ -418,17 +420,17 @@ fn consumer_row(
         (true, false) => "up",
         (false, _) => "waiting",
     };
-    json!({
+    Some(json!({
         "consumer_tag": consumer.tag,
         "queue": { "name": &*queue.name, "vhost": &*queue.vhost },
         "channel_details": {
-            "name": connection.map(|connection| channel_name(connection, consumer.channel)),
+            "name": channel_name(connection, consumer.channel),
             "number": consumer.channel,
             "node": Config::node_name(NodeId(consumer.node)),
-            "connection_name": connection.map(|connection| &connection.name),
-            "peer_host": connection.map(|connection| &connection.peer_host),
-            "peer_port": connection.map(|connection| connection.peer_port),
-            "user": connection.map(|connection| &connection.user),
+            "connection_name": connection.name,
+            "peer_host": connection.peer_host,
+            "peer_port": connection.peer_port,
+            "user": connection.user,
         },
         "ack_required": consumer.ack_required,
         "prefetch_count": consumer.prefetch,
@@ -437,7 +439,7 @@ fn consumer_row(
         "activity_status": status,
         "consumer_timeout": consumer_timeout(app, queue, &arguments),
         "arguments": arguments,
-    })
+    }))
 }
 
 /// How long a consumer may keep a message, in ms: its own time, its queue's, or all's. 0 is for ever.

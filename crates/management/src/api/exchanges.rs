@@ -11,6 +11,7 @@ use crate::query::Query;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use node::amqp_codec::FieldValue;
 use node::broker_model::catalog::{
     CatalogCommand, ExchangeRecord, ExchangeSpec, Name, Permission, QueueRecord, ResourceKind,
     Store,
@@ -199,6 +200,14 @@ pub(super) async fn declare(
         .is_some()
     {
         return Ok(StatusCode::NO_CONTENT);
+    }
+    let is_new = app.read(|catalog| catalog.exchange(&spec.vhost, &spec.name).is_none());
+    let alternate = spec.arguments.get("alternate-exchange");
+    if let (true, Some(alternate)) = (is_new, alternate.as_ref().and_then(FieldValue::as_text)) {
+        // As over AMQP, of who makes an exchange that leads elsewhere.
+        let kind = ResourceKind::Exchange;
+        operator.permitted(&app, &spec.vhost, Permission::Read, kind, &spec.name)?;
+        operator.permitted(&app, &spec.vhost, Permission::Write, kind, alternate)?;
     }
     Ok(put_status(
         app.created(CatalogCommand::DeclareExchange(spec)).await?,

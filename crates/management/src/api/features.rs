@@ -13,6 +13,9 @@ use node::broker_model::catalog::Catalog;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// The flag of RabbitMQ's series that is not required by it yet; nor does it say so of itself.
+const STABLE: &str = "rabbitmq_4.3.0";
+
 /// RabbitMQ's flags for what is there: name, description, where it is described. All are enabled, always.
 const FLAGS: &[(&str, &str, &str)] = &[
     (
@@ -84,13 +87,17 @@ const FLAGS: &[(&str, &str, &str)] = &[
 
 pub(super) async fn flags(_: Operator, Query(query): Query<ListQuery>) -> JsonResult {
     let rows = FLAGS.iter().map(|(name, desc, doc_url)| {
+        let (stability, require_level) = match *name {
+            STABLE => ("stable", "none"),
+            _ => ("required", "hard"),
+        };
         json!({
             "name": name,
             "desc": desc,
             "doc_url": doc_url,
             "state": "enabled",
-            "stability": "required",
-            "require_level": "hard",
+            "stability": stability,
+            "require_level": require_level,
             "experiment_level": "unsupported",
             "callbacks": [],
             "provided_by": "warren",

@@ -177,7 +177,8 @@ fn port_listener(app: &App, port: &str) -> Result<Response, ApiError> {
     let port: u16 = port
         .parse()
         .map_err(|_| ApiError::BadRequest("Invalid port".into()))?;
-    let ours: Vec<u16> = super::overview::listening(app)
+    let listeners = app.backend().config().listeners();
+    let ours: Vec<u16> = listeners
         .into_iter()
         .map(|(_, address)| address.port())
         .collect();
@@ -191,7 +192,8 @@ fn port_listener(app: &App, port: &str) -> Result<Response, ApiError> {
 
 /// Several, separated by commas, must all be served.
 fn protocol_listener(app: &App, protocols: &str) -> Response {
-    let ours: Vec<&str> = super::overview::listening(app)
+    let listeners = app.backend().config().listeners();
+    let ours: Vec<&str> = listeners
         .into_iter()
         .map(|(protocol, _)| protocol)
         .collect();

@@ -25,10 +25,15 @@ pub(crate) fn apply(
     name: &str,
     value: Option<i64>,
 ) -> Result<(), ApiError> {
-    let unknown = || Err(ApiError::BadRequest(format!("unknown limit '{name}'")));
-    let not_of_these = match of {
-        Of::Vhost => "max-channels",
-        Of::User => "max-queues",
+    let (not_of_these, these) = match of {
+        Of::Vhost => ("max-channels", "limits"),
+        Of::User => ("max-queues", "user-limits"),
+    };
+    let unknown = || {
+        Err(ApiError::BadRequest(match value {
+            Some(value) => format!("Unrecognised terms [{{<<\"{name}\">>,{value}}}] in {these}"),
+            None => format!("unknown limit '{name}'"),
+        }))
     };
     // Earlier versions let them be set; they can be taken away.
     if name == not_of_these && value.is_some() {
@@ -58,14 +63,21 @@ pub(crate) fn add(
     values: &Map<String, Value>,
 ) -> Result<(), ApiError> {
     for (name, value) in values {
-        apply(of, limits, name, Some(number(name, Some(value))?))?;
+        apply(of, limits, name, Some(number(name, value)?))?;
     }
     Ok(())
 }
 
-fn number(name: &str, value: Option<&Value>) -> Result<i64, ApiError> {
-    let number = value.and_then(Value::as_i64);
-    number.ok_or_else(|| ApiError::BadRequest(format!("{name} must be a number")))
+/// What a request wants to set a limit to.
+fn given(body: &Body) -> Result<&Value, ApiError> {
+    let value = body.0.get("value");
+    value.ok_or_else(|| ApiError::BadRequest("value must be given".into()))
+}
+
+fn number(name: &str, value: &Value) -> Result<i64, ApiError> {
+    value.as_i64().ok_or_else(|| {
+        ApiError::BadRequest(format!("{name} should be a number, actually was {value}"))
+    })
 }
 
 fn row(key: &str, name: &str, limits: Map<String, Value>) -> Option<Value> {
@@ -105,7 +117,7 @@ pub(super) async fn set_vhost(
     Path((name, limit)): Path<(String, String)>,
     body: Body,
 ) -> StatusResult {
-    let value = number("value", body.0.get("value"))?;
+    let value = number(&limit, given(&body)?).map_err(ApiError::into_validation)?;
     change_vhost(&app, &operator, name, &limit, Some(value)).await
 }
 
@@ -129,7 +141,7 @@ async fn change_vhost(
     let mut limits = app
         .read(|catalog| catalog.vhost(&name).map(|vhost| vhost.limits))
         .unwrap_or_default();
-    apply(Of::Vhost, &mut limits, limit, value)?;
+    apply(Of::Vhost, &mut limits, limit, value).map_err(ApiError::into_validation)?;
     app.change(CatalogCommand::SetVhostLimits {
         vhost: name.into(),
         limits,
@@ -171,7 +183,7 @@ pub(super) async fn set_user(
     Path((name, limit)): Path<(String, String)>,
     body: Body,
 ) -> StatusResult {
-    let value = number("value", body.0.get("value"))?;
+    let value = number(&limit, given(&body)?)?;
     change_user(&app, &operator, name, &limit, Some(value)).await
 }
 

@@ -219,7 +219,7 @@ fn row(app: &App, node: NodeId, report: Option<&NodeReport>) -> Value {
         ],
         "config_files": [],
         "log_files": [],
-        "listeners": if own { overview::listeners(app) } else { Vec::new() },
+        "listeners": overview::listeners(report),
         "leads": leads,
         "version": report.version,
     })

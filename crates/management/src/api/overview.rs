@@ -13,9 +13,9 @@ use node::Config;
 use node::broker_model::ids::{NodeId, Placement};
 use node::broker_model::routing::ExchangeKind;
 use node::host::QueueReport;
+use node::queries::{ListenerReport, NodeReport};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,6 +42,9 @@ const MESSAGE_STATS: &[(&str, &[&str])] = &[
     ("return_unroutable", &["unroutable_returned"]),
     ("drop_unroutable", &["unroutable_dropped"]),
 ];
+
+/// What a queue is where neither its declaration nor its virtual host says.
+pub(super) const DEFAULT_QUEUE_TYPE: &str = "classic";
 
 /// Parts of `churn_rates`, and their counters.
 const CHURN: &[(&str, &str)] = &[
@@ -144,6 +147,10 @@ pub(super) async fn overview(
         "cluster_name": cluster_name(&app),
         "erlang_version": "",
         "erlang_full_version": "",
+        "crypto_lib_version": "",
+        "cluster_tags": cluster_tags(&app),
+        "node_tags": {},
+        "default_queue_type": DEFAULT_QUEUE_TYPE,
         "node": Config::node_name(config.node_id),
         "exchange_types": exchange_types(),
         "message_stats": message_stats,
@@ -163,19 +170,14 @@ pub(super) async fn overview(
             "queues": visible.len(),
             "consumers": consumers,
         },
-        "listeners": listeners(&app),
-        "contexts": [{
-            "node": Config::node_name(config.node_id),
-            "description": "Warren management",
-            "path": "/",
-            "ip": config.management_listen.ip().to_string(),
-            "port": config.management_listen.port().to_string(),
-        }],
+        "listeners": all_listeners(&reports),
+        "contexts": contexts(&reports),
         "sample_retention_policies": { "global": [], "basic": [], "detailed": [] },
         "statistics_db_event_queue": 0,
         "disable_stats": false,
         "enable_queue_totals": false,
         "is_op_policy_updating_enabled": true,
+        "require_definition_json_extension": false,
     });
     pick(&query, row)
 }
@@ -186,6 +188,20 @@ pub(super) fn cluster_name(app: &App) -> String {
         .unwrap_or_else(|| app.backend().config().cluster_name.clone())
 }
 
+/// What operators have written on the cluster: the global parameter of that name.
+fn cluster_tags(app: &App) -> Value {
+    let tags = app.read(|catalog| {
+        let mut parameters = catalog.global_parameters();
+        parameters
+            .find(|(name, _)| &***name == "cluster_tags")
+            .and_then(|(_, value)| serde_json::from_str(value).ok())
+    });
+    match tags {
+        Some(Value::Object(tags)) => tags.into(),
+        _ => json!({}),
+    }
+}
+
 fn exchange_types() -> Vec<Value> {
     ExchangeKind::ALL
         .iter()
@@ -193,38 +209,50 @@ fn exchange_types() -> Vec<Value> {
         .collect()
 }
 
-/// Where clients and operators reach this node.
-pub(super) fn listeners(app: &App) -> Vec<Value> {
-    let node = Config::node_name(app.backend().config().node_id);
-    listening(app)
-        .into_iter()
-        .map(|(protocol, address)| {
-            json!({
-                "node": node,
-                "protocol": protocol,
-                "ip_address": address.ip().to_string(),
-                "port": address.port(),
-                "socket_opts": {},
-            })
+/// Where clients and operators reach a node.
+pub(super) fn listeners(report: &NodeReport) -> Vec<Value> {
+    let node = Config::node_name(NodeId(report.node));
+    let row = |listener: &ListenerReport| {
+        json!({
+            "node": node,
+            "protocol": listener.protocol,
+            "ip_address": listener.address.ip().to_string(),
+            "port": listener.address.port(),
+            "socket_opts": {},
         })
-        .collect()
+    };
+    report.listeners.iter().map(row).collect()
 }
 
-/// The protocols that this node serves, and where.
-pub(super) fn listening(app: &App) -> Vec<(&'static str, SocketAddr)> {
-    let config = app.backend().config();
-    let mut listeners = vec![
-        ("amqp", config.amqp_listen),
-        ("clustering", config.cluster_listen),
-        ("http", config.management_listen),
-    ];
-    listeners.extend(config.amqps.as_ref().map(|tls| ("amqp/ssl", tls.listen)));
-    listeners.extend(
-        config
-            .prometheus_listen
-            .map(|listen| ("http/prometheus", listen)),
-    );
-    listeners
+/// Those of all nodes that answer, sorted as RabbitMQ sorts them.
+fn all_listeners(reports: &[(NodeId, Option<NodeReport>)]) -> Vec<Value> {
+    let answered = || reports.iter().filter_map(|(_, report)| report.as_ref());
+    let mut rows: Vec<Value> = answered().flat_map(listeners).collect();
+    let text = |row: &Value, key: &str| row.get(key).map(ToString::to_string);
+    let port = |row: &Value| row.get("port").and_then(Value::as_u64);
+    rows.sort_by_cached_key(|row| (text(row, "protocol"), port(row), text(row, "node")));
+    rows
+}
+
+/// Where browsers reach the nodes that answer.
+fn contexts(reports: &[(NodeId, Option<NodeReport>)]) -> Vec<Value> {
+    let answered = reports.iter().filter_map(|(_, report)| report.as_ref());
+    let of = |report: &NodeReport| {
+        let node = Config::node_name(NodeId(report.node));
+        let pages = report.listeners.clone().into_iter();
+        pages
+            .filter(|listener| listener.protocol == "http")
+            .map(move |listener| {
+                json!({
+                    "node": node,
+                    "description": "Warren management",
+                    "path": "/",
+                    "ip": listener.address.ip().to_string(),
+                    "port": listener.address.port().to_string(),
+                })
+            })
+    };
+    answered.flat_map(of).collect()
 }
 
 /// Reports of all queues of the cluster, from all that serve them.

@@ -182,14 +182,13 @@ pub(super) async fn put(
         POLICY => Err(mistake("policies may not be set using this method")),
         OPERATOR_POLICY => {
             operator.need(Need::Administrator)?;
-            let spec = policies::spec(&vhost, &name, true, &Body(fields(&body)?))?;
-            let command = CatalogCommand::PutPolicy(spec);
-            Ok(put_status(app.created(command).await?))
+            policies::put_spec(&app, &vhost, &name, true, &Body(fields(&body)?)).await
         }
         VHOST_LIMITS => {
             operator.need(Need::Administrator)?;
             named_limits(&name)?;
-            let limits = limits::read(limits::Of::Vhost, &fields(&body)?)?;
+            let limits = limits::read(limits::Of::Vhost, &fields(&body)?)
+                .map_err(ApiError::into_validation)?;
             Ok(put_status(
                 set_limits(&app, vhost, limits).await?.is_empty(),
             ))

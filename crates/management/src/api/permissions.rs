@@ -238,8 +238,17 @@ pub(super) async fn put_topic(
     body: Body,
 ) -> StatusResult {
     known_to_set(&app, &operator, &vhost, &user).await?;
+    let exchange = super::exchanges::from_path(body.text("exchange")?);
+    super::exchanges::find(&app, &vhost, exchange)
+        .await
+        .map_err(|error| match error {
+            ApiError::NotFound => {
+                ApiError::BadRequest(format!("no_such_exchange: '{exchange}' in vhost '{vhost}'"))
+            }
+            other => other,
+        })?;
     let spec = TopicPermissionSpec {
-        exchange: super::exchanges::from_path(body.text("exchange")?).into(),
+        exchange: exchange.into(),
         write: body.text("write")?.into(),
         read: body.text("read")?.into(),
         user: user.into(),

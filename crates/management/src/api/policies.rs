@@ -143,10 +143,25 @@ async fn set(
 ) -> StatusResult {
     operator.need(maker(kind))?;
     operator.enter(app, vhost).await?;
-    let spec = spec(vhost, name, kind, body)?;
-    Ok(put_status(
-        app.created(CatalogCommand::PutPolicy(spec)).await?,
-    ))
+    put_spec(app, vhost, name, kind, body).await
+}
+
+/// Sets a policy; what is wrong with it is told as RabbitMQ tells it, but for a part that is missing.
+pub(super) async fn put_spec(
+    app: &App,
+    vhost: &str,
+    name: &str,
+    kind: bool,
+    body: &Body,
+) -> StatusResult {
+    for key in ["pattern", "definition"] {
+        if !body.0.contains_key(key) {
+            return Err(ApiError::BadRequest(format!("{key} must be given")));
+        }
+    }
+    let spec = spec(vhost, name, kind, body).map_err(ApiError::into_validation)?;
+    let created = app.created(CatalogCommand::PutPolicy(spec)).await;
+    Ok(put_status(created.map_err(ApiError::into_validation)?))
 }
 
 pub(super) async fn remove(

@@ -246,7 +246,13 @@ fn describe(app: &App, members: &Members, queue: &QueueRecord) -> Map<String, Va
     put("auto_delete", queue.auto_delete.into());
     put("exclusive", queue.exclusive.is_some().into());
     put("arguments", table_to_json(&queue.arguments));
-    put("node", leader.map(name).into());
+    // Tools want a node in any case. The state tells that nobody leads there.
+    let node = leader.map(name).or_else(|| members.first().cloned());
+    put(
+        "node",
+        node.unwrap_or_else(|| name(backend.config().node_id))
+            .into(),
+    );
     put("leader", leader.map(name).into());
     put("members", members.into());
     put("online", online.into());

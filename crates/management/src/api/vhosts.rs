@@ -1,5 +1,6 @@
 //! `/api/vhosts`.
 
+use super::overview::DEFAULT_QUEUE_TYPE;
 use super::{Body, JsonResult, StatusResult, cluster, put_status};
 use crate::App;
 use crate::auth::{Need, Operator};
@@ -69,10 +70,14 @@ async fn counts(app: &App) -> HashMap<Name, (u64, u64)> {
 fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
     let (ready, unacked) = counts.copied().unwrap_or_default();
     let node = Config::node_name(app.backend().config().node_id);
+    let queue_type = vhost
+        .default_queue_type
+        .as_deref()
+        .unwrap_or(DEFAULT_QUEUE_TYPE);
     let mut metadata = json!({
         "description": &*vhost.description,
         "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
-        "default_queue_type": vhost.default_queue_type.as_deref(),
+        "default_queue_type": queue_type,
     });
     if let (true, Some(metadata)) = (vhost.protected, metadata.as_object_mut()) {
         metadata.insert("protected_from_deletion".into(), true.into());
@@ -81,7 +86,7 @@ fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
         "name": &*vhost.name,
         "description": &*vhost.description,
         "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
-        "default_queue_type": vhost.default_queue_type.as_deref(),
+        "default_queue_type": queue_type,
         "metadata": metadata,
         "tracing": vhost.tracing,
         "protected_from_deletion": vhost.protected,

@@ -274,4 +274,9 @@ async fn connections_of_a_user_and_feature_flags() {
     let names = column(&flags, "name");
     assert!(names.contains(&"detailed_queues_endpoint") && names.contains(&"rabbitmq_4.3.0"));
     assert_eq!(column(&flags, "doc_url").len(), names.len());
+    // That of RabbitMQ's series is the only one that is not required there.
+    let rows = flags.as_array().unwrap().iter();
+    let stable = rows.filter(|row| row["stability"] == "stable" && row["state"] == "enabled");
+    let stable: Vec<&Value> = stable.map(|row| &row["name"]).collect();
+    assert_eq!(stable, ["rabbitmq_4.3.0"]);
 }

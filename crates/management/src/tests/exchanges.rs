@@ -171,3 +171,56 @@ async fn delayed_messages_are_shown() {
         assert_eq!(reply.status, expected, "{read:?}: {}", reply.text);
     }
 }
+
+/// The default exchange has no name, and one for paths.
+#[tokio::test]
+async fn publishing_to_the_default_exchange() {
+    let server = Server::new();
+    for path in [
+        "/api/exchanges/%2F//publish",
+        "/api/exchanges/%2F/amq.default/publish",
+    ] {
+        let message = json!({ "routing_key": "q", "payload": "hello", "properties": {},
+                              "payload_encoding": "string" });
+        let reply = server.expect("POST", path, message, 200).await;
+        assert_eq!(reply.body, json!({ "routed": true }), "{path}");
+        let publish = server.fake.published.lock().pop().unwrap();
+        assert_eq!(
+            (&*publish.exchange, &*publish.routing_key, &*publish.body),
+            ("", "q", b"hello".as_slice()),
+            "{path}"
+        );
+    }
+}
+
+/// As over AMQP: who makes an exchange that leads elsewhere may read the one and write to the other.
+#[tokio::test]
+async fn an_alternate_exchange_needs_rights() {
+    let server = Server::new();
+    let user = json!({ "password": "p", "tags": "management" });
+    server.put("/api/users/ann", user, 201).await;
+    let path = "/api/exchanges/%2F/mine";
+    let plain = json!({ "type": "topic" });
+    let leading = json!({ "type": "topic", "arguments": { "alternate-exchange": "theirs" } });
+    for (write, read, body, expected) in [
+        ("^mine$", "^mine$", &leading, 401),
+        ("^theirs$", "^$", &leading, 401),
+        ("^$", "^$", &plain, 201),
+        // It is there, with other arguments.
+        ("^$", "^$", &leading, 400),
+        ("^theirs$", "^mine$", &leading, 201),
+        // It is there as it is wanted.
+        ("^$", "^$", &leading, 204),
+    ] {
+        if expected == 201 {
+            server
+                .send("guest:guest", "DELETE", path, Value::Null)
+                .await;
+        }
+        let grant = json!({ "configure": "^mine$", "write": write, "read": read });
+        let at = "/api/permissions/%2F/ann";
+        server.send("guest:guest", "PUT", at, grant).await;
+        let reply = server.send("ann:p", "PUT", path, body.clone()).await;
+        assert_eq!(reply.status, expected, "{write} {read}: {}", reply.text);
+    }
+}

@@ -11,7 +11,9 @@ use node::broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::host::{ConsumerReport, QueueReport, TallyReport};
-use node::queries::{ChannelReport, ConnectionReport, ExchangeReport, GroupReport, NodeReport};
+use node::queries::{
+    ChannelReport, ConnectionReport, ExchangeReport, GroupReport, ListenerReport, NodeReport,
+};
 use node::{Alarms, Config, Readiness};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -141,6 +143,16 @@ impl Fake {
 }
 
 impl Fake {
+    fn listeners(&self) -> Vec<ListenerReport> {
+        let listeners = self.config.listeners().into_iter();
+        listeners
+            .map(|(protocol, address)| ListenerReport {
+                protocol: protocol.into(),
+                address,
+            })
+            .collect()
+    }
+
     /// Sets how many messages wait in the store of an exchange.
     pub(crate) fn count_delayed(&self, exchange: &str, ready: u64) {
         let store = {
@@ -239,6 +251,7 @@ impl Backend for Fake {
             uptime_ms: 5000,
             memory_used: 1 << 20,
             connections: 1,
+            listeners: self.listeners(),
             groups: vec![group(0, Some(1)), group(1, Some(2)), group(2, None)],
             counts: [("published".to_owned(), 5)].into(),
             ..NodeReport::default()

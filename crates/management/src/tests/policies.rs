@@ -170,3 +170,72 @@ async fn name_and_identity_are_global_parameters() {
         server.delete(&put(name), 400).await;
     }
 }
+
+/// Tools look for these words.
+#[tokio::test]
+async fn what_is_wrong_is_a_failed_validation() {
+    let server = Server::new();
+    let empty = json!({ "pattern": "^x", "definition": {} });
+    let bad = json!({ "pattern": "^x", "definition": { "max-length": "x" } });
+    let wrong = "\"x\" is not a valid value of 'max-length'";
+    for (path, body, text) in [
+        ("policies/%2F/p", empty.clone(), "no policy provided"),
+        ("policies/%2F/p", bad.clone(), wrong),
+        ("operator-policies/%2F/p", empty, "no policy provided"),
+        ("operator-policies/%2F/p", bad.clone(), wrong),
+        (
+            "policies/%2F/p",
+            json!({ "pattern": "^x", "definition": { "max-length": 1 }, "priority": "high" }),
+            "priority must be a number",
+        ),
+        (
+            "parameters/operator_policy/%2F/p",
+            json!({ "value": bad }),
+            wrong,
+        ),
+        (
+            "parameters/vhost-limits/%2F/limits",
+            json!({ "value": { "max-colour": 5 } }),
+            "Unrecognised terms [{<<\"max-colour\">>,5}] in limits",
+        ),
+        (
+            "vhost-limits/%2F/max-queues",
+            json!({ "value": "x" }),
+            "max-queues should be a number, actually was \"x\"",
+        ),
+        (
+            "vhost-limits/%2F/max-channels",
+            json!({ "value": 1 }),
+            "Unrecognised terms [{<<\"max-channels\">>,1}] in limits",
+        ),
+    ] {
+        let reply = server.put(&format!("/api/{path}"), body, 400).await;
+        let reason = format!("Validation failed\n\n{text}\n");
+        assert_eq!(
+            reply.body,
+            json!({ "error": "bad_request", "reason": reason }),
+            "{path}"
+        );
+    }
+    // As with RabbitMQ, what is missing, and a user's limits, are told otherwise.
+    for (path, body, reason) in [
+        (
+            "policies/%2F/p",
+            json!({ "pattern": "^x" }),
+            "definition must be given",
+        ),
+        (
+            "vhost-limits/%2F/max-queues",
+            json!({}),
+            "value must be given",
+        ),
+        (
+            "user-limits/guest/max-queues",
+            json!({ "value": 1 }),
+            "Unrecognised terms [{<<\"max-queues\">>,1}] in user-limits",
+        ),
+    ] {
+        let reply = server.put(&format!("/api/{path}"), body, 400).await;
+        assert_eq!(reply.body["reason"], reason, "{path}");
+    }
+}

@@ -262,6 +262,15 @@ async fn queues_without_a_leader() {
             .apply(CatalogCommand::DeclareQueue(spec))
             .unwrap();
     }
+    // Tools want a node; the state tells the rest.
+    for (name, node, leader, state) in [
+        ("led", "warren@2", json!("warren@2"), "running"),
+        ("orphan-1", "warren@1", Value::Null, "minority"),
+    ] {
+        let row = server.get(&format!("/api/queues/%2F/{name}")).await.body;
+        assert_eq!(row["node"], node, "{name}");
+        assert_eq!((&row["leader"], &row["state"]), (&leader, &json!(state)));
+    }
     let check = "/api/health/checks/quorum-queues-without-elected-leaders";
     for (path, names) in [
         ("all-vhosts", vec!["orphan-1", "orphan-2"]),

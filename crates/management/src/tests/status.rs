@@ -351,3 +351,71 @@ async fn a_node_that_is_cut_off_does_not_say_what_is_missing() {
         assert_eq!(server.get("/api/queues/%2F/here").await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn the_overview_tells_what_tools_read() {
+    let server = Server::new();
+    let overview = server.get("/api/overview").await.body;
+    assert_eq!(overview["cluster_tags"], json!({}));
+    assert_eq!(overview["node_tags"], json!({}));
+    assert_eq!(overview["crypto_lib_version"], "");
+    assert_eq!(overview["default_queue_type"], "classic");
+    for (value, expected) in [
+        (json!({ "region": "eu" }), json!({ "region": "eu" })),
+        (json!("eu"), json!({})),
+    ] {
+        let body = json!({ "value": value });
+        let path = "/api/global-parameters/cluster_tags";
+        server.send("guest:guest", "PUT", path, body).await;
+        let overview = server.get("/api/overview").await.body;
+        assert_eq!(overview["cluster_tags"], expected);
+    }
+    let vhost = server.get("/api/vhosts/%2F").await.body;
+    assert_eq!(vhost["default_queue_type"], "classic");
+    assert_eq!(vhost["metadata"]["default_queue_type"], "classic");
+}
+
+/// Node 3 does not answer.
+#[tokio::test]
+async fn listeners_of_all_nodes_are_told() {
+    let server = Server::new();
+    let overview = server.get("/api/overview").await.body;
+    let listeners = &overview["listeners"];
+    assert_eq!(
+        column(listeners, "protocol"),
+        ["amqp", "amqp", "clustering", "clustering", "http", "http"]
+    );
+    let nodes = ["warren@1", "warren@2"];
+    assert_eq!(column(listeners, "node"), [nodes, nodes, nodes].concat());
+    assert_eq!(listeners[1]["port"], 5672);
+    assert_eq!(column(&overview["contexts"], "node"), nodes);
+    let node = server.get("/api/nodes/warren@2").await.body;
+    assert_eq!(column(&node["listeners"], "node"), ["warren@2"; 3]);
+}
+
+/// Consumers are their connections' users', and go with them.
+#[tokio::test]
+async fn consumers_of_others_are_not_shown() {
+    let server = Server::new();
+    for (user, tags) in [("ann", "management"), ("watcher", "monitoring")] {
+        let body = json!({ "password": "p", "tags": tags });
+        server.put(&format!("/api/users/{user}"), body, 201).await;
+    }
+    let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+    server.put("/api/permissions/%2F/ann", all, 201).await;
+    server.put("/api/queues/%2F/jobs", json!({}), 201).await;
+    server.fake.count("jobs", 1, 0);
+    for (login, shown) in [("ann:p", 0), ("watcher:p", 1), ("guest:guest", 1)] {
+        for path in ["/api/consumers", "/api/consumers/%2F"] {
+            let rows = server.send(login, "GET", path, Value::Null).await.body;
+            assert_eq!(rows.as_array().unwrap().len(), shown, "{login} {path}");
+        }
+    }
+    // Its connection has been closed since the queue's leader was asked.
+    for report in server.fake.counts.lock().values_mut() {
+        report.consumers[0].connection = 8;
+    }
+    assert_eq!(server.get("/api/consumers").await.body, json!([]));
+    let queue = server.get("/api/queues/%2F/jobs").await.body;
+    assert_eq!(queue["consumer_details"], json!([]));
+}

@@ -119,6 +119,14 @@ async fn permissions_that_are_not_there() {
     server
         .delete("/api/topic-permissions/%2F/ann/amq.topic", 404)
         .await;
+    let none = json!({ "exchange": "none", "write": "", "read": "" });
+    let refused = server
+        .put("/api/topic-permissions/%2F/ann", none, 400)
+        .await;
+    assert_eq!(
+        refused.body["reason"],
+        "no_such_exchange: 'none' in vhost '/'"
+    );
     let topics = json!({ "exchange": "amq.topic", "write": "", "read": "" });
     server
         .put("/api/topic-permissions/%2F/ann", topics, 201)

@@ -72,7 +72,7 @@ export function nodePage(ctx, name) {
     heading("Node ", name),
     card(null, details),
     h("div", { class: "two" }, card(null, memory.node), card(null, clients.node)),
-    card("Listeners", h("p", { class: "dim" }, "A node tells only its own."), h("ul", { class: "values" }, listeners)),
+    card("Listeners", h("ul", { class: "values" }, listeners)),
   );
   return { title: `Node ${name}`, node, refresh };
 }

@@ -75,7 +75,7 @@ export function overviewPage(ctx) {
     totals,
     h("div", { class: "two" }, card(null, depth.node), card(null, rates.node)),
     session.monitors && card("Nodes", nodes),
-    h("div", { class: "two" }, card("Listeners of this node", listeners), card("Churn", churn)),
+    h("div", { class: "two" }, card("Listeners", listeners), card("Churn", churn)),
     definitionsPart(ctx),
   );
   return { title: "Overview", node, refresh };
@@ -86,9 +86,10 @@ const link = (place, count) => h("a", { href: `#/${place}` }, number(count));
 function listenerTable(listeners) {
   return plainTable({
     rows: listeners,
-    key: (row) => row.protocol,
+    key: (row) => `${row.node} ${row.protocol}`,
     empty: "None.",
     columns: [
+      { label: "Node", cell: (row) => row.node },
       { label: "Protocol", cell: (row) => row.protocol },
       { label: "Address", cell: (row) => row.ip_address },
       { label: "Port", num: true, cell: (row) => String(row.port) },
