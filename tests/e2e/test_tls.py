@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import socket
 import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -15,6 +19,7 @@ import pytest
 from harness import amqp
 from harness.certs import Authority, Pair
 from harness.cluster import Cluster
+from harness.node import binary
 from harness.ports import free_port
 from harness.wait import eventually
 
@@ -117,6 +122,49 @@ def test_a_renewed_certificate_is_served_without_a_restart(served: Served) -> No
     eventually(lambda: "former ones stay in force" in served.node.log_text(), what="a warning")
     assert served.serial() == renewed
     open_before.close()
+
+
+def test_the_management_port_over_tls(authority: Authority, tmp_path) -> None:
+    port = free_port()
+    own, listen = Authority(tmp_path / "clients"), f"127.0.0.1:{port}"
+    # What AMQP clients must show is not asked of operators.
+    made = Served(
+        authority,
+        "--management-tls-listen", listen,
+        "--tls-client-ca", str(own.certificate),
+        "--tls-require-client-certificate",
+    )  # fmt: skip
+    base = f"https://{listen}"
+
+    def get(path: str, context: ssl.SSLContext) -> bytes:
+        login = base64.b64encode(b"guest:guest").decode()
+        asked = urllib.request.Request(base + path, headers={"Authorization": f"Basic {login}"})
+        with urllib.request.urlopen(asked, timeout=10, context=context) as answer:
+            return answer.read()
+
+    def warren(*words: str) -> subprocess.CompletedProcess[str]:
+        run = [binary(), "status", "--url", base, *words]
+        return subprocess.run(run, env={}, capture_output=True, text=True, timeout=60)
+
+    with made.cluster:
+        made.cluster.start()
+        overview = json.loads(get("/api/overview", made.context()))
+        assert ("https", port) in {(row["protocol"], row["port"]) for row in overview["listeners"]}
+        assert b"rabbitmq_queues" in get("/metrics", made.context())
+        with pytest.raises(urllib.error.URLError):
+            get("/health/live", ssl.create_default_context(cafile=str(own.certificate)))
+        # Plain HTTP is no TLS, and goes on at its own port.
+        with pytest.raises((OSError, http.client.HTTPException)):
+            urllib.request.urlopen(f"http://{listen}/health/live", timeout=10)
+        assert made.node.http("/health/live")[0] == 200
+        for words, code in (
+            (["--cacert", str(authority.certificate)], 0),
+            (["--insecure"], 0),
+            (["--cacert", str(own.certificate)], 3),
+            (["--cacert", str(tmp_path / "none.pem")], 2),
+        ):
+            done = warren(*words)
+            assert done.returncode == code, (words, done.stdout, done.stderr)
 
 
 def test_external_with_a_client_certificate(authority: Authority, tmp_path) -> None:

@@ -3,13 +3,17 @@
 use crate::{exit, secret};
 use serde_json::Value;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Method, Request, StatusCode};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// The API's reason where it lets a user not in at all; others say what an operator may not do.
 pub(crate) const NO_LOGIN: &str = "Not_Authorized";
+/// Where Debian, and images made of it, have the authorities that everybody trusts.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Rows asked for at once where lists are paged; the server's upper bound.
 const PAGE_SIZE: usize = 500;
 
@@ -35,6 +39,18 @@ pub(crate) struct Access {
         hide_env_values = true
     )]
     login: Option<String>,
+    /// Authorities of certificates at https:// addresses, PEM (default: those of the system)
+    #[arg(
+        long,
+        env = "WARREN_CACERT",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Access"
+    )]
+    cacert: Option<PathBuf>,
+    /// Take any certificate at https:// addresses
+    #[arg(long, global = true, help_heading = "Access")]
+    insecure: bool,
     /// Give up after this many seconds
     #[arg(
         long,
@@ -53,6 +69,8 @@ impl Access {
         Self {
             url: variable("WARREN_URL"),
             login: variable("WARREN_LOGIN"),
+            cacert: variable("WARREN_CACERT").map(PathBuf::from),
+            insecure: false,
             timeout,
         }
     }
@@ -129,11 +147,14 @@ impl Client {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => local_url(variable("WARREN_MANAGEMENT_LISTEN").as_deref()),
         };
-        if !base.starts_with("http://") {
-            return Err(Failure::Usage(format!(
-                "--url {base}: use http://HOST:PORT"
-            )));
-        }
+        let tls = match base.split_once("://") {
+            Some(("http", _)) => TlsConfig::default(),
+            Some(("https", _)) => tls(access)?,
+            _ => {
+                let text = format!("--url {base}: use http://HOST:PORT or https://HOST:PORT");
+                return Err(Failure::Usage(text));
+            }
+        };
         let login = match &access.login {
             Some(login) => login.clone(),
             None => default_login(variable)?,
@@ -146,6 +167,7 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(access.timeout.max(1))))
             .timeout_connect(Some(Duration::from_secs(access.timeout.clamp(1, 5))))
             .proxy(None)
+            .tls_config(tls)
             .build()
             .into();
         Ok(Self {
@@ -155,7 +177,7 @@ impl Client {
         })
     }
 
-    /// Where the node is: `http://HOST:PORT`.
+    /// Where the node is: `http://HOST:PORT` or `https://HOST:PORT`.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
@@ -264,6 +286,39 @@ impl Client {
         serde_json::from_str(&text)
             .map_err(|error| Failure::Local(format!("{path}: answer is not JSON: {error}")))
     }
+}
+
+/// How certificates at `https://` addresses are checked.
+fn tls(access: &Access) -> Result<TlsConfig, Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+    if access.insecure {
+        return Ok(config.disable_verification(true).build());
+    }
+    let file = access.cacert.as_deref().unwrap_or(Path::new(AUTHORITIES));
+    let wrong = |error: String| {
+        let text = format!(
+            "{}: {error}: name the authority by --cacert (or WARREN_CACERT)",
+            file.display()
+        );
+        Failure::Usage(text)
+    };
+    let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let mut roots = Vec::new();
+    for item in parse_pem(&pem) {
+        match item.map_err(|error| wrong(error.to_string()))? {
+            PemItem::Certificate(certificate) => roots.push(certificate),
+            _ => {
+                return Err(wrong(
+                    "something else than a certificate stands there".into(),
+                ));
+            }
+        }
+    }
+    if roots.is_empty() {
+        return Err(wrong("no certificate stands there".into()));
+    }
+    Ok(config.root_certs(RootCerts::new_with_certs(&roots)).build())
 }
 
 /// The default user, as a node with this environment makes it.

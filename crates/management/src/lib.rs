@@ -38,7 +38,9 @@ use axum::routing::get;
 use backend::{SharedBackend, read};
 use error::ApiError;
 use node::broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand, CatalogError};
+use node::config::TlsListener;
 use node::life::process::FileShares;
+use node::tls::OperatorTls;
 use object_rates::AllRates;
 use parking_lot::Mutex;
 use rates::Rates;
@@ -136,6 +138,7 @@ fn cut_off() -> ApiError {
 pub struct Management {
     app: Arc<App>,
     address: SocketAddr,
+    router: Router,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
 }
@@ -156,13 +159,33 @@ impl Management {
         });
         let stop = watch::Sender::new(false);
         let router = router(Arc::clone(&app), with_api);
-        let server = serve(listener, FileShares::now().operators, router, &stop);
+        let operators = FileShares::now().operators;
+        let server = serve(listener, operators, None, router.clone(), &stop);
         Ok(Self {
             app,
             address,
+            router,
             stop,
             servers: vec![server],
         })
+    }
+
+    /// Serves the same over TLS on another port too, with the certificate that AMQP clients are shown. Returns where.
+    ///
+    /// # Errors
+    /// The port cannot be taken, or the files of the certificate cannot be used.
+    pub async fn serve_tls(
+        &mut self,
+        listen: SocketAddr,
+        tls: &TlsListener,
+    ) -> io::Result<SocketAddr> {
+        let tls = OperatorTls::load(tls).map_err(io::Error::other)?;
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let (operators, router) = (FileShares::now().operators, self.router.clone());
+        let server = serve(listener, operators, Some(tls), router, &self.stop);
+        self.servers.push(server);
+        Ok(address)
     }
 
     /// Serves metrics, and nothing else, on another port too. Returns where.
@@ -174,7 +197,7 @@ impl Management {
         let address = listener.local_addr()?;
         let connections = SCRAPERS.min(FileShares::now().operators);
         let router = metrics_router(Arc::clone(&self.app));
-        let server = serve(listener, connections, router, &self.stop);
+        let server = serve(listener, connections, None, router, &self.stop);
         self.servers.push(server);
         Ok(address)
     }

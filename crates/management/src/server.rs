@@ -1,6 +1,6 @@
 //! Serves HTTP on one port, to whoever comes: what a stranger may take of memory and time is bounded.
 
-use crate::bounded::Bounded;
+use crate::bounded::{Bounded, Watched};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
@@ -8,35 +8,52 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use node::tls::OperatorTls;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 /// The head of a request comes within this time, or its connection ends; so does one on which none comes.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// The handshake of TLS takes no longer.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a head, and of what is read ahead of a handler, at most.
 const HEAD_MAX: usize = 32 << 10;
+
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Answers at most so many connections at a time until it is told to stop; then what is being asked is still
 /// answered.
 pub(crate) fn serve(
     listener: TcpListener,
     connections: usize,
+    tls: Option<OperatorTls>,
     router: Router,
     stop: &watch::Sender<bool>,
 ) -> JoinHandle<()> {
     tokio::spawn(run(
         Bounded::new(listener, connections),
+        tls,
         router,
         stop.subscribe(),
     ))
 }
 
-async fn run(mut listener: Bounded, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn run(
+    mut listener: Bounded,
+    tls: Option<OperatorTls>,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -50,10 +67,13 @@ async fn run(mut listener: Bounded, router: Router, mut stopped: watch::Receiver
         let service = router
             .clone()
             .map_request(move |request| from_peer(request, peer));
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let mut stopped = stopped.clone();
+        let (http, tls, mut stopped) = (http.clone(), tls.clone(), stopped.clone());
         connections.spawn(async move {
+            let Some(stream) = opened(stream, tls).await else {
+                return;
+            };
+            let connection =
+                http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
             let mut connection = pin!(connection);
             // What ends a connection early is the client's business.
             tokio::select! {
@@ -65,6 +85,15 @@ async fn run(mut listener: Bounded, router: Router, mut stopped: watch::Receiver
         while connections.try_join_next().is_some() {}
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// After the handshake, if there is one; none if it fails, which is the client's business.
+async fn opened(stream: Watched, tls: Option<OperatorTls>) -> Option<Box<dyn Stream>> {
+    let Some(tls) = tls else {
+        return Some(Box::new(stream));
+    };
+    let stream = timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await.ok()?;
+    Some(Box::new(stream.ok()?))
 }
 
 /// Handlers learn the peer's address.
@@ -89,7 +118,7 @@ mod tests {
         let stop = watch::Sender::new(false);
         let here = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string();
         let router = Router::new().route("/", get(here));
-        let server = serve(listener, connections, router, &stop);
+        let server = serve(listener, connections, None, router, &stop);
         (address, stop, server)
     }
 

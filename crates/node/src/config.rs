@@ -40,6 +40,8 @@ pub struct Config {
     pub cluster_tls: Option<ClusterTls>,
     /// HTTP: health, metrics, management.
     pub management_listen: SocketAddr,
+    /// The same over TLS, with the certificate of [`Config::amqps`], without which it is not served.
+    pub management_tls_listen: Option<SocketAddr>,
     /// Serve the `/api` routes. Health and metrics are always served.
     pub management_api: bool,
     /// Metrics alone, without the API, on a port of their own.
@@ -261,6 +263,8 @@ impl Config {
             ("http", self.management_listen),
         ];
         listeners.extend(self.amqps.as_ref().map(|tls| ("amqp/ssl", tls.listen)));
+        let https = self.management_tls_listen.filter(|_| self.amqps.is_some());
+        listeners.extend(https.map(|listen| ("https", listen)));
         listeners.extend(
             self.prometheus_listen
                 .map(|listen| ("http/prometheus", listen)),

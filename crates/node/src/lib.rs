@@ -27,7 +27,7 @@ pub mod rpc;
 pub mod session;
 mod stores;
 mod target;
-mod tls;
+pub mod tls;
 pub mod validity;
 pub mod vital;
 

@@ -1,4 +1,4 @@
-//! TLS for AMQP clients. Certificate, key and authorities are read again when their files change,
+//! TLS for AMQP clients and operators. Certificate, key and authorities are read again when their files change,
 //! without a restart; files that cannot be read leave what was there in force.
 
 use crate::config::{CertificateLogin, TlsListener};
@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
@@ -43,8 +44,7 @@ impl TlsAcceptor {
         &self,
         stream: TcpStream,
     ) -> std::io::Result<(TlsStream<TcpStream>, Option<String>)> {
-        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.load_full());
-        let stream = acceptor.accept(stream).await?;
+        let stream = self.handshake(stream).await?;
         let certificate = stream
             .get_ref()
             .1
@@ -52,6 +52,45 @@ impl TlsAcceptor {
             .and_then(|chain| chain.first());
         let user = certificate.and_then(|certificate| user_of(certificate, self.login_from));
         Ok((stream, user))
+    }
+
+    async fn handshake<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.load_full());
+        acceptor.accept(stream).await
+    }
+}
+
+/// Accepts operators, with the certificate that AMQP clients are shown. They log in by name and password and are asked for
+/// no certificate: a browser would bother whoever has one.
+#[derive(Clone)]
+pub struct OperatorTls(TlsAcceptor);
+
+impl OperatorTls {
+    /// Reads the files and begins to watch them.
+    ///
+    /// # Errors
+    /// A file cannot be read or does not hold what it should.
+    pub fn load(tls: &TlsListener) -> Result<Self, String> {
+        let tls = TlsListener {
+            client_ca: None,
+            require_client_certificate: false,
+            ..tls.clone()
+        };
+        TlsAcceptor::load(&tls).map(Self)
+    }
+
+    /// Does the handshake.
+    ///
+    /// # Errors
+    /// The handshake failed.
+    pub async fn accept<S>(&self, stream: S) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.0.handshake(stream).await
     }
 }
 

@@ -97,6 +97,7 @@ fn purpose(protocol: &str) -> &'static str {
         "amqp" => "AMQP 0-9-1",
         "amqp/ssl" => "AMQP 0-9-1 over TLS",
         "http" => "HTTP API",
+        "https" => "HTTP API over TLS (HTTPS)",
         "http/prometheus" => "Prometheus exporter API over HTTP",
         "clustering" => "inter-node communication",
         _ => "",

@@ -495,6 +495,12 @@ mod tests {
                 None,
                 &["--amqps-listen needs"],
             ),
+            (
+                &["--management-tls-listen=:15671"],
+                &[],
+                None,
+                &["--management-tls-listen needs"],
+            ),
             (&["--cluster-tls-ca=k"], &[], None, &["all three"]),
             (
                 &["--shards=0"],

@@ -110,6 +110,9 @@ pub(crate) struct Options {
     /// AMQP over TLS (default with a certificate: 0.0.0.0:5671)
     #[arg(long, value_name = "ADDR", help_heading = "TLS")]
     amqps_listen: Option<Listen>,
+    /// Health, metrics and management over TLS too, RabbitMQ's is on port 15671 (default: none)
+    #[arg(long, value_name = "ADDR", help_heading = "TLS")]
+    management_tls_listen: Option<Listen>,
     /// Server certificate and chain, PEM
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     tls_certificate: Option<PathBuf>,
@@ -431,6 +434,10 @@ impl Options {
             (None, None) => {
                 let other = [
                     ("--amqps-listen", self.amqps_listen.is_some()),
+                    (
+                        "--management-tls-listen",
+                        self.management_tls_listen.is_some(),
+                    ),
                     ("--tls-client-ca", self.tls_client_ca.is_some()),
                     (
                         "--tls-require-client-certificate",
@@ -492,6 +499,10 @@ impl Options {
         set(
             &mut config.management_listen,
             self.management_listen.map(|listen| listen.0),
+        );
+        set(
+            &mut config.management_tls_listen,
+            self.management_tls_listen.map(|listen| Some(listen.0)),
         );
         set(&mut config.management_api, self.management_api);
         set(

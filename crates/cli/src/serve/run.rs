@@ -69,6 +69,7 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
         amqps = config.amqps.as_ref().map(|tls| tls.listen.to_string()),
         cluster = %config.cluster_listen,
         management = %config.management_listen,
+        management_tls = config.management_tls_listen.map(|listen| listen.to_string()),
         prometheus = config.prometheus_listen.map(|listen| listen.to_string()),
         data_dir = %config.data_dir.display(),
         "warren starts"
@@ -91,6 +92,12 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
+    if let (Some(listen), Some(tls)) = (config.management_tls_listen, &config.amqps)
+        && let Err(error) = management.serve_tls(listen, tls).await
+    {
+        error!(address = %listen, %error, "cannot listen for management over TLS: is the port taken?");
+        return ExitCode::from(exit::FAILED);
+    }
     if let Some(listen) = config.prometheus_listen
         && let Err(error) = management.serve_metrics(listen).await
     {

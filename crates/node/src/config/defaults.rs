@@ -23,6 +23,7 @@ impl Default for Config {
             cluster_tls: None,
             management_listen: any(15672),
             management_api: true,
+            management_tls_listen: None,
             prometheus_listen: None,
             cluster_name: "warren".into(),
             product: "RabbitMQ".into(),
