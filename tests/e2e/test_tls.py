@@ -54,8 +54,8 @@ class Served:
         options = pika.SSLOptions(self.context(client), "localhost")
         return amqp.connect(self.port, ssl_options=options, **changes)
 
-    def serial(self) -> int:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as raw:
+    def serial(self, port: int | None = None) -> int:
+        with socket.create_connection(("127.0.0.1", port or self.port), timeout=10) as raw:
             with self.context().wrap_socket(raw, server_hostname="localhost") as stream:
                 return int(stream.getpeercert()["serialNumber"], 16)
 
@@ -165,6 +165,9 @@ def test_the_management_port_over_tls(authority: Authority, tmp_path) -> None:
         ):
             done = warren(*words)
             assert done.returncode == code, (words, done.stdout, done.stderr)
+        authority.issue("server", into=made.pair)
+        renewed = authority.serial()
+        eventually(lambda: made.serial(port) == renewed, what="the new certificate is shown")
 
 
 def test_external_with_a_client_certificate(authority: Authority, tmp_path) -> None:
