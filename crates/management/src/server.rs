@@ -69,9 +69,11 @@ async fn run(
             .map_request(move |request| from_peer(request, peer));
         let (http, tls, mut stopped) = (http.clone(), tls.clone(), stopped.clone());
         connections.spawn(async move {
-            let Some(stream) = opened(stream, tls).await else {
-                return;
+            let opened = tokio::select! {
+                opened = opened(stream, tls) => opened,
+                _ = stopped.wait_for(|stop| *stop) => None,
             };
+            let Some(stream) = opened else { return };
             let connection =
                 http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
             let mut connection = pin!(connection);
