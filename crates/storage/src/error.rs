@@ -51,6 +51,20 @@ pub enum StorageError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file of the log has a format that is not known here.
+    #[error(
+        "{} was written by a newer version (format {found}, this one knows {known}); nothing was changed. Start that \
+         version again; or stop the node, move its data directory away and start it: it rejoins as a fresh replica and \
+         copies the data from the other nodes", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+        /// The newest format that this version reads.
+        known: u8,
+    },
     /// Acknowledged writes are missing, and no group can be named.
     #[error(
         "the log ends at write {found}, but write {expected} had been synced: acknowledged \

@@ -185,3 +185,125 @@ fn a_damaged_log_is_what_it_was_or_is_refused() {
         "{same} the same, {refused} refused"
     );
 }
+
+fn append(log: &LogStore, first: u64, count: u64) {
+    let entries = common::entries(1, first, count, 100);
+    wait(|done| log.append(1, first, entries, done)).unwrap();
+}
+
+/// The files of a log, without those that wait for their next use.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let paths = files(dir).into_iter().map(|(path, _)| dir.join(path));
+    paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "seg"))
+        .collect()
+}
+
+/// A power loss leaves an older note of what was synced: the segments have to speak for themselves.
+#[test]
+fn a_damaged_head_of_the_newest_segment_is_noticed_without_the_note() {
+    // The segment's number, its mark, the checksum, all of the first header; something behind it.
+    for damaged in [24..25, 28..29, 0..1, 0..40, 50..51, 0..60] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::open(dir.path(), options()).unwrap();
+        append(&log, 0, 10);
+        drop(log);
+        let note = std::fs::read(dir.path().join("synced")).unwrap();
+        let log = LogStore::open(dir.path(), options()).unwrap();
+        append(&log, 10, 10);
+        append(&log, 20, 10);
+        drop(log);
+        let segments = segments(dir.path());
+        assert_eq!(segments.len(), 2, "{segments:?}");
+        let whole = std::fs::read(&segments[1]).unwrap();
+        let mut bytes = whole.clone();
+        for byte in &mut bytes[damaged.clone()] {
+            *byte ^= 0x55;
+        }
+        std::fs::write(&segments[1], &bytes).unwrap();
+        std::fs::write(dir.path().join("synced"), &note).unwrap();
+        for _ in 0..2 {
+            let refused = LogStore::open(dir.path(), options()).err();
+            let Some(refused @ StorageError::Corrupt { .. }) = refused else {
+                panic!("{damaged:?}: {refused:?}");
+            };
+            assert!(
+                refused.to_string().contains("move its data directory away"),
+                "{refused}"
+            );
+            assert_eq!(std::fs::read(&segments[1]).unwrap(), bytes, "{damaged:?}");
+        }
+        std::fs::write(&segments[1], &whole).unwrap();
+        let log = LogStore::open(dir.path(), options()).unwrap();
+        assert_eq!(log.group(1).unwrap().last, Some(29));
+    }
+}
+
+/// A segment of which only the first batch was begun, and not synced, is none.
+#[test]
+fn a_torn_head_of_the_newest_segment_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    for first in [0, 10] {
+        let log = LogStore::open(dir.path(), options()).unwrap();
+        append(&log, first, 10);
+    }
+    let segments = segments(dir.path());
+    let before = std::fs::read(&segments[1]).unwrap();
+    // Up to where the second batch begins: its number is another one.
+    let batch = |at: usize| &before[at + 32..at + 40];
+    let mut at = 0;
+    while batch(at) == batch(0) {
+        at += 40 + u32::from_le_bytes(before[at + 4..at + 8].try_into().unwrap()) as usize;
+    }
+    let head = &before[..at];
+    for kept in (0..head.len()).step_by(7) {
+        let mut torn = vec![0; before.len()];
+        torn[..kept].copy_from_slice(&head[..kept]);
+        std::fs::write(&segments[1], torn).unwrap();
+        std::fs::remove_file(dir.path().join("synced")).unwrap();
+        let log = LogStore::open(dir.path(), options()).unwrap();
+        assert_eq!(log.group(1).unwrap().last, Some(9), "{kept}");
+    }
+}
+
+/// Makes the records in `bytes` those of another version, with right checksums, from the `skip`th batch on.
+fn in_another_version(bytes: &mut [u8], skip: u64) {
+    let mut at = 0;
+    let first = u64::from_le_bytes(bytes[32..40].try_into().unwrap());
+    while at + 40 <= bytes.len() && bytes[at + 9] == 1 {
+        let len = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
+        let end = at + 40 + len;
+        if u64::from_le_bytes(bytes[at + 32..at + 40].try_into().unwrap()) >= first + skip {
+            bytes[at + 9] = 2;
+            let sum = crc32c::crc32c(&bytes[at + 4..end]);
+            bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+        }
+        at = end;
+    }
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_left_alone() {
+    for (skip, note) in [(0, true), (0, false), (1, true), (1, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::open(dir.path(), options()).unwrap();
+        append(&log, 0, 10);
+        drop(log);
+        let segment = segments(dir.path()).remove(0);
+        let mut bytes = std::fs::read(&segment).unwrap();
+        in_another_version(&mut bytes, skip);
+        std::fs::write(&segment, &bytes).unwrap();
+        if !note {
+            std::fs::remove_file(dir.path().join("synced")).unwrap();
+        }
+        for _ in 0..2 {
+            let refused = LogStore::open(dir.path(), options()).err().unwrap();
+            assert!(
+                matches!(refused, StorageError::Newer { found: 2, .. }),
+                "{skip}, {note}: {refused:?}"
+            );
+            assert!(refused.to_string().contains("nothing was changed"));
+            assert_eq!(std::fs::read(&segment).unwrap(), bytes);
+        }
+    }
+}

@@ -18,6 +18,9 @@
 //! | 28–31 | mark of the segment |
 //! | 32–39 | number of the batch |
 //!
+//! In every version, checksum, length, version, number and mark of the segment stand where they do here, so that an older
+//! program knows what it must not touch.
+//!
 //! Payload of an entry: number of segments, length of the head, length of each segment (4 bytes each), the head, the segments.
 
 use super::entry::LogEntry;
@@ -31,7 +34,7 @@ pub(crate) const HEADER_LEN: usize = 40;
 /// Longest payload.
 pub(crate) const MAX_PAYLOAD: usize = 1 << 30;
 /// Format version of records.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Parts of an entry up to this size are copied: that costs less than a part of a vectored write of their own.
 const COPY_MAX: usize = 256;
 
@@ -148,9 +151,41 @@ impl Header {
 
     /// Whether header and payload are what was written.
     pub(crate) fn fits(&self, header: &[u8; HEADER_LEN], payload: &[u8]) -> bool {
-        let sum = header.get(4..).map_or(0, crc32c::crc32c);
-        crc32c::crc32c_append(sum, payload) == self.sum
+        sum(header, payload) == self.sum
     }
+}
+
+/// The checksum of a record.
+pub(crate) fn sum(header: &[u8; HEADER_LEN], payload: &[u8]) -> u32 {
+    let sum = header.get(4..).map_or(0, crc32c::crc32c);
+    crc32c::crc32c_append(sum, payload)
+}
+
+/// What is known of the header of a record in another version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OtherVersion {
+    pub(crate) version: u8,
+    pub(crate) sum: u32,
+    pub(crate) len: u32,
+    pub(crate) segment: u32,
+    pub(crate) mark: u32,
+}
+
+/// The header in `bytes`, unchecked, if it says that it is of another version than this one.
+pub(crate) fn other_version(bytes: &[u8; HEADER_LEN]) -> Option<OtherVersion> {
+    let word = |at: usize| {
+        let bytes = bytes.get(at..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes))
+    };
+    let version = *bytes.get(9)?;
+    (version != VERSION).then_some(())?;
+    Some(OtherVersion {
+        version,
+        sum: word(0)?,
+        len: word(4)?,
+        segment: word(SIGNATURE_AT)?,
+        mark: word(SIGNATURE_AT + 4)?,
+    })
 }
 
 /// Where in a header the segment's signature stands.

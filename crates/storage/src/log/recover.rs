@@ -45,9 +45,7 @@ pub(crate) fn recover(dir: &Path, synced: Option<&Synced>) -> Result<(Queue, Fou
     let mut begun = None;
     for number in row {
         let newest = row.last() == Some(number);
-        if !read_segment(dir, *number, newest, &mut index, &mut last)? {
-            begun = Some(*number);
-        }
+        begun = read_segment(dir, *number, newest, &mut index, &mut last)?;
     }
     let batch = last.as_ref().map_or(0, |last| last.number);
     if let Some(synced) = synced {
@@ -55,6 +53,9 @@ pub(crate) fn recover(dir: &Path, synced: Option<&Synced>) -> Result<(Queue, Fou
     }
     if let Some(last) = &last {
         check_end(last)?;
+    }
+    if let Some(begun) = &begun {
+        check_begun(begun, last.as_ref())?;
     }
     let mut queue = Queue::default();
     for (group, log) in &index.groups {
@@ -66,7 +67,11 @@ pub(crate) fn recover(dir: &Path, synced: Option<&Synced>) -> Result<(Queue, Fou
         settle(last).map_err(|error| disk::open_error(dir, &error))?;
     }
     // Nothing in them counts; they are only in the way. The number of one that was begun is given again, so nothing of it may stay.
-    for number in left.iter().copied().chain(begun) {
+    for number in left
+        .iter()
+        .copied()
+        .chain(begun.map(|begun| begun.segment.number()))
+    {
         let path = Segment::path_of(dir, number);
         std::fs::remove_file(&path).map_err(io)?;
     }
@@ -114,51 +119,92 @@ struct Batch {
 /// Refuses a log in which writes stand behind the one that is torn: that one had been synced before they were begun. The note of what was
 /// synced may be older.
 fn check_end(last: &Batch) -> Result<(), StorageError> {
-    let file = last.segment.file();
     let signature = record::signature(last.segment.number(), last.mark);
-    let finder = memmem::Finder::new(&signature);
     let torn = last.number.saturating_add(1);
-    let later = || {
-        let len = file.metadata()?.len();
-        let mut bytes = Vec::new();
-        let mut payload = Vec::new();
-        // Pieces overlap by a header.
-        for at in (last.range.end..len).step_by(CHUNK) {
-            let size = (len - at).min((CHUNK + HEADER_LEN) as u64);
-            bytes.resize(usize::try_from(size).unwrap_or(CHUNK), 0);
-            file.read_exact_at(&mut bytes, at)?;
-            for found in finder.find_iter(&bytes) {
-                let Some(place) = found.checked_sub(SIGNATURE_AT) else {
-                    continue;
-                };
-                let Some(head) = bytes.get(place..).and_then(<[u8]>::first_chunk) else {
-                    continue;
-                };
-                let behind = at + (place + HEADER_LEN) as u64;
-                let header = Header::parse(head).filter(|header| {
-                    header.batch > torn && u64::from(header.len) <= len.saturating_sub(behind)
-                });
-                let Some(header) = header else {
-                    continue;
-                };
-                payload.resize(header.len as usize, 0);
-                file.read_exact_at(&mut payload, behind)?;
-                if header.fits(head, &payload) {
-                    return Ok(Some(header.batch));
-                }
-            }
-        }
-        Ok(None)
+    refuse_later(&last.segment, last.range.end, &signature, torn)
+}
+
+/// The newest segment, without a first batch that is whole.
+struct Begun {
+    segment: Arc<Segment>,
+    /// What its records are known by, unless the first header is gone.
+    mark: Option<u32>,
+}
+
+/// Refuses a log whose newest segment has no whole first batch, but one behind it: the first one had been synced, and is damaged. Where its
+/// mark is not known, the number alone tells its records from what the file held before.
+fn check_begun(begun: &Begun, last: Option<&Batch>) -> Result<(), StorageError> {
+    let number = begun.segment.number();
+    let signature = record::signature(number, begun.mark.unwrap_or(0));
+    let number = number.to_le_bytes();
+    let known = match begun.mark {
+        Some(_) => signature.as_slice(),
+        None => number.as_slice(),
     };
-    let path = last.segment.path();
-    match later().map_err(|error: io::Error| disk::open_error(path, &error.to_string()))? {
+    let torn = last.map_or(0, |last| last.number).saturating_add(1);
+    refuse_later(&begun.segment, 0, known, torn)
+}
+
+/// An error if behind `from` there is a whole record of a batch after `torn`. `signature` is what the headers of the segment have at
+/// [`SIGNATURE_AT`].
+fn refuse_later(
+    segment: &Segment,
+    from: u64,
+    signature: &[u8],
+    torn: u64,
+) -> Result<(), StorageError> {
+    let later = find_later(segment, from, signature, torn)
+        .map_err(|error| disk::open_error(segment.path(), &error.to_string()))?;
+    match later {
         None => Ok(()),
         Some(later) => Err(damaged(
-            &last.segment,
-            last.range.end,
+            segment,
+            from,
             &format!("write {torn} is not whole, but {later} stands behind it"),
         )),
     }
+}
+
+fn find_later(
+    segment: &Segment,
+    from: u64,
+    signature: &[u8],
+    torn: u64,
+) -> io::Result<Option<u64>> {
+    let file = segment.file();
+    let finder = memmem::Finder::new(signature);
+    let len = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    let mut payload = Vec::new();
+    // Pieces overlap by a header.
+    for at in (from..len).step_by(CHUNK) {
+        let size = (len - at).min((CHUNK + HEADER_LEN) as u64);
+        bytes.resize(usize::try_from(size).unwrap_or(CHUNK), 0);
+        file.read_exact_at(&mut bytes, at)?;
+        for found in finder.find_iter(&bytes) {
+            let Some(place) = found.checked_sub(SIGNATURE_AT) else {
+                continue;
+            };
+            let Some(head) = bytes.get(place..).and_then(<[u8]>::first_chunk) else {
+                continue;
+            };
+            let behind = at + (place + HEADER_LEN) as u64;
+            let header = Header::parse(head).filter(|header| {
+                header.segment == segment.number()
+                    && header.batch > torn
+                    && u64::from(header.len) <= len.saturating_sub(behind)
+            });
+            let Some(header) = header else {
+                continue;
+            };
+            payload.resize(header.len as usize, 0);
+            file.read_exact_at(&mut payload, behind)?;
+            if header.fits(head, &payload) {
+                return Ok(Some(header.batch));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Writes the last batch where it stands once more, and syncs it. A process that was killed, or whose sync failed, may have left it in
@@ -187,15 +233,15 @@ fn recovered() -> Result<(), String> {
     Ok(())
 }
 
-/// Reads one segment into `index`. `last` is the last whole batch, none before the first segment. Returns whether the segment counts:
-/// the newest one may have been begun only.
+/// Reads one segment into `index`. `last` is the last whole batch, none before the first segment. Returns the segment if it
+/// does not count: the newest one may have been begun only.
 fn read_segment(
     dir: &Path,
     number: u32,
     newest: bool,
     index: &mut Index,
     last: &mut Option<Batch>,
-) -> Result<bool, StorageError> {
+) -> Result<Option<Begun>, StorageError> {
     let io = |error: io::Error| disk::open_error(dir, &error.to_string());
     let segment = Arc::new(Segment::open(dir, number).map_err(io)?);
     let mut reader = Reader::new(segment.file(), number).map_err(io)?;
@@ -247,15 +293,32 @@ fn read_segment(
             used.len = end;
         }
     }
+    if let Some((version, whole)) = reader.other_version().map_err(io)? {
+        let path = segment.path();
+        if whole {
+            return Err(StorageError::Newer {
+                path: path.to_owned(),
+                found: version,
+                known: record::VERSION,
+            });
+        }
+        if reader.offset == 0 {
+            let problem = format!("format {version} is not known, or its beginning is damaged");
+            return Err(damaged(&segment, 0, &problem));
+        }
+    }
     // The one before a segment goes only when the segment's beginning is synced.
     let begun = newest && (last.is_some() || number == 1);
     if head && !begun {
         return Err(damaged(&segment, 0, "it does not begin as it must"));
     }
-    if head {
+    Ok(head.then(|| {
         index.segments.remove(&number);
-    }
-    Ok(!head)
+        Begun {
+            segment,
+            mark: reader.mark,
+        }
+    }))
 }
 
 fn damaged(segment: &Segment, offset: u64, problem: &str) -> StorageError {
@@ -383,6 +446,30 @@ impl<'a> Reader<'a> {
             offset: 0,
             payload: Vec::new(),
         })
+    }
+
+    /// The version of the record that stands where the reader has stopped, if it is one of this segment in a format that is not known here;
+    /// and whether it is whole.
+    fn other_version(&mut self) -> io::Result<Option<(u8, bool)>> {
+        let left = self.len.saturating_sub(self.offset);
+        let Some(left) = left.checked_sub(HEADER_LEN as u64) else {
+            return Ok(None);
+        };
+        let file = *self.file.get_ref();
+        let mut head = [0; HEADER_LEN];
+        file.read_exact_at(&mut head, self.offset)?;
+        let Some(other) = record::other_version(&head).filter(|other| {
+            other.segment == self.segment && self.mark.is_none_or(|mark| mark == other.mark)
+        }) else {
+            return Ok(None);
+        };
+        let mut whole = false;
+        if u64::from(other.len) <= left {
+            self.payload.resize(other.len as usize, 0);
+            file.read_exact_at(&mut self.payload, self.offset + HEADER_LEN as u64)?;
+            whole = record::sum(&head, &self.payload) == other.sum;
+        }
+        Ok(Some((other.version, whole)))
     }
 
     fn next(&mut self) -> io::Result<Option<Record>> {
