@@ -148,6 +148,9 @@ impl Consensus {
         if identity.cluster.is_some() {
             log_mark::check(&*this.inner.environment.log, &identity).await?;
             this.inner.start_groups().await?;
+        } else {
+            let path = this.inner.file.lock().path().display().to_string();
+            log_mark::check_unused(&*this.inner.environment.log, path)?;
         }
         let routes = this.inner.routes(&limits, parts.services);
         let presence = Arc::clone(&this.inner.presence);

@@ -127,6 +127,11 @@ impl IdentityFile {
         Ok(file)
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Replaces the file; durable on return. Blocking, but short and rare.
     pub(crate) fn save(&self) -> Result<(), StartError> {
         self.write().map_err(|error| StartError::Identity {

@@ -3,6 +3,10 @@
 //! The identity says of which cluster a node is a member, and so that it has voted. If the log next to it is gone,
 //! or another one, the node must not vote again: what only it and one other node had would be lost. So
 //! the log is marked before the identity names a cluster, and both are compared at every start.
+//!
+//! It is the same if the identity is gone: groups write into the log only when an identity that names their cluster is on the
+//! disk. So a log with groups beside an identity that names none has lost it. A mark alone says nothing: a start may
+//! have been interrupted between the two, and is repeated.
 
 use crate::error::StartError;
 use crate::identity::Identity;
@@ -43,6 +47,21 @@ pub(crate) async fn check(log: &dyn LogBackend, identity: &Identity) -> Result<(
         )),
         None => write(log, identity).await,
     }
+}
+
+/// Refuses the log of a member whose identity, at `path`, is gone or another: its votes and entries would be taken for those of the
+/// cluster that this node comes into now.
+pub(crate) fn check_unused(log: &dyn LogBackend, path: String) -> Result<(), StartError> {
+    if log.groups().iter().all(|group| *group == GROUP) {
+        return Ok(());
+    }
+    Err(StartError::Identity {
+        path,
+        reason: "the file was missing or names no cluster, but in the directory 'log' beside it is the log of a member of one, \
+                 which has voted with it. Restore the file; or move the whole data directory away and start again: in a \
+                 cluster of several nodes this one joins as an empty node and copies the data from the others"
+            .to_owned(),
+    })
 }
 
 fn mark(identity: &Identity) -> Bytes {

@@ -208,6 +208,17 @@ impl GroupCore {
                 state.checkpoint().map(|checkpoint| checkpoint.index)
             )));
         }
+        // Before anything is applied it is in the log, or a vote for whoever sent a snapshot is.
+        let span = log.span();
+        if let Some(checkpoint) = state.checkpoint()
+            && (span.last, span.purged, log.vote()) == (None, None, None)
+        {
+            return Err(failed(format!(
+                "the state store has a checkpoint at {}, but the log knows nothing of this group: the log is not the one that \
+                 this state belongs to. Restore it, or move the whole data directory away to rejoin as an empty node",
+                checkpoint.index
+            )));
+        }
         let net = Arc::new(RaftNet {
             wire: Arc::clone(&environment.wire),
             group: id,

@@ -21,6 +21,7 @@ mod far_apart;
 mod half_changed;
 mod interrupted;
 mod life;
+mod lost_parts;
 mod overload;
 mod reverted;
 mod room;
