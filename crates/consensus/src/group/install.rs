@@ -61,9 +61,9 @@ impl GroupCore {
         }
         tracing::info!(group = %self.id(), at = %last, "receiving a snapshot");
         let turn = self.snapshots_begun.fetch_add(1, Ordering::AcqRel) + 1;
-        let writer = self.write_parts(turn, parts).await?;
+        let held = self.write_parts(turn, parts).await?;
         let this = Arc::clone(self);
-        tokio::spawn(async move { this.switch_to(turn, writer, applied, last).await })
+        tokio::spawn(async move { this.switch_to(turn, held, applied, last).await })
             .await
             .map_err(|_| "the installation of a snapshot was interrupted".to_owned())?
     }
@@ -72,7 +72,7 @@ impl GroupCore {
     async fn switch_to(
         self: Arc<Self>,
         turn: u64,
-        writer: Box<dyn SnapshotWriter>,
+        held: Held,
         applied: Applied,
         last: LogId,
     ) -> Result<v1::SnapshotAnswer, String> {
@@ -84,7 +84,7 @@ impl GroupCore {
             return Ok(answer(self.log().vote()));
         }
         self.is_current(turn)?;
-        if let Err(error) = self.install(writer, applied).await {
+        if let Err(error) = self.install(held, applied).await {
             let reason = format!("a snapshot at {last} could not be installed: {error}");
             self.abort(&reason);
             return Err(reason);
@@ -128,7 +128,7 @@ impl GroupCore {
         &self,
         turn: u64,
         mut parts: impl Stream<Item = Part> + Send + Unpin,
-    ) -> Result<Box<dyn SnapshotWriter>, String> {
+    ) -> Result<Held, String> {
         use v1::snapshot_part::Part;
         let machine = Arc::clone(self.state().machine());
         let mut held = Held(Some(blocking(move || machine.snapshot_sink()).await?));
@@ -156,7 +156,7 @@ impl GroupCore {
                             .inspect_err(|reason| self.cannot_store(reason))?,
                     );
                 }
-                Some(Part::End(end)) if end.chunks == received => return held.take(),
+                Some(Part::End(end)) if end.chunks == received => return Ok(held),
                 Some(Part::End(_)) => return Err("chunks of the snapshot are missing".to_owned()),
                 Some(Part::Head(_)) | None => return Err("malformed snapshot".to_owned()),
             }
@@ -169,11 +169,7 @@ impl GroupCore {
     }
 
     /// The steps of the module's description; `life` is held.
-    async fn install(
-        self: &Arc<Self>,
-        writer: Box<dyn SnapshotWriter>,
-        applied: Applied,
-    ) -> Result<(), String> {
+    async fn install(self: &Arc<Self>, mut held: Held, applied: Applied) -> Result<(), String> {
         self.stop_core().await?;
         let log = self.log();
         let text = |error: std::io::Error| error.to_string();
@@ -184,6 +180,7 @@ impl GroupCore {
                 .await
                 .map_err(text)?;
         }
+        let writer = held.take()?;
         self.state().install(writer, applied).await.map_err(text)?;
         if !continues {
             log.purge_for_snapshot(last).await.map_err(text)?;
@@ -227,4 +224,61 @@ async fn blocking<T: Send + 'static>(
         .await
         .map_err(|_| "a storage task was interrupted".to_owned())?
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::log_id;
+    use crate::sim::{SimCluster, SimOptions};
+    use bytes::Bytes;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::ThreadId;
+
+    /// Tells the thread on which it is thrown away.
+    struct Probe(Sender<ThreadId>);
+
+    impl SnapshotWriter for Probe {
+        fn write(&mut self, _: Bytes) -> Result<(), MachineError> {
+            Ok(())
+        }
+
+        fn finish(self: Box<Self>, _: Bytes) -> Result<(), MachineError> {
+            Err(MachineError::new("not to be installed"))
+        }
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let _ = self.0.send(std::thread::current().id());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_is_not_wanted_any_more_is_thrown_away_elsewhere() {
+        let cluster = SimCluster::start(23, SimOptions::default()).await;
+        cluster.put(0).await;
+        cluster.converged(1).await;
+        let core = &cluster.group(1).0;
+        let (tell, told) = channel();
+        let switch = |turn: u64, index: u64| {
+            let held = Held(Some(Box::new(Probe(tell.clone()))));
+            let last = log_id(1, index);
+            Arc::clone(core).switch_to(turn, held, Applied::default(), last)
+        };
+        // It is applied already; another one has begun to arrive; the group is stopped.
+        switch(0, 0).await.unwrap();
+        switch(7, 1000).await.unwrap_err();
+        core.shutdown().await;
+        switch(0, 1000).await.unwrap_err();
+        let here = std::thread::current().id();
+        for _ in 0..3 {
+            let on = told.recv_timeout(Duration::from_secs(10));
+            assert_ne!(
+                on.unwrap(),
+                here,
+                "the async worker would have waited for the disk"
+            );
+        }
+    }
 }
