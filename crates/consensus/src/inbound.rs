@@ -8,6 +8,7 @@ mod appends;
 pub(crate) use self::appends::AppendDemux;
 
 use crate::group::GroupCore;
+use crate::net::RateLimit;
 use crate::raft::{
     AppendRequest, StreamAppendResult, log_id_from_wire, log_id_to_wire, vote_from_wire,
     vote_to_wire,
@@ -36,6 +37,8 @@ pub(crate) const NO_ROOM: &str = "no room on the disk of this node";
 #[derive(Default)]
 pub(crate) struct Inbound {
     groups: RwLock<BTreeMap<GroupId, Arc<GroupCore>>>,
+    /// Lines about appends that are not understood.
+    malformed: Arc<RateLimit>,
 }
 
 impl Inbound {

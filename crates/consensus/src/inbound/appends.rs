@@ -3,14 +3,15 @@
 use super::{Inbound, NO_ROOM, answer_result};
 use crate::group::GroupCore;
 use crate::log::entry_from_wire;
+use crate::net::RateLimit;
 use crate::raft::{AppendRequest, Entry, EntryPayload, LogId, log_id_from_wire, vote_from_wire};
 use crate::types::GroupId;
 use cluster_proto::v1;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -98,7 +99,8 @@ impl AppendDemux {
             sequence: 0,
             sender: self.answers.clone(),
         };
-        tokio::spawn(run_session(core, receiver, answers));
+        let lines = Arc::clone(&self.inbound.malformed);
+        tokio::spawn(run_session(core, receiver, answers, lines));
         Session {
             id: first.session,
             requests,
@@ -135,11 +137,13 @@ impl Answers {
     }
 }
 
-/// Lets the group's core answer the requests, in their order, until one of them or the core ends it.
+/// Lets the group's core answer the requests, in their order, until one of them or the core ends it. `lines` are those about requests
+/// that are not understood: their sender tries again several times a second.
 async fn run_session(
     core: Result<Arc<GroupCore>, String>,
     requests: mpsc::Receiver<v1::AppendRequest>,
     mut answers: Answers,
+    lines: Arc<RateLimit>,
 ) {
     let core = match core {
         Ok(core) => core,
@@ -159,14 +163,22 @@ async fn run_session(
             fits
         }
     };
+    // Why a request could not be understood.
+    let malformed: Arc<OnceLock<Malformed>> = Arc::default();
+    let understood = {
+        let malformed = Arc::clone(&malformed);
+        move |request: Result<AppendRequest, Malformed>| {
+            request.map_err(|why| malformed.set(why)).ok()
+        }
+    };
     let shows = (core.id() == GroupId::CATALOG).then(Shows::default);
     let expect = shows.clone();
     // A malformed request ends the stream, and with it the session; so does one for which there
     // is no room on the disk.
     let requests = ReceiverStream::new(requests)
-        .map(decode_append)
-        .take_while(move |request| std::future::ready(request.as_ref().is_ok_and(&has_room)))
-        .filter_map(|request| std::future::ready(request.ok()))
+        .map(move |request| understood(decode_append(request)))
+        .take_while(move |request| std::future::ready(request.as_ref().is_some_and(&has_room)))
+        .filter_map(std::future::ready)
         .inspect(move |request| {
             if let Some(expect) = &expect {
                 expect.asked(request);
@@ -186,7 +198,15 @@ async fn run_session(
             return;
         }
     }
-    if !room.load(Ordering::Relaxed) {
+    if let Some(why) = malformed.get() {
+        if lines.permit() {
+            tracing::warn!(
+                group = %core.id(), %why,
+                "what a leader sends is not understood: this node stays behind. Has the leader a newer version?"
+            );
+        }
+        answers.unavailable(why.to_string()).await;
+    } else if !room.load(Ordering::Relaxed) {
         answers.unavailable(NO_ROOM.to_owned()).await;
     }
 }
@@ -259,6 +279,7 @@ fn decode_append(request: v1::AppendRequest) -> Result<AppendRequest, Malformed>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::{SimCluster, SimOptions};
 
     fn append(previous: Option<(u64, u64)>, terms: &[u64]) -> v1::AppendRequest {
         let entry = |term: &u64| {
@@ -275,6 +296,33 @@ mod tests {
             entries: terms.iter().map(entry).collect(),
             ..v1::AppendRequest::default()
         }
+    }
+
+    /// It would look as if the connection had been lost, again and again.
+    #[tokio::test]
+    async fn a_session_that_is_not_understood_ends_with_the_reason() {
+        let cluster = SimCluster::start(29, SimOptions::default()).await;
+        let core = &cluster.group(2).0;
+        let inbound = Arc::new(Inbound::default());
+        inbound.insert(Arc::clone(core));
+        let (sender, mut answers) = mpsc::channel(8);
+        let mut demux = AppendDemux::new(inbound, sender);
+        let mut request = append(None, &[]);
+        request.entries = vec![v1::Entry {
+            head: vec![99].into(),
+            segments: vec![],
+        }];
+        request.group = core.id().0;
+        request.target = core.me().0;
+        request.session = 5;
+        demux.handle(request);
+        let answer = tokio::time::timeout(Duration::from_secs(10), answers.recv()).await;
+        let answer = answer.unwrap().unwrap();
+        assert_eq!((answer.session, answer.sequence), (5, 0));
+        let Some(v1::append_answer::Result::Unavailable(why)) = answer.result else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(why, "malformed request: entry does not decode");
     }
 
     #[test]
