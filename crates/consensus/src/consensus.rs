@@ -76,7 +76,7 @@ impl Consensus {
         let dir = config.data_dir.clone();
         let node = config.node;
         let file = blocking(move || {
-            std::fs::create_dir_all(&dir).map_err(|error| StartError::Identity {
+            storage::disk::create_dir_all(&dir).map_err(|error| StartError::Identity {
                 path: dir.display().to_string(),
                 reason: error.to_string(),
             })?;

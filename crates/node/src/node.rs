@@ -142,7 +142,7 @@ impl Node {
         config.validate()?;
         let config = Arc::new(config);
         let started = Instant::now();
-        std::fs::create_dir_all(&config.data_dir).map_err(|error| StartError::DataDir {
+        storage::disk::create_dir_all(&config.data_dir).map_err(|error| StartError::DataDir {
             path: config.data_dir.display().to_string(),
             error,
         })?;

@@ -1,6 +1,8 @@
 //! Space on the disk, and errors of opening what is there.
 
 use crate::error::StorageError;
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +65,40 @@ pub fn usage(dir: &Path) -> u64 {
         .sum()
 }
 
+/// Creates a directory and those above it that are missing; their names are on the disk on return. Without that a power loss may
+/// take a directory away with all that was synced in it.
+///
+/// # Errors
+/// A directory cannot be created, or its name not be synced.
+pub fn create_dir_all(dir: &Path) -> io::Result<()> {
+    create_dirs(dir, |parent| File::open(parent)?.sync_all())
+}
+
+fn create_dirs(dir: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut at = dir;
+    while !at.as_os_str().is_empty() && !at.is_dir() {
+        missing.push(at);
+        let Some(above) = at.parent() else { break };
+        at = above;
+    }
+    for dir in missing.iter().rev() {
+        // Another one may have been faster; and "a/.." is there as soon as "a" is.
+        std::fs::create_dir_all(dir)?;
+        sync(above(&dir.canonicalize()?))?;
+    }
+    if missing.is_empty() {
+        // Whoever created it may have been killed before this. If it was somebody else, what is above may be none of our business.
+        let _ = sync(above(&dir.canonicalize()?));
+    }
+    Ok(())
+}
+
+/// The directory in which the name of `dir` stands.
+fn above(dir: &Path) -> &Path {
+    dir.parent().unwrap_or(dir)
+}
+
 /// An error of opening a database, with advice that fits it.
 pub(crate) fn open_error(path: &Path, cause: &str) -> StorageError {
     let advice = if cause.contains("lock") {
@@ -115,6 +151,40 @@ mod tests {
             advice.contains("check that the directory exists"),
             "{advice}"
         );
+    }
+
+    #[test]
+    fn the_names_of_new_directories_are_synced_where_they_stand() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        let synced = |dir: &Path| {
+            let mut synced = Vec::new();
+            create_dirs(dir, |parent| {
+                synced.push(parent.to_owned());
+                Ok(())
+            })
+            .unwrap();
+            assert!(dir.is_dir());
+            synced
+        };
+        let dir = top.join("a/b/c");
+        assert_eq!(
+            synced(&dir),
+            [top.clone(), top.join("a"), top.join("a/b")],
+            "from the top down"
+        );
+        assert_eq!(synced(&dir), [top.join("a/b")]);
+        // Through a link, it is the name of the directory itself that counts.
+        std::os::unix::fs::symlink(top.join("a/b"), top.join("link")).unwrap();
+        assert_eq!(synced(&top.join("link/d")), [top.join("a/b")]);
+        assert_eq!(synced(&top.join("link")), [top.join("a")]);
+
+        let failing = |_: &Path| Err(io::Error::other("no"));
+        assert!(create_dirs(&top.join("new"), failing).is_err());
+        assert!(create_dirs(&top, failing).is_ok());
+        std::fs::write(top.join("file"), "").unwrap();
+        assert!(create_dir_all(&top.join("file")).is_err());
+        assert!(create_dir_all(&top.join("file/below")).is_err());
     }
 
     #[test]

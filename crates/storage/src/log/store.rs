@@ -46,7 +46,7 @@ impl LogStore {
         let dir = dir.as_ref();
         let io = |error: std::io::Error| disk::open_error(dir, &error.to_string());
         let segments = dir.join("segments");
-        std::fs::create_dir_all(&segments).map_err(io)?;
+        disk::create_dir_all(&segments).map_err(io)?;
         // The names of the directories; those of the files in them are synced when the files are begun.
         let place = dir.canonicalize().map_err(io)?;
         for dir in [Some(place.as_path()), place.parent()]
