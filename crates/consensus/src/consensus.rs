@@ -253,6 +253,7 @@ impl Consensus {
     /// The same, to nodes that are `wanted` only.
     pub async fn hand_over_to(&self, wanted: impl Fn(u64) -> bool, timeout: Duration) {
         let wanted = &wanted;
+        let until = tokio::time::Instant::now() + timeout;
         let connected = self.inner.peers.connectivity();
         let groups = self.groups();
         join_all(groups.iter().map(|group| {
@@ -275,8 +276,11 @@ impl Consensus {
                     let turn = (voter.node().wrapping_add(u64::from(group.id().0))) % 3;
                     std::cmp::Reverse((matched, turn))
                 });
-                for candidate in candidates {
-                    match group.transfer_leader(candidate.node(), timeout).await {
+                let count = candidates.len();
+                for (tried, candidate) in candidates.into_iter().enumerate() {
+                    let left = until.saturating_duration_since(tokio::time::Instant::now());
+                    let within = turn_of_candidate(left, count - tried);
+                    match group.transfer_leader(candidate.node(), within).await {
                         Ok(()) => return,
                         Err(error) => {
                             tracing::info!(group = %group.id(), to = candidate.node(), %error, "leadership not handed over");
@@ -364,6 +368,12 @@ impl Consensus {
             .formed
             .send_replace(Formed::Failed(StartError::Refused("stopped".to_owned())));
     }
+}
+
+/// How long the first of `candidates` may take: half of what is `left`, unless it is the last one. They come in the order of
+/// their logs; one that does not get anywhere must leave the others some time.
+fn turn_of_candidate(left: Duration, candidates: usize) -> Duration {
+    if candidates > 1 { left / 2 } else { left }
 }
 
 fn check(config: &ConsensusConfig) -> Result<(), StartError> {

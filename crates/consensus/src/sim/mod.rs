@@ -27,3 +27,4 @@ mod reverted;
 mod room;
 mod stand_still;
 mod store_suite;
+mod unwilling;
