@@ -21,6 +21,6 @@ pub use error::StorageError;
 pub use log::{Done, GroupLog, LogBackend, LogEntry, LogOptions, LogStore};
 pub use memory::MemoryLog;
 pub use state::{
-    Checkpoint, DeadRange, MessageKey, ShardInstall, ShardState, ShardView, StateOptions,
+    Checkpoint, DeadRange, Existing, MessageKey, ShardInstall, ShardState, ShardView, StateOptions,
     StateStore,
 };

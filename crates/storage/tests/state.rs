@@ -151,7 +151,10 @@ fn a_dropped_queue_is_gone_and_may_come_back_in_the_same_checkpoint() {
 
 /// Sends `shard` of one store to another.
 fn send(from: &StateStore, to: &StateStore, shard: u32) -> usize {
-    let mut view = from.view(shard).unwrap().expect("the shard exists");
+    let mut view = from
+        .view(shard, common::all)
+        .unwrap()
+        .expect("the shard exists");
     let applied = view.applied().clone();
     let mut install = to.install(shard).unwrap();
     let mut chunks = 0;
@@ -193,7 +196,7 @@ fn a_view_is_consistent_and_an_install_replaces_everything() {
     };
     write(&target, 1, old, 3);
 
-    let mut view = source.view(1).unwrap().unwrap();
+    let mut view = source.view(1, common::all).unwrap().unwrap();
     // What happens after the view was opened is not in it, also when files are dropped.
     for round in 0..4 {
         let deletes = vec![dead(1, round * 500 + 1, round * 500 + 500)];
@@ -230,7 +233,7 @@ fn a_view_is_consistent_and_an_install_replaces_everything() {
     );
     assert_eq!(state.queue_records, vec![(1, Bytes::from_static(b"one"))]);
     assert_eq!(target.load_shard(2).unwrap(), None);
-    assert!(source.view(77).unwrap().is_none());
+    assert!(source.view(77, common::all).unwrap().is_none());
 
     // And again, in the other direction, onto what is now epoch 2.
     write(
@@ -270,13 +273,13 @@ fn an_abandoned_or_damaged_install_changes_nothing() {
         3,
     );
 
-    let mut view = source.view(1).unwrap().unwrap();
+    let mut view = source.view(1, common::all).unwrap().unwrap();
     let mut install = target.install(1).unwrap();
     install.write(view.next_chunk().unwrap().unwrap()).unwrap();
     drop(install);
     drop(view);
 
-    let mut view = source.view(1).unwrap().unwrap();
+    let mut view = source.view(1, common::all).unwrap().unwrap();
     let mut install = target.install(1).unwrap();
     let chunk = view.next_chunk().unwrap().unwrap();
     let mut bad = chunk.to_vec();
@@ -395,7 +398,7 @@ fn a_damaged_message_is_noticed_and_named() {
             .contains("message 3 (level 0) of queue 10 in shard 1"),
         "{error}"
     );
-    let mut view = store.view(1).unwrap().unwrap();
+    let mut view = store.view(1, common::all).unwrap().unwrap();
     assert!(view.next_chunk().is_err(), "damage is not sent on");
 }
 

@@ -224,7 +224,12 @@ fn what_another_replica_sends_is_refused_where_it_would_take_the_reserve() {
     };
     write(&receiver, 1, old, 1);
     let mut install = receiver.install(1).unwrap();
-    let chunk = sender.view(1).unwrap().unwrap().next_chunk().unwrap();
+    let chunk = sender
+        .view(1, common::all)
+        .unwrap()
+        .unwrap()
+        .next_chunk()
+        .unwrap();
     let error = install.write(chunk.unwrap()).unwrap_err();
     assert!(matches!(error, StorageError::DiskFull { .. }), "{error:?}");
     drop(install);

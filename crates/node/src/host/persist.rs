@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use consensus::{MachineError, SnapshotReader, SnapshotWriter};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Checkpoint, DeadRange, MessageKey, ShardState, StateStore};
+use storage::{Checkpoint, DeadRange, Existing, MessageKey, ShardState, StateStore, StorageError};
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -202,10 +202,24 @@ pub(super) fn view(
     shard: ShardId,
 ) -> Result<Box<dyn SnapshotReader>, MachineError> {
     let view = state
-        .view(shard.0)
+        .view(shard.0, existing)
         .map_err(failed)?
         .ok_or_else(|| MachineError::new("there is no checkpoint of this shard yet"))?;
     Ok(Box::new(View(view)))
+}
+
+/// Which stored messages of a queue exist, alive or dying.
+fn existing(queue: u64, record: Option<Bytes>) -> Result<Existing, StorageError> {
+    let queue = QueueId(queue);
+    let records = record.map(|record| (queue, record));
+    let machine = ShardMachine::restore(records, None).map_err(|error| StorageError::Corrupt {
+        what: format!("record of queue {}", queue.0),
+        problem: error.to_string(),
+    })?;
+    Ok(Box::new(move |key| {
+        let state = machine.queue(queue);
+        state.is_some_and(|state| state.exists(Sequence(key.sequence)))
+    }))
 }
 
 struct View(storage::ShardView);

@@ -11,7 +11,7 @@ use crate::metrics::StateMetrics;
 use crate::poison::Poison;
 use crate::sealed;
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, WriteBatch};
+use rocksdb::{ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -152,6 +152,22 @@ impl Inner {
     ) -> Result<Option<Bytes>, StorageError> {
         let value = self
             .db
+            .get_cf(self.family(family)?, key)
+            .map_err(|error| StorageError::read(&error))?;
+        value
+            .map(|value| sealed::open(key, Bytes::from(value), what))
+            .transpose()
+    }
+
+    /// As [`Self::get`], as of a moment.
+    pub(crate) fn get_at(
+        &self,
+        moment: &Snapshot<'_>,
+        family: &'static str,
+        key: &[u8],
+        what: impl FnOnce() -> String,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let value = moment
             .get_cf(self.family(family)?, key)
             .map_err(|error| StorageError::read(&error))?;
         value

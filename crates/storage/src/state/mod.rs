@@ -22,6 +22,7 @@ mod shared_flush;
 mod space;
 mod store;
 mod view;
+mod whole_files;
 
 pub use checkpoint::Checkpoint;
 pub use chunk::MAX_CHUNK_BYTES;
@@ -31,4 +32,4 @@ pub use message_key::MessageKey;
 pub use messages::DeadRange;
 pub use options::StateOptions;
 pub use store::StateStore;
-pub use view::ShardView;
+pub use view::{Existing, ShardView};

@@ -6,7 +6,7 @@ use super::install::ShardInstall;
 use super::load::ShardState;
 use super::message_key::{MessageKey, Scope};
 use super::options::StateOptions;
-use super::view::{self, ShardView};
+use super::view::{self, Existing, ShardView};
 use crate::disk;
 use crate::error::StorageError;
 use crate::metrics::StateMetrics;
@@ -109,10 +109,16 @@ impl StateStore {
 
     /// A consistent view of `shard` to send to another replica; `None` if it has no checkpoint.
     ///
+    /// `existing` is asked once for each queue of which anything is stored, with its record, if it has one: only
+    /// messages that exist by it are in the view. What is dead may be stored still, without its body.
+    ///
     /// # Errors
     /// The shard cannot be read.
-    pub fn view(&self, shard: u32) -> Result<Option<ShardView>, StorageError> {
-        view::open(&self.inner, shard)
+    pub fn view<F>(&self, shard: u32, existing: F) -> Result<Option<ShardView>, StorageError>
+    where
+        F: Fn(u64, Option<Bytes>) -> Result<Existing, StorageError> + Send + 'static,
+    {
+        view::open(&self.inner, shard, existing)
     }
 
     /// Begins to replace `shard` by what another replica sends.

@@ -11,7 +11,6 @@ use super::messages::{Stored, check_body, name, open_message, unknown_key};
 use super::options::{BODIES, MESSAGES, RECORDS};
 use super::record_key::{Record, RecordKey};
 use crate::error::StorageError;
-use crate::sealed;
 use bytes::Bytes;
 use rocksdb::{DBRawIterator, ReadOptions, Snapshot};
 use std::sync::Arc;
@@ -54,6 +53,16 @@ impl ShardView {
     }
 }
 
+/// Whether a stored message of a queue exists.
+pub type Existing = Box<dyn Fn(MessageKey) -> bool>;
+
+/// Makes that of a queue and its record.
+pub(crate) trait ExistingOf:
+    Fn(u64, Option<Bytes>) -> Result<Existing, StorageError>
+{
+}
+impl<F: Fn(u64, Option<Bytes>) -> Result<Existing, StorageError>> ExistingOf for F {}
+
 /// Counts a view, so that no files are dropped under it.
 struct Counted(Arc<Inner>);
 
@@ -71,13 +80,17 @@ impl Drop for Counted {
 }
 
 /// Opens a view; `None` if the shard has no checkpoint.
-pub(crate) fn open(inner: &Arc<Inner>, shard: u32) -> Result<Option<ShardView>, StorageError> {
+pub(crate) fn open(
+    inner: &Arc<Inner>,
+    shard: u32,
+    existing: impl ExistingOf + Send + 'static,
+) -> Result<Option<ShardView>, StorageError> {
     let (ready, opened) = sync_channel(1);
     let (chunks, received) = sync_channel(1);
     let inner = Arc::clone(inner);
     let thread = std::thread::Builder::new().name(format!("view-{shard}"));
     thread
-        .spawn(move || stream(&Counted::new(inner), shard, &ready, &chunks))
+        .spawn(move || stream(&Counted::new(inner), shard, &existing, &ready, &chunks))
         .map_err(|error| StorageError::Read(format!("no thread for a view: {error}")))?;
     let closed = |_| StorageError::Read("the thread of a view ended early".to_owned());
     let applied = opened.recv().map_err(closed)??;
@@ -93,6 +106,7 @@ type Opened = Result<Option<Bytes>, StorageError>;
 fn stream(
     inner: &Counted,
     shard: u32,
+    existing: &impl ExistingOf,
     ready: &SyncSender<Opened>,
     chunks: &SyncSender<Result<Bytes, StorageError>>,
 ) {
@@ -103,7 +117,7 @@ fn stream(
         Err(error) => return drop(ready.send(Err(error))),
     };
     if ready.send(Ok(Some(begun.applied.clone()))).is_ok()
-        && let Err(error) = begun.send_all(&mut |chunk| chunks.send(Ok(chunk)).is_ok())
+        && let Err(error) = begun.send_all(existing, &mut |chunk| chunks.send(Ok(chunk)).is_ok())
     {
         let _ = chunks.send(Err(error));
     }
@@ -157,12 +171,16 @@ impl<'a> Reading<'a> {
         }))
     }
 
-    fn send_all(mut self, send: &mut impl FnMut(Bytes) -> bool) -> Result<(), StorageError> {
+    fn send_all(
+        mut self,
+        existing: &impl ExistingOf,
+        send: &mut impl FnMut(Bytes) -> bool,
+    ) -> Result<(), StorageError> {
         let mut writer = ChunkWriter::new();
         let shard = self.scope.shard;
         let key = RecordKey::new(self.scope, Record::Origins).to_bytes();
         let what = || format!("origins of shard {shard}");
-        let origins = self.get(RECORDS, &key, what)?;
+        let origins = self.inner.get_at(&self.snapshot, RECORDS, &key, what)?;
         if !writer.push(ItemKey::Origins, &origins.unwrap_or_default(), send) {
             return Ok(());
         }
@@ -176,12 +194,24 @@ impl<'a> Reading<'a> {
         self.queues
             .status()
             .map_err(|error| StorageError::read(&error))?;
+        let mut of_queue: Option<(u64, Existing)> = None;
         while let Some((raw, value)) = self.messages.item() {
             let (scope, key) = MessageKey::from_bytes(raw).ok_or_else(|| unknown_key(raw))?;
+            let exists = match of_queue.take() {
+                Some((queue, exists)) if queue == key.queue => exists,
+                _ => existing(key.queue, self.record(key.queue)?)?,
+            };
+            let is_there = exists(key);
+            of_queue = Some((key.queue, exists));
+            if !is_there {
+                self.messages.next();
+                continue;
+            }
             let payload = match open_message(scope, key, raw, value)? {
                 Stored::Inline(payload) => payload,
                 Stored::Stub(len) => {
-                    let body = self.get(BODIES, raw, || name(scope, key))?;
+                    let what = || name(scope, key);
+                    let body = self.inner.get_at(&self.snapshot, BODIES, raw, what)?;
                     check_body(scope, key, len, body)?
                 }
             };
@@ -197,18 +227,53 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn get(
-        &self,
-        family: &'static str,
-        key: &[u8],
-        what: impl FnOnce() -> String,
-    ) -> Result<Option<Bytes>, StorageError> {
-        let value = self
-            .snapshot
-            .get_cf(self.inner.family(family)?, key)
-            .map_err(|error| StorageError::read(&error))?;
-        value
-            .map(|value| sealed::open(key, Bytes::from(value), what))
-            .transpose()
+    fn record(&self, queue: u64) -> Result<Option<Bytes>, StorageError> {
+        let key = RecordKey::new(self.scope, Record::Queue(queue)).to_bytes();
+        let what = || format!("record of queue {queue} in shard {}", self.scope.shard);
+        self.inner.get_at(&self.snapshot, RECORDS, &key, what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::ChunkReader;
+    use super::super::reclaim::tests::{Store, body};
+    use super::*;
+
+    #[test]
+    fn a_view_has_what_exists_by_the_records() {
+        let store = Store::new();
+        store.put(&[(1, 1, 3), (2, 1, 3)], 8000);
+        // It is dead, and its body is gone.
+        store.take_body(1, 2);
+        let existing = |queue, record: Option<Bytes>| -> Result<Existing, StorageError> {
+            assert_eq!(record, None);
+            Ok(Box::new(move |key| queue == 1 && key.sequence != 2))
+        };
+        let mut view = store.store().view(1, existing).unwrap().unwrap();
+        let mut found = Vec::new();
+        let mut reader = ChunkReader::default();
+        while let Some(chunk) = view.next_chunk().unwrap() {
+            let visit = &mut |key, value| {
+                if let ItemKey::Message(key) = key {
+                    assert_eq!(value, body(key.sequence, 8000));
+                    found.push((key.queue, key.sequence));
+                }
+                Ok(())
+            };
+            reader.read(chunk, visit).unwrap();
+        }
+        assert!(reader.is_complete());
+        assert_eq!(found, vec![(1, 1), (1, 3)]);
+
+        let all = |_, _| -> Result<Existing, StorageError> { Ok(Box::new(|_| true)) };
+        let mut view = store.store().view(1, all).unwrap().unwrap();
+        let error = loop {
+            match view.next_chunk() {
+                Ok(chunk) => assert!(chunk.is_some(), "it ends without an error"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StorageError::Corrupt { .. }), "{error:?}");
     }
 }

@@ -4,7 +4,14 @@
 
 use bytes::Bytes;
 use std::path::Path;
-use storage::{Checkpoint, DeadRange, MessageKey, StateOptions, StateStore};
+use storage::{
+    Checkpoint, DeadRange, Existing, MessageKey, StateOptions, StateStore, StorageError,
+};
+
+/// For views of stores whose records tell nothing: whatever is stored exists.
+pub fn all(_: u64, _: Option<Bytes>) -> Result<Existing, StorageError> {
+    Ok(Box::new(|_| true))
+}
 
 pub type Puts = Vec<(MessageKey, Bytes)>;
 
