@@ -139,7 +139,10 @@ impl Inner {
             level,
             sequence: *range.end(),
         };
+        // Messages and bodies of one moment: a message may die meanwhile.
+        let snapshot = self.db.snapshot();
         let mut options = ReadOptions::default();
+        options.set_snapshot(&snapshot);
         if max_count > 64 {
             options.set_readahead_size(max_bytes.clamp(64 << 10, 1 << 20));
         }
@@ -148,7 +151,18 @@ impl Inner {
         let mut bytes = 0;
         while let Some((raw, value)) = iterator.item() {
             let (_, key) = MessageKey::from_bytes(raw).ok_or_else(|| unknown_key(raw))?;
-            let payload = self.payload(scope, key, raw, value)?;
+            let payload = match open_message(scope, key, raw, value)? {
+                Stored::Inline(payload) => payload,
+                Stored::Stub(len) => {
+                    let body = self.get_at(&snapshot, BODIES, raw, || name(scope, key))?;
+                    if body.is_none() && key != first {
+                        // It may be one that is dead and has come back without its body. Whoever knows it to be
+                        // alive asks for it next.
+                        break;
+                    }
+                    check_body(scope, key, len, body)?
+                }
+            };
             bytes += payload.len();
             if bytes > max_bytes && !out.is_empty() {
                 break;
@@ -163,22 +177,6 @@ impl Inner {
             .status()
             .map_err(|error| StorageError::read(&error))?;
         Ok(out)
-    }
-
-    fn payload(
-        &self,
-        scope: Scope,
-        key: MessageKey,
-        raw: &[u8],
-        value: &[u8],
-    ) -> Result<Bytes, StorageError> {
-        match open_message(scope, key, raw, value)? {
-            Stored::Inline(payload) => Ok(payload),
-            Stored::Stub(len) => {
-                let body = self.get(BODIES, raw, || name(scope, key))?;
-                check_body(scope, key, len, body)
-            }
-        }
     }
 }
 
@@ -242,5 +240,76 @@ pub(crate) fn unknown_key(key: &[u8]) -> StorageError {
     StorageError::Corrupt {
         what: format!("key {key:02x?} in the state"),
         problem: "no key of this version; was it written by a newer one?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reclaim::tests::{Store, body};
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn what_is_read_is_of_one_moment() {
+        let store = Store::new();
+        let first = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                loop {
+                    let from = match first.load(Ordering::Relaxed) {
+                        u64::MAX => return None,
+                        first => first,
+                    };
+                    let read = store
+                        .store()
+                        .read_messages(1, 2, 0, from..=from + 9, 9, usize::MAX);
+                    if let Err(error) = read {
+                        return Some(error);
+                    }
+                }
+            });
+            for at in (1..4_000).step_by(10) {
+                store.put(&[(2, at, at + 9)], 8000);
+                first.store(at, Ordering::Relaxed);
+                store.delete(2, at, at + 9);
+            }
+            first.store(u64::MAX, Ordering::Relaxed);
+            assert_eq!(reader.join().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn a_read_ends_at_a_message_that_has_come_back_without_its_body() {
+        let store = Store::new();
+        store.put(&[(2, 1, 3)], 8000);
+        store.take_body(2, 2);
+        assert_eq!(store.read(2).unwrap(), vec![(1, body(1, 8000))]);
+        let wanted = store
+            .inner()
+            .read_messages(store.scope(), (2, 0), 2..=3, 9, 1 << 20);
+        assert!(
+            matches!(wanted, Err(StorageError::Corrupt { .. })),
+            "{wanted:?}"
+        );
+    }
+    #[test]
+    fn a_damaged_file_is_said_to_be_damaged() {
+        let mut store = Store::new();
+        store.put(&[(2, 1, 1000)], 1000);
+        store.close();
+        for file in store.files("sst") {
+            let mut bytes = std::fs::read(&file).unwrap();
+            let middle = bytes.len() / 2;
+            if bytes.len() > 100_000 {
+                bytes[middle] ^= 1;
+            }
+            std::fs::write(&file, bytes).unwrap();
+        }
+        store.open_again();
+        let read = store.read(2);
+        assert!(
+            matches!(read, Err(StorageError::Corrupt { .. })),
+            "{read:?}"
+        );
     }
 }
