@@ -255,3 +255,44 @@ fn decode_run(bytes: &[u8; RUN_LEN]) -> Option<DeadRange> {
         to: u64::from_le_bytes(to),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::BODIES;
+    use super::super::reclaim::tests::{Store, body};
+    use super::*;
+
+    #[test]
+    fn large_messages_of_an_interrupted_checkpoint_are_removed_at_the_next_start() {
+        let mut store = Store::new();
+        store.put(&[(1, 1, 1)], 8000);
+        let scope = store.scope();
+        let mut ahead = Ahead::new(store.inner(), scope);
+        for sequence in 1..=100 {
+            let key = MessageKey {
+                queue: 2,
+                level: 0,
+                sequence,
+            };
+            ahead.put(key, &body(sequence, 8000)).unwrap();
+        }
+        ahead.write().unwrap();
+        store.inner().flush().unwrap();
+        store.open_again();
+        assert_eq!(store.read(2).unwrap(), Vec::new());
+        let end = scope.end();
+        let bodies = store.inner().iterate(
+            BODIES,
+            scope.to_bytes().to_vec(),
+            end,
+            ReadOptions::default(),
+        );
+        let mut left = 0;
+        super::super::inner::for_each(bodies.unwrap(), |_, _| {
+            left += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(left, 1, "that of the message which is there");
+    }
+}

@@ -58,6 +58,8 @@ impl Inner {
     /// Finds the epochs, and removes what a crash left half done: epochs of snapshots that were
     /// not installed to the end, and messages of checkpoints that were not written to the end.
     pub(crate) fn tidy(&self) -> Result<(), StorageError> {
+        // First: what is removed below has its large messages removed as well.
+        self.look_for_bodies()?;
         let found = self.scopes()?;
         let mut shards: BTreeMap<u32, Epochs> = BTreeMap::new();
         for scope in &found {
@@ -93,6 +95,10 @@ impl Inner {
             tracing::info!("removed what an interrupted checkpoint or snapshot had left");
             self.flush()?;
         }
+        Ok(())
+    }
+
+    fn look_for_bodies(&self) -> Result<(), StorageError> {
         let mut bodies = self.db.raw_iterator_cf(self.family(BODIES)?);
         bodies.seek_to_first();
         self.has_bodies.store(bodies.valid(), Ordering::Relaxed);
