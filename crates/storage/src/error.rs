@@ -1,5 +1,6 @@
 //! What can go wrong in a store, and what the operator is to do about it.
 
+use rocksdb::ErrorKind;
 use std::path::PathBuf;
 
 /// A failure of a store. Cheap to clone: one failure may answer many waiting writers.
@@ -111,8 +112,43 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// A failed read.
+    /// A failed read. What is damaged stays so, however often it is read.
     pub(crate) fn read(error: &rocksdb::Error) -> Self {
-        Self::Read(error.to_string())
+        if error.kind() == ErrorKind::Corruption {
+            Self::damaged_file(error.to_string())
+        } else {
+            Self::Read(error.to_string())
+        }
+    }
+
+    /// A failed write, as RocksDB tells it. It may have found damage while it merged files: that stays, also when the
+    /// node is started again.
+    pub(crate) fn write(cause: String) -> Self {
+        if cause.starts_with("Corruption") {
+            Self::damaged_file(cause)
+        } else {
+            Self::Poisoned { cause }
+        }
+    }
+
+    fn damaged_file(problem: String) -> Self {
+        Self::Corrupt {
+            what: "a file of the database".to_owned(),
+            problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_that_a_write_finds_is_not_cured_by_a_restart() {
+        let damaged = StorageError::write("Corruption: block checksum mismatch".to_owned());
+        let advice = damaged.to_string();
+        assert!(advice.contains("move its data directory away"), "{advice}");
+        let full = StorageError::write("IO error: No space left on device".to_owned());
+        assert!(matches!(full, StorageError::Poisoned { .. }), "{full:?}");
     }
 }

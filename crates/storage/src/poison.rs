@@ -33,13 +33,10 @@ impl Poison {
     }
 
     /// Notes a failure and tells the watchers; returns the first failure.
-    pub(crate) fn fail(&self, cause: String) -> StorageError {
+    pub(crate) fn fail(&self, failure: StorageError) -> StorageError {
         let (error, watchers) = {
             let mut state = self.lock();
-            let error = state
-                .failure
-                .get_or_insert(StorageError::Poisoned { cause })
-                .clone();
+            let error = state.failure.get_or_insert(failure).clone();
             (error, std::mem::take(&mut state.watchers))
         };
         for watcher in watchers {
@@ -79,8 +76,8 @@ mod tests {
         };
         poison.watch(watcher());
         assert!(poison.check().is_ok());
-        let first = poison.fail("first".to_owned());
-        assert_eq!(poison.fail("second".to_owned()), first);
+        let first = poison.fail(StorageError::write("first".to_owned()));
+        assert_eq!(poison.fail(StorageError::write("second".to_owned())), first);
         poison.watch(watcher());
         assert_eq!(heard.load(Ordering::SeqCst), 2);
         assert_eq!(poison.check(), Err(first));

@@ -84,6 +84,8 @@ pub enum HostInput {
     LoadFailed {
         /// What was asked for.
         load: Load,
+        /// What is damaged, if that is why.
+        damage: Option<String>,
     },
     /// Settings of a queue from the catalog; `None`: the queue is gone.
     Settings {

@@ -164,9 +164,12 @@ pub(super) fn load_messages(
             }
             Err(error) => {
                 error!(shard = %replica.shard(), queue = load.queue.0, %error, "stored messages cannot be read");
-                // The host asks again as soon as it hears of it.
-                tokio::time::sleep(LOAD_AGAIN).await;
-                let _ = inbox.send(HostInput::LoadFailed { load });
+                let damage = damage(&error);
+                if damage.is_none() {
+                    // The host asks again as soon as it hears of it.
+                    tokio::time::sleep(LOAD_AGAIN).await;
+                }
+                let _ = inbox.send(HostInput::LoadFailed { load, damage });
             }
         }
     });
@@ -175,25 +178,31 @@ pub(super) fn load_messages(
 pub(super) fn read(
     replica: &ShardReplica,
     load: &Load,
-) -> Result<Vec<(Sequence, StoredMessage)>, MachineError> {
-    let found = replica
-        .state_store()
-        .read_messages(
-            replica.shard().0,
-            load.queue.0,
-            load.level,
-            load.from.0..=load.to.0,
-            load.max_count,
-            load.max_bytes,
-        )
-        .map_err(failed)?;
+) -> Result<Vec<(Sequence, StoredMessage)>, StorageError> {
+    let found = replica.state_store().read_messages(
+        replica.shard().0,
+        load.queue.0,
+        load.level,
+        load.from.0..=load.to.0,
+        load.max_count,
+        load.max_bytes,
+    )?;
     found
         .into_iter()
         .map(|(sequence, bytes)| {
-            let message = decode_stored_message(&bytes).map_err(failed)?;
+            let message = decode_stored_message(&bytes).map_err(|error| StorageError::Corrupt {
+                what: format!("message {sequence} of queue {}", load.queue.0),
+                problem: error.to_string(),
+            })?;
             Ok((Sequence(sequence), message))
         })
         .collect()
+}
+
+/// What is to be said of a store that is damaged, where that is why it could not be read: reading again does not help,
+/// and the other nodes have good copies.
+pub(super) fn damage(error: &StorageError) -> Option<String> {
+    matches!(error, StorageError::Corrupt { .. }).then(|| error.to_string())
 }
 
 /// A view of the last checkpoint.
@@ -265,5 +274,25 @@ impl SnapshotWriter for InstallSink {
             .ok_or_else(|| MachineError::new("the installed checkpoint is not there"))?;
         replica.replace(restore(stored)?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_exists_of_a_queue_without_a_record() {
+        let key = MessageKey {
+            queue: 1,
+            level: 0,
+            sequence: 1,
+        };
+        assert!(!existing(1, None).unwrap()(key));
+        let malformed = existing(1, Some(Bytes::from_static(b"?"))).map(|_| ());
+        let damaged = malformed.unwrap_err();
+        assert!(damage(&damaged).unwrap().contains("queue 1"));
+        let passing = StorageError::Read("a disk that is slow to answer".to_owned());
+        assert_eq!(damage(&passing), None);
     }
 }

@@ -206,8 +206,13 @@ impl ShardHost {
              stop this node, move its data directory away and start it again, it gets its data from the others",
             sequence.0, queue.0, self.placement
         );
-        error!(text);
-        (self.context.abort)(&text);
+        self.end_node(&text);
+    }
+
+    /// The store is damaged: the others go on with their good copies.
+    fn end_node(&self, text: &str) {
+        error!(shard = ?self.placement, text);
+        (self.context.abort)(text);
     }
 
     fn handle(&mut self, input: HostInput) {
@@ -246,7 +251,11 @@ impl ShardHost {
                     dispatcher.loaded(now_ms, &load, messages, machine, outbox);
                 }
             }
-            HostInput::LoadFailed { load } => {
+            HostInput::LoadFailed {
+                damage: Some(damage),
+                ..
+            } => self.end_node(&damage),
+            HostInput::LoadFailed { load, .. } => {
                 if let Some(dispatcher) = &mut self.replica.lock().dispatcher {
                     dispatcher.load_failed(&load);
                 }

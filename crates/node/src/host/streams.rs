@@ -15,10 +15,10 @@ use broker_model::protocol::{ANNOUNCE, ReadFrom, ToHost};
 use broker_model::queue::QueueState;
 use broker_model::shard::{Effect, ShardMachine};
 use broker_model::wire::StoredMessage;
-use consensus::MachineError;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use storage::StorageError;
 use tokio::sync::Semaphore;
 use tracing::error;
 
@@ -111,6 +111,8 @@ pub enum Outcome {
     Place(u64),
     /// Nothing; it has been waited for a while since.
     Failed,
+    /// Nothing: the store is damaged.
+    Damaged(String),
 }
 
 /// Looks for what is wanted.
@@ -207,7 +209,7 @@ fn in_background(
     replica: Arc<ShardReplica>,
     queue: QueueId,
     done: impl FnOnce(Outcome) + Send + 'static,
-    look: impl FnOnce(&ShardReplica) -> Result<Outcome, MachineError> + Send + 'static,
+    look: impl FnOnce(&ShardReplica) -> Result<Outcome, StorageError> + Send + 'static,
 ) {
     tokio::spawn(async move {
         // It is never closed.
@@ -224,6 +226,9 @@ fn in_background(
             Ok(outcome) => done(outcome),
             Err(error) => {
                 error!(queue = queue.0, %error, "messages of a stream cannot be read");
+                if let Some(damage) = persist::damage(&error) {
+                    return done(Outcome::Damaged(damage));
+                }
                 tokio::time::sleep(AGAIN).await;
                 done(Outcome::Failed);
             }
@@ -232,7 +237,7 @@ fn in_background(
 }
 
 /// Times never go back within a shard, so the place is found by bisection.
-fn first_since(replica: &ShardReplica, queue: QueueId, since_ms: u64) -> Result<u64, MachineError> {
+fn first_since(replica: &ShardReplica, queue: QueueId, since_ms: u64) -> Result<u64, StorageError> {
     let (mut from, mut to) = {
         let state = replica.lock();
         let Some(state) = state.machine.queue(queue) else {
@@ -257,7 +262,7 @@ fn time_of(
     replica: &ShardReplica,
     queue: QueueId,
     number: u64,
-) -> Result<Option<(u64, u64)>, MachineError> {
+) -> Result<Option<(u64, u64)>, StorageError> {
     let sequence = {
         let state = replica.lock();
         let Some(state) = state.machine.queue(queue) else {

@@ -140,7 +140,7 @@ impl Inner {
 
     fn fail(&self, cause: String) -> StorageError {
         tracing::error!(%cause, "the state cannot be written");
-        self.poison.fail(cause)
+        self.poison.fail(StorageError::write(cause))
     }
 
     /// Reads and checks the value under `key`.

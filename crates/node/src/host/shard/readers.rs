@@ -57,6 +57,7 @@ impl ShardHost {
                 }
             }
             Outcome::Failed => self.read(wanted),
+            Outcome::Damaged(damage) => self.end_node(&damage),
         }
     }
 
