@@ -251,12 +251,15 @@ impl ShardHost {
                     dispatcher.loaded(now_ms, &load, messages, machine, outbox);
                 }
             }
-            HostInput::LoadFailed {
-                damage: Some(damage),
-                ..
-            } => self.end_node(&damage),
-            HostInput::LoadFailed { load, .. } => {
-                if let Some(dispatcher) = &mut self.replica.lock().dispatcher {
+            HostInput::LoadFailed { load, damage } => {
+                let mut guard = self.replica.lock();
+                let state = guard.machine.queue(load.queue);
+                let is_there = state.is_some_and(|state| state.exists(load.from));
+                // What is being removed may look damaged.
+                if let Some(damage) = damage.filter(|_| is_there) {
+                    drop(guard);
+                    self.end_node(&damage);
+                } else if let Some(dispatcher) = &mut guard.dispatcher {
                     dispatcher.load_failed(&load);
                 }
             }

@@ -111,8 +111,8 @@ pub enum Outcome {
     Place(u64),
     /// Nothing; it has been waited for a while since.
     Failed,
-    /// Nothing: the store is damaged.
-    Damaged(String),
+    /// Nothing from this number on: the store is damaged there, or they have gone meanwhile.
+    Damaged(u64, String),
 }
 
 /// Looks for what is wanted.
@@ -186,7 +186,16 @@ pub(super) fn read(
         max_bytes: usize::try_from(wanted.bytes).unwrap_or(usize::MAX),
     };
     in_background(replica, wanted.queue, done, move |replica| {
-        let found = persist::read(replica, &load)?;
+        let found = match persist::read(replica, &load) {
+            Ok(found) => found,
+            Err(error) => match persist::damage(&error) {
+                Some(damage) => {
+                    error!(queue = wanted.queue.0, %error, "messages of a stream cannot be read");
+                    return Ok(Outcome::Damaged(from, damage));
+                }
+                None => return Err(error),
+            },
+        };
         let found = found.into_iter();
         let messages = found.map(|(sequence, stored)| (sequence.number(), stored));
         Ok(Outcome::Messages(from, messages.collect()))
@@ -226,9 +235,6 @@ fn in_background(
             Ok(outcome) => done(outcome),
             Err(error) => {
                 error!(queue = queue.0, %error, "messages of a stream cannot be read");
-                if let Some(damage) = persist::damage(&error) {
-                    return done(Outcome::Damaged(damage));
-                }
                 tokio::time::sleep(AGAIN).await;
                 done(Outcome::Failed);
             }

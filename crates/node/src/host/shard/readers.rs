@@ -57,7 +57,14 @@ impl ShardHost {
                 }
             }
             Outcome::Failed => self.read(wanted),
-            Outcome::Damaged(damage) => self.end_node(&damage),
+            Outcome::Damaged(from, damage) => {
+                let is_there = streams::is_stored(&self.replica.lock().machine, wanted.queue, from);
+                match is_there {
+                    true => self.end_node(&damage),
+                    // What is being removed may look damaged.
+                    false => self.read(wanted),
+                }
+            }
         }
     }
 
