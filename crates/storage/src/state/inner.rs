@@ -16,6 +16,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the threads of views are waited for at the end.
+const VIEWS_END_WITHIN: Duration = Duration::from_secs(2);
 
 /// Epochs of a shard in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) garbage: Garbage,
     /// Views being streamed; while there are any, no files are dropped under them.
     pub(crate) views: AtomicUsize,
+    /// Their threads, as far as they have not ended.
+    view_threads: Mutex<Vec<JoinHandle<()>>>,
     /// Checkpoints that share a flush.
     pub(crate) flushes: SharedFlushes,
     epochs: Mutex<BTreeMap<u32, Epochs>>,
@@ -68,6 +75,7 @@ impl Inner {
             has_bodies: AtomicBool::new(false),
             garbage: Garbage::default(),
             views: AtomicUsize::new(0),
+            view_threads: Mutex::default(),
             flushes: SharedFlushes::default(),
             epochs: Mutex::default(),
             writer: Mutex::default(),
@@ -136,6 +144,32 @@ impl Inner {
             flushed.map_err(|error| error.to_string())
         };
         flush().map_err(|cause| self.fail(cause))
+    }
+
+    fn view_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.view_threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the thread of a view.
+    pub(crate) fn note_view(&self, thread: JoinHandle<()>) {
+        let mut threads = self.view_threads();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+    }
+
+    /// Waits until the threads of views have ended; for a while only, because a view that somebody holds goes on.
+    pub(crate) fn await_views(&self) {
+        let until = Instant::now() + VIEWS_END_WITHIN;
+        for thread in self.view_threads().drain(..) {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
     }
 
     fn fail(&self, cause: String) -> StorageError {

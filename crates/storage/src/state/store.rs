@@ -26,6 +26,13 @@ pub struct StateStore {
     pub(super) inner: Arc<Inner>,
 }
 
+impl Drop for StateStore {
+    /// A thread that still uses the database while the process ends would make it crash.
+    fn drop(&mut self) {
+        self.inner.await_views();
+    }
+}
+
 impl StateStore {
     /// Opens or creates the store in `dir` and removes what a crash has left half done.
     ///

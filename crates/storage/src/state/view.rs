@@ -87,11 +87,12 @@ pub(crate) fn open(
 ) -> Result<Option<ShardView>, StorageError> {
     let (ready, opened) = sync_channel(1);
     let (chunks, received) = sync_channel(1);
-    let inner = Arc::clone(inner);
+    let counted = Counted::new(Arc::clone(inner));
     let thread = std::thread::Builder::new().name(format!("view-{shard}"));
-    thread
-        .spawn(move || stream(&Counted::new(inner), shard, &existing, &ready, &chunks))
+    let thread = thread
+        .spawn(move || stream(&counted, shard, &existing, &ready, &chunks))
         .map_err(|error| StorageError::Read(format!("no thread for a view: {error}")))?;
+    inner.note_view(thread);
     let closed = |_| StorageError::Read("the thread of a view ended early".to_owned());
     let applied = opened.recv().map_err(closed)??;
     Ok(applied.map(|applied| ShardView {
