@@ -164,11 +164,16 @@ impl Node {
             }));
         }
         {
-            let abort = Arc::clone(&abort);
+            let (abort, store) = (Arc::clone(&abort), Arc::downgrade(&state));
             state.on_poison(Box::new(move |error| {
+                let damaged = matches!(error, storage::StorageError::Corrupt { .. });
+                if let Some(store) = store.upgrade().filter(|_| damaged) {
+                    crate::stores::note_damage(&store, &error.to_string());
+                }
                 abort(&format!("the state store has failed: {error}"));
             }));
         }
+        let is_damaged = crate::stores::is_damaged(&state);
 
         let (catalog_events, catalog_events_rx) = mpsc::unbounded_channel();
         let (local_inbox, local_rx) = mpsc::unbounded_channel();
@@ -308,7 +313,7 @@ impl Node {
             disk_free_bytes: config.storage.disk_free_limit_bytes,
             data_dir: config.data_dir.clone(),
         };
-        let stall = Arc::new(Stall::default());
+        let stall = Arc::new(Stall::new(is_damaged));
         let syncs = Arc::new(Syncs::default());
         let maintenance = Arc::new(Maintenance::default());
         let queries = Arc::new(NodeQueries {

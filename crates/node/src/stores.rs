@@ -6,6 +6,7 @@ use crate::node::StartError;
 use consensus::{CheckpointPolicy, ConsensusConfig, Secret, Timing, TlsFiles};
 use std::sync::Arc;
 use storage::{LogOptions, LogStore, StateOptions, StateStore};
+use tracing::error;
 
 /// Opens the log in the data directory. Takes a moment; runs on a blocking thread.
 ///
@@ -40,6 +41,27 @@ pub(crate) async fn open_state(config: &Arc<Config>) -> Result<Arc<StateStore>, 
         StateStore::open(config.data_dir.join("state"), options)
     })
     .await
+}
+
+/// Whether the state store was found damaged before this start. Says so.
+pub(crate) fn is_damaged(state: &StateStore) -> bool {
+    let noted = state.noted_damage();
+    if let Some(found) = &noted {
+        error!(
+            found,
+            "the state store was found damaged: this node goes on as a member and leads nothing that another node can lead. \
+             Stop it, move its data directory away and start it again, it gets its data from the others. (Where the damage \
+             was mended, as by files from a copy, remove the file state/DAMAGED in its data directory.)"
+        );
+    }
+    noted.is_some()
+}
+
+/// Notes what was found damaged, for the next start.
+pub(crate) fn note_damage(state: &StateStore, found: &str) {
+    if let Err(error) = state.note_damage(found) {
+        error!(%error, "it cannot be noted that the state store is damaged: after its next start this node may lead");
+    }
 }
 
 async fn opened<T: Send + Sync + 'static>(

@@ -212,6 +212,8 @@ impl ShardHost {
     /// The store is damaged: the others go on with their good copies.
     fn end_node(&self, text: &str) {
         error!(shard = ?self.placement, text);
+        let state = self.replica.state_store();
+        crate::stores::note_damage(state, text);
         (self.context.abort)(text);
     }
 

@@ -3,6 +3,8 @@
 //! What a group has on a majority of disks is committed, also where this node's is not among them; but a leader whose own log
 //! stands still keeps those waiting who look at it, and cannot even learn that it was followed by another.
 //!
+//! The same holds for good where the state store was found damaged before: whoever leads meets the damage again, and ends.
+//!
 //! Nothing moves unless some other node says that it is well: a disk that is slow for all gains nothing by it.
 
 use super::hearing;
@@ -28,20 +30,37 @@ const WELL_AGAIN: Duration = Duration::from_secs(30);
 /// How long leaderships may take to move.
 const TRANSFER: Duration = Duration::from_secs(1);
 
-/// Whether this node's disk has stood still lately.
+/// Whether this node's disk has stood still lately, or its store is damaged.
 #[derive(Debug, Default)]
-pub(crate) struct Stall(Mutex<Option<Instant>>);
+pub(crate) struct Stall {
+    last: Mutex<Option<Instant>>,
+    damaged: bool,
+}
 
 impl Stall {
-    /// Whether no write took long lately.
+    /// Of a node whose state store was found damaged before, or was not.
+    pub(crate) fn new(damaged: bool) -> Self {
+        Self {
+            damaged,
+            ..Self::default()
+        }
+    }
+
+    /// Whether no write took long lately, and the store is not known to be damaged.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.lock().is_none_or(|last| last.elapsed() > WELL_AGAIN)
+        !self.damaged && self.is_swift()
+    }
+
+    fn is_swift(&self) -> bool {
+        self.last
+            .lock()
+            .is_none_or(|last| last.elapsed() > WELL_AGAIN)
     }
 
     /// A write is taking long; whether that is news.
     fn begins(&self) -> bool {
-        let news = self.is_over();
-        *self.0.lock() = Some(Instant::now());
+        let news = self.is_swift();
+        *self.last.lock() = Some(Instant::now());
         news
     }
 }
@@ -77,18 +96,17 @@ pub(crate) async fn watch(broker: Arc<Broker>, stall: Arc<Stall>, syncs: Arc<Syn
         let write = broker.consensus.log_write();
         let under_way = write.map_or(Duration::ZERO, |(so_far, _)| so_far);
         syncs.look(counted(&broker), under_way);
-        let Some(write) = write.filter(|write| is_long(*write)) else {
-            continue;
-        };
-        let news = stall.begins();
-        if news {
+        let write = write.filter(|write| is_long(*write));
+        let news = write.is_some() && stall.begins();
+        if let Some((so_far, bytes)) = write.filter(|_| news) {
             warn!(
-                for_ms = write.0.as_millis(),
-                bytes = write.1,
+                for_ms = so_far.as_millis(),
+                bytes,
                 "the disk of this node takes long to write the log: other nodes lead until it is well again"
             );
         }
-        if !hearing::leads_any(&broker) {
+        let is_unfit = write.is_some() || stall.damaged;
+        if !is_unfit || !hearing::leads_any(&broker) {
             continue;
         }
         let well = hearing::well_others(&broker).await;
@@ -121,6 +139,15 @@ mod tests {
                 "{ms} {bytes}"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_store_is_never_well() {
+        let stall = Stall::new(true);
+        assert!(!stall.is_over());
+        assert!(stall.begins(), "a slow disk is news beside");
+        tokio::time::sleep(WELL_AGAIN * 2).await;
+        assert!(!stall.is_over());
     }
 
     #[tokio::test(start_paused = true)]

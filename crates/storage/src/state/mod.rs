@@ -10,6 +10,7 @@ mod blob_key;
 mod blobs;
 mod checkpoint;
 mod chunk;
+mod damage;
 mod inner;
 mod install;
 mod load;

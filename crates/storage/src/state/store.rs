@@ -1,6 +1,7 @@
 //! The state store: its public face.
 
 use super::checkpoint::Checkpoint;
+use super::damage;
 use super::inner::Inner;
 use super::install::ShardInstall;
 use super::load::ShardState;
@@ -202,6 +203,21 @@ impl StateStore {
     #[must_use]
     pub fn poisoned(&self) -> Option<StorageError> {
         self.inner.poison.failure()
+    }
+
+    /// Notes, beside the store's files, that they are damaged: `what` says where. The first finding stays, until the directory
+    /// is moved away or its file `DAMAGED` removed.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn note_damage(&self, what: &str) -> std::io::Result<()> {
+        damage::note(&self.inner.dir, what)
+    }
+
+    /// What [`StateStore::note_damage`] was told, now or before this start, if anything.
+    #[must_use]
+    pub fn noted_damage(&self) -> Option<String> {
+        damage::read(&self.inner.dir)
     }
 
     /// Calls `callback` once when a write fails (at once if one has), so that the node can stop.
