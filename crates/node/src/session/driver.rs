@@ -144,6 +144,11 @@ where
                 self.session.client_left();
                 continue;
             }
+            if self.session.has_more_to_do() {
+                // Nothing else may come that would wake it.
+                tokio::task::yield_now().await;
+                continue;
+            }
             let look_at = self.session.is_blocked().then(|| now + LOOK);
             let timeout = [self.session.next_timeout(), given_up_at, look_at]
                 .into_iter()

@@ -54,7 +54,7 @@ impl Session {
             }
         }
         let mut rounds = 0;
-        // Looking at one may touch another; what remains waits for the next turn.
+        // Looking at one may touch another; what remains is for the next turn, which the driver begins by itself.
         while !self.touched.is_empty() && rounds < 4 {
             rounds += 1;
             for key in std::mem::take(&mut self.touched) {
@@ -72,6 +72,11 @@ impl Session {
         } else if unanswered > self.unanswered_limit() {
             self.paused = true;
         }
+    }
+
+    /// Whether the turn has left something for another one.
+    pub(super) fn has_more_to_do(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     fn count_written(&mut self) {

@@ -1,5 +1,6 @@
 //! Transactions.
 
+use super::TestNode;
 use super::both;
 use super::client::{Client, text};
 use super::node::eventually;
@@ -97,6 +98,21 @@ both!(returns_come_with_the_commit, durable, node, {
     ));
     assert_eq!(client.hear().await.method, Method::TxCommitOk {});
 });
+
+/// Nothing else comes that would wake the session.
+#[tokio::test]
+async fn commits_that_come_all_at_once_are_all_answered() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    select(&mut client).await;
+    for _ in 0..50 {
+        client.queue(1, &Method::TxCommit {});
+    }
+    client.flush().await;
+    for _ in 0..50 {
+        assert_eq!(client.hear().await.method, Method::TxCommitOk {});
+    }
+}
 
 both!(modes_exclude_each_other, durable, node, {
     let _ = durable;
