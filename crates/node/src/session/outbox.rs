@@ -12,8 +12,11 @@ use std::collections::HashMap;
 /// What an operation accounts for, apart from its message.
 const OP_OVERHEAD: usize = 64;
 
+/// Among so few queues one is looked for one by one.
+const FEW_QUEUES: usize = 16;
+
 /// What happens to messages that a client has done with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Settlement {
     /// Acknowledged.
     Done,
@@ -41,6 +44,8 @@ struct Gathered {
     runs: Vec<Run>,
     bytes: usize,
     settled: Vec<(Settlement, QueueId, Vec<Sequence>)>,
+    /// Where in `settled`, where they are many.
+    settled_at: HashMap<(Settlement, QueueId), usize>,
     barriers: SmallVec<[u64; 1]>,
     freed: Vec<Freed>,
 }
@@ -57,6 +62,36 @@ pub(super) struct Freed {
 impl Gathered {
     fn is_empty(&self) -> bool {
         self.publishes.is_empty() && self.settled.is_empty()
+    }
+
+    fn settle(&mut self, how: Settlement, queue: QueueId, sequence: Sequence) {
+        if let Some(at) = self.find_settled(how, queue)
+            && let Some((_, _, sequences)) = self.settled.get_mut(at)
+        {
+            sequences.push(sequence);
+            return;
+        }
+        self.settled.push((how, queue, vec![sequence]));
+        let count = self.settled.len();
+        if count == FEW_QUEUES + 1 {
+            let places = self.settled.iter().zip(0..);
+            self.settled_at = places.map(|((how, of, _), at)| ((*how, *of), at)).collect();
+        } else if count > FEW_QUEUES {
+            self.settled_at.insert((how, queue), count - 1);
+        }
+    }
+
+    fn find_settled(&self, how: Settlement, queue: QueueId) -> Option<usize> {
+        let is_it =
+            |(kind, of, _): &(Settlement, QueueId, Vec<Sequence>)| *kind == how && *of == queue;
+        // The last list first: acknowledgements of one queue come in a row.
+        if self.settled.last().is_some_and(is_it) {
+            return Some(self.settled.len() - 1);
+        }
+        if self.settled.len() <= FEW_QUEUES {
+            return self.settled.iter().rposition(is_it);
+        }
+        self.settled_at.get(&(how, queue)).copied()
     }
 }
 
@@ -158,16 +193,7 @@ impl Outbox {
         queue: QueueId,
         sequence: Sequence,
     ) {
-        let settled = &mut self.of(placement).settled;
-        // The last list first: acknowledgements of one queue come in a row.
-        match settled
-            .iter_mut()
-            .rev()
-            .find(|(kind, of, _)| *kind == how && *of == queue)
-        {
-            Some((_, _, sequences)) => sequences.push(sequence),
-            None => settled.push((how, queue, vec![sequence])),
-        }
+        self.of(placement).settle(how, queue, sequence);
     }
 
     /// Steps a barrier whenever one of the batches that end deliveries is answered, also of those that are only
@@ -210,6 +236,7 @@ impl Outbox {
             runs,
             bytes,
             settled,
+            settled_at: _,
             barriers,
             freed,
         } = std::mem::take(gathered);
@@ -317,6 +344,29 @@ pub(super) fn ranges(mut sequences: Vec<Sequence>) -> SequenceRanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_settled_is_gathered_by_queue_and_kind() {
+        use Settlement::{Done, Rejected};
+        for queues in [1, FEW_QUEUES as u64, FEW_QUEUES as u64 + 1, 1000] {
+            let mut gathered = Gathered::default();
+            for sequence in 0..3 {
+                for queue in 0..queues {
+                    for how in [Done, Rejected] {
+                        gathered.settle(how, QueueId(queue), Sequence(sequence));
+                    }
+                }
+            }
+            assert_eq!(gathered.settled.len() as u64, 2 * queues);
+            let all = [0, 1, 2].map(Sequence);
+            assert!(
+                gathered
+                    .settled
+                    .iter()
+                    .all(|(_, _, sequences)| **sequences == all)
+            );
+        }
+    }
 
     #[test]
     fn sequences_become_ranges() {

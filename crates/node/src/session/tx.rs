@@ -139,9 +139,12 @@ impl Session {
     pub(super) fn rollback(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
         let tx = std::mem::take(self.tx(key)?);
         if let Some(channel) = self.channel(key) {
-            for (_, deliveries) in tx.settled {
-                channel.unacked.restore(deliveries);
-            }
+            // All at once: each alone would be one pass of the books.
+            let held = tx
+                .settled
+                .into_iter()
+                .flat_map(|(_, deliveries)| deliveries);
+            channel.unacked.restore(held);
         }
         self.conn.send_method(key.number, &Method::TxRollbackOk {});
         Ok(())
