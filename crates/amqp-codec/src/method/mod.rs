@@ -72,6 +72,17 @@ impl Method {
         Self::decode_arguments(class_id, method_id, source, rest)
     }
 
+    /// The same with memory of its own: a decoded one keeps the whole receive buffer alive. Also tells how many bytes
+    /// it has on the wire.
+    #[must_use]
+    pub fn detached(self) -> (Self, usize) {
+        let mut out = BytesMut::new();
+        self.encode(&mut out);
+        let len = out.len();
+        // What has been encoded can be decoded.
+        (Self::decode(out.freeze()).unwrap_or(self), len)
+    }
+
     /// Whether a content header and body follow it.
     #[must_use]
     pub fn is_content(&self) -> bool {

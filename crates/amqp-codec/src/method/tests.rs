@@ -132,6 +132,20 @@ proptest! {
         }
     }
 
+    /// A copy of a method keeps nothing of the buffer that it was decoded from.
+    #[test]
+    fn detached(seed: u64) {
+        for (_, _, _, make) in ALL {
+            let method = make(&mut Sampler::new(seed));
+            let mut payload = BytesMut::new();
+            method.encode(&mut payload);
+            let payload = payload.freeze();
+            let decoded = Method::decode_part(&payload, &payload).unwrap();
+            prop_assert_eq!(decoded.detached(), (method, payload.len()));
+            prop_assert!(payload.is_unique());
+        }
+    }
+
     /// The borrowed parser of basic.publish agrees with the general one.
     #[test]
     fn publish_both_ways(seed: u64) {

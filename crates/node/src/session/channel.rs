@@ -1,6 +1,7 @@
 //! A channel: its mode, its books, what waits on it.
 
 use super::credit_plan::Window;
+use super::publish::detached_publish;
 use super::reply_to::ReplyConsumer;
 use super::route::RouteCache;
 use super::tx::Tx;
@@ -29,12 +30,33 @@ pub(super) enum Input {
     Fail(ProtocolError),
 }
 
-impl Input {
-    /// Memory it takes while it waits.
-    pub(super) fn weight(&self) -> usize {
-        match self {
-            Self::Publish(publish) => publish.body.len() + publish.properties.len() + 256,
-            Self::Method(_) | Self::Close | Self::Fail(_) => 256,
+/// What an input takes apart from what the client has sent.
+const INPUT_OVERHEAD: usize = 256;
+
+/// Input that waits. It has memory of its own: what was read with it is gone when its turn comes.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) input: Input,
+    /// Memory it takes.
+    pub(super) weight: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(input: Input) -> Self {
+        let (input, bytes) = match input {
+            Input::Publish(publish) => {
+                let bytes = publish.body.len() + publish.properties.len();
+                (Input::Publish(detached_publish(publish)), bytes)
+            }
+            Input::Method(method) => {
+                let (method, bytes) = method.detached();
+                (Input::Method(method), bytes)
+            }
+            input @ (Input::Close | Input::Fail(_)) => (input, 0),
+        };
+        Self {
+            input,
+            weight: bytes + INPUT_OVERHEAD,
         }
     }
 }
@@ -74,7 +96,7 @@ pub(super) struct Channel {
     pub(super) key: ChannelKey,
     /// A method waits for something: later input waits for it.
     pub(super) busy: bool,
-    pub(super) backlog: VecDeque<Input>,
+    pub(super) backlog: VecDeque<Waiting>,
     pub(super) mode: Mode,
     /// Publishes that are not answered (in confirm and transaction mode).
     pub(super) confirms: ConfirmLedger,
@@ -163,5 +185,46 @@ impl Channel {
         self.entry
             .transactional
             .set(i64::from(matches!(self.mode, Mode::Tx(_))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use amqp_codec::{FieldValue, TableBuilder};
+    use bytes::BytesMut;
+
+    /// A few bytes of each of many reads may wait for a channel that is busy.
+    #[test]
+    fn what_waits_keeps_no_read_buffer_and_is_counted_as_it_is() {
+        let mut arguments = TableBuilder::new();
+        arguments.push("x", &FieldValue::LongStr(vec![b'x'; 100_000].into()));
+        let declare = Method::QueueDeclare {
+            queue: ShortStr::truncated("q"),
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: arguments.finish(),
+        };
+        let mut read = BytesMut::new();
+        declare.encode(&mut read);
+        let read = read.freeze();
+        let method = Method::decode_part(&read, &read).expect("a method");
+        let publish = Publish {
+            channel: 1,
+            exchange: ShortStr::empty(),
+            routing_key: ShortStr::empty(),
+            mandatory: false,
+            immediate: false,
+            properties: read.slice(..2),
+            body: read.slice(2..1000),
+        };
+        let waiting =
+            [Input::Method(method), Input::Publish(publish), Input::Close].map(Waiting::new);
+        assert!(read.is_unique());
+        let [method, publish, close] = waiting.map(|waiting| waiting.weight);
+        assert!(method > 100_000 && (1000..2000).contains(&publish) && close > 0);
     }
 }

@@ -12,14 +12,14 @@ use broker_model::catalog::{CatalogError, is_reply_queue};
 use broker_model::ids::Placement;
 use broker_model::message::Message;
 use broker_model::op::Op;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
 /// `basic.publish`.
 const PUBLISH: (u16, u16) = (60, 40);
 
-/// Bodies up to this size are copied for queues in this node's memory: a small message that waits
-/// must not keep a whole read buffer.
+/// Bodies up to this size are copied where they wait, in queues in this node's memory for one: a small message that
+/// waits must not keep a whole read buffer.
 const COPY_MAX: usize = 16 * 1024;
 
 /// A publish that has passed all checks and knows its way.
@@ -37,6 +37,24 @@ impl Checked {
     /// Memory it takes while it waits.
     pub(super) fn weight(&self) -> usize {
         self.publish.body.len() + self.publish.properties.len() + 256
+    }
+
+    /// The same, with memory of its own.
+    pub(super) fn detached(self) -> Self {
+        Self {
+            publish: detached_publish(self.publish),
+            ..self
+        }
+    }
+}
+
+/// A publish that waits, without references to the buffer that it was read into, unless it fills it.
+pub(super) fn detached_publish(publish: Publish) -> Publish {
+    let (properties, body) = owned(&publish.properties, &publish.body);
+    Publish {
+        properties,
+        body,
+        ..publish
     }
 }
 
@@ -381,7 +399,17 @@ fn message(publish: Publish, looked: &Looked) -> Message {
 
 /// The message without references to the buffer that it was read into, unless it fills it.
 fn detached(message: &Message) -> Message {
-    let (properties, body) = (&message.properties, &message.body);
+    let (properties, body) = owned(&message.properties, &message.body);
+    Message {
+        exchange: message.exchange.clone(),
+        routing_key: message.routing_key.clone(),
+        properties,
+        body,
+    }
+}
+
+/// Copies of properties and body; a large body stays what it is.
+fn owned(properties: &Bytes, body: &Bytes) -> (Bytes, Bytes) {
     let body_kept = body.len() > COPY_MAX;
     let copied = properties.len() + if body_kept { 0 } else { body.len() };
     // One allocation for both.
@@ -394,10 +422,35 @@ fn detached(message: &Message) -> Message {
         copy.extend_from_slice(body);
         copy.freeze()
     };
-    Message {
-        exchange: message.exchange.clone(),
-        routing_key: message.routing_key.clone(),
-        properties,
-        body,
+    (properties, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tx::Tx;
+
+    /// Of a read buffer of which the rest is gone, a small message that waits keeps nothing.
+    #[test]
+    fn a_publish_that_waits_for_its_commit_keeps_no_read_buffer() {
+        let read = Bytes::from(vec![b'x'; 256 * 1024]);
+        let publish = Publish {
+            channel: 1,
+            exchange: Default::default(),
+            routing_key: Default::default(),
+            mandatory: false,
+            immediate: false,
+            properties: read.slice(..2),
+            body: read.slice(2..100),
+        };
+        let mut tx = Tx::default();
+        tx.publish(Checked {
+            publish,
+            looked: Looked::default(),
+            route: Arc::default(),
+            unsure: false,
+        })
+        .expect("there is room");
+        assert!(read.is_unique());
     }
 }

@@ -5,7 +5,7 @@
 //! later input of that channel waits, so answers keep their order. Other channels go on.
 
 use super::Ends;
-use super::channel::{Channel, ChannelKey, Input, Unacked};
+use super::channel::{Channel, ChannelKey, Input, Unacked, Waiting};
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
 use super::large_reads::LargeReads;
@@ -372,9 +372,10 @@ impl Session {
             return;
         };
         if channel.busy || !channel.backlog.is_empty() {
+            let waiting = Waiting::new(input);
             self.backlog_len += 1;
-            self.backlog_bytes += input.weight();
-            channel.backlog.push_back(input);
+            self.backlog_bytes += waiting.weight;
+            channel.backlog.push_back(waiting);
         } else {
             self.act_on(key, input);
         }
@@ -408,11 +409,11 @@ impl Session {
             && channel.key == key
             && !channel.busy
         {
-            let Some(input) = channel.backlog.pop_front() else {
+            let Some(Waiting { input, weight }) = channel.backlog.pop_front() else {
                 break;
             };
             self.backlog_len -= 1;
-            self.backlog_bytes -= input.weight();
+            self.backlog_bytes -= weight;
             self.act_on(key, input);
         }
         self.close_if_idle();
@@ -421,7 +422,8 @@ impl Session {
     /// Takes note that a channel's backlog is dropped.
     pub(super) fn forget_backlog(&mut self, channel: &Channel) {
         self.backlog_len -= channel.backlog.len();
-        self.backlog_bytes -= channel.backlog.iter().map(Input::weight).sum::<usize>();
+        let weights = channel.backlog.iter().map(|waiting| waiting.weight);
+        self.backlog_bytes -= weights.sum::<usize>();
     }
 
     /// The client closed, and all channels are done.

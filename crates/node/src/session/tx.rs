@@ -37,7 +37,8 @@ impl Tx {
             let text = format!("transaction is larger than {BYTES_MAX} bytes");
             return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
         }
-        self.publishes.push(publish);
+        // It may wait for long, and others that were read with it are gone meanwhile.
+        self.publishes.push(publish.detached());
         Ok(())
     }
 
