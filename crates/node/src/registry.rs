@@ -118,6 +118,12 @@ impl Registry {
         self.connections.lock().get(&session).cloned()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.lock().len()
+    }
+
     /// All of them, by session.
     #[must_use]
     pub fn connections(&self) -> Vec<Arc<ConnectionEntry>> {

@@ -355,7 +355,7 @@ impl Session {
             }
             Event::Authenticate(credentials) => self.authenticate(credentials),
             Event::OpenVhost(vhost) => self.open_vhost(vhost),
-            Event::UpdateSecret(secret) => self.update_secret(secret),
+            Event::UpdateSecret(_) => self.update_secret(),
             Event::CloseRequested(reason) => {
                 debug!(code = reason.reply_code, text = %reason.reply_text, "client closes connection");
                 self.closing = true;

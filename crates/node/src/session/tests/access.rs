@@ -147,6 +147,25 @@ async fn who_may_not_use_the_vhost_any_more_goes_with_a_new_secret() {
     );
 }
 
+/// It waits for nothing: however many come, none is kept.
+#[tokio::test]
+async fn a_new_secret_is_answered_before_what_comes_after_it() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    for _ in 0..3 {
+        client.queue(0, &update_secret());
+        client.queue(1, &Method::ConfirmSelect { no_wait: false });
+    }
+    client.flush().await;
+    for _ in 0..3 {
+        assert_eq!(
+            client.hear().await.method,
+            Method::ConnectionUpdateSecretOk {}
+        );
+        assert_eq!(client.hear().await.method, Method::ConfirmSelectOk {});
+    }
+}
+
 /// Tools that know no type write an empty one, or `undefined`.
 #[tokio::test]
 async fn the_usual_type_of_queue_may_be_named_by_nothing() {
