@@ -4,6 +4,7 @@ use super::channel::ChannelKey;
 use super::services::Services;
 use super::state::{Session, internal};
 use crate::catalog::writer::WriteError;
+use crate::hub::api::SessionId;
 use amqp_codec::{ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
@@ -170,10 +171,7 @@ pub(super) async fn write(
 /// deleted any moment.
 pub(super) fn is_over(broker: &dyn Services, owner: ConnectionId) -> bool {
     if owner.origin == broker.origin() {
-        let open = broker
-            .registry()
-            .matching(|entry| entry.session.0 == owner.serial);
-        return open.is_empty();
+        return broker.registry().get(SessionId(owner.serial)).is_none();
     }
     broker.is_dead(owner.origin.node)
         || broker.catalog().latest_start(owner.origin.node) > owner.origin.incarnation

@@ -366,7 +366,7 @@ fn patience(broker: &dyn Services, spec: &QueueSpec) -> u32 {
         None => 0,
         Some(owner) if Some(owner) == spec.exclusive => 0,
         Some(owner) if is_over(broker, owner) => OWNER_TRIES.0,
-        Some(owner) if owner.origin.node == broker.origin().node => 0,
+        // Its end may not have been noticed yet, not even here.
         Some(_) => OWNER_TRIES.1,
     }
 }

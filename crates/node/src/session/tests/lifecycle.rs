@@ -61,6 +61,22 @@ async fn exclusive_queues_end_with_their_connection() {
     }
 }
 
+/// A node may accept the next connection before it has seen that the last one is gone.
+#[tokio::test]
+async fn an_exclusive_queue_of_a_connection_that_is_just_going_is_waited_for() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    client.declare_with(1, &exclusive("mine")).await;
+    let mut again = node.channel().await;
+    let declare = exclusive("mine");
+    let lost = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(client);
+    };
+    let ((name, ..), ()) = tokio::join!(again.declare_with(1, &declare), lost);
+    assert_eq!(name, "mine");
+}
+
 /// Its node is struck off only after a while; who reconnects at once is not told that he himself is in the way.
 #[tokio::test]
 async fn an_exclusive_queue_of_a_dead_node_is_waited_for() {
