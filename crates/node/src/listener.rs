@@ -7,6 +7,7 @@ use crate::node::StartError;
 use crate::session;
 use crate::tls::TlsAcceptor;
 use socket2::SockRef;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -235,6 +236,11 @@ async fn serve(
         match tokio::time::timeout(bound, read).await {
             Ok(Ok(Some(addresses))) => (ends.peer, ends.local) = addresses,
             Ok(Ok(None)) => {}
+            Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                // Load balancers look whether the port is open.
+                debug!(%peer, "connection closed before its PROXY protocol header");
+                return;
+            }
             Ok(Err(error)) => {
                 warn!(%peer, %error, "connection without a valid PROXY protocol header refused");
                 return;
