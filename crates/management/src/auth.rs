@@ -65,7 +65,8 @@ impl Operator {
         })
     }
 
-    /// Refuses vhosts that do not exist or that the user has nothing to do with.
+    /// Refuses vhosts that do not exist or that the user has nothing to do with, alike: whether one exists is nobody
+    /// else's business.
     pub(crate) async fn enter(&self, app: &App, vhost: &str) -> Result<(), ApiError> {
         if !app.read(|catalog| catalog.vhost(vhost).is_some()) {
             app.be_up_to_date().await?;
@@ -76,17 +77,10 @@ impl Operator {
                 catalog.permissions(&self.name, vhost).is_some(),
             )
         });
-        match (exists, permitted || self.sees_all()) {
-            (true, true) => Ok(()),
-            (true, false) => Err(ApiError::Unauthorized(
-                "User not authorised to access virtual host".into(),
-            )),
-            (false, true) => Err(ApiError::NotFound),
-            // Whether it exists is nobody's business.
-            (false, false) => Err(ApiError::Unauthorized(
-                "User not authorised to access virtual host".into(),
-            )),
+        if exists && (permitted || self.sees_all()) {
+            return Ok(());
         }
+        Err(ApiError::NotFound)
     }
 
     /// As AMQP would, refuses what the user has no permission for.

@@ -4,7 +4,7 @@ use crate::api::JsonResult;
 use crate::error::ApiError;
 use crate::samples::{Ranges, Steps};
 use axum::Json;
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
@@ -42,6 +42,14 @@ fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Er
     ))
 }
 
+/// An expression of an operator, whose size is limited, and whose matches take time by the length of the name.
+pub(crate) fn bounded_regex(pattern: &str, any_case: bool) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern)
+        .case_insensitive(any_case)
+        .size_limit(REGEX_BYTES_MAX)
+        .build()
+}
+
 /// What a page was cut from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Total {
@@ -57,10 +65,7 @@ impl ListQuery {
         let wanted = self.name.clone().filter(|name| !name.is_empty());
         let regex = match &wanted {
             Some(pattern) if self.use_regex => Some(
-                RegexBuilder::new(pattern)
-                    .case_insensitive(true)
-                    .size_limit(REGEX_BYTES_MAX)
-                    .build()
+                bounded_regex(pattern, true)
                     .map_err(|error| ApiError::BadRequest(format!("name: {error}")))?,
             ),
             _ => None,

@@ -5,6 +5,8 @@
 
 use crate::App;
 use crate::backend::Backend;
+use crate::error::ApiError;
+use crate::list::bounded_regex;
 use crate::metrics::{Page, answer, identity, render_without_objects};
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -12,12 +14,15 @@ use node::broker_model::catalog::QueueRecord;
 use node::broker_model::ids::{Placement, QueueId, ShardId};
 use node::host::QueueReport;
 use node::queries::ConnectionReport;
+use regex::Regex;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Samples written before others have a turn.
 const SAMPLES_AT_ONCE: usize = 1000;
 
+/// Bytes of an expression for names of queues, at most.
+const NAME_BYTES_MAX: usize = 2000;
 /// Prefix of `/metrics/per-object`, the same as that of sums.
 const PLAIN: &str = "rabbitmq_";
 /// Prefix of `/metrics/detailed`.
@@ -209,18 +214,19 @@ pub(crate) async fn per_object(State(app): State<Arc<App>>) -> Response {
         // Part of `queue_metrics`.
         family: |family: &str| family != "queue_consumer_count",
     };
-    queues(&mut page, backend, &wanted, &[]).await;
+    queues(&mut page, backend, &wanted, &Only::default()).await;
     connections(&mut page, backend, &wanted).await;
     answer(page)
 }
 
-/// `GET /metrics/detailed?family=…&vhost=…`; both may be repeated.
+/// `GET /metrics/detailed?family=…&vhost=…&queue=…`; the first two may be repeated, the last is an expression that is
+/// looked for in queues' names.
 pub(crate) async fn detailed(
     State(app): State<Arc<App>>,
     Query(query): Query<Vec<(String, String)>>,
-) -> Response {
+) -> Result<Response, ApiError> {
     let Ok(backend) = app.open_backend() else {
-        return answer(Page::not_ready());
+        return Ok(answer(Page::not_ready()));
     };
     let backend = &**backend;
     let values = |key: &str| -> Vec<&str> {
@@ -228,6 +234,10 @@ pub(crate) async fn detailed(
         pairs.map(|(_, value)| value.as_str()).collect()
     };
     let (families, vhosts) = (values("family"), values("vhost"));
+    let only = Only {
+        name: expression(&values("queue"))?,
+        vhosts: &vhosts,
+    };
     let _turn = app.large_lists.acquire().await.ok();
     let mut page = Page::default();
     identity(&mut page, backend, "detailed");
@@ -239,10 +249,47 @@ pub(crate) async fn detailed(
             families.contains(&family) && !(both && family == "queue_consumer_count")
         },
     };
-    queues(&mut page, backend, &wanted, &vhosts).await;
+    queues(&mut page, backend, &wanted, &only).await;
     connections(&mut page, backend, &wanted).await;
     cluster(&mut page, backend, &families, &vhosts);
-    answer(page)
+    Ok(answer(page))
+}
+
+/// Which queues are asked for.
+#[derive(Default)]
+struct Only<'a> {
+    /// Those in whose names this is found.
+    name: Option<Regex>,
+    /// Those of these virtual hosts; of all, if there are none.
+    vhosts: &'a [&'a str],
+}
+
+impl Only<'_> {
+    fn has(&self, queue: &QueueRecord) -> bool {
+        let of_vhost = self.vhosts.is_empty() || self.vhosts.contains(&&*queue.vhost);
+        of_vhost
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|name| name.is_match(&queue.name))
+    }
+}
+
+/// The one expression for names, if there is any.
+fn expression(given: &[&str]) -> Result<Option<Regex>, ApiError> {
+    match given {
+        [] | [""] => Ok(None),
+        [name] if name.len() > NAME_BYTES_MAX => {
+            Err(ApiError::BadRequest("'queue' regex too long".into()))
+        }
+        [name] => bounded_regex(name, false)
+            .map(Some)
+            .map_err(|error| ApiError::BadRequest(format!("Invalid 'queue' regex: {error}"))),
+        _ => {
+            let text = "Only one 'queue' query parameter is allowed";
+            Err(ApiError::BadRequest(text.into()))
+        }
+    }
 }
 
 /// What is asked for.
@@ -269,13 +316,13 @@ async fn queues<F: Fn(&str) -> bool>(
     page: &mut Page,
     backend: &dyn Backend,
     wanted: &Wanted<F>,
-    vhosts: &[&str],
+    only: &Only<'_>,
 ) {
     let series = wanted.of(QUEUES);
     if series.is_empty() {
         return;
     }
-    let rows = served(backend, vhosts).await;
+    let rows = served(backend, only).await;
     for (name, kind, help, value) in series {
         let name = format!("{}{name}", wanted.prefix);
         page.head(&name, kind, help);
@@ -288,7 +335,7 @@ async fn queues<F: Fn(&str) -> bool>(
 }
 
 /// Queues that this node leads or hosts, with what they count, by name.
-async fn served(backend: &dyn Backend, vhosts: &[&str]) -> Vec<(Arc<QueueRecord>, QueueReport)> {
+async fn served(backend: &dyn Backend, only: &Only<'_>) -> Vec<(Arc<QueueRecord>, QueueReport)> {
     let own = backend.config().node_id;
     let shards = crate::backend::read(backend, |catalog| catalog.shards()).unwrap_or_default();
     let placements = (1..=shards)
@@ -303,8 +350,7 @@ async fn served(backend: &dyn Backend, vhosts: &[&str]) -> Vec<(Arc<QueueRecord>
         let rows = reports.into_iter().flatten().filter_map(|report| {
             let id = QueueId(report.queue);
             let queue = catalog.queue_by_id(id).filter(|_| !stores.contains(&id))?;
-            let wanted = vhosts.is_empty() || vhosts.contains(&&*queue.vhost);
-            wanted.then(|| (Arc::clone(queue), report))
+            only.has(queue).then(|| (Arc::clone(queue), report))
         });
         rows.collect()
     })

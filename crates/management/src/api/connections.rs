@@ -205,6 +205,17 @@ pub(super) async fn channels_of(
     Ok(Json(query.serve(channel_rows(&app, &[connection]))?))
 }
 
+/// Sessions are AMQP 1.0's: no connection here has any.
+pub(super) async fn sessions_of(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> JsonResult {
+    find(&app, &operator, &name).await?;
+    let text = "sessions are of AMQP 1.0, this connection speaks AMQP 0-9-1";
+    Err(ApiError::BadRequest(text.into()))
+}
+
 pub(super) async fn channels(
     State(app): State<Arc<App>>,
     operator: Operator,

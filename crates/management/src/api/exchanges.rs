@@ -182,7 +182,7 @@ pub(super) async fn declare(
         ResourceKind::Exchange,
         from_path(&name),
     )?;
-    let kind = body.text("type")?.to_owned();
+    let kind = body.optional_text("type")?.unwrap_or("direct").to_owned();
     // The type of an exchange is no queue type.
     let mut rest = Body(body.0);
     rest.0.remove("type");

@@ -8,10 +8,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use node::Config;
 use node::broker_model::catalog::NodeRecord;
 use node::broker_model::ids::NodeId;
 use node::queries::NodeReport;
+use node::{Config, Readiness};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -78,10 +78,24 @@ async fn run(app: &App, check: &str, argument: Option<&str>) -> Result<Response,
             let rows = alarm_rows(config.node_id, &own);
             return Ok(alarmed("this node is short of memory or disk space", rows));
         }
-        ("ready-to-serve-clients" | "is-in-service" | "virtual-hosts", None) => {
+        // What an operator has just asked for is seen at once, before the node's readiness follows.
+        ("ready-to-serve-clients" | "is-in-service", None) if backend.report().maintenance => {
+            Readiness::Maintenance.reason().map(str::to_owned)
+        }
+        ("ready-to-serve-clients" | "is-in-service", None) => {
             backend.readiness().reason().map(str::to_owned)
         }
+        // They are there in maintenance too.
+        ("virtual-hosts", None) => {
+            let readiness = backend.readiness();
+            let reason = readiness.reason().map(str::to_owned);
+            reason.filter(|_| readiness != Readiness::Maintenance)
+        }
         ("metadata-store", Some("initialized" | "initialized-with-data")) => uninitialized(app),
+        ("node-is-quorum-critical", None) if is_alone(app) => {
+            let reason = "single node cluster";
+            return Ok(Json(json!({ "status": "ok", "reason": reason })).into_response());
+        }
         ("node-is-quorum-critical", None) => critical(app),
         ("below-node-connection-limit", None) => {
             let open = backend.report().connections;
@@ -235,6 +249,11 @@ pub(super) fn passed() -> Response {
 /// It is not; `body` says why.
 pub(super) fn refused(body: Value) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+}
+
+/// Whether this node is the whole cluster.
+fn is_alone(app: &App) -> bool {
+    app.read(|catalog| catalog.nodes().count() == 1)
 }
 
 /// Groups that would be left without a majority if this node stopped.

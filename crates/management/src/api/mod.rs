@@ -74,6 +74,10 @@ pub(crate) fn router() -> Router<Arc<App>> {
             get(connections::channels_of),
         )
         .route(
+            "/connections/{name}/sessions",
+            get(connections::sessions_of),
+        )
+        .route(
             "/connections/username/{user}",
             get(connections::of_user).delete(connections::close_of_user),
         )

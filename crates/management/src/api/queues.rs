@@ -370,13 +370,19 @@ fn count(
         put("message_bytes_dlx", report.dying_bytes.into());
     }
     put("consumers", report.consumers.len().into());
+    let exclusive = report.consumers.iter().find(|consumer| consumer.exclusive);
+    put(
+        "exclusive_consumer_tag",
+        exclusive.map(|consumer| consumer.tag.as_str()).into(),
+    );
+    // As there, no share at all is a whole number.
     let capacity = if report.consumers.is_empty() || report.ready > 0 {
-        0.0
+        Value::from(0)
     } else {
-        1.0
+        Value::from(1.0)
     };
-    put("consumer_capacity", capacity.into());
-    put("consumer_utilisation", capacity.into());
+    put("consumer_capacity", capacity.clone());
+    put("consumer_utilisation", capacity);
     put(
         "single_active_consumer_tag",
         if is_single {

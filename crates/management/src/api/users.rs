@@ -18,6 +18,9 @@ use node::broker_model::catalog::{
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+/// Tags of a user, at most: as many as RabbitMQ takes.
+const TAGS_MAX: usize = 32;
+
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     operator: Operator,
@@ -175,6 +178,10 @@ pub(crate) async fn spec(app: &App, name: &str, body: &Body) -> Result<UserSpec,
 /// What older requests say with one flag is a tag.
 fn tags(body: &Body) -> Result<Vec<String>, ApiError> {
     if let Some(tags) = body.words("tags")? {
+        if tags.len() > TAGS_MAX {
+            let text = format!("a user has {TAGS_MAX} tags at most");
+            return Err(ApiError::BadRequest(text));
+        }
         return Ok(tags);
     }
     if !body.0.contains_key("administrator") {

@@ -5,7 +5,7 @@ use super::{Body, JsonResult, StatusResult, cluster, put_status};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
-use crate::list::ListQuery;
+use crate::list::{ListQuery, pick};
 use crate::query::Query;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -22,11 +22,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     let names = operator.vhosts(&app);
-    let counts = if query.disable_stats {
-        HashMap::new()
-    } else {
-        counts(&app).await
-    };
+    let counts = counts(&app, &query).await;
     let rows = app.read(|catalog| {
         let records = names.iter().filter_map(|name| catalog.vhost(name));
         records
@@ -40,17 +36,21 @@ pub(super) async fn one(
     State(app): State<Arc<App>>,
     operator: Operator,
     Path(name): Path<String>,
+    Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &name).await?;
-    let counts = counts(&app).await;
+    let counts = counts(&app, &query).await;
     let record = app
         .read(|catalog| catalog.vhost(&name).cloned())
         .ok_or(ApiError::NotFound)?;
-    Ok(Json(row(&app, &record, counts.get(&record.name))))
+    pick(&query, row(&app, &record, counts.get(&record.name)))
 }
 
 /// Ready and unacknowledged messages by vhost.
-async fn counts(app: &App) -> HashMap<Name, (u64, u64)> {
+async fn counts(app: &App, query: &ListQuery) -> HashMap<Name, (u64, u64)> {
+    if query.disable_stats {
+        return HashMap::new();
+    }
     let reports = super::overview::all_queue_reports(app).await;
     app.read(|catalog| {
         let mut counts: HashMap<Name, (u64, u64)> = HashMap::new();

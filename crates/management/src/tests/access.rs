@@ -38,7 +38,10 @@ async fn logins_and_tags() {
         ("watcher:w", "GET", "/api/queues/%2F", 200),
         ("watcher:w", "GET", "/api/users", 401),
         ("owner:o", "GET", "/api/nodes", 401),
-        ("owner:o", "GET", "/api/queues/%2F", 401),
+        // As if it were not there.
+        ("owner:o", "GET", "/api/queues/%2F", 404),
+        ("owner:o", "GET", "/api/queues/none", 404),
+        ("owner:o", "PUT", "/api/policies/%2F/p", 404),
         ("owner:o", "GET", "/api/queues", 200),
         ("owner:o", "DELETE", "/api/vhosts/%2F", 401),
         ("guest:guest", "GET", "/api/users", 200),

@@ -26,7 +26,11 @@ async fn exchanges_and_bindings() {
             400,
         )
         .await;
-    server.put("/api/exchanges/%2F/other", json!({}), 400).await;
+    // As RabbitMQ's: of a type that is not said.
+    server.put("/api/exchanges/%2F/other", json!({}), 201).await;
+    let other = server.get("/api/exchanges/%2F/other").await.body;
+    assert_eq!(other["type"], "direct");
+    server.delete("/api/exchanges/%2F/other", 204).await;
     let names = server.get("/api/exchanges/%2F").await.body;
     assert!(column(&names, "name").contains(&"amq.topic") && column(&names, "name").contains(&""));
     let used = server.get("/api/exchanges/%2F/amq.topic").await.body;

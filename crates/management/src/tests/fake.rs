@@ -233,6 +233,9 @@ impl Backend for Fake {
     }
 
     fn report(&self) -> NodeReport {
+        let maintained = self.maintained.lock();
+        let last = maintained.iter().rev().find(|(node, _)| *node == NodeId(1));
+        let maintenance = last.is_some_and(|(_, on)| *on);
         let group = |group, leader| GroupReport {
             group,
             term: 3,
@@ -246,6 +249,7 @@ impl Backend for Fake {
         };
         NodeReport {
             node: 1,
+            maintenance,
             version: "0.1.0".into(),
             pid: 77,
             uptime_ms: 5000,

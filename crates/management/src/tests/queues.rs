@@ -58,6 +58,8 @@ async fn queues() {
         ("durable", json!(true)),
         ("leader", json!("warren@2")),
         ("node", json!("warren@2")),
+        ("exclusive_consumer_tag", Value::Null),
+        ("consumer_capacity", json!(0)),
         ("members", json!(["warren@1", "warren@2", "warren@3"])),
         ("online", json!(["warren@1", "warren@2"])),
         ("state", json!("running")),
@@ -69,7 +71,7 @@ async fn queues() {
         ("message_bytes_ready", json!(40)),
         ("message_bytes_unacknowledged", json!(30)),
         ("message_bytes_persistent", json!(70)),
-        ("consumer_utilisation", json!(0.0)),
+        ("consumer_utilisation", json!(0)),
         ("arguments", json!({ "x-max-length": 10 })),
         ("messages_details", json!({ "rate": 0.0 })),
     ] {

@@ -331,6 +331,36 @@ async fn nodes_are_taken_out_of_service_and_back() {
     assert_eq!(told, [(NodeId(2), true), (NodeId(2), false)]);
 }
 
+/// Seen by scripts that ask as soon as they have asked for it.
+#[tokio::test]
+async fn a_node_in_maintenance_fails_the_checks_that_are_about_clients() {
+    let server = Server::new();
+    for (method, expected) in [("PUT", 503), ("DELETE", 200)] {
+        let path = "/api/nodes/warren@1/maintenance";
+        server.expect(method, path, Value::Null, 204).await;
+        for (check, expected) in [
+            ("is-in-service", expected),
+            ("ready-to-serve-clients", expected),
+            ("virtual-hosts", 200),
+        ] {
+            let path = format!("/api/health/checks/{check}");
+            server.expect("GET", &path, Value::Null, expected).await;
+        }
+    }
+    *server.fake.readiness.lock() = Readiness::Maintenance;
+    let path = "/api/health/checks/virtual-hosts";
+    server.expect("GET", path, Value::Null, 200).await;
+}
+
+#[tokio::test]
+async fn one_virtual_host_takes_the_query_of_a_list() {
+    let server = Server::new();
+    let columns = server.get("/api/vhosts/%2F?columns=name").await;
+    assert_eq!(columns.body, json!({ "name": "/" }));
+    let ranges = "/api/vhosts/%2F?lengths_age=6000&lengths_incr=1";
+    server.expect("GET", ranges, Value::Null, 400).await;
+}
+
 #[tokio::test]
 async fn a_node_that_is_cut_off_does_not_say_what_is_missing() {
     let server = Server::new();

@@ -153,6 +153,32 @@ async fn only_what_is_asked_for() {
 }
 
 #[tokio::test]
+async fn queues_by_their_names() {
+    let server = with_queues().await;
+    server.put("/api/queues/%2F/owner", json!({}), 201).await;
+    let path = |query: &str| format!("/metrics/detailed?family=queue_coarse_metrics&{query}");
+    for (query, shown) in [
+        ("queue=%5Eow", true),
+        ("queue=wn", true),
+        ("queue=", true),
+        ("queue=%5Ewn", false),
+        ("queue=OWN", false),
+        ("queue=own&vhost=none", false),
+    ] {
+        let text = server.get(&path(query)).await.text;
+        let has = text.contains("rabbitmq_detailed_queue_messages{vhost=\"/\",queue=\"own");
+        assert_eq!(has, shown, "{query}: {text}");
+    }
+    for query in [
+        "queue=a&queue=b",
+        "queue=(",
+        &format!("queue={}", "a".repeat(2001)),
+    ] {
+        assert_eq!(server.get(&path(query)).await.status, 400, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn the_port_for_metrics_has_nothing_else() {
     let fake = Server::new().fake;
     let mut management = Management::start(([127, 0, 0, 1], 0).into(), true)

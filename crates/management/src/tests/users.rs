@@ -138,6 +138,19 @@ async fn permissions_that_are_not_there() {
     assert_eq!(server.get(path).await.body["items"], json!([]));
 }
 
+#[tokio::test]
+async fn no_more_tags_than_rabbitmq_takes() {
+    let server = Server::new();
+    let tags = |count: usize| {
+        let tags: Vec<String> = (0..count).map(|tag| format!("t{tag}")).collect();
+        tags.join(",")
+    };
+    for (tags, expected) in [(tags(33), 400), (tags(32), 201)] {
+        let user = json!({ "password": "p", "tags": tags });
+        server.put("/api/users/many", user, expected).await;
+    }
+}
+
 /// Who may not see all sees what is the user's own, and is told so about the rest.
 #[tokio::test]
 async fn what_is_somebody_elses() {
@@ -155,6 +168,7 @@ async fn what_is_somebody_elses() {
     for (path, management, monitoring, policymaker) in [
         (connection, 401, 200, 401),
         (&format!("{connection}/channels"), 401, 200, 401),
+        (&format!("{connection}/sessions"), 401, 400, 401),
         (
             "channels/127.0.0.1%3A4000%20-%3E%20127.0.0.1%3A5672%20(1)",
             401,
