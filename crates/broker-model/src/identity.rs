@@ -7,6 +7,7 @@
 
 use crate::catalog::settings::Deduplication;
 use crate::ids::{QueueId, Sequence};
+use crate::op::BatchHead;
 use crate::routing::canonical::canonical;
 use amqp_codec::FieldTable;
 
@@ -70,9 +71,28 @@ impl Identity {
     /// Of the message at `sequence` of a store that is passed on to other queues.
     #[must_use]
     pub fn passed_on(store: QueueId, sequence: Sequence) -> Self {
+        Self::of_broker(Fingerprint(store.0, sequence.0))
+    }
+
+    /// Of what `queue` has refused of an operation, and passes on: a batch that is sent again is refused again by the next
+    /// leader.
+    #[must_use]
+    pub fn refused(queue: QueueId, head: &BatchHead, op: u32) -> Self {
+        let numbers = [
+            queue.0,
+            head.origin.node.0,
+            head.origin.incarnation,
+            head.number,
+            u64::from(op),
+        ];
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        Self::of_broker(Fingerprint::of(&bytes))
+    }
+
+    fn of_broker(fingerprint: Fingerprint) -> Self {
         Self {
             window: WindowId::PASSED_ON,
-            fingerprint: Fingerprint(store.0, sequence.0),
+            fingerprint,
             cache_size: PASSED_ON_SIZE,
             cache_ttl_ms: Some(PASSED_ON_TTL_MS),
         }

@@ -8,6 +8,7 @@ use super::Dispatcher;
 use super::outbox::{Admission, DeadLetter, Outbox};
 use super::stock::alive_within;
 use crate::catalog::settings::Overflow;
+use crate::identity::Identity;
 use crate::ids::QueueId;
 use crate::message::Message;
 use crate::op::{BatchHead, DeathReason, Op, Refusal, Target};
@@ -28,6 +29,16 @@ pub(super) struct Admissions {
 
 /// What an admission added to queues: messages and bytes. A map, because a fanout may go to thousands.
 type Added = HashMap<QueueId, (u64, u64), foldhash::fast::FixedState>;
+
+/// Where an operation stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Of the entry.
+    batch: usize,
+    op: usize,
+    /// Of a batch that may be sent again, to another leader.
+    head: Option<&'a BatchHead>,
+}
 
 /// What is found out and decided while one entry is admitted.
 #[derive(Default)]
@@ -67,7 +78,12 @@ impl Dispatcher {
                 continue;
             }
             for (op, read) in OpsReader::new(ops.clone()).enumerate() {
-                self.admit_op((batch, op), &read?, machine, &mut admission, &mut admitting);
+                let place = Place {
+                    batch,
+                    op,
+                    head: Some(head),
+                };
+                self.admit_op(place, &read?, machine, &mut admission, &mut admitting);
             }
         }
         if !admitting.added.is_empty() {
@@ -96,7 +112,12 @@ impl Dispatcher {
         };
         let mut admitting = Admitting::default();
         for (at, op) in ops.iter().enumerate() {
-            self.admit_op((0, at), op, machine, &mut admission, &mut admitting);
+            let place = Place {
+                batch: 0,
+                op: at,
+                head: None,
+            };
+            self.admit_op(place, op, machine, &mut admission, &mut admitting);
         }
         // Applied at once: nothing stays pending.
         self.admissions
@@ -109,7 +130,7 @@ impl Dispatcher {
 
     fn admit_op(
         &mut self,
-        (batch, at): (usize, usize),
+        place: Place<'_>,
         op: &Op,
         machine: &ShardMachine,
         admission: &mut Admission,
@@ -121,14 +142,13 @@ impl Dispatcher {
         for target in targets {
             if let Some(overflow) = self.refuses(target, message, machine, admitting) {
                 admission.refusals.push(Refusal {
-                    batch: batch as u32,
-                    op: at as u32,
+                    batch: place.batch as u32,
+                    op: place.op as u32,
                     queue: target.queue,
                 });
                 if overflow == Overflow::RejectPublishDlx {
-                    admission
-                        .dead_letters
-                        .push(refused_letter(target.queue, message));
+                    let letter = refused_letter(target.queue, message, place);
+                    admission.dead_letters.push(letter);
                 }
             }
         }
@@ -215,10 +235,11 @@ fn never_handed_out(state: &QueueState) -> (u64, u64) {
     (messages, messages.saturating_mul(mean))
 }
 
-fn refused_letter(queue: QueueId, message: &Message) -> DeadLetter {
+fn refused_letter(queue: QueueId, message: &Message, place: Place<'_>) -> DeadLetter {
     DeadLetter {
         queue,
         sequence: None,
+        identity: (place.head).map(|head| Identity::refused(queue, head, place.op as u32)),
         reason: DeathReason::MaxLength,
         delivery_count: 0,
         expires_at_ms: None,

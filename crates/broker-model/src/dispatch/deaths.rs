@@ -7,6 +7,7 @@ use super::outbox::{DeadLetter, Outbox};
 use super::serve::{Turn, kill};
 use super::stock::{Head, Loading, Stock};
 use crate::catalog::settings::Overflow;
+use crate::identity::Identity;
 use crate::ids::Sequence;
 use crate::op::{DeathReason, Op, SequenceRanges};
 use crate::queue::{QueueState, push_range};
@@ -298,6 +299,7 @@ impl Desk {
         turn.out.dead_letters.push(DeadLetter {
             queue: self.queue,
             sequence: Some(sequence),
+            identity: Some(Identity::passed_on(self.queue, sequence)),
             reason,
             delivery_count: self.shown_delivery_count(turn.state, sequence),
             expires_at_ms,
@@ -332,6 +334,7 @@ impl Desk {
                 out.dead_letters.push(DeadLetter {
                     queue: self.queue,
                     sequence: None,
+                    identity: Some(Identity::passed_on(self.queue, sequence)),
                     reason,
                     delivery_count: self.shown_delivery_count(state, sequence),
                     expires_at_ms: stored.expires_at_ms,

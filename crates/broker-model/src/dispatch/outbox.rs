@@ -1,5 +1,6 @@
 //! What the dispatcher wants done, as data.
 
+use crate::identity::Identity;
 use crate::ids::{NodeId, Origin, QueueId, Sequence};
 use crate::message::Message;
 use crate::op::{DeathReason, Op, Refusal};
@@ -64,6 +65,8 @@ pub struct DeadLetter {
     pub queue: QueueId,
     /// To settle it there; `None`: it never was in the queue (`reject-publish-dlx`).
     pub sequence: Option<Sequence>,
+    /// By which a queue that has got it already tells it, whichever leader hands it over; `None`: nobody hands it over again.
+    pub identity: Option<Identity>,
     /// Why.
     pub reason: DeathReason,
     /// Failed deliveries.

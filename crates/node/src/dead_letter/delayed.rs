@@ -8,7 +8,6 @@ use amqp_codec::{FieldTable, PropertiesView, Rewrite};
 use broker_model::catalog::Catalog;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::dispatch::DeadLetter;
-use broker_model::identity::Identity;
 use broker_model::message::Message;
 use broker_model::routing::without_delay;
 
@@ -26,17 +25,13 @@ pub(super) fn route(
         .expiration()
         .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let headers = properties.headers();
-    // A store that has no sequence to settle cannot offer a message twice.
-    let passed_on = letter
-        .sequence
-        .map(|sequence| Identity::passed_on(letter.queue, sequence));
     let mut routed = Routed::new(message.clone());
     for queue in &queues {
         let mut target = target_for(queue, properties.priority(), expiration_ms);
         add_headers(&mut target, queue, None, headers.as_ref());
         target.identities = std::mem::take(&mut target.identities)
             .into_iter()
-            .chain(passed_on)
+            .chain(letter.identity)
             .collect();
         routed.add(queue, target);
     }

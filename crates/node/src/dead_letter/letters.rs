@@ -317,6 +317,7 @@ mod tests {
             expires_at_ms: None,
             queue: QueueId(1),
             sequence: number.map(Sequence),
+            identity: None,
             reason: DeathReason::Rejected,
             delivery_count: 0,
             message: Message {

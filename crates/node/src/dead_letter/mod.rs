@@ -25,7 +25,6 @@ use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::settings::Overflow;
 use broker_model::catalog::{Catalog, Store};
 use broker_model::dispatch::DeadLetter;
-use broker_model::identity::Identity;
 use broker_model::ids::{Placement, QueueId, Sequence};
 use broker_model::message::Message;
 use broker_model::op::{Op, Target};
@@ -399,10 +398,6 @@ fn route(
     );
     queues.retain(|queue| !dead.is_cycle(&queue.name));
     let properties = PropertiesView::new(&dead.message.properties);
-    // The next leader offers again what this one did not settle. What has no sequence is offered once.
-    let passed_on = letter
-        .sequence
-        .map(|sequence| Identity::passed_on(letter.queue, sequence));
     let mut routed = Routed::new(dead.message.clone());
     for queue in &queues {
         let mut target = target_for(queue, properties.priority(), None);
@@ -411,7 +406,7 @@ fn route(
         }
         // It was told from its duplicates when it was published. A message that comes back to a queue from
         // its dead letter queue is no duplicate of itself.
-        target.identities = passed_on.into_iter().collect();
+        target.identities = letter.identity.into_iter().collect();
         routed.add(queue, target);
     }
     Some(routed)

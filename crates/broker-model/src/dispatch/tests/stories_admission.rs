@@ -2,8 +2,12 @@
 
 use super::leader::*;
 use crate::catalog::settings::{Overflow, QueueSettings};
-use crate::op::Op;
+use crate::identity::Identity;
+use crate::ids::QueueId;
+use crate::op::{BatchHead, Op, Target};
 use crate::protocol::ConsumerSpec;
+use crate::wire::OpsWriter;
+use bytes::Bytes;
 
 fn refusing(settings: QueueSettings) -> Leader {
     Leader::of(QueueSettings {
@@ -25,6 +29,9 @@ fn no_ack() -> ConsumerSpec {
         ..ConsumerSpec::default()
     }
 }
+
+/// Where what is refused goes.
+const OVER: QueueId = QueueId(8 << 16);
 
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -98,4 +105,61 @@ fn for_queues_in_memory_too() {
     let mut out = crate::dispatch::Outbox::default();
     let refusals = leader.dispatcher.admit_ops(&ops, &leader.machine, &mut out);
     assert_eq!(refusals, []);
+}
+
+/// What a leader would pass on of a batch, were it to propose it.
+fn passed_on(leader: &mut Leader, head: BatchHead, ops: &Bytes) -> Vec<Identity> {
+    let batches = [(head, ops.clone())];
+    let admission = leader.dispatcher.admit(&batches, &leader.machine).unwrap();
+    leader.dispatcher.admission_done(admission.ticket);
+    let letters = admission.dead_letters.into_iter();
+    letters.filter_map(|letter| letter.identity).collect()
+}
+
+/// A batch that a leader could not get into the log is sent to the next one, which refuses it too.
+#[test]
+fn what_two_leaders_refuse_is_passed_on_once() {
+    let mut leader = Leader::of(QueueSettings {
+        overflow: Overflow::RejectPublishDlx,
+        dead_letter_exchange: Some("".into()),
+        ..one()
+    });
+    leader.publish(&["fills it"]);
+    let head = BatchHead {
+        origin: node(3),
+        previous: 0,
+        number: 1,
+        answered: 0,
+    };
+    let mut writer = OpsWriter::new();
+    (["a", "b"].iter()).for_each(|body| writer.push(&publish(QUEUE, 0, None, body)));
+    let ops = writer.finish();
+    let first = passed_on(&mut leader, head, &ops);
+    leader.fail_over(&[]);
+    let again = passed_on(&mut leader, head, &ops);
+    assert_eq!(first, again);
+    // What is another's, or comes later, is something else.
+    let later = BatchHead { number: 2, ..head };
+    let others = BatchHead {
+        origin: node(2),
+        ..head
+    };
+    let mut all = first;
+    all.extend(passed_on(&mut leader, later, &ops));
+    all.extend(passed_on(&mut leader, others, &ops));
+    let distinct: std::collections::BTreeSet<_> =
+        all.iter().map(|identity| identity.fingerprint).collect();
+    assert_eq!((all.len(), distinct.len()), (6, 6));
+
+    let target = |identity: &Identity| Op::Publish {
+        targets: smallvec::smallvec![Target {
+            identities: Box::from([*identity]),
+            ..Target::plain(OVER)
+        }],
+        message: crate::message::Message::default(),
+    };
+    let twice: Vec<Op> = all.iter().chain(&again).map(target).collect();
+    leader.batch(node(1), &twice);
+    let over = leader.machine.queue(OVER).unwrap();
+    assert_eq!(over.alive(), 6, "each of them once");
 }
