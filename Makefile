@@ -114,6 +114,10 @@ chaos: build python ## Seeded faults against real nodes under load of every kind
 	$(PYTHON) -m pytest -c tests/pytest.ini -q tests/chaos
 	PYTHONPATH=tests $(PYTHON) tests/chaos/run.py --seed $(SEED) --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) $(CHAOS_ARGS)
 
+.PHONY: chaos-mixed
+chaos-mixed: build python ## The same with transactions, gets, single active consumers, retry loops, delays, limits, exclusive queues.
+	PYTHONPATH=tests $(PYTHON) tests/chaos/mixed.py --seed $(SEED) --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) $(CHAOS_ARGS)
+
 .PHONY: simulate
 simulate: setup-build ## Seeded faults against an in-process cluster: make simulate SEEDS=1000.
 	WARREN_SEEDS=$(SEEDS) $(CARGO) test --release --locked -p testkit --test simulate -- --nocapture

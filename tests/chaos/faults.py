@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from scene import QUEUES
 from schedule import NODES, Plan, Step
@@ -21,8 +21,16 @@ READY = 60
 class Faults:
     """All from the main thread: processes are started by it alone."""
 
-    def __init__(self, cluster: Cluster, weather: Weather, watch: Watch, say: Callable) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        weather: Weather,
+        watch: Watch,
+        say: Callable,
+        queues: Iterable[str] = QUEUES,
+    ) -> None:
         self.cluster, self.weather, self.watch, self.say = cluster, weather, watch, say
+        self.queues = list(queues)
         self._starting: set[int] = set()
 
     def run(self, plan: Plan) -> None:
@@ -162,7 +170,7 @@ class Faults:
         self.in_sync()
 
     def in_sync(self) -> None:
-        for queue in QUEUES:
+        for queue in self.queues:
             self.cluster.wait_in_sync(queue)
 
     def _cut(self, step: Step) -> None:

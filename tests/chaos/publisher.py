@@ -42,6 +42,10 @@ class Publisher(Worker):
     def work(self, node: Node, stay: Stay) -> None:
         _Channel(self, node, stay).run()
 
+    def properties(self, sequence: int) -> pika.BasicProperties:
+        """Of the message with this number."""
+        return pika.BasicProperties(delivery_mode=2, priority=priority(sequence))
+
 
 class _Channel:
     """One connection with its channel, driven by pika's loop."""
@@ -121,7 +125,7 @@ class _Channel:
         size = (
             100_000 if self.publisher.rng.random() < 0.003 else self.publisher.rng.randint(0, 1500)
         )
-        properties = pika.BasicProperties(delivery_mode=2, priority=priority(sequence))
+        properties = self.publisher.properties(sequence)
         self.session.publishes.append(Publish(time.monotonic()))
         self._unanswered += 1
         self.channel.basic_publish(
