@@ -66,6 +66,31 @@ def test_clients_of_the_frozen_node(whole, load, name) -> None:
     assert not verdict.lost and not verdict.doubled and not verdict.unknown, verdict
 
 
+def test_a_thawed_leader_hands_out_nothing_that_others_have_done(whole, name, open_at) -> None:
+    """Its client acknowledges while it is frozen, which makes room for the next message as soon as it is thawed."""
+    for number in range(4):  # Which of its tasks runs first is a matter of luck.
+        queue = f"{name}-{number}"
+        declare(whole, queue)
+        frozen, a, b = roles(whole, queue, "leader")
+        amqp.fill(amqp.confirmed(open_at(a)), queue, [b"%d" % i for i in range(20)])
+        channel = open_at(frozen).channel()
+        channel.basic_qos(prefetch_count=1)
+        consumer = amqp.Consumer(channel, queue)
+        held = consumer.next()
+        frozen.freeze()
+        eventually(frozen.is_frozen)
+        consumer.ack(held)
+        others = open_at(b).channel()
+        other = amqp.Consumer(others, queue)
+        other.wait(20)
+        others.basic_ack(0, multiple=True)
+        other.settle()
+        frozen.thaw()
+        consumer.settle()
+        assert consumer.bodies == [], "acknowledged elsewhere while it was frozen"
+        frozen.wait_ready()
+
+
 def test_short_freezes_do_no_harm(whole, load, name) -> None:
     """Stalls shorter than the failure detection, again and again, of every node."""
     declare(whole, name)

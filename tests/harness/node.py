@@ -147,6 +147,11 @@ class Node:
     def freeze(self) -> None:
         self.signal(signal.SIGSTOP)
 
+    def is_frozen(self) -> bool:
+        """Whether all its threads have stopped: on a busy machine that takes a moment."""
+        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(s.read_text().rpartition(")")[2].split()[0] == "T" for s in stats)
+
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
 

@@ -4,8 +4,51 @@
 //! sockets. Whoever judges others by their silence looks regularly, and excuses one look that comes late;
 //! only one, so that a machine that is always late still finds out.
 
+use parking_lot::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Whether this process has run without a break, for a leader that is about to do what nobody can take back.
+///
+/// After a break others may have gone on, and what a leader goes by is not enough to know: answers that have waited in its
+/// sockets may be taken for answers to what it has sent since. In `GRACE` it hears who leads now.
+#[derive(Debug)]
+pub(crate) struct Pulse(Mutex<Beats>);
+
+#[derive(Debug)]
+struct Beats {
+    last: Instant,
+    /// When a break has ended.
+    woke: Option<Instant>,
+}
+
+/// Longer than it takes to read what waits in the sockets, and to be told by those who know better.
+const GRACE: Duration = Duration::from_millis(300);
+
+impl Pulse {
+    pub(crate) fn new() -> Self {
+        let last = Instant::now();
+        Self(Mutex::new(Beats { last, woke: None }))
+    }
+
+    /// To be called regularly, and far more often than every `lease`.
+    pub(crate) fn beat(&self, now: Instant, lease: Duration) {
+        let mut beats = self.0.lock();
+        if now.duration_since(beats.last) > lease {
+            beats.woke = Some(now);
+        }
+        beats.last = now;
+    }
+
+    /// Whether there was no break as long as `lease`, or it is long over.
+    pub(crate) fn is_steady(&self, now: Instant, lease: Duration) -> bool {
+        let beats = self.0.lock();
+        now.duration_since(beats.last) <= lease
+            && beats
+                .woke
+                .is_none_or(|woke| now.duration_since(woke) > GRACE)
+    }
+}
 
 /// Looks that should come regularly.
 #[derive(Debug)]
@@ -38,6 +81,25 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_break_it_is_not_steady_for_a_while() {
+        let (start, lease) = (Instant::now(), Duration::from_secs(1));
+        let pulse = Pulse::new();
+        let at = |ms| start + Duration::from_millis(ms) + Duration::from_millis(10);
+        for (beats, looks, steady) in [
+            (0, 900, true),
+            (1000, 1900, true),
+            // The one who looks wakes first, or second.
+            (1000, 6000, false),
+            (6000, 6001, false),
+            (6200, 6290, false),
+            (6400, 6401, true),
+        ] {
+            pulse.beat(at(beats), lease);
+            assert_eq!(pulse.is_steady(at(looks), lease), steady, "{looks}");
+        }
+    }
 
     #[test]
     fn one_late_look_is_excused() {

@@ -1,4 +1,4 @@
-//! `reject-publish`: which publishes are refused before they are proposed.
+//! Which publishes are refused before they are proposed: of queues that are full (`reject-publish`), or gone.
 //!
 //! Refusing needs the number of ready messages *including* what was admitted and is not applied yet, and *without* what
 //! consumers have credit for: as long as there are such, messages do not stay.
@@ -65,7 +65,8 @@ impl Dispatcher {
             ticket: self.admissions.last_ticket,
             ..Admission::default()
         };
-        if self.admissions.rejecting == 0 {
+        self.gone.forget(machine.now_ms());
+        if self.admissions.rejecting == 0 && self.gone.is_empty() {
             return Ok(admission);
         }
         let mut admitting = Admitting::default();
@@ -139,6 +140,15 @@ impl Dispatcher {
         let Some((targets, message)) = op.appends() else {
             return;
         };
+        if self.gone.are_all(targets) {
+            let refused = targets.iter().map(|target| Refusal {
+                batch: place.batch as u32,
+                op: place.op as u32,
+                queue: target.queue,
+            });
+            admission.refusals.extend(refused);
+            return;
+        }
         for target in targets {
             if let Some(overflow) = self.refuses(target, message, machine, admitting) {
                 admission.refusals.push(Refusal {

@@ -32,6 +32,7 @@ mod bench;
 mod deadlines;
 mod deaths;
 mod desk;
+mod gone;
 mod held;
 mod kept;
 mod line;
@@ -47,6 +48,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use gone::Gone;
 pub use outbox::{Admission, ConsumerInfo, DeadLetter, HandOver, Load, Outbox, QueueCounts};
 pub use tally::Tally;
 
@@ -91,6 +93,7 @@ pub struct Dispatcher {
     /// When queues without a consumer are looked for, some time after a hand-over.
     unused_look_ms: Option<u64>,
     admissions: Admissions,
+    gone: Gone,
     loads_in_flight: usize,
     default_delivery_limit: Option<u64>,
 }
@@ -128,6 +131,7 @@ impl Dispatcher {
             kept: Kept::default(),
             unused_look_ms: None,
             admissions: Admissions::default(),
+            gone: Gone::default(),
             loads_in_flight: 0,
             default_delivery_limit: None,
         }
@@ -144,6 +148,13 @@ impl Dispatcher {
         self
     }
 
+    /// Queues that were deleted of late; what comes for them yet is refused.
+    #[must_use]
+    pub fn with_gone(mut self, gone: Gone) -> Self {
+        self.gone = gone;
+        self
+    }
+
     /// Settings from the catalog; `None`: the record is gone, so consumers are cancelled and
     /// [`Op::Delete`] is emitted.
     pub fn settings(
@@ -155,6 +166,9 @@ impl Dispatcher {
         out: &mut Outbox,
     ) {
         let Some(settings) = settings else {
+            if self.durable {
+                self.gone.note(now_ms, queue);
+            }
             self.close(queue, machine, out);
             return;
         };

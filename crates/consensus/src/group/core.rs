@@ -6,6 +6,7 @@ use super::leadership::supervise;
 use crate::config::{CheckpointPolicy, Limits, Timing};
 use crate::consensus::AbortHook;
 use crate::error::StartError;
+use crate::lateness::Pulse;
 use crate::log::{GroupLog, RaftLog, TailBudget};
 use crate::machine::Machine;
 use crate::machine_adapter::{MachineAdapter, MachineState};
@@ -41,6 +42,8 @@ pub(crate) struct GroupEnvironment {
     pub(crate) checkpoint: CheckpointPolicy,
     pub(crate) dirt: Arc<Dirt>,
     pub(crate) abort: AbortHook,
+    /// Whether this process stood still.
+    pub(crate) pulse: Pulse,
     /// Whether the disk has room for more log, see [`crate::Consensus::set_writable`].
     pub(crate) writable: watch::Sender<bool>,
     /// Bytes of entries that may be taken from leaders before the disk is looked at again, see [`crate::Consensus::set_room`].
@@ -76,6 +79,7 @@ impl GroupEnvironment {
             })),
             checkpoint,
             abort,
+            pulse: Pulse::new(),
             writable: watch::Sender::new(true),
             room: AtomicI64::new(i64::MAX),
             catalog_room: AtomicI64::new(i64::MAX),

@@ -82,6 +82,9 @@ pub(crate) async fn send_heartbeats(groups: Weak<Inbound>, every: Duration) {
         clock::look();
         if let Some(group) = groups.first() {
             group.time_round_trips();
+            let environment = group.environment();
+            let lease = environment.timing.election_max;
+            environment.pulse.beat(now, lease);
         }
         let leading = groups.iter().filter(|group| group.leads());
         if let Some(group) = groups.first() {

@@ -111,6 +111,31 @@ fn publish(group: &GroupCore, raft: &Raft) -> Option<Instant> {
     look_again
 }
 
+/// Whether this node may act as the leader at this moment. What was told last may be older: when a process has stood still,
+/// tasks of all kinds run before the one that finds out.
+pub(super) fn leads_now(group: &GroupCore) -> bool {
+    if !group.leadership.borrow().ready {
+        return false;
+    }
+    let now = Instant::now();
+    let environment = group.environment();
+    if !(environment.pulse).is_steady(now, environment.timing.election_max) {
+        return false;
+    }
+    let heard_until = group.raft().and_then(|raft| {
+        let alone = is_alone(group, &raft);
+        heard_until(group, &raft, alone, now)
+    });
+    heard_until.is_some_and(|until| now < until)
+}
+
+/// Whether there is no other voter.
+fn is_alone(group: &GroupCore, raft: &Raft) -> bool {
+    let server = raft.server_metrics();
+    let server = server.borrow_watched();
+    server.membership_config.voter_ids().eq([group.me().0])
+}
+
 /// When this leader's lease ends, by the last round that a quorum answered.
 fn heard_until(group: &GroupCore, raft: &Raft, alone: bool, now: Instant) -> Option<Instant> {
     let lease = group.environment().timing.election_max;

@@ -71,6 +71,13 @@ impl Group {
         self.0.leadership.subscribe()
     }
 
+    /// Whether this node may act as the leader at this moment, by the clock: to be asked before something is done that nobody
+    /// can take back. What [`leadership`](Self::leadership) has told may be older than the lease if the process stood still.
+    #[must_use]
+    pub fn leads_now(&self) -> bool {
+        leadership::leads_now(&self.0)
+    }
+
     /// Follows the position of the last entry applied here.
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<Option<Position>> {

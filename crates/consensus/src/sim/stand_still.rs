@@ -90,3 +90,33 @@ async fn a_leader_whose_disk_hangs_knows_of_the_one_that_follows_it() {
     assert_eq!(cluster.converged(2).await, [1, 2]);
     assert!(cluster.aborts.lock().is_empty());
 }
+
+/// A process that was frozen: whichever of its tasks runs first may be one that hands messages out.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stood_still_does_not_lead_before_it_has_looked() {
+    let cluster = SimCluster::start(4, SimOptions::default()).await;
+    cluster.put(1).await;
+    let group = cluster.group(cluster.leader().await);
+    let mut leadership = group.leadership();
+    leadership.wait_for(|now| now.ready).await.unwrap();
+    assert!(group.leads_now());
+    // Time passes, and nothing else runs.
+    let frozen = std::pin::pin!(tokio::time::advance(Duration::from_secs(10)));
+    assert!(futures::poll!(frozen).is_pending());
+    assert!(leadership.borrow().ready, "nobody has looked yet");
+    assert!(!group.leads_now());
+    // It is told, and then somebody leads.
+    tokio::time::timeout(
+        Duration::from_secs(5),
+        leadership.wait_for(|now| !now.ready),
+    )
+    .await
+    .expect("it is told")
+    .unwrap();
+    cluster.put(2).await;
+    let group = cluster.group(cluster.leader().await);
+    group.leadership().wait_for(|now| now.ready).await.unwrap();
+    // What waited in its sockets has been read by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(group.leads_now());
+}

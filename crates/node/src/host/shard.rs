@@ -18,7 +18,7 @@ use super::replica::ShardReplica;
 use super::report::reports;
 use super::streams::Waiting;
 use super::{HostContext, HostEvent, HostInput, QueueReport, persist};
-use broker_model::dispatch::{Dispatcher, Outbox};
+use broker_model::dispatch::{Dispatcher, Gone, Outbox};
 use broker_model::ids::{Placement, QueueId, Sequence};
 use broker_model::op::Op;
 use consensus::{Group, Leadership};
@@ -34,6 +34,8 @@ const RECONCILE: Duration = Duration::from_secs(20);
 const HOUSEKEEPING: Duration = Duration::from_millis(400);
 /// Inputs taken in one turn, at most.
 const INPUTS: usize = 512;
+/// When a leader looks again that has not heard a quorum within its lease.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The task of one shard's host.
 pub struct ShardHost {
@@ -54,7 +56,11 @@ pub struct ShardHost {
     /// Since this node leads: when nodes must have told what they hold. The dispatcher goes by the wall
     /// clock, which may be set back.
     hand_over_ends: Option<Instant>,
+    /// When to look whether this node leads after all.
+    look_again: Option<Instant>,
     deaths: Deaths,
+    /// Queues that were deleted of late, also while another node leads.
+    gone: Gone,
     ahead: Ahead,
     /// Consumers of streams that wait for what comes next.
     readers: Waiting,
@@ -88,6 +94,8 @@ impl ShardHost {
             former: None,
             early: Vec::new(),
             hand_over_ends: None,
+            look_again: None,
+            gone: Gone::default(),
             ahead: Ahead::default(),
             readers: Waiting::default(),
             answers: Replies::default(),
@@ -128,6 +136,7 @@ impl ShardHost {
                 () = tokio::task::yield_now(), if self.pump_again => {}
                 () = clock.sleep_until(timeout), if leading => {}
                 () = until(held_until), if held_until.is_some() => {}
+                () = until(self.look_again), if self.look_again.is_some() => {}
                 _ = reconcile.tick() => self.reconcile(),
                 _ = housekeeping.tick(), if self.waits() => {
                     if self.former.as_ref().is_some_and(Proposer::is_drained) {
@@ -156,6 +165,11 @@ impl ShardHost {
         let Some(proposer) = &mut self.proposer else {
             return;
         };
+        // A process that stood still does not know yet that others have gone on: what it would hand out, they have.
+        self.look_again = (!self.group.leads_now()).then(|| Instant::now() + LOOK_AGAIN);
+        if self.look_again.is_some() {
+            return;
+        }
         let mut replies = Replies::default();
         let (outbox, died) = {
             let mut guard = self.replica.lock();
@@ -270,6 +284,8 @@ impl ShardHost {
                     // Its consumers hear that it is gone.
                     self.readers.take(queue);
                     self.replica.lock().watch.forget(queue);
+                    let now_ms = self.replica.lock().clock.now_ms();
+                    self.gone.note(now_ms, queue);
                 }
                 if let Some((now_ms, dispatcher, machine, outbox)) = self.replica.lock().leading() {
                     dispatcher.settings(now_ms, queue, settings, machine, outbox);

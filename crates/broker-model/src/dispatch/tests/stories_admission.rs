@@ -163,3 +163,24 @@ fn what_two_leaders_refuse_is_passed_on_once() {
     let over = leader.machine.queue(OVER).unwrap();
     assert_eq!(over.alive(), 6, "each of them once");
 }
+
+/// A node that is behind does not know that the queue was deleted, and maybe declared again under another id.
+#[test]
+fn what_is_for_a_deleted_queue_only_is_not_taken_and_lost() {
+    let mut leader = Leader::of(QueueSettings::default());
+    leader.declare(OVER, QueueSettings::default());
+    let both = Op::Publish {
+        targets: smallvec::smallvec![Target::plain(QUEUE), Target::plain(OVER)],
+        message: crate::message::Message::default(),
+    };
+    let ops = [
+        publish(QUEUE, 0, None, "before"),
+        publish(OVER, 0, None, "x"),
+        both,
+    ];
+    assert_eq!(leader.batch(node(1), &ops).refused_ops, []);
+    leader.delete(QUEUE);
+    // One that goes elsewhere too is taken there.
+    assert_eq!(leader.batch(node(1), &ops).refused_ops, [0]);
+    assert_eq!(leader.machine.queue(OVER).unwrap().alive(), 4);
+}

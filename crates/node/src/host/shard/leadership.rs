@@ -62,7 +62,8 @@ impl ShardHost {
             let mut guard = self.replica.lock();
             let state = &mut *guard;
             let mut dispatcher = Dispatcher::new(now_ms, &state.machine, Some(hand_over))
-                .with_delivery_limit(self.context.delivery_limit.map(u64::from));
+                .with_delivery_limit(self.context.delivery_limit.map(u64::from))
+                .with_gone(self.gone.clone());
             state.outbox = Outbox::default();
             for (queue, settings) in queues {
                 dispatcher.settings(
@@ -111,6 +112,7 @@ impl ShardHost {
         self.ahead.clear();
         self.readers.clear();
         self.hand_over_ends = None;
+        self.look_again = None;
         self.pump_again = false;
         debug!(shard = %self.replica.shard(), leader = ?leader.map(|l| l.0), "no longer leading shard");
     }
