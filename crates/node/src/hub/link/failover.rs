@@ -17,6 +17,8 @@ use tracing::debug;
 /// How long sessions may take to say what they hold after a leader change: the publishers of this node wait meanwhile, and
 /// the new leader waits no longer either.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
+/// Who wakes so much later than it wanted was stopped meanwhile.
+const STOOD_STILL: Duration = Duration::from_millis(250);
 
 /// The answer of a session that was asked what it holds.
 type Asked = oneshot::Receiver<Vec<Held>>;
@@ -147,12 +149,59 @@ impl Link {
 /// What sessions answer in time.
 pub(super) async fn gather(asks: Vec<Asked>) -> Vec<Held> {
     let mut held = Vec::new();
-    let deadline = Instant::now() + RESUME_TIMEOUT;
-    for ask in asks {
+    let mut deadline = Instant::now() + RESUME_TIMEOUT;
+    let mut excused = false;
+    for mut ask in asks {
+        let mut answer = tokio::time::timeout_at(deadline, &mut ask).await;
+        // This process stood still, and its sessions with it: they have not had their time.
+        let late = || Instant::now() > deadline + STOOD_STILL;
+        if answer.is_err() && !excused && late() {
+            excused = true;
+            deadline = Instant::now() + RESUME_TIMEOUT;
+            answer = tokio::time::timeout_at(deadline, &mut ask).await;
+        }
         // A session that ended holds nothing.
-        if let Ok(Ok(answer)) = tokio::time::timeout_at(deadline, ask).await {
+        if let Ok(Ok(answer)) = answer {
             held.extend(answer);
         }
     }
     held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker_model::ids::{QueueId, Sequence};
+
+    fn held(number: u64) -> Vec<Held> {
+        vec![Held {
+            consumer: ConsumerId(number),
+            queue: QueueId(1),
+            sequences: SequenceRanges::from_slice(&[(Sequence(number), Sequence(number))]),
+        }]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_that_say_nothing_are_not_waited_for_long() {
+        let ((first, a), (_silent, b), (last, c)) =
+            (oneshot::channel(), oneshot::channel(), oneshot::channel());
+        first.send(held(1)).unwrap();
+        last.send(held(3)).unwrap();
+        let began = Instant::now();
+        assert_eq!(gather(vec![a, b, c]).await, [held(1), held(3)].concat());
+        assert_eq!(began.elapsed(), RESUME_TIMEOUT);
+    }
+
+    /// What they hold would be given to others.
+    #[tokio::test(start_paused = true)]
+    async fn sessions_of_a_process_that_stood_still_get_their_time() {
+        let (session, asked) = oneshot::channel();
+        let gathered = tokio::spawn(gather(vec![asked]));
+        tokio::task::yield_now().await;
+        // Whoever waits for the time wakes first.
+        tokio::time::advance(RESUME_TIMEOUT * 5).await;
+        tokio::task::yield_now().await;
+        session.send(held(1)).unwrap();
+        assert_eq!(gathered.await.unwrap(), held(1));
+    }
 }
