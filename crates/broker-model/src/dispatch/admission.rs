@@ -1,4 +1,4 @@
-//! Which publishes are refused before they are proposed: of queues that are full (`reject-publish`), or gone.
+//! Which publishes are refused before they are proposed: of queues that are full (`reject-publish`), or were replaced by others.
 //!
 //! Refusing needs the number of ready messages *including* what was admitted and is not applied yet, and *without* what
 //! consumers have credit for: as long as there are such, messages do not stay.
@@ -65,8 +65,8 @@ impl Dispatcher {
             ticket: self.admissions.last_ticket,
             ..Admission::default()
         };
-        self.gone.forget(machine.now_ms());
-        if self.admissions.rejecting == 0 && self.gone.is_empty() {
+        self.replaced.forget(machine.now_ms());
+        if self.admissions.rejecting == 0 && self.replaced.is_empty() {
             return Ok(admission);
         }
         let mut admitting = Admitting::default();
@@ -140,7 +140,7 @@ impl Dispatcher {
         let Some((targets, message)) = op.appends() else {
             return;
         };
-        if self.gone.are_all(targets) {
+        if self.replaced.are_all(targets) {
             let refused = targets.iter().map(|target| Refusal {
                 batch: place.batch as u32,
                 op: place.op as u32,

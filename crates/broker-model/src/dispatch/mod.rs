@@ -32,13 +32,13 @@ mod bench;
 mod deadlines;
 mod deaths;
 mod desk;
-mod gone;
 mod held;
 mod kept;
 mod line;
 mod newcomers;
 mod outbox;
 mod post;
+mod replaced;
 mod requests;
 mod roster;
 mod serve;
@@ -48,8 +48,8 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use gone::Gone;
 pub use outbox::{Admission, ConsumerInfo, DeadLetter, HandOver, Load, Outbox, QueueCounts};
+pub use replaced::Replaced;
 pub use tally::Tally;
 
 use crate::catalog::settings::QueueSettings;
@@ -93,7 +93,7 @@ pub struct Dispatcher {
     /// When queues without a consumer are looked for, some time after a hand-over.
     unused_look_ms: Option<u64>,
     admissions: Admissions,
-    gone: Gone,
+    replaced: Replaced,
     loads_in_flight: usize,
     default_delivery_limit: Option<u64>,
 }
@@ -131,7 +131,7 @@ impl Dispatcher {
             kept: Kept::default(),
             unused_look_ms: None,
             admissions: Admissions::default(),
-            gone: Gone::default(),
+            replaced: Replaced::default(),
             loads_in_flight: 0,
             default_delivery_limit: None,
         }
@@ -148,11 +148,16 @@ impl Dispatcher {
         self
     }
 
-    /// Queues that were deleted of late; what comes for them yet is refused.
+    /// Queues that were deleted of late and declared again; what comes for the former ones yet is refused.
     #[must_use]
-    pub fn with_gone(mut self, gone: Gone) -> Self {
-        self.gone = gone;
+    pub fn with_replaced(mut self, replaced: Replaced) -> Self {
+        self.replaced = replaced;
         self
+    }
+
+    /// A deleted queue was declared again, with another id.
+    pub fn replaced(&mut self, now_ms: u64, former: QueueId) {
+        self.replaced.note(now_ms, former);
     }
 
     /// Settings from the catalog; `None`: the record is gone, so consumers are cancelled and
@@ -166,9 +171,6 @@ impl Dispatcher {
         out: &mut Outbox,
     ) {
         let Some(settings) = settings else {
-            if self.durable {
-                self.gone.note(now_ms, queue);
-            }
             self.close(queue, machine, out);
             return;
         };

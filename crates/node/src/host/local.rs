@@ -208,6 +208,7 @@ impl LocalHost {
             HostInput::Applied { .. }
             | HostInput::Loaded { .. }
             | HostInput::LoadFailed { .. }
+            | HostInput::Replaced { .. }
             | HostInput::Browsed { .. }
             | HostInput::StreamRead { .. } => {}
             HostInput::Settings { queue, settings } => {

@@ -94,6 +94,11 @@ pub enum HostInput {
         /// Settings in force.
         settings: Option<Arc<QueueSettings>>,
     },
+    /// A queue that was deleted has been declared again, under another id and maybe in another place.
+    Replaced {
+        /// The queue as it was.
+        former: QueueId,
+    },
     /// The dead letter publisher is done with a message.
     DeadLettered {
         /// Queue in which it died.

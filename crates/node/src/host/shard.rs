@@ -18,7 +18,7 @@ use super::replica::ShardReplica;
 use super::report::reports;
 use super::streams::Waiting;
 use super::{HostContext, HostEvent, HostInput, QueueReport, persist};
-use broker_model::dispatch::{Dispatcher, Gone, Outbox};
+use broker_model::dispatch::{Dispatcher, Outbox, Replaced};
 use broker_model::ids::{Placement, QueueId, Sequence};
 use broker_model::op::Op;
 use consensus::{Group, Leadership};
@@ -59,8 +59,8 @@ pub struct ShardHost {
     /// When to look whether this node leads after all.
     look_again: Option<Instant>,
     deaths: Deaths,
-    /// Queues that were deleted of late, also while another node leads.
-    gone: Gone,
+    /// Queues that were deleted of late and declared again, also while another node leads.
+    replaced: Replaced,
     ahead: Ahead,
     /// Consumers of streams that wait for what comes next.
     readers: Waiting,
@@ -95,7 +95,7 @@ impl ShardHost {
             early: Vec::new(),
             hand_over_ends: None,
             look_again: None,
-            gone: Gone::default(),
+            replaced: Replaced::default(),
             ahead: Ahead::default(),
             readers: Waiting::default(),
             answers: Replies::default(),
@@ -284,13 +284,19 @@ impl ShardHost {
                     // Its consumers hear that it is gone.
                     self.readers.take(queue);
                     self.replica.lock().watch.forget(queue);
-                    let now_ms = self.replica.lock().clock.now_ms();
-                    self.gone.note(now_ms, queue);
                 }
                 if let Some((now_ms, dispatcher, machine, outbox)) = self.replica.lock().leading() {
                     dispatcher.settings(now_ms, queue, settings, machine, outbox);
                 }
                 self.try_again();
+            }
+            HostInput::Replaced { former } => {
+                let mut guard = self.replica.lock();
+                let now_ms = guard.clock.now_ms();
+                self.replaced.note(now_ms, former);
+                if let Some((now_ms, dispatcher, ..)) = guard.leading() {
+                    dispatcher.replaced(now_ms, former);
+                }
             }
             HostInput::DeadLettered { queue, sequence } => {
                 if let Some(proposer) = &mut self.proposer {

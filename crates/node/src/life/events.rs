@@ -3,6 +3,7 @@
 use crate::broker::Broker;
 use crate::dead_letter::DeadLetterSender;
 use crate::host::{HostEvent, HostInput};
+use crate::life::deleted::Deleted;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{CatalogCommand, CatalogEvent};
 use broker_model::ids::{Placement, QueueId};
@@ -22,12 +23,29 @@ pub async fn follow_catalog(
     dead_letters: DeadLetterSender,
 ) {
     let mut moved = Vec::new();
+    let mut deleted = Deleted::default();
     while let Some(list) = events.recv().await {
         for event in list {
-            if let CatalogEvent::QueueDeleted(record) = &event {
-                dead_letters.gone(record);
+            match &event {
+                CatalogEvent::QueueDeleted(record) => {
+                    dead_letters.gone(record);
+                    deleted.note(record);
+                }
+                CatalogEvent::QueueDeclared(record) => {
+                    tell_replaced(&broker, &mut deleted, record);
+                }
+                _ => {}
             }
             on_catalog_event(&broker, event, &mut moved);
+        }
+    }
+}
+
+/// What nodes that are behind send for the queues that this one takes the place of must not be taken there.
+fn tell_replaced(broker: &Broker, deleted: &mut Deleted, record: &QueueRecord) {
+    for (former, placement) in deleted.take(record) {
+        if let Some(inbox) = broker.hosts.inbox(placement) {
+            let _ = inbox.send(HostInput::Replaced { former });
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod balance;
+mod deleted;
 pub mod disk;
 pub mod events;
 mod hearing;

@@ -164,9 +164,9 @@ fn what_two_leaders_refuse_is_passed_on_once() {
     assert_eq!(over.alive(), 6, "each of them once");
 }
 
-/// A node that is behind does not know that the queue was deleted, and maybe declared again under another id.
+/// A node that is behind does not know that the queue was deleted and declared again under another id.
 #[test]
-fn what_is_for_a_deleted_queue_only_is_not_taken_and_lost() {
+fn what_is_for_a_replaced_queue_only_is_not_taken_and_lost() {
     let mut leader = Leader::of(QueueSettings::default());
     leader.declare(OVER, QueueSettings::default());
     let both = Op::Publish {
@@ -180,6 +180,9 @@ fn what_is_for_a_deleted_queue_only_is_not_taken_and_lost() {
     ];
     assert_eq!(leader.batch(node(1), &ops).refused_ops, []);
     leader.delete(QUEUE);
+    // It has nowhere to go, and whoever published it knows that it was deleted.
+    assert_eq!(leader.batch(node(1), &ops[..1]).refused_ops, []);
+    leader.dispatcher.replaced(leader.now_ms, QUEUE);
     // One that goes elsewhere too is taken there.
     assert_eq!(leader.batch(node(1), &ops).refused_ops, [0]);
     assert_eq!(leader.machine.queue(OVER).unwrap().alive(), 4);

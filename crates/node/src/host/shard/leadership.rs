@@ -63,7 +63,7 @@ impl ShardHost {
             let state = &mut *guard;
             let mut dispatcher = Dispatcher::new(now_ms, &state.machine, Some(hand_over))
                 .with_delivery_limit(self.context.delivery_limit.map(u64::from))
-                .with_gone(self.gone.clone());
+                .with_replaced(self.replaced.clone());
             state.outbox = Outbox::default();
             for (queue, settings) in queues {
                 dispatcher.settings(

@@ -1,14 +1,14 @@
-//! Queues that were deleted of late: a publish that is for none but them is refused.
+//! Queues that were deleted of late and declared again: a publish that is for none but them as they were is refused.
 //!
-//! A node that stood still or was cut off does not know that a queue was deleted, and maybe declared again under
-//! another id. What its clients publish would be taken, confirmed, and forgotten with what is left of the old one.
-//! Ids are never used again.
+//! A node that stood still or was cut off does not know that a queue has another id now. What its clients publish would be
+//! taken, confirmed, and forgotten with what is left of the old one. Ids are never used again. What is for a queue that is
+//! deleted and not declared again is taken and forgotten, as what has nowhere to go.
 
 use crate::ids::QueueId;
 use crate::op::Target;
 use std::collections::{HashSet, VecDeque};
 
-/// How long a deleted queue is remembered: longer than a publish waits at a node that is cut off. As long as there are none
+/// How long a former id is remembered: longer than a publish waits at a node that is cut off. As long as there are none
 /// batches are not even read.
 const REMEMBERED_MS: u64 = 600_000;
 /// Queues remembered, at most, the latest.
@@ -16,13 +16,13 @@ const REMEMBERED: usize = 4096;
 
 /// Those that are remembered, with the times until which they are.
 #[derive(Debug, Clone, Default)]
-pub struct Gone {
+pub struct Replaced {
     order: VecDeque<(u64, QueueId)>,
     known: HashSet<QueueId>,
 }
 
-impl Gone {
-    /// A queue was deleted.
+impl Replaced {
+    /// A queue has another id now.
     pub fn note(&mut self, now_ms: u64, queue: QueueId) {
         self.forget(now_ms);
         if !self.known.insert(queue) {
@@ -61,20 +61,20 @@ impl Gone {
 mod tests {
     use super::*;
 
-    fn is_gone(gone: &Gone, queues: &[u64]) -> bool {
+    fn is_replaced(replaced: &Replaced, queues: &[u64]) -> bool {
         let targets: Vec<_> = queues
             .iter()
             .map(|id| Target::plain(QueueId(*id)))
             .collect();
-        gone.are_all(&targets)
+        replaced.are_all(&targets)
     }
 
     #[test]
     fn remembered_for_a_time() {
-        let mut gone = Gone::default();
-        gone.note(1_000, QueueId(1));
-        gone.note(2_000, QueueId(2));
-        gone.note(3_000, QueueId(1));
+        let mut replaced = Replaced::default();
+        replaced.note(1_000, QueueId(1));
+        replaced.note(2_000, QueueId(2));
+        replaced.note(3_000, QueueId(1));
         for (queues, expected) in [
             (&[1][..], true),
             (&[1, 2], true),
@@ -82,24 +82,26 @@ mod tests {
             (&[3], false),
             (&[], false),
         ] {
-            assert_eq!(is_gone(&gone, queues), expected, "{queues:?}");
+            assert_eq!(is_replaced(&replaced, queues), expected, "{queues:?}");
         }
-        gone.forget(1_000 + REMEMBERED_MS);
-        assert!(!is_gone(&gone, &[1]) && is_gone(&gone, &[2]));
-        gone.forget(2_000 + REMEMBERED_MS);
-        assert!(gone.is_empty() && gone.known.is_empty());
+        replaced.forget(1_000 + REMEMBERED_MS);
+        assert!(!is_replaced(&replaced, &[1]) && is_replaced(&replaced, &[2]));
+        replaced.forget(2_000 + REMEMBERED_MS);
+        assert!(replaced.is_empty() && replaced.known.is_empty());
     }
 
     #[test]
     fn no_more_than_so_many() {
-        let mut gone = Gone::default();
+        let mut replaced = Replaced::default();
         for id in 0..2 * REMEMBERED as u64 {
-            gone.note(1, QueueId(id));
+            replaced.note(1, QueueId(id));
         }
         assert_eq!(
-            (gone.order.len(), gone.known.len()),
+            (replaced.order.len(), replaced.known.len()),
             (REMEMBERED, REMEMBERED)
         );
-        assert!(is_gone(&gone, &[2 * REMEMBERED as u64 - 1]) && !is_gone(&gone, &[0]));
+        assert!(
+            is_replaced(&replaced, &[2 * REMEMBERED as u64 - 1]) && !is_replaced(&replaced, &[0])
+        );
     }
 }
