@@ -1,6 +1,7 @@
 //! The way into a cluster: founding one, or joining the one that others have.
 
 use super::change::admit_everywhere;
+use super::waiting::{self, root_cause};
 use super::{ASK, RETRY};
 use crate::config::ConsensusConfig;
 use crate::consensus::{Inner, wire_members};
@@ -19,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 /// Until this node is part of a cluster and its groups run.
 pub(super) async fn enter_cluster(inner: &Arc<Inner>) -> Result<(), StartError> {
-    let waiting = RateLimit::default();
+    let told = RateLimit::default();
     loop {
         if inner.file.lock().identity.cluster.is_some() {
             if !inner.is_formed() {
@@ -32,17 +33,14 @@ pub(super) async fn enter_cluster(inner: &Arc<Inner>) -> Result<(), StartError> 
             continue;
         }
         let hellos = say_hello(inner).await;
-        if let Some((contact, _)) = hellos.iter().find(|(_, hello)| cluster_of(hello).is_some()) {
+        let mut answers = hellos.answers.iter();
+        if let Some((contact, _)) = answers.find(|(_, hello)| cluster_of(hello).is_some()) {
             ask_to_join(inner, contact).await?;
-        } else if may_found(inner, &hellos) {
+        } else if may_found(inner, &hellos.answers) {
             found(inner).await?;
             continue;
-        } else if waiting.permit() {
-            let heard: Vec<u64> = hellos
-                .iter()
-                .filter_map(|(_, hello)| Some(hello.me.as_ref()?.node))
-                .collect();
-            tracing::info!(?heard, wanted = ?inner.config.peers.keys(), "waiting for the nodes that form the cluster");
+        } else if told.permit() {
+            waiting::tell(inner, &hellos);
         }
         // A founder may make this node part of a cluster meanwhile.
         let _ = timeout(RETRY, inner.entered.notified()).await;
@@ -82,8 +80,16 @@ impl Contact {
     }
 }
 
-/// Asks all that might know a cluster; those that answer.
-pub(super) async fn say_hello(inner: &Arc<Inner>) -> Vec<(Contact, v1::HelloAnswer)> {
+/// What asking around has brought.
+pub(super) struct Hellos {
+    /// Those that answer.
+    pub(super) answers: Vec<(Contact, v1::HelloAnswer)>,
+    /// Addresses of those that do not, and why.
+    pub(super) silent: Vec<(String, String)>,
+}
+
+/// Asks all that might know a cluster.
+pub(super) async fn say_hello(inner: &Arc<Inner>) -> Hellos {
     let peers = inner
         .peers
         .addresses()
@@ -95,11 +101,14 @@ pub(super) async fn say_hello(inner: &Arc<Inner>) -> Vec<(Contact, v1::HelloAnsw
         let request = v1::HelloRequest {
             me: Some(inner.wire_identity()),
         };
-        let mut client = contact.client(inner).ok()?;
+        let mut client = match contact.client(inner) {
+            Ok(client) => client,
+            Err(error) => return Err((contact.name(), error.to_string())),
+        };
         match timeout(ASK, client.hello(request)).await {
             Ok(Ok(answer)) => {
                 inner.peers.displaced().accepted(&contact.name());
-                Some((contact, answer.into_inner()))
+                Ok((contact, answer.into_inner()))
             }
             Ok(Err(status)) => {
                 if let Some(reason) = displacement(&status) {
@@ -110,12 +119,19 @@ pub(super) async fn say_hello(inner: &Arc<Inner>) -> Vec<(Contact, v1::HelloAnsw
                 {
                     tracing::warn!(contact = contact.name(), reason, "hello refused");
                 }
-                None
+                Err((contact.name(), root_cause(&status)))
             }
-            Err(_) => None,
+            Err(_) => Err((contact.name(), "silence".to_owned())),
         }
     });
-    join_all(asked).await.into_iter().flatten().collect()
+    let (mut answers, mut silent) = (Vec::new(), Vec::new());
+    for asked in join_all(asked).await {
+        match asked {
+            Ok(answer) => answers.push(answer),
+            Err(reason) => silent.push(reason),
+        }
+    }
+    Hellos { answers, silent }
 }
 
 /// All of the static peers are there, know no cluster, and agree on who they are; and it is this
@@ -266,7 +282,7 @@ pub(super) async fn finish_joining(inner: &Arc<Inner>) {
             }
             return;
         }
-        for (contact, hello) in say_hello(inner).await {
+        for (contact, hello) in say_hello(inner).await.answers {
             if cluster_of(&hello).is_none() {
                 continue;
             }

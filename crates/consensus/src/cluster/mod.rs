@@ -15,6 +15,7 @@
 mod change;
 mod enter;
 mod service;
+mod waiting;
 
 pub(crate) use self::change::{Admissions, is_known, remove};
 pub(crate) use self::service::ClusterService;

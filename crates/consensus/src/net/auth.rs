@@ -71,7 +71,9 @@ pub(crate) enum Refusal {
     WrongSecret,
     #[error("protocol version {theirs}, this node speaks {PROTOCOL}")]
     Version { theirs: u32 },
-    #[error("this node belongs to another cluster")]
+    #[error(
+        "this node belongs to another cluster: to come into this one it has to start with an empty data directory"
+    )]
     ForeignCluster,
     #[error(
         "node id {node} is the id of the node that answers here: every node needs an id of its own"
