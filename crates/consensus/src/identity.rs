@@ -109,7 +109,7 @@ impl IdentityFile {
                 };
                 (new, Standing::Outside)
             }
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(refused(told(&error))),
         };
         if identity.node != node {
             return Err(refused(format!(
@@ -136,7 +136,7 @@ impl IdentityFile {
     pub(crate) fn save(&self) -> Result<(), StartError> {
         self.write().map_err(|error| StartError::Identity {
             path: self.path.display().to_string(),
-            reason: error.to_string(),
+            reason: told(&error),
         })
     }
 
@@ -151,6 +151,12 @@ impl IdentityFile {
         }
         Ok(())
     }
+}
+
+/// An error of the operating system, with advice.
+fn told(error: &io::Error) -> String {
+    let text = error.to_string();
+    format!("{text}; {}", storage::disk::advice(&text))
 }
 
 fn now_millis() -> u64 {

@@ -66,7 +66,7 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// The data directory.
-    #[error("cannot use the data directory {path}: {error}")]
+    #[error("cannot use the data directory {path}: {error}; {}", storage::disk::advice(&error.to_string()))]
     DataDir {
         /// The directory.
         path: String,

@@ -99,9 +99,32 @@ fn above(dir: &Path) -> &Path {
     dir.parent().unwrap_or(dir)
 }
 
+/// Whether another process has the database, as the log and RocksDB put it. The path may say `lock` too.
+fn is_locked(cause: &str) -> bool {
+    ["holds its lock", "While lock file", "lock hold by"]
+        .iter()
+        .any(|text| cause.contains(text))
+}
+
 /// An error of opening a database, with advice that fits it.
 pub(crate) fn open_error(path: &Path, cause: &str) -> StorageError {
-    let advice = if cause.contains("lock") {
+    StorageError::Open {
+        path: path.to_owned(),
+        cause: cause.to_owned(),
+        advice: advice(cause),
+    }
+}
+
+/// What to do about an error of the data directory, by its text.
+#[must_use]
+pub fn advice(cause: &str) -> &'static str {
+    if cause.contains("ermission denied") {
+        // First, because what could not be opened may be the lock.
+        "it belongs to another user: give the data directory, with all that is in it, to the user that the node runs as \
+         (chown -R; in Warren's image that is 5672:5672), or run the node as the user that it belongs to"
+    } else if cause.contains("Read-only file system") {
+        "the data directory has to be on a volume that can be written to"
+    } else if is_locked(cause) {
         "another process uses this data directory: stop it, or choose another directory"
     } else if cause.contains("No space left") {
         "free some space on the disk and start again"
@@ -110,11 +133,6 @@ pub(crate) fn open_error(path: &Path, cause: &str) -> StorageError {
          fresh replica and copies the data from the other nodes"
     } else {
         "check that the directory exists on a healthy disk and belongs to this user"
-    };
-    StorageError::Open {
-        path: path.to_owned(),
-        cause: cause.to_owned(),
-        advice,
     }
 }
 
@@ -151,6 +169,34 @@ mod tests {
             advice.contains("check that the directory exists"),
             "{advice}"
         );
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_told_from_one_that_is_in_use() {
+        let path = Path::new("/mnt/blocks/state");
+        for (cause, expected) in [
+            (
+                "IO error: While lock file: /d/LOCK: Resource temporarily unavailable",
+                "another process",
+            ),
+            ("another process holds its lock", "another process"),
+            (
+                "IO error: while open a file for lock: /d/LOCK: Permission denied",
+                "chown",
+            ),
+            ("Permission denied (os error 13)", "chown"),
+            (
+                "IO error: While mkdir if missing: /mnt/blocks/state: Read-only file system",
+                "volume",
+            ),
+            (
+                "IO error: While mkdir: /mnt/blocks/state: Not a directory",
+                "check that the directory",
+            ),
+        ] {
+            let advice = open_error(path, cause).to_string();
+            assert!(advice.contains(expected), "{advice}");
+        }
     }
 
     #[test]
