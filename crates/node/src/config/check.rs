@@ -2,6 +2,7 @@
 
 use super::{Config, NodeId};
 use std::fmt::Display;
+use std::net::SocketAddr;
 
 /// Why a configuration cannot be used; the text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,8 +20,21 @@ pub enum ConfigError {
     #[error("address {0} stands twice in the peers")]
     DuplicateAddress(String),
     /// Peers are reached by `host:port`.
-    #[error("'{0}' is not an address of the form HOST:PORT")]
+    #[error(
+        "'{0}' is not an address of the form HOST:PORT: HOST is a name such as warren1, an IPv4 address, or an IPv6 address \
+         in brackets"
+    )]
     Address(String),
+    /// Each listener needs a port of its own.
+    #[error("the listeners {one} and {other} both have port {port}: give one of them another")]
+    SamePort {
+        /// One listener, by RabbitMQ's name for its protocol.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+        /// Their port.
+        port: u16,
+    },
     /// Other nodes must not get in without a secret.
     #[error(
         "a cluster needs a shared secret: set --cluster-secret-file or WARREN_CLUSTER_SECRET to the same value on all nodes"
@@ -48,6 +62,7 @@ impl Config {
     /// The first thing that is wrong, with advice.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.check_membership()?;
+        self.check_ports()?;
         self.out_of_range().map_or(Ok(()), Err)
     }
 
@@ -110,6 +125,60 @@ impl Config {
                 "use at least three times raft_heartbeat: it is a leader's lease too",
             ),
             wrong(
+                beat.is_zero(),
+                "raft_heartbeat",
+                0,
+                "use a time, such as 200ms",
+            ),
+            wrong(
+                timing.rebalance_interval.is_zero(),
+                "rebalance_interval",
+                0,
+                "use a time, such as 5s",
+            ),
+            wrong(
+                timing.handshake_timeout.is_zero(),
+                "handshake_timeout",
+                0,
+                "use a time, such as 10s",
+            ),
+            wrong(
+                !timing.amqp_heartbeat.is_zero() && timing.amqp_heartbeat.as_secs() == 0,
+                "heartbeat",
+                format_args!("{:?}", timing.amqp_heartbeat),
+                "use whole seconds, such as 60s, or off",
+            ),
+            wrong(
+                limits.connection_output_bytes < 4096,
+                "connection_output",
+                limits.connection_output_bytes,
+                "use at least 4096",
+            ),
+            wrong(
+                limits.connection_unconfirmed_bytes < 4096,
+                "connection_unconfirmed",
+                limits.connection_unconfirmed_bytes,
+                "use at least 4096",
+            ),
+            wrong(
+                self.memory.total_bytes == Some(0),
+                "memory_total",
+                0,
+                "use what this process may have, such as 2GiB",
+            ),
+            wrong(
+                storage.checkpoint_interval.is_zero(),
+                "checkpoint_interval",
+                0,
+                "use a time, such as 60s",
+            ),
+            wrong(
+                storage.log_segment_bytes < 64 << 10,
+                "log_segment",
+                storage.log_segment_bytes,
+                "use at least 65536",
+            ),
+            wrong(
                 timing.publish_timeout.is_zero(),
                 "publish_timeout",
                 0,
@@ -129,6 +198,27 @@ impl Config {
             ),
         ];
         checks.into_iter().flatten().next()
+    }
+
+    /// Two listeners on one port: told apart from a port that another program has.
+    fn check_ports(&self) -> Result<(), ConfigError> {
+        let listeners = self.listeners();
+        for (at, (one, address)) in listeners.iter().enumerate() {
+            let same = listeners.iter().skip(at + 1).find(|(_, other)| {
+                let any = address.ip().is_unspecified() || other.ip().is_unspecified();
+                address.port() == other.port() && (any || address.ip() == other.ip())
+            });
+            if let Some((other, _)) = same
+                && address.port() != 0
+            {
+                return Err(ConfigError::SamePort {
+                    one,
+                    other,
+                    port: address.port(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn check_membership(&self) -> Result<(), ConfigError> {
@@ -187,20 +277,27 @@ fn wrong(
 
 /// Names are resolved when they are dialled, so only the form is checked.
 fn check_address(address: &str) -> Result<(), ConfigError> {
-    match address.rsplit_once(':') {
-        Some((host, port))
-            if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) =>
-        {
-            Ok(())
-        }
-        _ => Err(ConfigError::Address(address.to_owned())),
+    let usable = address.rsplit_once(':').is_some_and(|(host, port)| {
+        let port = port.parse::<u16>().is_ok_and(|port| port != 0);
+        port && (is_name(host) || address.parse::<SocketAddr>().is_ok())
+    });
+    match usable {
+        true => Ok(()),
+        false => Err(ConfigError::Address(address.to_owned())),
     }
+}
+
+/// A host's name, or an IPv4 address. Some resolvers know names with underscores.
+fn is_name(host: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !host.is_empty() && host.chars().all(known)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Peer, Secret};
     use super::*;
+    use std::time::Duration;
 
     fn peers(list: &[(u64, &str)]) -> Vec<Peer> {
         list.iter()
@@ -294,9 +391,73 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_peers() {
+        for (address, usable) in [
+            ("warren1:25672", true),
+            ("warren_1.example.org:25672", true),
+            ("10.0.0.1:25672", true),
+            ("[fd00::1]:25672", true),
+            ("fd00::1:25672", false),
+            ("::1", false),
+            ("[warren1]:25672", false),
+            ("rabbit@warren1:25672", false),
+            ("http://warren1:25672", false),
+            ("warren1:25672/", false),
+            ("warren1 :25672", false),
+            ("warren1", false),
+        ] {
+            assert_eq!(check_address(address).is_ok(), usable, "{address}");
+        }
+    }
+
+    #[test]
+    fn listeners_have_ports_of_their_own() {
+        let at = |amqp: &str, management: &str| {
+            let config = Config {
+                amqp_listen: amqp.parse().unwrap(),
+                management_listen: management.parse().unwrap(),
+                ..Config::default()
+            };
+            config.validate()
+        };
+        assert_eq!(at("127.0.0.1:0", "127.0.0.1:0"), Ok(()));
+        assert_eq!(at("127.0.0.1:5672", "127.0.0.2:5672"), Ok(()));
+        for management in ["127.0.0.1:5672", "0.0.0.0:5672", "[::]:5672"] {
+            let error = at("127.0.0.1:5672", management).unwrap_err().to_string();
+            assert!(
+                error.contains("amqp and http both have port 5672"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn ranges_are_checked() {
         type Change = fn(&mut Config);
-        let wrong: [(&str, Change); 9] = [
+        let wrong: [(&str, Change); 18] = [
+            ("raft_heartbeat", |c| {
+                c.timing.raft_heartbeat = Duration::ZERO
+            }),
+            ("rebalance_interval", |c| {
+                c.timing.rebalance_interval = Duration::ZERO
+            }),
+            ("handshake_timeout", |c| {
+                c.timing.handshake_timeout = Duration::ZERO
+            }),
+            ("heartbeat", |c| {
+                c.timing.amqp_heartbeat = Duration::from_millis(500)
+            }),
+            ("connection_output", |c| {
+                c.limits.connection_output_bytes = 0
+            }),
+            ("connection_unconfirmed", |c| {
+                c.limits.connection_unconfirmed_bytes = 0
+            }),
+            ("memory_total", |c| c.memory.total_bytes = Some(0)),
+            ("checkpoint_interval", |c| {
+                c.storage.checkpoint_interval = Duration::ZERO
+            }),
+            ("log_segment", |c| c.storage.log_segment_bytes = 0),
             ("shards", |c| c.sharding.shards = 0),
             ("frame_max", |c| c.limits.frame_max = 4095),
             ("max_message_size", |c| c.limits.message_size = 1 << 40),
