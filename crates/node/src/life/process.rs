@@ -18,7 +18,7 @@ pub fn resident_bytes() -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
-/// Memory that this process may use: the control group's limit, else the machine's.
+/// Memory that this process may use: the least limit of its control groups, else the machine's.
 #[must_use]
 pub fn memory_limit() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).ok();
@@ -32,10 +32,45 @@ pub fn memory_limit() -> u64 {
         })
         .unwrap_or(u64::MAX / 1024)
         .saturating_mul(1024);
-    let group = read("/sys/fs/cgroup/memory.max")
-        .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-        .and_then(|text| text.trim().parse::<u64>().ok());
-    group.map_or(machine, |limit| limit.min(machine))
+    group_limit(&read).map_or(machine, |limit| limit.min(machine))
+}
+
+/// The least limit of the control groups that this process is in. A container sees its own group as the root; a service, or
+/// a container that shares the machine's groups, is somewhere below it.
+fn group_limit(read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    // NUMBER:CONTROLLERS:PATH; the second version has one group and no controllers there.
+    let places = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", path, &["memory.max", "memory.high"][..])),
+            _ => controllers
+                .split(',')
+                .any(|name| name == "memory")
+                .then_some((
+                    "/sys/fs/cgroup/memory",
+                    path,
+                    &["memory.limit_in_bytes"][..],
+                )),
+        }
+    });
+    let mut limits = Vec::new();
+    for (root, path, files) in places {
+        let mut group = path.trim_end_matches('/');
+        loop {
+            let texts = files
+                .iter()
+                .filter_map(|file| read(&format!("{root}{group}/{file}")));
+            // "max" is no limit.
+            limits.extend(texts.filter_map(|text| text.trim().parse::<u64>().ok()));
+            let Some((above, _)) = group.rsplit_once('/') else {
+                break;
+            };
+            group = above;
+        }
+    }
+    limits.into_iter().min()
 }
 
 /// Open files and their limit.
@@ -67,6 +102,12 @@ pub fn raise_open_files() {
             ..limit
         },
     );
+}
+
+/// Has new files and directories of this process readable by its user and group only: messages and password hashes are
+/// nobody else's business, and the data directory may be open to all.
+pub fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
 }
 
 /// How many file descriptors each user of them may have, by the limit of this process. A store that cannot
@@ -122,6 +163,51 @@ mod tests {
         raise_open_files();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
+    }
+
+    #[test]
+    fn the_least_limit_of_the_control_groups_counts() {
+        let service = "/sys/fs/cgroup/system.slice/warren.service";
+        for (groups, files, expected) in [
+            // A container: what it sees as the root is its own group.
+            (
+                "0::/\n",
+                vec![("/sys/fs/cgroup/memory.max", "500\n")],
+                Some(500),
+            ),
+            ("0::/\n", vec![("/sys/fs/cgroup/memory.max", "max\n")], None),
+            // A service: its group, and those above.
+            (
+                "0::/system.slice/warren.service\n",
+                vec![(&*format!("{service}/memory.max"), "500\n")],
+                Some(500),
+            ),
+            (
+                "0::/system.slice/warren.service\n",
+                vec![
+                    (&*format!("{service}/memory.max"), "500\n"),
+                    (&*format!("{service}/memory.high"), "400\n"),
+                    ("/sys/fs/cgroup/system.slice/memory.max", "300\n"),
+                ],
+                Some(300),
+            ),
+            // The first version, the path being that of the machine.
+            (
+                "12:cpu,cpuacct:/docker/ab\n5:memory:/docker/ab\n0::/docker/ab\n",
+                vec![("/sys/fs/cgroup/memory/memory.limit_in_bytes", "500\n")],
+                Some(500),
+            ),
+            ("", vec![], None),
+        ] {
+            let read = |path: &str| {
+                if path == "/proc/self/cgroup" {
+                    return Some(groups.to_owned());
+                }
+                let found = files.iter().find(|(file, _)| *file == path);
+                found.map(|(_, text)| (*text).to_owned())
+            };
+            assert_eq!(group_limit(&read), expected, "{groups:?} {files:?}");
+        }
     }
 
     #[test]
