@@ -1,5 +1,6 @@
 //! HTTP to a node's management port.
 
+use crate::serve::layers;
 use crate::{exit, secret};
 use serde_json::Value;
 use std::fmt;
@@ -20,7 +21,7 @@ const PAGE_SIZE: usize = 500;
 /// How to reach a node; the same options on every command.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Access {
-    /// Management address of any node (default: this machine, WARREN_MANAGEMENT_LISTEN's port or 15672)
+    /// Management address of any node (default: where WARREN_MANAGEMENT_LISTEN has one listen, else port 15672 here)
     #[arg(
         long,
         env = "WARREN_URL",
@@ -142,10 +143,12 @@ impl fmt::Display for Failure {
 impl Client {
     /// Prepares to talk as `access` says; sends nothing yet.
     pub(crate) fn new(access: &Access) -> Result<Self, Failure> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let base = match &access.url {
+        let variable = |name: &str| std::env::var(name).ok();
+        // An empty variable is how compose files pass "not set".
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let base = match given(&access.url) {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => local_url(variable("WARREN_MANAGEMENT_LISTEN").as_deref()),
+            None => local_url(setting(&["management-listen"], &variable)?.as_deref()),
         };
         let tls = match base.split_once("://") {
             Some(("http", _)) => TlsConfig::default(),
@@ -155,9 +158,9 @@ impl Client {
                 return Err(Failure::Usage(text));
             }
         };
-        let login = match &access.login {
-            Some(login) => login.clone(),
-            None => default_login(variable)?,
+        let login = match given(&access.login) {
+            Some(login) => login,
+            None => default_login(&variable)?,
         };
         if !login.contains(':') {
             return Err(Failure::Usage("--login: use USER:PASSWORD".into()));
@@ -321,26 +324,41 @@ fn tls(access: &Access) -> Result<TlsConfig, Failure> {
     Ok(config.root_certs(RootCerts::new_with_certs(&roots)).build())
 }
 
+/// What a node with this environment, and with the file that it names, was told.
+fn setting(
+    flags: &[&str],
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<String>, Failure> {
+    let found = layers::setting(flags, variable).map_err(Failure::Usage)?;
+    Ok(found.map(|(_, value)| value))
+}
+
 /// The default user, as a node with this environment makes it.
-fn default_login(variable: impl Fn(&str) -> Option<String>) -> Result<String, Failure> {
-    let first = |names: [&str; 2]| names.into_iter().find_map(&variable);
+fn default_login(variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Failure> {
     let guest = || "guest".to_owned();
-    let user = first(["WARREN_DEFAULT_USER", "RABBITMQ_DEFAULT_USER"]).unwrap_or_else(guest);
-    let given = first(["WARREN_DEFAULT_PASS", "RABBITMQ_DEFAULT_PASS"]);
-    let password = match (given, variable("WARREN_DEFAULT_PASS_FILE")) {
-        (Some(password), _) => password,
-        (None, Some(file)) => secret::read(Path::new(&file)).map_err(Failure::Usage)?,
-        (None, None) => guest(),
+    let user = setting(&["default-user"], variable)?.unwrap_or_else(guest);
+    let password = layers::setting(&["default-pass", "default-pass-file"], variable);
+    let password = match password.map_err(Failure::Usage)? {
+        Some((flag, file)) if flag == "default-pass-file" => {
+            secret::read(Path::new(&file)).map_err(Failure::Usage)?
+        }
+        Some((_, password)) => password,
+        None => guest(),
     };
     Ok(format!("{user}:{password}"))
 }
 
-/// The node on this machine, on the port that its environment (in a container, ours too) names.
+/// The node on this machine, where its environment (in a container, ours too) says that it listens.
 fn local_url(management_listen: Option<&str>) -> String {
-    let port = management_listen
+    let (host, port) = management_listen
         .and_then(|listen| listen.rsplit_once(':'))
-        .map_or("15672", |(_, port)| port);
-    format!("http://127.0.0.1:{port}")
+        .unwrap_or(("", "15672"));
+    let host = match host {
+        "" | "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
+    };
+    format!("http://{host}:{port}")
 }
 
 /// What an error body says: `reason` of the API's objects, else the text itself.
@@ -473,6 +491,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "from a file\n").unwrap();
         let path = file.path().to_str().unwrap();
+        let config = tempfile::NamedTempFile::new().unwrap();
+        let text =
+            "default_user = 'filed'\ndefault_pass = 'of the file'\nmanagement_listen = ':8080'";
+        std::fs::write(config.path(), text).unwrap();
+        let config = config.path().to_str().unwrap();
+        let variable = |name: &str| (name == "WARREN_CONFIG").then(|| config.to_owned());
+        let listen = setting(&["management-listen"], &variable).unwrap();
+        assert_eq!(listen.as_deref(), Some(":8080"));
         for (environment, expected) in [
             (vec![], "guest:guest"),
             (vec![("RABBITMQ_DEFAULT_USER", "u")], "u:guest"),
@@ -486,19 +512,27 @@ mod tests {
                     ("WARREN_DEFAULT_USER", "w"),
                     ("RABBITMQ_DEFAULT_PASS", "p"),
                 ],
-                "w:p",
+                // As the node does.
+                "w:from a file",
+            ),
+            (
+                vec![
+                    ("WARREN_CONFIG", config),
+                    ("WARREN_DEFAULT_PASS", "of the environment"),
+                ],
+                "filed:of the environment",
             ),
         ] {
             let variable = |name: &str| {
                 let found = environment.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| (*value).to_owned())
             };
-            assert_eq!(default_login(variable).unwrap(), expected);
+            assert_eq!(default_login(&variable).unwrap(), expected);
         }
         let missing = |name: &str| {
             (name == "WARREN_DEFAULT_PASS_FILE").then(|| "/nowhere/password".to_owned())
         };
-        let failure = default_login(missing).unwrap_err();
+        let failure = default_login(&missing).unwrap_err();
         assert!(failure.to_string().contains("/nowhere/password"));
     }
 
@@ -508,6 +542,9 @@ mod tests {
             (None, "http://127.0.0.1:15672"),
             (Some("0.0.0.0:8080"), "http://127.0.0.1:8080"),
             (Some(":8080"), "http://127.0.0.1:8080"),
+            (Some("10.0.0.1:8080"), "http://10.0.0.1:8080"),
+            (Some("[::]:8080"), "http://[::1]:8080"),
+            (Some("[fd00::1]:8080"), "http://[fd00::1]:8080"),
         ] {
             assert_eq!(local_url(listen), expected);
         }

@@ -1,6 +1,7 @@
 //! The program `warren`: `serve` runs a node, everything else talks to one over its management port. Started under the name
 //! of one of RabbitMQ's tools it is that tool.
 
+mod allocator;
 mod client;
 mod commands;
 mod exit;
@@ -12,21 +13,6 @@ mod serve;
 use clap::{Command, CommandFactory, FromArgMatches};
 use commands::Operator;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Settings that the allocator, which serves RocksDB too, looks up by this name. Without threads of its own it
-/// gives memory back only when somebody allocates: a node whose queues were emptied during a memory alarm would keep it, and the
-/// alarm with it. One arena for each processor and a second until memory goes back, instead of four and ten: a
-/// backlog that is being filled takes a quarter less memory and no more time.
-#[expect(
-    unsafe_code,
-    reason = "the name is one that the allocator reserves for this"
-)]
-#[unsafe(export_name = "malloc_conf")]
-pub static ALLOCATOR_SETTINGS: &[u8; 80] =
-    b"background_thread:true,percpu_arena:percpu,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();

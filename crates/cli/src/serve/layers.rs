@@ -4,7 +4,7 @@
 //! everywhere, and a wrong one is refused with the name of its source.
 
 use super::options::Options;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("RABBITMQ_DEFAULT_USER", "default-user"),
     ("RABBITMQ_DEFAULT_PASS", "default-pass"),
+    ("RABBITMQ_DEFAULT_PASS_FILE", "default-pass-file"),
     ("RABBITMQ_DEFAULT_VHOST", "default-vhost"),
 ];
 
@@ -53,15 +54,10 @@ pub(crate) fn complete(
     flag_arguments: &[String],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Options, String> {
-    let file = flags
-        .config
-        .clone()
-        .or_else(|| environment("WARREN_CONFIG").map(PathBuf::from));
-    let from_file = match &file {
-        Some(path) => read_file(path)?,
-        None => Vec::new(),
-    };
-    let layers = [from_file, read_environment(environment)];
+    let layers = [
+        from_file(flags.config.clone(), environment)?,
+        read_environment(environment),
+    ];
     let mut arguments: Vec<String> = vec!["serve".into()];
     for layer in &layers {
         check(layer)?;
@@ -73,6 +69,41 @@ pub(crate) fn complete(
     }
     arguments.extend(flag_arguments.iter().cloned());
     parse(&arguments).map_err(|error| plain(&error))
+}
+
+/// What file and environment of this process say of a node that runs with the same, for the tools beside it: the value of a
+/// flag, and of two that exclude each other the one that counts.
+pub(crate) fn setting(
+    flags: &[&str],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<(String, String)>, String> {
+    let layers = [read_environment(environment), from_file(None, environment)?];
+    let found = layers.into_iter().find_map(|layer| {
+        layer
+            .into_iter()
+            .find(|given| flags.contains(&&*given.flag))
+    });
+    Ok(found.map(|given| (given.flag, given.value)))
+}
+
+fn from_file(
+    flag: Option<PathBuf>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Given>, String> {
+    let variable = || environment("WARREN_CONFIG").filter(|file| !file.is_empty());
+    match flag.or_else(|| variable().map(PathBuf::from)) {
+        Some(path) => read_file(&path),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The variables of all options.
+pub(super) fn variables() -> Vec<String> {
+    settable()
+        .iter()
+        .filter_map(|arg| arg.get_long())
+        .map(variable_of)
+        .collect()
 }
 
 /// Reads arguments without environment and file; the first one is the command's name.
@@ -97,7 +128,8 @@ fn read_environment(environment: &dyn Fn(&str) -> Option<String>) -> Vec<Given> 
             })
     };
     let foreign = FOREIGN_NAMES.iter().filter_map(|(variable, flag)| {
-        let ours_given = [flag.to_string(), format!("{flag}-file")]
+        let stem = flag.trim_end_matches("-file");
+        let ours_given = [stem.to_owned(), format!("{stem}-file")]
             .iter()
             .any(|flag| environment(&variable_of(flag)).is_some_and(|value| !value.is_empty()));
         given(flag, variable).filter(|_| !ours_given)
@@ -214,7 +246,13 @@ fn plain(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::ValueValidation || error.kind() == ErrorKind::InvalidValue {
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default();
-        return line.strip_prefix("error: ").unwrap_or(line).to_owned();
+        let line = line.strip_prefix("error: ").unwrap_or(line);
+        return match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) if !values.is_empty() => {
+                format!("{line}: use {}", values.join(" or "))
+            }
+            _ => line.to_owned(),
+        };
     }
     error
         .to_string()
@@ -224,7 +262,7 @@ fn plain(error: &clap::Error) -> String {
 }
 
 /// The known key with most letters in common at the start, if it is close.
-fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
+pub(super) fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
     let squeezed = |text: &str| text.replace(['-', '_'], "").to_lowercase();
     let wanted = squeezed(key);
     known
@@ -389,6 +427,16 @@ mod tests {
             ("u", "p", "v")
         );
 
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        std::fs::write(&path, "from a file\n").unwrap();
+        let file = [("RABBITMQ_DEFAULT_PASS_FILE", path.to_str().unwrap())];
+        let config = resolve(&[], &file, None).unwrap();
+        assert_eq!(config.default_user.password, "from a file");
+        let ours = [file[0], ("WARREN_DEFAULT_PASS", "w")];
+        let config = resolve(&[], &ours, None).unwrap();
+        assert_eq!(config.default_user.password, "w");
+
         let both = [("RABBITMQ_DEFAULT_USER", "u"), ("WARREN_DEFAULT_USER", "w")];
         assert_eq!(resolve(&[], &both, None).unwrap().default_user.name, "w");
         assert_eq!(
@@ -486,6 +534,18 @@ mod tests {
                 &[],
                 None,
                 &["do not contain this node"],
+            ),
+            (
+                &[],
+                &[("WARREN_MANAGEMENT_API", "yes")],
+                None,
+                &["WARREN_MANAGEMENT_API", "use true or false"],
+            ),
+            (
+                &["--log-format=xml"],
+                &[],
+                None,
+                &["--log-format", "use text or json"],
             ),
             (&["--config=/no/such.toml"], &[], None, &["/no/such.toml"]),
             (&["--tls-key=k"], &[], None, &["--tls-certificate"]),

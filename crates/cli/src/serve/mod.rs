@@ -1,6 +1,7 @@
 //! `warren serve`: reads its options, runs a node with its management port, stops on a signal.
 
-mod layers;
+mod ignored;
+pub(crate) mod layers;
 mod logging;
 mod options;
 mod run;
@@ -23,8 +24,8 @@ pub(crate) fn command() -> Command {
         .display_order(0);
     layers::with_variables(options)
         .args_override_self(true)
-        .after_help("RABBITMQ_DEFAULT_USER, _PASS and _VHOST are understood too.\n`warren serve --help` lists rarer options.")
-        .after_long_help("RABBITMQ_DEFAULT_USER, RABBITMQ_DEFAULT_PASS and RABBITMQ_DEFAULT_VHOST are understood too.")
+        .after_help("RABBITMQ_DEFAULT_USER, _PASS, _PASS_FILE and _VHOST are understood too.\n`warren serve --help` lists rarer options.")
+        .after_long_help("RABBITMQ_DEFAULT_USER, RABBITMQ_DEFAULT_PASS, RABBITMQ_DEFAULT_PASS_FILE and RABBITMQ_DEFAULT_VHOST are understood too.")
 }
 
 /// Runs `warren serve`; `arguments` are those after the word `serve`.
@@ -46,6 +47,11 @@ pub(crate) fn main(matches: &clap::ArgMatches, arguments: &[String]) -> ExitCode
     }
     if let Err(error) = logging::start(&resolved.log) {
         return refuse(&error);
+    }
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    for notice in ignored::notices(variables, &|file| file.exists()) {
+        tracing::warn!("{notice}");
     }
     run::run(resolved.config, resolved.definitions)
 }

@@ -15,6 +15,7 @@ const LINGER: Duration = Duration::from_millis(300);
 
 /// Runs a node until a signal asks it to stop.
 pub(super) fn run(config: Config, definitions: Option<Definitions>) -> ExitCode {
+    node::life::process::keep_files_private();
     node::life::process::raise_open_files();
     node::life::process::follow_system_clock();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -163,6 +164,11 @@ async fn load(management: &Management, definitions: Option<Definitions>) {
 /// A store or a Raft group has failed: the node must not go on serving. A supervisor starts it anew.
 fn abort(reason: &str) {
     error!(reason, "this node cannot go on and ends");
-    // Not `exit`: nothing may run any more that could touch the stores.
-    std::process::abort();
+    // Not `exit`: nothing may run any more that could touch the stores. Nor an abort, which as the first process of a container
+    // looks like a segmentation fault (139), because no signal of its own reaches that.
+    #[expect(unsafe_code, reason = "ends the process as it stands")]
+    // SAFETY: nothing of this process runs after it.
+    unsafe {
+        libc::_exit(i32::from(exit::FAILED))
+    }
 }
