@@ -14,6 +14,8 @@ bin=${WARREN_BIN:-warren}
 data=${WARREN_CLUSTER_DATA:-./data}
 offset=${WARREN_CLUSTER_PORT_OFFSET:-0}
 nodes=(1 2 3)
+# They are for this script, make and the tests; a node would say that they are no options of its.
+unset WARREN_BIN WARREN_BENCH_BIN WARREN_VENV WARREN_CLUSTER_DATA WARREN_CLUSTER_PORT_OFFSET
 
 command -v "$bin" >/dev/null || { echo "error: no program '$bin': run make build, or set WARREN_BIN" >&2; exit 1; }
 mkdir -p "$data"
