@@ -89,6 +89,15 @@ pub enum Op {
         /// Whether this return counts as a failed delivery.
         counted: bool,
     },
+    /// These messages came back and are not handed out before this time (delayed retry).
+    Delay {
+        /// Queue.
+        queue: QueueId,
+        /// Messages.
+        sequences: SequenceRanges,
+        /// When they may be handed out again, ms since the Unix epoch.
+        until_ms: u64,
+    },
     /// Forget the queue and all its messages.
     Delete {
         /// Queue.
@@ -114,7 +123,8 @@ impl Op {
             } => message.weight() + 8 * targets.len(),
             Self::Settle { sequences, .. }
             | Self::Kill { sequences, .. }
-            | Self::Return { sequences, .. } => 16 + 8 * sequences.len(),
+            | Self::Return { sequences, .. }
+            | Self::Delay { sequences, .. } => 16 + 8 * sequences.len(),
             Self::Delete { .. } | Self::Mark { .. } => 16,
         }
     }

@@ -217,6 +217,8 @@ pub struct Served {
     pub ready: u64,
     /// Unacknowledged messages.
     pub unacked: u64,
+    /// All of them, with those that wait before they are handed out again.
+    pub messages: u64,
     /// Consumers.
     pub consumers: u64,
 }

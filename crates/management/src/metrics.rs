@@ -382,7 +382,7 @@ fn objects(page: &mut Page, backend: &dyn Backend, numbers: &Numbers) {
         (
             "rabbitmq_queue_messages",
             "Messages of the queues served here",
-            served.ready + served.unacked,
+            served.messages,
         ),
         (
             "rabbitmq_queue_consumers",

@@ -54,7 +54,7 @@ const QUEUES: &[(&str, &[Series<QueueReport>])] = &[
                 "queue_messages",
                 "gauge",
                 "Sum of ready and unacknowledged messages",
-                |queue| (queue.ready + queue.unacked) as f64,
+                |queue| queue.messages() as f64,
             ),
         ],
     ),

@@ -308,6 +308,7 @@ impl NodeBackend {
             served.queues += 1;
             served.ready += report.ready;
             served.unacked += report.unacked;
+            served.messages += report.messages();
             served.consumers += report.consumers.len() as u64;
         }
         served

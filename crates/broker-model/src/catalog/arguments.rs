@@ -57,6 +57,12 @@ pub struct QueueArguments {
     pub single_active_consumer: bool,
     /// `x-delivery-limit`.
     pub delivery_limit: Option<DeliveryLimit>,
+    /// `x-delayed-retry-type`.
+    pub retry_type: Option<Name>,
+    /// `x-delayed-retry-min`.
+    pub retry_min_ms: Option<u64>,
+    /// `x-delayed-retry-max`.
+    pub retry_max_ms: Option<u64>,
     /// `x-consumer-timeout`.
     pub consumer_timeout_ms: Option<u64>,
     /// `x-message-deduplication` and its companions.
@@ -99,7 +105,7 @@ enum Rule {
     Age,
     /// Where a consumer of a stream begins.
     Offset,
-    /// Anything: kept, never acted upon.
+    /// Anything: not checked, and not compared when the queue is declared again.
     Ignored,
 }
 
@@ -146,7 +152,7 @@ const fn stream(name: &'static str, rule: Rule) -> Known {
 
 /// In the order in which redeclarations compare them. `x-delivery-limit` and `x-consumer-timeout`
 /// belong to quorum queues in RabbitMQ; here they work on classic ones too.
-const KNOWN: [Known; 30] = [
+const KNOWN: [Known; 32] = [
     both("x-expires", Rule::PositiveTime),
     both("x-message-ttl", Rule::Time),
     both("x-dead-letter-exchange", Rule::Text),
@@ -173,6 +179,8 @@ const KNOWN: [Known; 30] = [
     both("x-cache-ttl", Rule::PositiveTime),
     both("x-deduplication-header", Rule::Text),
     quorum("x-delayed-retry-type", Rule::Ignored),
+    quorum("x-delayed-retry-min", Rule::Ignored),
+    quorum("x-delayed-retry-max", Rule::Ignored),
     stream("x-max-age", Rule::Age),
     stream(SEGMENT_SIZE, Rule::Count),
     stream(FILTER_SIZE, Rule::Count),
@@ -224,6 +232,9 @@ impl QueueArguments {
                     read.delivery_limit = value.as_integer().and_then(delivery_limit);
                 }
                 b"x-consumer-timeout" => read.consumer_timeout_ms = number(),
+                b"x-delayed-retry-type" => read.retry_type = text(),
+                b"x-delayed-retry-min" => read.retry_min_ms = number(),
+                b"x-delayed-retry-max" => read.retry_max_ms = number(),
                 _ => {}
             }
         }

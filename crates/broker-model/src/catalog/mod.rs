@@ -53,7 +53,10 @@ pub use record::{
     BindingRecord, EffectiveSettings, ExchangeRecord, Limits, NodeRecord, NodeState, QueueRecord,
     UserRecord, VhostRecord,
 };
-pub use settings::{Deduplication, DeliveryLimit, Overflow, QueueSettings, QueueType, Store};
+pub use settings::{
+    Deduplication, DelayedRetry, DeliveryLimit, Overflow, QueueSettings, QueueType, RetryKind,
+    Store,
+};
 pub use stored::{StoredError, decode_replies, encode_replies};
 pub use stream::StreamOffset;
 

@@ -5,7 +5,7 @@ use super::command::{Name, PolicySpec};
 use super::error::CatalogError;
 use super::pattern::Pattern;
 use super::record::EffectiveSettings;
-use super::settings::{Overflow, QueueSettings, QueueType};
+use super::settings::{DelayedRetry, Overflow, QueueSettings, QueueType, RetryKind};
 use super::stream::age_ms;
 use std::collections::BTreeMap;
 
@@ -209,7 +209,12 @@ pub fn merged_definition<'a>(
     }
     for (key, value) in operator.into_iter().flat_map(|policy| &policy.definition) {
         let kept = merged.entry(key).or_insert(value);
-        if !NUMBERS.contains(&&**key) || limit(value) <= limit(kept) {
+        let counts = match &**key {
+            "delayed-retry-min" => limit(value) >= limit(kept),
+            "delayed-retry-max" => limit(value) <= limit(kept),
+            key => !NUMBERS.contains(&key) || limit(value) <= limit(kept),
+        };
+        if counts {
             *kept = value;
         }
     }
@@ -341,11 +346,40 @@ fn merge_queue(
         max_priority: arguments.max_priority,
         single_active_consumer: arguments.single_active_consumer,
         delivery_limit: limit,
+        delayed_retry: merge_delayed_retry(arguments, policy, operator),
         consumer_timeout_ms: lowest(arguments.consumer_timeout_ms, "consumer-timeout"),
         auto_delete,
         deduplication: arguments.deduplication.clone(),
         store: None,
     }
+}
+
+/// Delayed retry: which messages wait by the operator policy, the policy, the argument; the least `min` and `max` of
+/// arguments and policies, but the greater `min` of two policies. Without `min` nothing waits; `max` is `min` unless it
+/// is given.
+fn merge_delayed_retry(
+    arguments: &QueueArguments,
+    policy: Option<&Policy>,
+    operator: Option<&Policy>,
+) -> Option<DelayedRetry> {
+    let type_of = |policy: Option<&Policy>| policy?.text("delayed-retry-type");
+    let retry_type = type_of(operator)
+        .or_else(|| type_of(policy))
+        .or_else(|| arguments.retry_type.clone());
+    let kind = RetryKind::parse(&retry_type?)?;
+    let of = |policy: Option<&Policy>, key: &str| policy?.get(key)?.number();
+    let min_of = |policy| of(policy, "delayed-retry-min");
+    let least_ms = min_of(policy).max(min_of(operator));
+    let max_of = |policy| of(policy, "delayed-retry-max");
+    let min_ms = least_ms.into_iter().chain(arguments.retry_min_ms).min();
+    let min_ms = min_ms.filter(|ms| *ms > 0)?;
+    let most_ms = [arguments.retry_max_ms, max_of(policy), max_of(operator)];
+    let max_ms = most_ms.into_iter().flatten().min();
+    Some(DelayedRetry {
+        kind,
+        min_ms,
+        max_ms: max_ms.filter(|ms| *ms > 0).unwrap_or(min_ms),
+    })
 }
 
 /// Keys whose values are numbers from 0.
@@ -368,7 +402,7 @@ const TEXTS: [&str; 5] = [
 ];
 
 /// Keys of RabbitMQ's that Warren keeps and does not use, so that definitions from there come in whole.
-const KEPT: [&str; 35] = [
+const KEPT: [&str; 32] = [
     "ha-mode",
     "ha-params",
     "ha-sync-mode",
@@ -395,15 +429,19 @@ const KEPT: [&str; 35] = [
     "sharding",
     "shards-per-node",
     "routing-key",
-    "delayed-retry-type",
-    "delayed-retry-min",
-    "delayed-retry-max",
     "message-deduplication",
     "x-message-deduplication",
     "deduplicate-cache-size",
     "deduplicate-cache-ttl",
     "consumer-disconnected-timeout",
     "member-placement-tag",
+];
+
+/// Keys of delayed retry.
+const RETRY: [&str; 3] = [
+    "delayed-retry-type",
+    "delayed-retry-min",
+    "delayed-retry-max",
 ];
 
 /// What an operator policy may hold: as with RabbitMQ, the last ones without effect.
@@ -454,7 +492,8 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
         if ["queue-type", "max-priority", "single-active-consumer"].contains(&key) {
             return invalid(format!("'{key}' cannot be set by a policy"));
         }
-        if !NUMBERS.contains(&key) && !TEXTS.contains(&key) && !KEPT.contains(&key) {
+        let known = [&NUMBERS[..], &TEXTS, &KEPT, &RETRY];
+        if !known.into_iter().flatten().any(|known| *known == key) {
             return invalid(format!(
                 "[{{<<\"{key}\">>,...}}] are not recognised policy settings"
             ));
@@ -483,6 +522,10 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
                 matches!(value, PolicyValue::Integer(0..=SEGMENT_SIZE_MAX))
             }
             "max-age" => value.text().is_some_and(|age| age_ms(age).is_some()),
+            "delayed-retry-type" => text_of(value, &["all", "failed", "returned", "disabled"]),
+            "delayed-retry-min" | "delayed-retry-max" => {
+                value.number().is_some_and(|number| number > 0)
+            }
             _ => true,
         };
         if !known {
@@ -496,7 +539,30 @@ pub(crate) fn check_policy(spec: &PolicySpec) -> Result<(), CatalogError> {
             return invalid(format!("{value} is not a valid overflow value"));
         }
     }
-    Ok(())
+    check_delayed_retry(spec)
+}
+
+/// What the keys of delayed retry say together.
+fn check_delayed_retry(spec: &PolicySpec) -> Result<(), CatalogError> {
+    let invalid = |text: String| Err(CatalogError::Invalid(text.into()));
+    let get = |wanted: &str| {
+        let mut entries = spec.definition.iter();
+        entries
+            .find(|(key, _)| &**key == wanted)
+            .map(|(_, value)| value)
+    };
+    let number = |key| get(key).and_then(PolicyValue::number);
+    let kind = get("delayed-retry-type").and_then(PolicyValue::text);
+    match (number("delayed-retry-min"), number("delayed-retry-max")) {
+        (None, _) if kind.is_some_and(|kind| &**kind != "disabled") => invalid(format!(
+            "delayed-retry-min is required when delayed-retry-type is {}",
+            kind.map_or("", |kind| &**kind)
+        )),
+        (Some(min), Some(max)) if max < min => invalid(format!(
+            "delayed-retry-max ({max}) must not be smaller than delayed-retry-min ({min})"
+        )),
+        _ => Ok(()),
+    }
 }
 
 impl std::fmt::Display for PolicyValue {

@@ -97,6 +97,64 @@ pub enum DeliveryLimit {
     Unlimited,
 }
 
+/// Which messages that come back wait before they are handed out again (`x-delayed-retry-type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RetryKind {
+    /// All of them.
+    All,
+    /// Those that count as a failed delivery.
+    Failed,
+    /// Those that do not.
+    Returned,
+}
+
+impl RetryKind {
+    /// The value of `x-delayed-retry-type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Failed => "failed",
+            Self::Returned => "returned",
+        }
+    }
+
+    /// Reads a value of `x-delayed-retry-type`; `disabled` is none.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::All, Self::Failed, Self::Returned]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// Delayed retry: how long a message that comes back waits before it is handed out again. The time grows with its
+/// failed deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DelayedRetry {
+    /// Which messages wait.
+    pub kind: RetryKind,
+    /// `x-delayed-retry-min`, for each failed delivery.
+    pub min_ms: u64,
+    /// `x-delayed-retry-max`: no message waits longer.
+    pub max_ms: u64,
+}
+
+impl DelayedRetry {
+    /// How long a message waits that came back, `counted` as a failed delivery or not, and has failed so often by
+    /// now; `None`: not at all.
+    #[must_use]
+    pub fn delay_ms(&self, counted: bool, failed: u32) -> Option<u64> {
+        let waits = match self.kind {
+            RetryKind::All => true,
+            RetryKind::Failed => counted,
+            RetryKind::Returned => !counted,
+        };
+        let delay_ms = self.min_ms.saturating_mul(u64::from(failed.max(1)));
+        waits.then(|| delay_ms.min(self.max_ms))
+    }
+}
+
 /// `x-message-deduplication`: publishes whose deduplication header repeats are dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Deduplication {
@@ -148,6 +206,8 @@ pub struct QueueSettings {
     pub single_active_consumer: bool,
     /// `x-delivery-limit`; `None`: that of the node.
     pub delivery_limit: Option<DeliveryLimit>,
+    /// `x-delayed-retry-type` and its companions.
+    pub delayed_retry: Option<DelayedRetry>,
     /// `x-consumer-timeout`; `None`: consumers may hold messages for ever.
     pub consumer_timeout_ms: Option<u64>,
     /// Deleted when its last consumer goes.
@@ -196,6 +256,29 @@ impl QueueSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn delays_of_retries() {
+        for (kind, counted, failed, expected) in [
+            (RetryKind::All, false, 0, Some(1000)),
+            (RetryKind::All, true, 1, Some(1000)),
+            (RetryKind::All, true, 2, Some(2000)),
+            (RetryKind::All, true, 3, Some(2500)),
+            (RetryKind::All, true, u32::MAX, Some(2500)),
+            (RetryKind::Failed, true, 2, Some(2000)),
+            (RetryKind::Failed, false, 2, None),
+            (RetryKind::Returned, true, 2, None),
+            (RetryKind::Returned, false, 2, Some(2000)),
+        ] {
+            let retry = DelayedRetry {
+                kind,
+                min_ms: 1000,
+                max_ms: 2500,
+            };
+            let found = retry.delay_ms(counted, failed);
+            assert_eq!(found, expected, "{kind:?} {counted} {failed}");
+        }
+    }
 
     #[test]
     fn levels() {

@@ -200,6 +200,7 @@ impl Dispatcher {
         let kept = state.filter(|_| desk.keeps_undeliverable());
         let (dying, dying_bytes) =
             kept.map_or((0, 0), |state| (state.dying(), state.dying_bytes()));
+        let (kept, kept_bytes) = (dying + counts.delayed, dying_bytes + counts.delayed_bytes);
         let bytes = message.body.len() as u64;
         // With what is ready and what consumers would take of that.
         let is_full = |ready: u64, ready_bytes: u64, wanted: u64| {
@@ -208,8 +209,8 @@ impl Dispatcher {
             // Sizes of messages on disk are not known: as if all were as large.
             let bytes_before = ready_bytes.saturating_add(desk.pending_bytes);
             let bytes_left = share(bytes_before, left, before);
-            left.saturating_add(1).saturating_add(dying) > limits.length
-                || bytes_left.saturating_add(bytes).saturating_add(dying_bytes) > limits.bytes
+            left.saturating_add(1).saturating_add(kept) > limits.length
+                || bytes_left.saturating_add(bytes).saturating_add(kept_bytes) > limits.bytes
         };
         if is_full(counts.ready, counts.ready_bytes, 0) {
             let (ready, ready_bytes) = match state.filter(|_| unsure) {

@@ -8,8 +8,20 @@ use super::serve::kill;
 use crate::ids::{Origin, QueueId, Sequence};
 use crate::op::{DeathReason, Op, SequenceRanges};
 use crate::protocol::FromHost;
+use crate::queue::push_range;
 use crate::shard::{Effect, ShardMachine};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
+
+/// Messages that came back.
+struct Returned<'a> {
+    queue: QueueId,
+    sequences: &'a SequenceRanges,
+    /// As a failed delivery.
+    counted: bool,
+    /// From this node's sessions; `None`: the leader took them from one that is gone.
+    by: Option<Origin>,
+}
 
 impl Dispatcher {
     /// Takes note of what was applied. The machine must have applied it (and may be ahead).
@@ -48,8 +60,17 @@ impl Dispatcher {
                 Effect::Returned {
                     queue,
                     sequences,
+                    counted,
                     by,
-                } => self.take_back(*queue, sequences, *by, machine, out),
+                } => {
+                    let returned = Returned {
+                        queue: *queue,
+                        sequences,
+                        counted: *counted,
+                        by: *by,
+                    };
+                    self.take_back(now_ms, &returned, machine, out);
+                }
                 Effect::Deleted { queue } => self.deleted(now_ms, *queue, machine, out),
                 Effect::Marked { queue, upto } => self.marked(*queue, *upto),
             }
@@ -134,12 +155,17 @@ impl Dispatcher {
     /// These messages came back from whoever held them.
     fn take_back(
         &mut self,
-        queue: QueueId,
-        sequences: &SequenceRanges,
-        by: Option<Origin>,
+        now_ms: u64,
+        returned: &Returned<'_>,
         machine: &ShardMachine,
         out: &mut Outbox,
     ) {
+        let Returned {
+            queue,
+            sequences,
+            counted,
+            by,
+        } = *returned;
         let Some(slot) = self.index.get(&queue).copied() else {
             return;
         };
@@ -156,7 +182,9 @@ impl Dispatcher {
         };
         let limit = desk.delivery_limit();
         let dead_letter = desk.dead_letters();
+        let retry = desk.delayed_retry();
         let state = machine.queue(queue);
+        let mut delays: BTreeMap<u64, SequenceRanges> = BTreeMap::new();
         let mut kills: SmallVec<[(DeathReason, SequenceRanges); 1]> = SmallVec::new();
         for (from, to) in sequences {
             let level = from.level();
@@ -180,12 +208,25 @@ impl Dispatcher {
             for (number, hold) in back {
                 self.roster.released(hold.holder);
                 let sequence = Sequence::new(level, number);
-                let failed = state.map_or(0, |state| u64::from(state.delivery_count(sequence)));
-                if limit.is_some_and(|limit| failed > limit) && stock.take_returned(number) {
-                    stock.doom(number, number, u64::from(hold.bytes));
-                    kill(&mut kills, DeathReason::DeliveryLimit, sequence, sequence);
+                let failed = state.map_or(0, |state| state.delivery_count(sequence));
+                if limit.is_some_and(|limit| u64::from(failed) > limit) {
+                    if stock.take_returned(number) {
+                        stock.doom(number, number, u64::from(hold.bytes));
+                        kill(&mut kills, DeathReason::DeliveryLimit, sequence, sequence);
+                    }
+                } else if let Some(delay_ms) = retry.and_then(|r| r.delay_ms(counted, failed)) {
+                    let until_ms = now_ms.saturating_add(delay_ms);
+                    stock.delay(number, until_ms, u64::from(hold.bytes));
+                    push_range(delays.entry(until_ms).or_default(), sequence, sequence);
                 }
             }
+        }
+        for (until_ms, sequences) in delays {
+            out.leader_ops.push(Op::Delay {
+                queue,
+                sequences,
+                until_ms,
+            });
         }
         for (reason, sequences) in kills {
             out.leader_ops.push(Op::Kill {

@@ -45,7 +45,10 @@ impl Desk {
         }
         let counts = self.counts(Some(turn.state));
         let mean = counts.ready_bytes / counts.ready.max(1);
-        let mut excess = counts.ready.saturating_sub(limits.length);
+        // What waits after it came back counts, and stays.
+        let mut excess = (counts.ready + counts.delayed)
+            .saturating_sub(limits.length)
+            .min(counts.ready);
         for stock in &mut self.stocks {
             if excess == 0 {
                 break;
@@ -71,7 +74,8 @@ impl Desk {
         if limits.bytes == u64::MAX {
             return false;
         }
-        let mut ready_bytes = self.counts(Some(turn.state)).ready_bytes;
+        let counts = self.counts(Some(turn.state));
+        let mut ready_bytes = counts.ready_bytes + counts.delayed_bytes;
         let mut quantum = DROP_QUANTUM;
         // The newest message of a stream stays, however large.
         let keeps_last = self.is_stream();

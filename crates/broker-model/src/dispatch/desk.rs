@@ -4,7 +4,7 @@ use super::bench::Bench;
 use super::outbox::QueueCounts;
 use super::stock::Stock;
 use super::tally::Tally;
-use crate::catalog::settings::{DeliveryLimit, Overflow, QueueSettings, Store};
+use crate::catalog::settings::{DelayedRetry, DeliveryLimit, Overflow, QueueSettings, Store};
 use crate::ids::{QueueId, Sequence};
 use crate::queue::{QueueState, RangeSet};
 use std::sync::Arc;
@@ -100,6 +100,17 @@ impl Desk {
         self.settings
             .as_ref()
             .is_some_and(|settings| settings.single_active_consumer)
+    }
+
+    /// How long messages that come back wait, if they do.
+    pub(super) fn delayed_retry(&self) -> Option<DelayedRetry> {
+        self.settings.as_ref()?.delayed_retry
+    }
+
+    /// Ends the delays that are over. Returns when the next one is.
+    pub(super) fn end_delays(&mut self, now_ms: u64) -> Option<u64> {
+        let stocks = self.stocks.iter_mut();
+        stocks.filter_map(|stock| stock.end_delays(now_ms)).min()
     }
 
     /// Failed deliveries after which a message dies.
@@ -239,7 +250,14 @@ impl Desk {
     /// What is ready, held and consuming.
     pub(super) fn counts(&self, state: Option<&QueueState>) -> QueueCounts {
         let (mut busy, mut busy_bytes, mut held, mut unacked_bytes) = (0, 0, 0, 0);
+        let (mut delayed, mut delayed_bytes, mut delayed_ms) = (0, 0, None);
         for stock in &self.stocks {
+            if let Some(waiting) = &stock.delayed {
+                let (messages, bytes) = waiting.size();
+                delayed += messages;
+                delayed_bytes += bytes;
+                delayed_ms = wider(delayed_ms, waiting.due_ms());
+            }
             let (messages, bytes) = stock.busy();
             busy += messages;
             busy_bytes += bytes;
@@ -259,6 +277,9 @@ impl Desk {
         QueueCounts {
             ready,
             unacked: held,
+            delayed,
+            delayed_bytes,
+            delayed_ms,
             consumers: self.consumer_count() as u64,
             ready_bytes,
             unacked_bytes,
@@ -270,7 +291,15 @@ impl Desk {
     }
 }
 
-/// Length limits of ready messages.
+/// The stretch of time that both lie in.
+fn wider(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Length limits of ready and delayed messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) length: u64,

@@ -31,6 +31,7 @@ mod attach;
 mod bench;
 mod deadlines;
 mod deaths;
+mod delayed;
 mod desk;
 mod held;
 mod kept;

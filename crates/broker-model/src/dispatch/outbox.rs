@@ -123,6 +123,12 @@ pub struct QueueCounts {
     pub ready: u64,
     /// Messages handed out and not settled.
     pub unacked: u64,
+    /// Messages that came back and wait before they are handed out again (delayed retry), and their body bytes.
+    pub delayed: u64,
+    /// Their body bytes.
+    pub delayed_bytes: u64,
+    /// When the next of them is ready, and when the last.
+    pub delayed_ms: Option<(u64, u64)>,
     /// Consumers.
     pub consumers: u64,
     /// Body bytes of ready messages.

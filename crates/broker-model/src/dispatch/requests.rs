@@ -121,7 +121,7 @@ impl Dispatcher {
                 let counts = self.queue_counts(machine, queue);
                 let may_be_used =
                     || self.resuming.may_bring_more() && machine.queue(queue).is_some_and(was_used);
-                let why = if if_empty && counts.ready > 0 {
+                let why = if if_empty && counts.ready + counts.delayed > 0 {
                     Refused::NotEmpty
                 } else if if_unused && (counts.consumers > 0 || may_be_used()) {
                     Refused::InUse
@@ -294,6 +294,11 @@ impl Dispatcher {
             for stock in &mut desk.stocks {
                 let mut ranges = Vec::new();
                 removed += stock.take_ready(state, u64::MAX, |from, to| ranges.push((from, to)));
+                for number in stock.delayed.take().iter_mut().flat_map(|d| d.take_all()) {
+                    removed += 1;
+                    ranges.push((number, number));
+                }
+                ranges.sort_unstable();
                 stock.forget_all_read();
                 for (from, to) in ranges {
                     stock.doom(from, to, (to - from + 1) * mean);

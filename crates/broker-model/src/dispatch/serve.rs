@@ -73,6 +73,7 @@ impl Desk {
         if self.is_stream() {
             return self.keep_stream(turn);
         }
+        let delayed_ms = self.end_delays(turn.now_ms);
         if self.single_active()
             && let Some(bench) = self.bench_mut()
         {
@@ -82,7 +83,7 @@ impl Desk {
         self.serve_gets(turn);
         let more = self.serve_consumers(turn);
         self.mark_ahead(turn);
-        self.finish_turn(turn, more)
+        self.finish_turn(turn, more, delayed_ms)
     }
 
     fn serve_gets(&mut self, turn: &mut Turn<'_>) {
@@ -367,8 +368,9 @@ impl Desk {
     }
 
     /// Sends off the decisions of this turn, looks at heads and limits, tells the starving. `more`: consumers take more
-    /// than one turn hands out. Returns whether there is more to do at once.
-    fn finish_turn(&mut self, turn: &mut Turn<'_>, more: bool) -> bool {
+    /// than one turn hands out; `delayed_ms`: a message that came back is ready then. Returns whether there is more to do
+    /// at once.
+    fn finish_turn(&mut self, turn: &mut Turn<'_>, more: bool, delayed_ms: Option<u64>) -> bool {
         self.settle_unheld(turn);
         let more = self.drop_overflow(turn) || more;
         // What has just come has its chance to be handed out, however soon it expires: here with the mark that is asked
@@ -390,7 +392,7 @@ impl Desk {
                 stock.seen = turn.state.next_number(stock.level) - 1;
             }
         }
-        self.set_timer(turn, expires_ms);
+        self.set_timer(turn, expires_ms.into_iter().chain(delayed_ms).min());
         self.drop_idle_stocks(turn.state);
         more
     }

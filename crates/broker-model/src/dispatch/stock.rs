@@ -4,13 +4,16 @@
 //! - *held* by somebody (`held`);
 //! - *doomed*: the operation that ends it is on its way (`doomed`);
 //! - *returned*: was handed out below the cursor and came back (`returned`);
+//! - *delayed*: came back and waits before it is handed out again (`delayed`);
 //! - at or above the cursor: never handed out by this dispatcher. Those that expired behind the
 //!   head are doomed there, and skipped when the cursor gets to them.
 //!
-//! The last two are ready; what came back goes first, as its numbers are lower. Messages that nodes
-//! claimed after a leader change are held at or above the cursor and skipped when it gets there.
+//! What was returned, and what is at or above the cursor, is ready; what came back goes first, as its numbers are lower.
+//! Messages that nodes claimed after a leader change are held at or above the cursor, and some that were delayed
+//! before it are there, too: they are skipped when it gets there.
 
 use super::deadlines::Deadlines;
+use super::delayed::Delayed;
 use super::held::{Held, Hold};
 use crate::ids::Sequence;
 use crate::queue::{QueueState, RangeSet};
@@ -25,6 +28,8 @@ pub(super) struct Stock {
     pub(super) held: Held,
     /// Held messages at or above the cursor.
     claims: u64,
+    /// None for most.
+    pub(super) delayed: Option<Box<Delayed>>,
     doomed: RangeSet,
     doomed_bytes: u64,
     /// Doomed messages at or above the cursor are not above this number.
@@ -78,12 +83,14 @@ impl Stock {
             (state.mark(level), state.next_number(level) - 1)
         });
         let last = if is_new { 0 } else { last };
+        let delayed = state.filter(|_| !is_new);
         Self {
             level,
             cursor: 0,
             returned: RangeSet::default(),
             held: Held::default(),
             claims: 0,
+            delayed: delayed.and_then(|state| delayed_in(state, level)),
             doomed: RangeSet::default(),
             doomed_bytes: 0,
             doomed_until: 0,
@@ -112,7 +119,44 @@ impl Stock {
 
     /// Whether a message that is alive is ready (or claimed).
     pub(super) fn is_ready(&self, number: u64) -> bool {
-        (number >= self.cursor && !self.is_doomed(number)) || self.returned.contains(number)
+        (number >= self.cursor && !self.is_doomed(number) && !self.is_delayed(number))
+            || self.returned.contains(number)
+    }
+
+    fn is_delayed(&self, number: u64) -> bool {
+        let delayed = self.delayed.as_ref();
+        delayed.is_some_and(|delayed| delayed.contains(number))
+    }
+
+    /// A message that came back waits until then.
+    pub(super) fn delay(&mut self, number: u64, until_ms: u64, bytes: u64) {
+        self.returned.remove(number, number, |_, _, ()| {});
+        let delayed = self.delayed.get_or_insert_default();
+        delayed.insert(number, until_ms, bytes);
+    }
+
+    /// Messages that have waited long enough are ready. Returns when the next one will have.
+    pub(super) fn end_delays(&mut self, now_ms: u64) -> Option<u64> {
+        let delayed = self.delayed.as_mut()?;
+        while let Some(number) = delayed.pop_due(now_ms) {
+            if number < self.cursor {
+                self.returned.insert(number, number, ());
+            }
+            if let Some(deadlines) = &mut self.deadlines {
+                deadlines.came_back(number);
+            }
+        }
+        let next = delayed.due_ms().map(|(next_ms, _)| next_ms);
+        if next.is_none() {
+            self.delayed = None;
+        }
+        next
+    }
+
+    /// How many messages wait after they came back, and their bytes.
+    pub(super) fn delayed_size(&self) -> (u64, u64) {
+        let delayed = self.delayed.as_ref();
+        delayed.map_or((0, 0), |delayed| delayed.size())
     }
 
     /// The next ready message.
@@ -138,6 +182,10 @@ impl Stock {
             let (from, _) = state.alive_from(self.level, self.cursor)?;
             self.cursor = from;
             if from <= self.doomed_until && self.doomed.contains(from) {
+                self.cursor = from + 1;
+                continue;
+            }
+            if self.is_delayed(from) {
                 self.cursor = from + 1;
                 continue;
             }
@@ -189,11 +237,15 @@ impl Stock {
         if self.held.get(number).is_some() || self.doomed.contains(number) {
             return false;
         }
+        let was_delayed = match &mut self.delayed {
+            Some(delayed) => delayed.remove(number),
+            None => false,
+        };
         if number >= self.cursor {
             self.doomed_until = self.doomed_until.max(number);
         } else if self.returned.contains(number) {
             self.returned.remove(number, number, |_, _, ()| {});
-        } else {
+        } else if !was_delayed {
             return false;
         }
         self.doom(number, number, bytes);
@@ -230,6 +282,9 @@ impl Stock {
             let share =
                 u128::from(self.doomed_bytes) * u128::from(removed) / u128::from(before.max(1));
             self.doomed_bytes -= share as u64;
+        }
+        if let Some(delayed) = &mut self.delayed {
+            delayed.remove_all(from, to);
         }
         if !self.returned.is_empty() {
             self.returned.remove(from, to, |_, _, ()| {});
@@ -284,9 +339,13 @@ impl Stock {
         if self.doomed.contains(number) {
             return Err(VoidClaim);
         }
+        let was_delayed = match &mut self.delayed {
+            Some(delayed) => delayed.remove(number),
+            None => false,
+        };
         if number >= self.cursor {
             self.claims += 1;
-        } else {
+        } else if !was_delayed {
             // Neither held nor doomed nor ready: it is dead.
             if !self.returned.contains(number) {
                 return Err(VoidClaim);
@@ -301,15 +360,17 @@ impl Stock {
     pub(super) fn is_idle(&self) -> bool {
         self.held.len() == 0
             && self.doomed.is_empty()
+            && self.delayed.is_none()
             && self.loading.is_none()
             && self.mark_asked <= self.marked
     }
 
-    /// Messages handed out or doomed, and their bytes: what is alive and not ready.
+    /// Messages handed out, delayed or doomed, and their bytes: what is alive and not ready.
     pub(super) fn busy(&self) -> (u64, u64) {
+        let (delayed, delayed_bytes) = self.delayed_size();
         (
-            self.held.len() + self.doomed.len(),
-            self.held.bytes() + self.doomed_bytes,
+            self.held.len() + self.doomed.len() + delayed,
+            self.held.bytes() + self.doomed_bytes + delayed_bytes,
         )
     }
 
@@ -349,6 +410,10 @@ impl Stock {
                     .within(from, end)
                     .next()
                     .map_or(end, |(doomed, _, ())| doomed - 1);
+            }
+            if let Some(delayed) = &self.delayed {
+                let first = delayed.first_within(from, end);
+                end = first.map_or(end, |delayed| delayed - 1);
             }
             self.cursor = end + 1;
             count += end - from + 1;
@@ -415,6 +480,25 @@ impl Stock {
 /// The claimed message is not there to be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct VoidClaim;
+
+/// What was delayed when a dispatcher begins. Some may have been handed out again since: their time is over, or a node
+/// claims them.
+fn delayed_in(state: &QueueState, level: u8) -> Option<Box<Delayed>> {
+    let mut delayed = Delayed::default();
+    // The size of a message that is in the store only is not known: as the others.
+    let mean = state.alive_bytes() / state.alive().max(1);
+    for (from, to, until_ms) in state.delayed_ranges() {
+        if from.level() != level {
+            continue;
+        }
+        for number in from.number()..=to.number() {
+            let stored = state.in_memory(Sequence::new(level, number));
+            let bytes = stored.map_or(mean, |stored| stored.message.body.len() as u64);
+            delayed.insert(number, until_ms, bytes);
+        }
+    }
+    (!delayed.is_empty()).then(|| Box::new(delayed))
+}
 
 /// Stretches of alive messages within `from..=to`.
 pub(super) fn alive_within(

@@ -55,10 +55,19 @@ pub struct QueueState {
 struct Rare {
     /// Failed deliveries of messages that have any.
     counts: RangeMap<u32>,
+    /// When messages that came back may be handed out again. What is said of one stays until it ends, also when it was
+    /// handed out since.
+    delayed: RangeMap<u64>,
     /// Messages for the dead letter publisher.
     dying: RangeMap<DeathReason>,
     /// Their body bytes, as those of alive ones: a hint.
     dying_bytes: u64,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.counts.is_empty() && self.delayed.is_empty() && self.dying.is_empty()
+    }
 }
 
 impl QueueState {
@@ -112,6 +121,15 @@ impl QueueState {
             .as_ref()
             .and_then(|rare| rare.counts.get(sequence.0))
             .unwrap_or(0)
+    }
+
+    /// Messages that came back and were not to be handed out at once, and until when, in order. That time may have
+    /// passed.
+    pub fn delayed_ranges(&self) -> impl Iterator<Item = (Sequence, Sequence, u64)> {
+        self.rare
+            .iter()
+            .flat_map(|rare| rare.delayed.iter())
+            .map(|(a, b, until_ms)| (Sequence(a), Sequence(b), until_ms))
     }
 
     /// Why a dying message dies.
@@ -250,6 +268,7 @@ impl QueueState {
                 level.bury(a.number(), b.number());
                 if let Some(rare) = rare {
                     rare.counts.remove(a.0, b.0, |_, _, _| {});
+                    rare.delayed.remove(a.0, b.0, |_, _, _| {});
                 }
                 push_range(gone, *a, *b);
             }
@@ -348,6 +367,7 @@ impl QueueState {
         });
         for (a, b) in dying {
             let rare = self.rare.get_or_insert_default();
+            rare.delayed.remove(a.0, b.0, |_, _, _| {});
             rare.dying.insert(a.0, b.0, reason);
             rare.dying_bytes += std::mem::take(&mut bytes);
             push_range(killed, a, b);
@@ -363,6 +383,23 @@ impl QueueState {
         counted: bool,
         returned: &mut SequenceRanges,
     ) {
+        for (a, b) in self.alive_within(from, to) {
+            if counted {
+                self.count(a.0, b.0);
+            }
+            push_range(returned, a, b);
+        }
+    }
+
+    /// These messages are not to be handed out before `until_ms`.
+    pub(crate) fn delay(&mut self, from: Sequence, to: Sequence, until_ms: u64) {
+        for (a, b) in self.alive_within(from, to) {
+            let rare = self.rare.get_or_insert_default();
+            rare.delayed.insert(a.0, b.0, until_ms);
+        }
+    }
+
+    fn alive_within(&mut self, from: Sequence, to: Sequence) -> SequenceRanges {
         let mut alive: SequenceRanges = SequenceRanges::new();
         self.each_level(from, to, |level, _, _, a, b| {
             for (a, b) in level.alive.ranges_within(a, b) {
@@ -374,12 +411,7 @@ impl QueueState {
             }
             0
         });
-        for (a, b) in alive {
-            if counted {
-                self.count(a.0, b.0);
-            }
-            push_range(returned, a, b);
-        }
+        alive
     }
 
     /// Adds a failed delivery to each of `from..=to`.
@@ -443,11 +475,7 @@ impl QueueState {
     }
 
     fn drop_rare(&mut self) {
-        if self
-            .rare
-            .as_ref()
-            .is_some_and(|rare| rare.counts.is_empty() && rare.dying.is_empty())
-        {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
             self.rare = None;
         }
     }

@@ -1,7 +1,8 @@
 //! A queue's record in the state store: everything but the messages.
 //!
 //! `version, levels (level, next, mark, expiry, alive set), stored bytes, counts, dying`, and windows
-//! where there are any.
+//! where there are any. Version 2 has `delayed` before the windows; it is written only where messages are, so that
+//! programs that do not know it read all other records.
 
 use super::alive::AliveSet;
 use super::level::Level;
@@ -14,11 +15,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 const MALFORMED: WireError = WireError::Malformed("queue record");
 
+/// Version of a record with delayed messages.
+const WITH_DELAYED: u8 = 2;
+
 impl QueueState {
     /// The record of the state as of now, with every message up to now in the store.
     pub(crate) fn encode_record(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
-        out.put_u8(VERSION);
+        let delayed = self.rare.as_ref().map(|rare| &rare.delayed);
+        let delayed = delayed.filter(|delayed| !delayed.is_empty());
+        out.put_u8(delayed.map_or(VERSION, |_| WITH_DELAYED));
         put_varint(&mut out, self.levels.len() as u64);
         for level in &self.levels {
             out.put_u8(level.level);
@@ -42,6 +48,9 @@ impl QueueState {
                 });
             }
         }
+        if let Some(delayed) = delayed {
+            put_map(&mut out, delayed, |out, until_ms| put_varint(out, until_ms));
+        }
         if let Some(windows) = &self.windows {
             windows.encode(&mut out);
         }
@@ -50,7 +59,11 @@ impl QueueState {
 
     /// Reads what [`Self::encode_record`] wrote.
     pub(crate) fn decode_record(bytes: &Bytes) -> Result<Self, WireError> {
-        let mut cursor = Cursor::versioned(bytes)?;
+        let mut cursor = Cursor::at(bytes, 0);
+        let version = cursor.u8()?;
+        if version != VERSION && version != WITH_DELAYED {
+            return Err(WireError::Version(version));
+        }
         let mut state = Self::default();
         let count = cursor.count(5)?;
         state.levels.reserve_exact(count);
@@ -72,6 +85,10 @@ impl QueueState {
         state.stored_bytes = cursor.varint()?;
         let counts = read_map(&mut cursor, |cursor| cursor.varint_u32())?;
         let dying: RangeMap<DeathReason> = read_map(&mut cursor, read_reason)?;
+        let delayed = match version {
+            WITH_DELAYED => read_map(&mut cursor, |cursor| cursor.varint())?,
+            _ => RangeMap::default(),
+        };
         if cursor.remaining() > 0 {
             state.windows = Some(Box::new(Windows::decode(&mut cursor)?));
         }
@@ -84,9 +101,10 @@ impl QueueState {
                 return Err(MALFORMED);
             }
         }
-        if !counts.is_empty() || !dying.is_empty() {
+        if !counts.is_empty() || !dying.is_empty() || !delayed.is_empty() {
             let rare = state.rare.get_or_insert_default();
             rare.counts = counts;
+            rare.delayed = delayed;
             // The record does not tell their bytes.
             let mean = state.stored_bytes / state.stored.max(1);
             rare.dying_bytes = mean.saturating_mul(dying.len());

@@ -29,6 +29,8 @@ pub enum Effect {
         queue: QueueId,
         /// Messages, exactly those that are alive.
         sequences: SequenceRanges,
+        /// Whether they count as a failed delivery.
+        counted: bool,
         /// Who returned them; `None`: the leader. Who does not hold a message cannot return it.
         by: Option<Origin>,
     },

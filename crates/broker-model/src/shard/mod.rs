@@ -337,9 +337,23 @@ impl ShardMachine {
                     effects.push(Effect::Returned {
                         queue,
                         sequences: returned,
+                        counted,
                         by,
                     });
                 }
+            }
+            Op::Delay {
+                queue,
+                sequences,
+                until_ms,
+            } => {
+                let Some(state) = self.existing(queue) else {
+                    return;
+                };
+                for (from, to) in sequences {
+                    state.delay(from, to, until_ms);
+                }
+                self.changed(queue, 0);
             }
             Op::Delete { queue } => {
                 if self.forget(queue) {

@@ -19,6 +19,7 @@ const RETURN: u8 = 4;
 const DELETE: u8 = 5;
 const MARK: u8 = 6;
 const PASS_ON: u8 = 7;
+const DELAY: u8 = 8;
 
 /// Queue, level, flag.
 const TARGET_MIN_LEN: usize = 10;
@@ -264,6 +265,16 @@ pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
             put_bool(out, *counted);
             put_ranges(out, sequences);
         }
+        Op::Delay {
+            queue,
+            sequences,
+            until_ms,
+        } => {
+            out.put_u8(DELAY);
+            out.put_u64_le(queue.0);
+            put_varint(out, *until_ms);
+            put_ranges(out, sequences);
+        }
         Op::Delete { queue } => {
             out.put_u8(DELETE);
             out.put_u64_le(queue.0);
@@ -304,6 +315,11 @@ pub(super) fn read_op(cursor: &mut Cursor<'_>) -> Result<Op, WireError> {
             counted: cursor.bool()?,
             sequences: cursor.ranges()?,
         },
+        DELAY => Op::Delay {
+            queue: cursor.queue()?,
+            until_ms: cursor.varint()?,
+            sequences: cursor.ranges()?,
+        },
         DELETE => Op::Delete {
             queue: cursor.queue()?,
         },
@@ -336,6 +352,11 @@ fn skip_op(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
         RETURN => {
             cursor.queue()?;
             cursor.bool()?;
+            cursor.skip_ranges()
+        }
+        DELAY => {
+            cursor.queue()?;
+            cursor.varint()?;
             cursor.skip_ranges()
         }
         DELETE => cursor.queue().map(drop),

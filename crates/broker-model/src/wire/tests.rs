@@ -114,6 +114,13 @@ fn any_op() -> impl Strategy<Value = Op> {
                 counted,
             }
         }),
+        (any_queue(), any_ranges(), any_number()).prop_map(|(queue, sequences, until_ms)| {
+            Op::Delay {
+                queue,
+                sequences,
+                until_ms,
+            }
+        }),
         any_queue().prop_map(|queue| Op::Delete { queue }),
         (any_queue(), any_number()).prop_map(|(queue, upto)| Op::Mark {
             queue,

@@ -123,6 +123,7 @@ pub(super) async fn overview(
     };
     let ready: u64 = mine().map(|report| report.ready).sum();
     let unacked: u64 = mine().map(|report| report.unacked).sum();
+    let messages: u64 = mine().map(QueueReport::messages).sum();
     // Sums of what the user sees, whose rates are therefore the user's own.
     let growth = app.rates_of.totals.lock().update(
         Instant::now(),
@@ -156,7 +157,7 @@ pub(super) async fn overview(
         "message_stats": message_stats,
         "churn_rates": churn,
         "queue_totals": {
-            "messages": ready + unacked,
+            "messages": messages,
             "messages_ready": ready,
             "messages_unacknowledged": unacked,
             "messages_details": { "rate": growth.iter().sum::<f64>() },

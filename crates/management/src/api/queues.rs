@@ -13,8 +13,8 @@ use axum::http::StatusCode;
 use node::Config;
 use node::amqp_codec::{FieldTable, FieldValue, TableBuilder};
 use node::broker_model::catalog::{
-    CatalogAnswer, CatalogCommand, CatalogError, DeliveryLimit, Name, Permission, QueueRecord,
-    QueueSpec, Resource, ResourceKind, merged_definition,
+    CatalogAnswer, CatalogCommand, CatalogError, DelayedRetry, DeliveryLimit, Name, Permission,
+    QueueRecord, QueueSpec, QueueType, Resource, ResourceKind, merged_definition,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::host::QueueReport;
@@ -130,11 +130,11 @@ async fn rows(app: &App, vhosts: Vec<Name>, query: &ListQuery) -> JsonResult {
 /// What the figures of a queue are taken from, for columns that people sort by.
 fn figure(column: &str) -> Option<fn(&QueueReport) -> u64> {
     Some(match column {
-        "messages" => |report| report.ready + report.unacked,
+        "messages" => QueueReport::messages,
         "messages_ready" => |report| report.ready,
         "messages_unacknowledged" => |report| report.unacked,
-        "message_bytes" => |report| report.ready_bytes + report.unacked_bytes,
-        "message_bytes_ready" => |report| report.ready_bytes,
+        "message_bytes" => |report| report.waiting_bytes() + report.unacked_bytes,
+        "message_bytes_ready" => QueueReport::waiting_bytes,
         "message_bytes_unacknowledged" => |report| report.unacked_bytes,
         "consumers" => |report| report.consumers.len() as u64,
         _ => return None,
@@ -283,7 +283,26 @@ fn describe(app: &App, members: &Members, queue: &QueueRecord) -> Map<String, Va
                 .map_or("unlimited".into(), Value::from),
         },
     );
+    let retry = effective.settings.delayed_retry;
+    if queue.queue_type == QueueType::Quorum || retry.is_some() {
+        put("delayed_retry", delayed_retry(retry).into());
+    }
     row
+}
+
+/// In RabbitMQ's words.
+fn delayed_retry(retry: Option<DelayedRetry>) -> String {
+    retry.map_or_else(
+        || "disabled".to_owned(),
+        |retry| {
+            let DelayedRetry {
+                kind,
+                min_ms,
+                max_ms,
+            } = retry;
+            format!("{} (min: {min_ms}ms, max: {max_ms}ms)", kind.as_str())
+        },
+    )
 }
 
 fn effective_definition(app: &App, queue: &QueueRecord) -> Value {
@@ -309,11 +328,12 @@ fn effective_definition(app: &App, queue: &QueueRecord) -> Value {
 /// Adds what the queue's leader counts; zeros while it does not answer or has none.
 /// The counts that RabbitMQ shows where statistics are switched off.
 fn totals(row: &mut Map<String, Value>, report: Option<&QueueReport>) {
-    let (ready, unacked) = report.map_or((0, 0), |report| (report.ready, report.unacked));
+    let empty = QueueReport::default();
+    let report = report.unwrap_or(&empty);
     for (key, count) in [
-        ("messages", ready + unacked),
-        ("messages_ready", ready),
-        ("messages_unacknowledged", unacked),
+        ("messages", report.messages()),
+        ("messages_ready", report.ready),
+        ("messages_unacknowledged", report.unacked),
     ] {
         row.insert(key.to_owned(), count.into());
     }
@@ -339,21 +359,18 @@ fn count(
         == Some(true);
     let durable = row.get("durable").and_then(Value::as_bool) == Some(true);
     let mut put = |key: &str, value: Value| row.insert(key.to_owned(), value);
-    put("messages", (report.ready + report.unacked).into());
+    let messages = report.messages();
+    put("messages", messages.into());
     put("messages_ready", report.ready.into());
     put("messages_unacknowledged", report.unacked.into());
     put(
         "messages_persistent",
-        if durable {
-            report.ready + report.unacked
-        } else {
-            0
-        }
-        .into(),
+        if durable { messages } else { 0 }.into(),
     );
-    let bytes = report.ready_bytes + report.unacked_bytes;
+    let bytes = report.waiting_bytes() + report.unacked_bytes;
     put("message_bytes", bytes.into());
-    put("message_bytes_ready", report.ready_bytes.into());
+    // As RabbitMQ, with those that wait before they are handed out again.
+    put("message_bytes_ready", report.waiting_bytes().into());
     put("message_bytes_unacknowledged", report.unacked_bytes.into());
     put(
         "message_bytes_persistent",
@@ -361,8 +378,15 @@ fn count(
     );
     // Of durable queues a part waits on disk, nobody knows how much of which.
     if !durable {
-        put("messages_ram", (report.ready + report.unacked).into());
+        put("messages_ram", messages.into());
         put("message_bytes_ram", bytes.into());
+    }
+    if queue.queue_type == QueueType::Quorum || report.delayed > 0 {
+        put("messages_delayed", report.delayed.into());
+    }
+    if let Some((next_ms, last_ms)) = report.delayed_ms {
+        put("next_delayed_at", next_ms.into());
+        put("last_delayed_at", last_ms.into());
     }
     // They are neither ready nor handed out.
     if queue.settings().dead_letter_exchange.is_some() {

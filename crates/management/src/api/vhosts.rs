@@ -46,14 +46,14 @@ pub(super) async fn one(
     pick(&query, row(&app, &record, counts.get(&record.name)))
 }
 
-/// Ready and unacknowledged messages by vhost.
-async fn counts(app: &App, query: &ListQuery) -> HashMap<Name, (u64, u64)> {
+/// Ready, unacknowledged and all messages by vhost.
+async fn counts(app: &App, query: &ListQuery) -> HashMap<Name, (u64, u64, u64)> {
     if query.disable_stats {
         return HashMap::new();
     }
     let reports = super::overview::all_queue_reports(app).await;
     app.read(|catalog| {
-        let mut counts: HashMap<Name, (u64, u64)> = HashMap::new();
+        let mut counts: HashMap<Name, (u64, u64, u64)> = HashMap::new();
         for report in &reports {
             let Some(queue) = catalog.queue_by_id(node::broker_model::ids::QueueId(report.queue))
             else {
@@ -62,13 +62,14 @@ async fn counts(app: &App, query: &ListQuery) -> HashMap<Name, (u64, u64)> {
             let sums = counts.entry(queue.vhost.clone()).or_default();
             sums.0 += report.ready;
             sums.1 += report.unacked;
+            sums.2 += report.messages();
         }
         counts
     })
 }
 
-fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
-    let (ready, unacked) = counts.copied().unwrap_or_default();
+fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64, u64)>) -> Value {
+    let (ready, unacked, messages) = counts.copied().unwrap_or_default();
     let node = Config::node_name(app.backend().config().node_id);
     let queue_type = vhost
         .default_queue_type
@@ -91,7 +92,7 @@ fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64)>) -> Value {
         "tracing": vhost.tracing,
         "protected_from_deletion": vhost.protected,
         "cluster_state": Map::from_iter([(node, Value::from("running"))]),
-        "messages": ready + unacked,
+        "messages": messages,
         "messages_ready": ready,
         "messages_unacknowledged": unacked,
     })

@@ -127,6 +127,9 @@ impl Fake {
             unacked,
             ready_bytes: ready * 10,
             unacked_bytes: unacked * 10,
+            delayed: 0,
+            delayed_bytes: 0,
+            delayed_ms: None,
             dying: 2,
             dying_bytes: 20,
             consumers,
@@ -458,6 +461,7 @@ impl Backend for Fake {
                 queues: 4,
                 ready: 5,
                 unacked: 6,
+                messages: 11,
                 consumers: 7,
             },
             histograms: vec![Histogram {

@@ -22,6 +22,9 @@ const LIMITS = [
   ["max-length-bytes", "number"],
   ["overflow", "string", "drop-head, reject-publish or reject-publish-dlx"],
   ["delivery-limit", "number"],
+  ["delayed-retry-type", "string", "Which messages that come back wait: all, failed, returned or disabled."],
+  ["delayed-retry-min", "number", "They wait so many ms, times their failed deliveries."],
+  ["delayed-retry-max", "number", "They wait no longer than so many ms."],
 ];
 
 const KEYS = {

@@ -125,6 +125,8 @@ function about(row, vhost) {
     ["Policies in effect", definition],
     ["Arguments", argumentList(row.arguments)],
     ["Deliveries at most", typeof row.delivery_limit === "number" ? number(row.delivery_limit) : row.delivery_limit],
+    ["Delayed retry", row.delayed_retry !== "disabled" && row.delayed_retry],
+    ["Delayed messages", row.messages_delayed > 0 && number(row.messages_delayed)],
     ["Active consumer", row.single_active_consumer_tag],
     ["Dead letters under way", row.messages_dlx !== undefined && number(row.messages_dlx)],
   ]);

@@ -18,6 +18,15 @@ pub struct QueueReport {
     /// Body bytes of messages handed out and not settled. Nodes of an older version do not say.
     #[serde(default)]
     pub unacked_bytes: u64,
+    /// Messages that came back and wait before they are handed out again. Nodes of an older version have none.
+    #[serde(default)]
+    pub delayed: u64,
+    /// Their body bytes.
+    #[serde(default)]
+    pub delayed_bytes: u64,
+    /// When the next of them is ready, and when the last, ms since the Unix epoch.
+    #[serde(default)]
+    pub delayed_ms: Option<(u64, u64)>,
     /// Messages that died and wait for their dead letter targets. Nodes of an older version do not say.
     #[serde(default)]
     pub dying: u64,
@@ -29,6 +38,20 @@ pub struct QueueReport {
     /// What has been done since its host serves it. Nodes of an older version do not say.
     #[serde(default)]
     pub tally: TallyReport,
+}
+
+impl QueueReport {
+    /// All messages that are there: ready, handed out, or waiting to be ready again.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.ready + self.delayed + self.unacked
+    }
+
+    /// Body bytes of all messages that are not handed out.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.ready_bytes + self.delayed_bytes
+    }
 }
 
 /// [`Tally`] between nodes.
@@ -101,6 +124,9 @@ pub(super) fn reports(
             unacked: counts.unacked,
             ready_bytes: counts.ready_bytes,
             unacked_bytes: counts.unacked_bytes,
+            delayed: counts.delayed,
+            delayed_bytes: counts.delayed_bytes,
+            delayed_ms: counts.delayed_ms,
             dying: counts.dying,
             dying_bytes: counts.dying_bytes,
             tally: counts.tally.into(),

@@ -9,5 +9,6 @@ mod stories_attach;
 mod stories_deaths;
 mod stories_delayed;
 mod stories_hand_over;
+mod stories_retry;
 mod stories_streams;
 mod stories_unlived;

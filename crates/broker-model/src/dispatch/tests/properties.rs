@@ -6,7 +6,7 @@
 //! replicated state is the same when the log is replayed, from its beginning or from a checkpoint.
 
 use super::leader::*;
-use crate::catalog::settings::QueueSettings;
+use crate::catalog::settings::{DelayedRetry, QueueSettings, RetryKind};
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
 use crate::op::{BatchStatus, DeathReason, Op, SequenceRanges, Target};
 use crate::protocol::{ConsumerSpec, Delivery, FromHost, ToHost};
@@ -79,6 +79,10 @@ enum Step {
     EndCheckpoint,
     /// What the leader decided is applied.
     Arrive,
+    /// Time passes.
+    Wait {
+        ms: u64,
+    },
     /// A node that was taken for lost says something of what it held after all.
     Late {
         mask: u64,
@@ -108,6 +112,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => Just(Step::BeginCheckpoint),
         2 => Just(Step::EndCheckpoint),
         4 => Just(Step::Arrive),
+        2 => (1u64..100).prop_map(|ms| Step::Wait { ms }),
         2 => (any::<u64>(), any::<bool>()).prop_map(|(mask, settle)| Step::Late { mask, settle }),
     ]
 }
@@ -151,9 +156,18 @@ impl World {
     fn new(lag: bool) -> Self {
         let mut leader = Leader::new();
         leader.lag = lag;
-        for queue in QUEUES {
-            leader.declare(queue, QueueSettings::default());
-        }
+        leader.declare(QUEUES[0], QueueSettings::default());
+        // In the other one what comes back waits.
+        let retry = DelayedRetry {
+            kind: RetryKind::All,
+            min_ms: 50,
+            max_ms: 120,
+        };
+        let settings = QueueSettings {
+            delayed_retry: Some(retry),
+            ..QueueSettings::default()
+        };
+        leader.declare(QUEUES[1], settings);
         Self {
             leader,
             incarnations: BTreeMap::new(),
@@ -361,11 +375,11 @@ impl World {
             }
             Step::Purge { queue } => {
                 let queue = QUEUES[queue];
-                let ready = self
+                let counts = self
                     .leader
                     .dispatcher
-                    .queue_counts(&self.leader.machine, queue)
-                    .ready;
+                    .queue_counts(&self.leader.machine, queue);
+                let ready = counts.ready + counts.delayed;
                 let origin = self.origin(1);
                 let (request, decided) = (RequestId(9), self.leader.on_the_way.len());
                 self.leader.hear(origin, ToHost::Purge { request, queue });
@@ -458,6 +472,10 @@ impl World {
             Step::Arrive => {
                 self.leader.arrive();
                 self.leader.run();
+            }
+            Step::Wait { ms } => {
+                let now_ms = self.leader.now_ms + ms;
+                self.leader.at(now_ms);
             }
             Step::BeginCheckpoint => {
                 if self.checkpoint.is_none() {
@@ -620,11 +638,12 @@ impl World {
             let held = self.held.keys().filter(|place| place.0 == queue).count() as u64;
             assert_eq!(counts.unacked, held, "held of {queue:?}");
             assert_eq!(
-                counts.ready,
+                counts.ready + counts.delayed,
                 alive.len() as u64 - held,
                 "ready of {queue:?}"
             );
             assert_eq!(counts.ready_bytes, counts.ready * 20);
+            assert_eq!(counts.delayed_bytes, counts.delayed * 20);
             assert_eq!(alive_of(&self.leader.machine, queue), alive);
         }
     }
@@ -669,6 +688,7 @@ impl World {
                 priority: 0,
             });
         }
+        self.step(Step::Wait { ms: 1_000 });
         let held: BTreeSet<Place> = self.held.keys().copied().collect();
         assert_eq!(held, self.alive, "what exists is delivered");
         self.step(Step::Settle {

@@ -125,3 +125,58 @@ proptest! {
         }
     }
 }
+
+/// What the state says about messages that wait, by number.
+fn delayed(machine: &ShardMachine) -> Vec<(u64, u64, u64)> {
+    let state = machine.queue(QUEUE).unwrap();
+    let delayed = state.delayed_ranges();
+    delayed
+        .map(|(a, b, until_ms)| (a.0, b.0, until_ms))
+        .collect()
+}
+
+fn delay(from: u64, to: u64, until_ms: u64) -> Op {
+    Op::Delay {
+        queue: QUEUE,
+        sequences: ranges(from, to),
+        until_ms,
+    }
+}
+
+#[test]
+fn a_record_with_delayed_messages_is_of_a_version_of_its_own() {
+    let mut machine = ShardMachine::new();
+    let publishes = (0..6).map(|_| publish(&[QUEUE], 0, "a")).collect();
+    run(&mut machine, publishes);
+    let plain = machine.queue(QUEUE).unwrap().encode_record();
+    assert_eq!(plain[0], 1);
+    // Messages that are not there do not wait.
+    run(
+        &mut machine,
+        vec![delay(1, 4, 70), delay(2, 2, 90), delay(6, 9, 5)],
+    );
+    let expected = [(1, 1, 70), (2, 2, 90), (3, 4, 70), (6, 6, 5)];
+    assert_eq!(delayed(&machine), expected);
+    let record = machine.queue(QUEUE).unwrap().encode_record();
+    assert_eq!(record[0], 2);
+    let read = |record: &Bytes| crate::queue::QueueState::decode_record(record);
+    let found = read(&record).unwrap();
+    assert_eq!(found.encode_record(), record);
+    for cut in 0..record.len() {
+        assert!(read(&record.slice(..cut)).is_err(), "{cut}");
+    }
+    let mut newer = record.to_vec();
+    newer[0] = 3;
+    assert_eq!(read(&newer.into()).err(), Some(WireError::Version(3)));
+    // With the messages goes what is said of them.
+    let kill = Op::Kill {
+        queue: QUEUE,
+        sequences: ranges(3, 3),
+        reason: DeathReason::Expired,
+        dead_letter: true,
+    };
+    run(&mut machine, vec![settle(1, 2), kill]);
+    assert_eq!(delayed(&machine), [(4, 4, 70), (6, 6, 5)]);
+    run(&mut machine, vec![settle(3, 9)]);
+    assert_eq!(machine.queue(QUEUE).unwrap().encode_record()[0], 1);
+}

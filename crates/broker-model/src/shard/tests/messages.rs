@@ -81,6 +81,7 @@ fn only_what_exists_is_told() {
         [Effect::Returned {
             queue: QUEUE,
             sequences: ranges(2, 2),
+            counted: true,
             by: None
         }]
     );
