@@ -45,6 +45,9 @@ pub struct Wanted {
     announce: bool,
 }
 
+/// What a question that fetches a message says about bytes: the message that was announced, however large.
+const FETCH: u64 = 0;
+
 impl Wanted {
     /// What a link asks for, if this is such a question.
     pub(crate) fn of(attachment: AttachmentId, message: &ToHost) -> Option<Self> {
@@ -81,6 +84,12 @@ impl Wanted {
 }
 
 impl Wanted {
+    /// Whether it fetches what was announced. Room is kept for that, so it is answered at once, if only that there is
+    /// nothing.
+    fn fetches(&self) -> bool {
+        self.bytes == FETCH && !self.announce
+    }
+
     /// Whether the first of these is too large to be sent before it is asked for.
     pub(super) fn is_exceeded_by(&self, messages: &[(u64, StoredMessage)]) -> bool {
         let first = messages.first();
@@ -155,7 +164,7 @@ fn collect(state: &QueueState, from: u64, wanted: &Wanted) -> Found {
             at = number + 1;
         }
     }
-    if messages.is_empty() {
+    if messages.is_empty() && !wanted.fetches() {
         Found::Later
     } else {
         Found::Here(at, messages)
@@ -460,6 +469,9 @@ mod tests {
             ),
             (ReadFrom::Number(5), 9, 1000, None),
             (ReadFrom::Number(100), 9, 1000, None),
+            // Nothing was announced: whoever fetches it must not keep room until something comes.
+            (ReadFrom::Number(5), 1, 0, Some((5, vec![]))),
+            (ReadFrom::Number(5), 1, ANNOUNCE, None),
         ] {
             let found = numbers(&machine, &wanted(from, count, bytes));
             assert_eq!(found, expected, "{from:?} {count} {bytes}");

@@ -36,6 +36,8 @@ pub(super) struct Reader {
     waits: bool,
     /// What it has to do with a message that is too large to come at once.
     pub(super) large: Large,
+    /// There was nothing to fetch: the next question waits until there is something.
+    at_end: bool,
     filter: Option<Filter>,
 }
 
@@ -64,6 +66,7 @@ impl Reader {
             from,
             waits: false,
             large: Large::No,
+            at_end: false,
             filter: Filter::read(arguments),
         }
     }
@@ -183,9 +186,10 @@ impl Session {
             None => consumer.granted,
         };
         let bytes = self.at_once_bytes();
+        let was_large = consumer.mean_bytes > bytes && consumer.mean_bytes > MEAN_BYTES_FIRST;
         match reader.large {
-            // The last one was: so may the next one be.
-            Large::No if consumer.mean_bytes > bytes && consumer.mean_bytes > MEAN_BYTES_FIRST => {
+            // So may the next one be, if there is one.
+            Large::No if was_large && !reader.at_end => {
                 self.announce_large(id);
                 return;
             }
@@ -236,7 +240,9 @@ impl Session {
             return;
         }
         let large = std::mem::take(&mut reader.large);
-        let is_large = messages.is_empty() && reader.from == ReadFrom::Number(next);
+        let nothing = messages.is_empty() && reader.from == ReadFrom::Number(next);
+        let fetched = matches!(large, Large::Fetched(_));
+        reader.at_end = nothing && fetched;
         let size = messages.first().map(|(_, stored)| stored.message.weight());
         reader.from = ReadFrom::Number(next);
         let mut deliveries: Vec<Delivery> = Vec::new();
@@ -264,7 +270,7 @@ impl Session {
             self.has_begun(id);
             return;
         }
-        if is_large {
+        if nothing && !fetched {
             self.announce_large(id);
             return;
         }

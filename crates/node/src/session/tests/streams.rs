@@ -395,3 +395,28 @@ async fn large_messages_come_to_very_many_a_few_at_a_time() {
     let large = heard.iter().filter(|heard| heard.text().len() == SIZE);
     assert_eq!(large.count(), CONSUMERS);
 }
+
+/// Who has read a large message fetches the next one at once: what is kept for it is not kept until one comes.
+#[tokio::test]
+async fn at_the_end_of_a_stream_no_room_is_kept_for_large_messages() {
+    const SIZE: usize = 6 << 20;
+    let node = TestNode::start();
+    let mut client = stream(&node, 0, 10).await;
+    let mut publisher = node.channel().await;
+    publisher.confirm_select(1).await;
+    for round in 0..2 {
+        publisher.publish(1, "s", &"x".repeat(SIZE)).await;
+        publisher.hear().await;
+        if round == 0 {
+            for tag in ["a", "b", "c"] {
+                let first = Some(FieldValue::text("first"));
+                client.call(1, &consume(tag, first)).await;
+                assert_eq!(client.delivery().await.text().len(), SIZE, "{tag}");
+            }
+        }
+    }
+    let heard = client.deliveries(3).await;
+    assert!(heard.iter().all(|heard| heard.text().len() == SIZE));
+    publisher.publish(1, "s", "small").await;
+    assert_eq!(client.deliveries(3).await[2].text(), "small");
+}
