@@ -7,7 +7,8 @@ from typing import Any
 
 from harness import amqp
 from harness.amqp import Consumer
-from harness.wait import bound
+from harness.node import Node
+from harness.wait import bound, eventually
 
 WAIT = 4.0
 
@@ -20,15 +21,26 @@ def retrying(least: float) -> dict[str, Any]:
     }
 
 
+def wait_delayed(node: Node, queue: str) -> None:
+    def waits() -> bool:
+        row = node.queue_info(queue)
+        return row is not None and row["messages_delayed"] == 1
+
+    eventually(waits)
+
+
 def test_waits_on(stage) -> None:
     s = stage(retrying(WAIT))
     amqp.fill(s.pub, s.queue, [b"waits", b"ready"])
     s.sub.basic_nack(amqp.get(s.sub, s.queue).tag)
     before = time.monotonic()
-    amqp.wait_ready_count(s.pub, s.queue, 1)
+    wait_delayed(s.a, s.queue)
+    # Confirmed: what the leader decided before is in the log.
+    amqp.fill(s.pub, s.queue, [b"ready, too"])
     s.kill()
     consumer = Consumer(s.sub, s.queue)
     assert consumer.next().body == b"ready"
+    assert consumer.next().body == b"ready, too"
     message = consumer.next(timeout=bound(30))
     assert (message.body, message.redelivered) == (b"waits", True)
     assert time.monotonic() - before > WAIT - 0.5
@@ -56,9 +68,11 @@ def test_waits_on_after_a_restart_of_all(fresh) -> None:
     channel.queue_declare(name, durable=True, arguments=retrying(600))
     amqp.fill(channel, name, [b"waits", b"ready"])
     channel.basic_nack(amqp.get(channel, name).tag)
-    amqp.wait_ready_count(channel, name, 1)
+    wait_delayed(cluster.nodes[1], name)
+    amqp.fill(channel, name, [b"ready, too"])
     for node in cluster.nodes:
         node.kill()
     cluster.start()
     channel = cluster.connect(cluster.nodes[1]).channel()
-    assert amqp.get_all(channel, name, 1) == [b"ready"]
+    assert amqp.get_all(channel, name, 2) == [b"ready", b"ready, too"]
+    wait_delayed(cluster.nodes[2], name)
