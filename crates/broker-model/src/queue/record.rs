@@ -49,7 +49,7 @@ impl QueueState {
             }
         }
         if let Some(delayed) = delayed {
-            put_map(&mut out, delayed, |out, until_ms| put_varint(out, until_ms));
+            put_map(&mut out, delayed, put_varint);
         }
         if let Some(windows) = &self.windows {
             windows.encode(&mut out);
