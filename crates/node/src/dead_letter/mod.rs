@@ -52,13 +52,13 @@ pub struct DeadLetterSender(mpsc::UnboundedSender<Told>);
 
 /// What the publisher is told.
 enum Told {
-    Letter(Placement, DeadLetter),
+    Letter(Placement, Box<DeadLetter>),
     Gone(Arc<QueueRecord>),
 }
 
 impl DeadLetterSender {
     /// Hands over a message that died at `placement`.
-    pub fn send(&self, placement: Placement, letter: DeadLetter) {
+    pub fn send(&self, placement: Placement, letter: Box<DeadLetter>) {
         // The publisher ends only with the node.
         let _ = self.0.send(Told::Letter(placement, letter));
     }
@@ -117,7 +117,7 @@ impl Publisher {
                     for told in taken.drain(..) {
                         match told {
                             Told::Letter(placement, letter) => {
-                                self.take(placement, letter, &mut batches);
+                                self.take(placement, *letter, &mut batches);
                             }
                             Told::Gone(record) => {
                                 self.gone.truncate(GONE_MAX - 1);

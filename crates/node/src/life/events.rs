@@ -194,7 +194,7 @@ pub async fn follow_hosts(
     let deleting: Arc<parking_lot::Mutex<HashSet<QueueId>>> = Arc::default();
     while let Some(event) = events.recv().await {
         match event {
-            HostEvent::DeadLetter { placement, letter } => dead_letters.send(placement, *letter),
+            HostEvent::DeadLetter { placement, letter } => dead_letters.send(placement, letter),
             HostEvent::Unused { queue } => delete_queue(&broker, queue, "unused", &deleting),
             HostEvent::Expired { queue } => delete_queue(&broker, queue, "expired", &deleting),
         }
