@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::{LogBackend, LogOptions, LogStore, MemoryLog};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 
 /// Where a node's log is.
@@ -38,12 +39,21 @@ struct Running {
     machines: Arc<Mutex<BTreeMap<GroupId, Arc<SimMachine>>>>,
 }
 
-/// A port that nobody uses, most likely.
+/// A port of the loopback device that nobody else is given while this process lives.
+///
+/// One that is only found free may be somebody else's when it is listened on, as the near end of a connection above all. So
+/// it stays bound, to a socket that never listens: Linux lets a listener share such a port, both sockets allowing it, and gives
+/// it to nobody who asks for any port. A connection to it is refused while no node listens.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    if cfg!(target_os = "linux") {
+        HELD.lock().push(socket);
+    }
+    address
 }
 
 impl Node {
@@ -133,7 +143,21 @@ impl Node {
             }
             drop(running.consensus);
             running.runtime.shutdown_timeout(Duration::from_millis(200));
+            self.wait_closed();
             *self.aborts.lock() = aborts;
+        }
+    }
+
+    /// A thread of the runtime that was busy may hold the listener a little longer than the runtime is waited for.
+    fn wait_closed(&self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = TcpListener::bind(self.config.listen) {
+            if Instant::now() >= until {
+                // A test that fails already is to say why.
+                assert!(std::thread::panicking(), "still listening: {error}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -165,6 +189,7 @@ impl Node {
                 running.consensus.shutdown().await;
             });
             running.runtime.shutdown_timeout(Duration::from_secs(2));
+            self.wait_closed();
         }
     }
 
@@ -354,4 +379,21 @@ impl Nodes {
 
 pub(crate) fn payload(number: u64) -> Payload {
     super::cluster::payload(number, 8)
+}
+
+#[test]
+fn a_port_that_was_given_out_is_nobody_elses() {
+    let address = free_address();
+    if cfg!(target_os = "linux") {
+        let exclusive = TcpSocket::new_v4().unwrap().bind(address);
+        assert!(exclusive.is_err(), "it is free for others");
+    }
+    // The node that it is for may use it, as often as it starts.
+    for _ in 0..2 {
+        let listener = TcpListener::bind(address).unwrap();
+        assert!(std::net::TcpStream::connect(address).is_ok());
+        drop(listener);
+        let refused = std::net::TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
 }
