@@ -5,6 +5,9 @@
 //! hear, and hands its leaderships, the catalog's too, to one that hears more members than itself. Only ever to one that
 //! hears more: two nodes never send a leadership to and fro. [`super::balance`] brings none back before the link is whole.
 //!
+//! So too where it needs the lost node for its majority, as one of the last three of four: the others still hear it and elect
+//! nobody, being no majority without it, and it can do nothing while the one between could.
+//!
 //! A node that is down, or cut off from all, is heard by nobody, and nothing moves.
 
 use super::hearing;
@@ -42,7 +45,7 @@ pub async fn mend(broker: Arc<Broker>) {
             lost.entry(*node).or_insert(now);
         }
         let certain = lost.values().any(|since| now - *since >= CERTAIN);
-        if !certain || !leads(&broker) {
+        if !certain || !hearing::leads_any(&broker) {
             continue;
         }
         if let Some(to) = better_placed(&heard, &answers(&broker, &members, &heard).await) {
@@ -62,11 +65,6 @@ fn heard(broker: &Broker) -> BTreeSet<NodeId> {
         .filter(|(_, state)| **state == Connectivity::Connected)
         .map(|(node, _)| NodeId(*node));
     connected.chain([broker.origin.node]).collect()
-}
-
-fn leads(broker: &Broker) -> bool {
-    let groups = broker.consensus.groups();
-    groups.iter().any(|group| group.leadership().borrow().ready)
 }
 
 /// Whom of the members those hear that this node hears.
@@ -99,7 +97,7 @@ async fn hand_over(broker: &Broker, to: NodeId) {
     let groups = broker.consensus.groups();
     let led = groups
         .iter()
-        .filter(|group| group.leadership().borrow().ready);
+        .filter(|group| group.leadership().borrow().leader == Some(group.me()));
     join_all(led.map(|group| async move {
         if let Err(error) = group.transfer_leader(to.0, TRANSFER).await {
             debug!(group = %group.id(), %to, %error, "leadership not handed over");
