@@ -15,7 +15,7 @@ use crate::identity::{Identity, IdentityFile};
 use crate::log_mark;
 use crate::machine::{Machine, MachineError};
 use crate::net::tls::Tls;
-use crate::net::{Keys, Network, PeerNet, Presence, RateLimit, serve};
+use crate::net::{Keys, Network, PeerNet, Presence, RateLimit, is_address, serve};
 use crate::types::{GroupId, RaftNode};
 use crate::wire::Wire;
 use futures::future::join_all;
@@ -388,6 +388,15 @@ fn check(config: &ConsensusConfig) -> Result<(), StartError> {
     if !alone && config.secret.bytes().is_empty() {
         return refused("a cluster of several nodes needs a cluster secret");
     }
+    // One that is alone may have any name.
+    if !alone
+        && let Some(advertise) = &config.advertise
+        && !is_address(advertise)
+    {
+        return refused(&format!(
+            "the address that peers are told, '{advertise}', is not of the form host:port"
+        ));
+    }
     if !config.peers.is_empty()
         && !config.peers.contains_key(&config.node)
         && config.join.is_empty()
@@ -407,14 +416,10 @@ fn check(config: &ConsensusConfig) -> Result<(), StartError> {
 /// Ends this process when another one with the same node id has its place: two would vote as one.
 async fn leave_to_another(inner: Arc<Inner>) {
     let reason = inner.peers.displaced().wait().await;
-    let formed = inner.is_formed();
-    inner.fail(StartError::Refused(reason.clone()));
-    if formed {
-        (inner.environment.abort)(&format!(
-            "another process runs with this node's id {}: {reason}",
-            inner.config.node
-        ));
-    }
+    inner.fail(StartError::Refused(format!(
+        "another process runs with this node's id {}: {reason}",
+        inner.config.node
+    )));
 }
 
 /// When a peer's process dies, its leaderships are taken over without waiting for leases.

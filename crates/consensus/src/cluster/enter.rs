@@ -33,9 +33,15 @@ pub(super) async fn enter_cluster(inner: &Arc<Inner>) -> Result<(), StartError> 
             continue;
         }
         let hellos = say_hello(inner).await;
-        let mut answers = hellos.answers.iter();
-        if let Some((contact, _)) = answers.find(|(_, hello)| cluster_of(hello).is_some()) {
-            ask_to_join(inner, contact).await?;
+        let members = || hellos.answers.iter();
+        if let Some(cluster) = members().find_map(|(_, hello)| cluster_of(hello)) {
+            // One that is cut off from the others, or was removed, may know of no leader.
+            for (contact, _) in members().filter(|(_, hello)| cluster_of(hello) == Some(cluster)) {
+                ask_to_join(inner, contact).await?;
+                if inner.file.lock().identity.cluster.is_some() {
+                    break;
+                }
+            }
         } else if may_found(inner, &hellos.answers) {
             found(inner).await?;
             continue;
@@ -98,30 +104,9 @@ pub(super) async fn say_hello(inner: &Arc<Inner>) -> Hellos {
     let mut contacts: Vec<Contact> = peers.map(Contact::Peer).collect();
     contacts.extend(inner.config.join.iter().cloned().map(Contact::Address));
     let asked = contacts.into_iter().map(|contact| async move {
-        let request = v1::HelloRequest {
-            me: Some(inner.wire_identity()),
-        };
-        let mut client = match contact.client(inner) {
-            Ok(client) => client,
-            Err(error) => return Err((contact.name(), error.to_string())),
-        };
-        match timeout(ASK, client.hello(request)).await {
-            Ok(Ok(answer)) => {
-                inner.peers.displaced().accepted(&contact.name());
-                Ok((contact, answer.into_inner()))
-            }
-            Ok(Err(status)) => {
-                if let Some(reason) = displacement(&status) {
-                    inner.peers.displaced().refused(&contact.name(), reason);
-                }
-                if let Some(reason) = refusal(&status)
-                    && inner.hello_refusals.permit()
-                {
-                    tracing::warn!(contact = contact.name(), reason, "hello refused");
-                }
-                Err((contact.name(), root_cause(&status)))
-            }
-            Err(_) => Err((contact.name(), "silence".to_owned())),
+        match hello(inner, &contact).await {
+            Ok(answer) => Ok((contact, answer)),
+            Err(why) => Err((contact.name(), why)),
         }
     });
     let (mut answers, mut silent) = (Vec::new(), Vec::new());
@@ -132,6 +117,37 @@ pub(super) async fn say_hello(inner: &Arc<Inner>) -> Hellos {
         }
     }
     Hellos { answers, silent }
+}
+
+/// The same of one peer.
+pub(super) async fn hello_to(inner: &Inner, link: Arc<PeerLink>) -> Option<v1::HelloAnswer> {
+    hello(inner, &Contact::Peer(link)).await.ok()
+}
+
+/// What `contact` answers, or why it does not.
+async fn hello(inner: &Inner, contact: &Contact) -> Result<v1::HelloAnswer, String> {
+    let request = v1::HelloRequest {
+        me: Some(inner.wire_identity()),
+    };
+    let mut client = contact.client(inner).map_err(|error| error.to_string())?;
+    match timeout(ASK, client.hello(request)).await {
+        Ok(Ok(answer)) => {
+            inner.peers.displaced().accepted(&contact.name());
+            Ok(answer.into_inner())
+        }
+        Ok(Err(status)) => {
+            if let Some(reason) = displacement(&status) {
+                inner.peers.displaced().refused(&contact.name(), reason);
+            }
+            if let Some(reason) = refusal(&status)
+                && inner.hello_refusals.permit()
+            {
+                tracing::warn!(contact = contact.name(), reason, "hello refused");
+            }
+            Err(root_cause(&status))
+        }
+        Err(_) => Err("silence".to_owned()),
+    }
 }
 
 /// All of the static peers are there, know no cluster, and agree on who they are; and it is this
@@ -168,6 +184,11 @@ async fn found(inner: &Arc<Inner>) -> Result<(), StartError> {
 
 /// Tells the others, and makes all of them voters.
 pub(super) async fn finish_founding(inner: &Arc<Inner>) -> Result<(), StartError> {
+    // Done but for the note that it is. One of the others may be gone by now, and would be waited for.
+    let groups = inner.inbound.groups();
+    if groups.iter().all(|group| !group.members().is_empty()) {
+        return inner.set_standing(Standing::Member).await;
+    }
     let identity = inner.file.lock().identity.clone();
     let mut members = inner.config.peers.clone();
     members.insert(inner.config.node, inner.advertised.clone());
@@ -247,7 +268,9 @@ async fn ask_to_join(inner: &Arc<Inner>, contact: &Contact) -> Result<(), StartE
                     "joining a cluster"
                 );
                 for member in &place.members {
-                    inner.peers.set_peer(member.member, &member.address)?;
+                    if let Err(error) = inner.peers.set_peer(member.member, &member.address) {
+                        tracing::warn!(%error, "a member cannot be reached");
+                    }
                 }
                 return inner
                     .enter(
@@ -258,7 +281,10 @@ async fn ask_to_join(inner: &Arc<Inner>, contact: &Contact) -> Result<(), StartE
                     )
                     .await;
             }
-            Some(JoinResult::Leader(leader)) => client = inner.peers.stranger(&leader.address)?,
+            Some(JoinResult::Leader(leader)) => match inner.peers.stranger(&leader.address) {
+                Ok(leader) => client = leader,
+                Err(_) => return Ok(()),
+            },
             Some(JoinResult::Refused(why)) => return Err(StartError::Refused(why)),
             Some(JoinResult::NotNow(why)) => {
                 tracing::info!(why, "cannot join yet");
@@ -286,38 +312,48 @@ pub(super) async fn finish_joining(inner: &Arc<Inner>) {
             if cluster_of(&hello).is_none() {
                 continue;
             }
-            let request = v1::JoinRequest {
-                me: Some(inner.wire_identity()),
-            };
-            let Ok(mut client) = contact.client(inner) else {
-                continue;
-            };
-            let asked = timeout(ASK, client.join(request.clone())).await;
-            let Ok(Ok(answer)) = asked else { continue };
-            match answer.into_inner().result {
-                // A node may lead the catalog before it is a member of every shard.
-                Some(JoinResult::Leader(leader)) if leader.member == inner.config.node => {
-                    admit_everywhere(inner, me, inner.advertised.clone());
-                    break;
-                }
-                Some(JoinResult::Leader(leader)) => {
-                    if let Ok(mut client) = inner.peers.stranger(&leader.address)
-                        && let Ok(Ok(answer)) = timeout(ASK, client.join(request)).await
-                        && let Some(JoinResult::Refused(why)) = answer.into_inner().result
-                    {
-                        inner.fail(StartError::Refused(why));
-                        return;
-                    }
-                    break;
-                }
-                Some(JoinResult::Refused(why)) => {
-                    inner.fail(StartError::Refused(why));
+            match ask_for_votes(inner, &contact).await {
+                Ok(true) => break,
+                // It is cut off from the others, or was removed: another one may know more.
+                Ok(false) => {}
+                Err(error) => {
+                    inner.fail(error);
                     return;
                 }
-                Some(JoinResult::Accepted(_) | JoinResult::NotNow(_)) => break,
-                None => {}
             }
         }
         sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// Asks by way of `contact` to be made a voter; whether the leader has heard of it. An error if it refuses.
+async fn ask_for_votes(inner: &Arc<Inner>, contact: &Contact) -> Result<bool, StartError> {
+    let request = v1::JoinRequest {
+        me: Some(inner.wire_identity()),
+    };
+    let Ok(mut client) = contact.client(inner) else {
+        return Ok(false);
+    };
+    // The contact, and whom it takes for the leader.
+    for _ in 0..2 {
+        let asked = timeout(ASK, client.join(request.clone())).await;
+        let Ok(Ok(answer)) = asked else {
+            return Ok(false);
+        };
+        match answer.into_inner().result {
+            Some(JoinResult::Accepted(_)) => return Ok(true),
+            // A node may lead the catalog before it is a member of every shard.
+            Some(JoinResult::Leader(leader)) if leader.member == inner.config.node => {
+                admit_everywhere(inner, inner.member(), inner.advertised.clone());
+                return Ok(true);
+            }
+            Some(JoinResult::Leader(leader)) => match inner.peers.stranger(&leader.address) {
+                Ok(leader) => client = leader,
+                Err(_) => return Ok(false),
+            },
+            Some(JoinResult::Refused(why)) => return Err(StartError::Refused(why)),
+            Some(JoinResult::NotNow(_)) | None => return Ok(false),
+        }
+    }
+    Ok(false)
 }

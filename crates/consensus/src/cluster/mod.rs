@@ -16,17 +16,18 @@ mod change;
 mod enter;
 mod service;
 mod waiting;
+mod whereabouts;
 
 pub(crate) use self::change::{Admissions, is_known, remove};
 pub(crate) use self::service::ClusterService;
 
-use self::enter::{enter_cluster, finish_founding, finish_joining, is_alone, say_hello};
+use self::enter::{enter_cluster, finish_founding, finish_joining, is_alone};
 use crate::consensus::{Consensus, Inner};
 use crate::identity::Standing;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// Between two tries of anything.
 const RETRY: Duration = Duration::from_millis(200);
@@ -50,25 +51,12 @@ pub(crate) async fn take_part(consensus: Consensus) {
         inner.fail(error);
         return;
     }
-    announce(inner).await;
+    tokio::spawn(whereabouts::keep_known(Arc::downgrade(inner)));
     if inner.standing() == Standing::Joining {
         let joining = Arc::clone(inner);
         tokio::spawn(async move { finish_joining(&joining).await });
     }
     follow_members(inner).await;
-}
-
-/// Tells everybody where this node is to be found: its address may have changed, and they may take
-/// a while to give up the old one.
-async fn announce(inner: &Arc<Inner>) {
-    let inner = Arc::downgrade(inner);
-    tokio::spawn(async move {
-        for pause in [0, 1, 4, 15] {
-            sleep(Duration::from_secs(pause)).await;
-            let Some(inner) = inner.upgrade() else { return };
-            let _ = say_hello(&inner).await;
-        }
-    });
 }
 
 /// Connects to new members, forgets former ones.
@@ -77,9 +65,7 @@ async fn follow_members(inner: &Arc<Inner>) {
     let mut looks = crate::ticks::every(LOOK);
     loop {
         looks.tick().await;
-        if let Err(error) = inner.know_members() {
-            tracing::warn!(%error, "a member cannot be reached");
-        }
+        inner.know_members();
         let members = inner.member_nodes();
         if inner.standing() != Standing::Member || members.len() <= 1 && !is_alone(&inner.config) {
             continue;

@@ -5,7 +5,7 @@ use crate::consensus::{Inner, wire_members};
 use crate::error::AdminError;
 use crate::group::Group;
 use crate::identity::Standing;
-use crate::net::Connectivity;
+use crate::net::{Connectivity, is_address};
 use crate::types::{GroupId, RaftNode};
 use cluster_proto::v1;
 use cluster_proto::v1::join_answer::Result as JoinResult;
@@ -53,6 +53,7 @@ impl v1::cluster_server::Cluster for ClusterService {
         Ok(Response::new(v1::HelloAnswer {
             me: Some(inner.wire_identity()),
             members: wire_members(&inner.member_nodes()),
+            reached: super::whereabouts::reached(&inner),
         }))
     }
 
@@ -189,8 +190,15 @@ fn place_for(inner: &Arc<Inner>, them: v1::NodeIdentity) -> JoinResult {
     else {
         return not_now("the cluster is being formed");
     };
-    if them.node == 0 || them.node > RaftNode::MAX_NODE || them.address.is_empty() {
-        return JoinResult::Refused("no usable node id or address".to_owned());
+    if them.node == 0 || them.node > RaftNode::MAX_NODE {
+        return JoinResult::Refused(format!("no usable node id: {}", them.node));
+    }
+    // It would be among the members' for good.
+    if !is_address(&them.address) {
+        return JoinResult::Refused(format!(
+            "its address '{}' is not of the form host:port",
+            them.address
+        ));
     }
     let leadership = *Group(Arc::clone(&catalog)).leadership().borrow();
     if !leadership.ready {

@@ -39,7 +39,7 @@ pub(crate) struct Inner {
     /// How peers reach this node.
     pub(crate) advertised: String,
     pub(crate) peers: PeerNet,
-    pub(super) presence: Arc<Presence>,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) hello_refusals: RateLimit,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) file: Mutex<IdentityFile>,
@@ -121,9 +121,14 @@ impl Inner {
         matches!(*self.formed.borrow(), Formed::Yes)
     }
 
+    /// This node cannot take part. Whoever waits for its groups is told; if they run already nobody does, and the process ends.
     pub(crate) fn fail(&self, error: StartError) {
         tracing::error!(%error, "this node cannot take part in the cluster");
-        self.formed.send_replace(Formed::Failed(error));
+        let reason = format!("this node cannot take part in the cluster: {error}");
+        let before = self.formed.send_replace(Formed::Failed(error));
+        if matches!(before, Formed::Yes) {
+            (self.environment.abort)(&reason);
+        }
     }
 
     /// This node as told to others.
@@ -215,12 +220,14 @@ impl Inner {
                 })
                 .await?;
                 core.start().await?;
-                this.inbound.insert(core);
+                this.inbound.insert(Arc::clone(&core));
+                // Whoever changed it meanwhile did not find this group.
+                core.follow_writable();
                 Ok(())
             }
         });
         try_join_all(opened).await?;
-        self.know_members()?;
+        self.know_members();
         self.formed.send_replace(Formed::Yes);
         Ok(())
     }
@@ -253,14 +260,16 @@ impl Inner {
             .collect()
     }
 
-    /// Connects to members that are not known yet.
-    pub(crate) fn know_members(&self) -> Result<(), StartError> {
+    /// Connects to members that are not known yet. One whose address makes no sense keeps nobody from the others.
+    pub(crate) fn know_members(&self) {
         for (node, address) in self.member_nodes() {
-            if self.peers.link(node).is_none() {
-                self.peers.set_peer(node, &address)?;
+            if self.peers.link(node).is_none()
+                && let Err(error) = self.peers.set_peer(node, &address)
+                && self.hello_refusals.permit()
+            {
+                tracing::warn!(%error, "a member cannot be reached");
             }
         }
-        Ok(())
     }
 }
 

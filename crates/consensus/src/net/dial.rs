@@ -70,6 +70,15 @@ pub(crate) fn channel(
     Ok(endpoint.connect_with_connector_lazy(dialer))
 }
 
+/// Whether `address` has the form of one that can be dialled. Names are resolved when that is done.
+pub(crate) fn is_address(address: &str) -> bool {
+    let uri = address.parse::<http::uri::Authority>();
+    uri.is_ok_and(|uri| {
+        let has_port = uri.port_u16().is_some_and(|port| port != 0);
+        has_port && !uri.host().is_empty() && !address.contains('@')
+    })
+}
+
 /// Whether the peer accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Probe {
@@ -222,5 +231,38 @@ impl AsyncWrite for Watched {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_address;
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        for address in [
+            "a:1",
+            "one.example:25672",
+            "my_node-1:2",
+            "10.0.0.1:3",
+            "[fd00::5]:4",
+        ] {
+            assert!(is_address(address), "{address}");
+        }
+        for address in [
+            "",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:65536",
+            "fd00::5:25672",
+            "[fd00::5]",
+            "a b:1",
+            "http://a:1",
+            "user@a:1",
+        ] {
+            assert!(!is_address(address), "{address}");
+        }
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Condition {
     pub(super) connectivity: Connectivity,
     /// Since when it is not connected.
     pub(super) lost_at: Option<Instant>,
+    /// It was, at this address.
+    pub(super) was_connected: bool,
 }
 
 pub(crate) struct PeerLink {
@@ -122,6 +124,7 @@ impl PeerLink {
         timing: &Timing,
         limits: &Limits,
         displaced: Arc<Displaced>,
+        lost_at: Instant,
     ) -> Result<Arc<Self>, StartError> {
         let windows = Windows {
             stream: limits.stream_window,
@@ -155,7 +158,8 @@ impl PeerLink {
             next_session: AtomicU64::new(1),
             condition: watch::Sender::new(Condition {
                 connectivity: Connectivity::Silent,
-                lost_at: Some(Instant::now()),
+                lost_at: Some(lost_at),
+                was_connected: false,
             }),
             stream_up: watch::Sender::new(false),
             accepts_after: Mutex::default(),
@@ -187,6 +191,11 @@ impl PeerLink {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether the peer was ever reached at this address since it is tried there.
+    pub(crate) fn was_connected(&self) -> bool {
+        self.condition.borrow().was_connected
     }
 
     pub(super) fn condition(&self) -> watch::Receiver<Condition> {
@@ -347,6 +356,7 @@ impl PeerLink {
                 "peer"
             );
             condition.connectivity = connectivity;
+            condition.was_connected |= connectivity == Connectivity::Connected;
             condition.lost_at = match connectivity {
                 Connectivity::Connected => None,
                 Connectivity::Silent | Connectivity::Refused => {

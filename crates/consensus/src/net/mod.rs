@@ -10,6 +10,7 @@ mod displaced;
 mod greet;
 mod limit;
 mod link;
+mod names;
 mod presence;
 mod server;
 mod service;
@@ -19,6 +20,7 @@ mod transport;
 
 pub use self::auth::{Caller, Credentials};
 pub(crate) use self::auth::{Keys, Me, displacement, refusal};
+pub(crate) use self::dial::is_address;
 pub(crate) use self::displaced::Displaced;
 pub(crate) use self::limit::RateLimit;
 pub(crate) use self::link::PeerLink;
@@ -174,6 +176,10 @@ impl PeerNet {
             keys: Arc::clone(&self.inner.ways.keys),
             to: node,
         };
+        // Whoever is looked for elsewhere is not lost since then only.
+        let lost_at = self
+            .link(node)
+            .and_then(|former| former.condition().borrow().lost_at);
         let link = PeerLink::start(
             &self.inner.ways,
             node,
@@ -182,6 +188,7 @@ impl PeerNet {
             &self.inner.timing,
             &self.inner.limits,
             Arc::clone(&self.inner.displaced),
+            lost_at.unwrap_or_else(Instant::now),
         )?;
         let mut condition = link.condition();
         let inner = Arc::downgrade(&self.inner);

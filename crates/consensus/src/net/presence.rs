@@ -41,6 +41,13 @@ impl Presence {
         self.is_free(self.nodes.lock().get(&caller.node), caller)
     }
 
+    /// Whether some start of a node is heard: so it has connected to this one.
+    pub(crate) fn hears(&self, node: u64) -> bool {
+        let nodes = self.nodes.lock();
+        let present = nodes.get(&node);
+        present.is_some_and(|present| present.streams > 0 && present.heard.elapsed() < self.silence)
+    }
+
     fn is_free(&self, present: Option<&Present>, caller: Caller) -> bool {
         present.is_none_or(|present| {
             present.incarnation == caller.incarnation
@@ -124,12 +131,15 @@ mod tests {
         let first = presence.enter(start(5)).unwrap();
         assert!(presence.admits(start(5)) && !presence.admits(start(6)));
         assert!(presence.enter(start(6)).is_none());
+        assert!(presence.hears(2) && !presence.hears(3));
         tokio::time::advance(Duration::from_millis(900)).await;
         assert!(first.again());
         tokio::time::advance(Duration::from_millis(900)).await;
+        assert!(presence.hears(2));
         assert!(!presence.admits(start(6)), "it was heard a moment ago");
         drop(first);
         assert!(presence.admits(start(6)), "its stream is closed");
+        assert!(!presence.hears(2));
     }
 
     #[tokio::test(start_paused = true)]

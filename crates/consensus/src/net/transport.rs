@@ -1,6 +1,7 @@
 //! How bytes reach other nodes: TCP, or what a simulation puts in its place.
 
 use super::greet::Greeted;
+use super::names::Names;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -10,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
 
@@ -49,6 +50,8 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+static NAMES: Names = Names::new();
+
 /// The real network.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tcp;
@@ -57,7 +60,9 @@ impl Network for Tcp {
     fn connect(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Wired>>> {
         let address = address.to_owned();
         async move {
-            let stream = TcpStream::connect(address).await?;
+            let resolving = async { Ok(lookup_host(&address).await?.collect()) };
+            let found: Vec<SocketAddr> = NAMES.resolve(&address, resolving).await?;
+            let stream = TcpStream::connect(found.as_slice()).await?;
             prepare(&stream)?;
             Ok(Box::new(stream) as Box<dyn Wired>)
         }

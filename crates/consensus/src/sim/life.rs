@@ -238,6 +238,48 @@ fn nodes_join_and_leave() {
 }
 
 #[test]
+fn a_node_joins_although_the_first_that_it_asks_was_removed() {
+    let mut nodes = Nodes::new(4, false).started();
+    nodes.put(1, 0);
+    let peers: BTreeMap<u64, String> = nodes.nodes[&1].config.peers.clone();
+    nodes.node(1).kill();
+    let node = &nodes.nodes[&2];
+    let removed = node.block_on(node.consensus().remove_node(1, Duration::from_secs(20)));
+    removed.unwrap();
+    // It does not know that, and answers whoever asks.
+    nodes.node(1).start();
+    let mut fifth = Node::new(5, &peers, false);
+    fifth
+        .config
+        .join
+        .sort_by_key(|address| *address != peers[&1]);
+    fifth.start();
+    fifth.formed();
+    wait_for("votes of the fifth", Duration::from_secs(20), || {
+        (0..=2).all(|group| {
+            let status = fifth.group(group).status();
+            status.voters.iter().any(|voter| voter.node() == 5)
+        })
+    });
+    nodes.no_aborts();
+}
+
+#[test]
+fn a_node_that_fails_when_its_groups_run_ends() {
+    let mut nodes = Nodes::new(3, false).started();
+    let error = StartError::Refused("it was removed".to_owned());
+    let node = nodes.node(1);
+    node.consensus().inner.fail(error);
+    let aborts = node.aborts.lock().clone();
+    assert!(
+        matches!(aborts.as_slice(), [why] if why.contains("it was removed")),
+        "{aborts:?}"
+    );
+    let formed = node.block_on(node.consensus().formed());
+    assert!(formed.is_err());
+}
+
+#[test]
 fn a_node_that_is_still_joining_can_be_removed() {
     let mut nodes = Nodes::new(3, false).started();
     nodes.put(1, 0);

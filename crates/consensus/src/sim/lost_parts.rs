@@ -95,6 +95,26 @@ fn a_first_start_that_was_interrupted_is_repeated() {
 }
 
 #[test]
+fn a_founder_that_was_done_waits_for_nobody() {
+    let mut nodes = Nodes::new(3, true).started();
+    nodes.put(1, 0);
+    nodes.node(1).kill();
+    let dir = nodes.node(1).config.data_dir.clone();
+    let mut file = IdentityFile::open(&dir, 1).unwrap();
+    file.standing = Standing::Founding;
+    file.save().unwrap();
+    nodes.node(3).kill();
+    nodes.node(1).start();
+    let until = Instant::now() + Duration::from_secs(20);
+    while nodes.node(1).consensus().inner.standing() != Standing::Member {
+        assert!(Instant::now() < until, "it is waiting");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    nodes.put(1, 1);
+    nodes.no_aborts();
+}
+
+#[test]
 fn a_state_without_its_log_is_refused() {
     let mut nodes = Nodes::new(3, true).started();
     nodes.put(1, 0);

@@ -22,6 +22,7 @@ mod half_changed;
 mod interrupted;
 mod life;
 mod lost_parts;
+mod moved;
 mod overload;
 mod reverted;
 mod room;
