@@ -124,7 +124,6 @@ impl PeerLink {
         timing: &Timing,
         limits: &Limits,
         displaced: Arc<Displaced>,
-        lost_at: Instant,
     ) -> Result<Arc<Self>, StartError> {
         let windows = Windows {
             stream: limits.stream_window,
@@ -158,7 +157,7 @@ impl PeerLink {
             next_session: AtomicU64::new(1),
             condition: watch::Sender::new(Condition {
                 connectivity: Connectivity::Silent,
-                lost_at: Some(lost_at),
+                lost_at: Some(Instant::now()),
                 was_connected: false,
             }),
             stream_up: watch::Sender::new(false),
@@ -200,6 +199,17 @@ impl PeerLink {
 
     pub(super) fn condition(&self) -> watch::Receiver<Condition> {
         self.condition.subscribe()
+    }
+
+    /// The peer is looked for elsewhere: it has been lost since `at`, not since then only.
+    pub(super) fn lost_since(&self, at: Instant) {
+        self.condition.send_if_modified(|condition| {
+            let is_lost = condition.lost_at.is_some();
+            if is_lost {
+                condition.lost_at = Some(at);
+            }
+            is_lost
+        });
     }
 
     pub(super) fn bulk(&self) -> PeerChannel {

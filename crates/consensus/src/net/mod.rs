@@ -176,10 +176,6 @@ impl PeerNet {
             keys: Arc::clone(&self.inner.ways.keys),
             to: node,
         };
-        // Whoever is looked for elsewhere is not lost since then only.
-        let lost_at = self
-            .link(node)
-            .and_then(|former| former.condition().borrow().lost_at);
         let link = PeerLink::start(
             &self.inner.ways,
             node,
@@ -188,8 +184,11 @@ impl PeerNet {
             &self.inner.timing,
             &self.inner.limits,
             Arc::clone(&self.inner.displaced),
-            lost_at.unwrap_or_else(Instant::now),
         )?;
+        let former = self.link(node);
+        if let Some(lost_at) = former.and_then(|former| former.condition().borrow().lost_at) {
+            link.lost_since(lost_at);
+        }
         let mut condition = link.condition();
         let inner = Arc::downgrade(&self.inner);
         let follower = tokio::spawn(async move {
