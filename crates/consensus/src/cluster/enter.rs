@@ -186,7 +186,8 @@ async fn found(inner: &Arc<Inner>) -> Result<(), StartError> {
 pub(super) async fn finish_founding(inner: &Arc<Inner>) -> Result<(), StartError> {
     // Done but for the note that it is. One of the others may be gone by now, and would be waited for.
     let groups = inner.inbound.groups();
-    if groups.iter().all(|group| group.log().span().last.is_some()) {
+    let are_begun = groups.iter().all(|group| group.log().span().last.is_some());
+    if !groups.is_empty() && are_begun {
         return inner.set_standing(Standing::Member).await;
     }
     let identity = inner.file.lock().identity.clone();
