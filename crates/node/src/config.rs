@@ -186,7 +186,8 @@ pub struct Limits {
     pub consumers_per_channel: Option<u32>,
     /// Queues of the whole cluster; `None`: no limit.
     pub queues: Option<u64>,
-    /// Bytes of publishes that one connection may have unanswered before its socket is not read.
+    /// Bytes of publishes that one connection may have unanswered before its socket is not read; 1 MiB at most as long as it has
+    /// not asked for confirms.
     pub connection_unconfirmed_bytes: usize,
     /// Unwritten output bytes of one connection above which it gets no more deliveries.
     pub connection_output_bytes: usize,

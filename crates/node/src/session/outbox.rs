@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 
 /// What an operation accounts for, apart from its message.
-const OP_OVERHEAD: usize = 64;
+const OP_OVERHEAD: usize = 512;
 
 /// Among so few queues one is looked for one by one.
 const FEW_QUEUES: usize = 16;

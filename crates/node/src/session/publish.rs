@@ -373,6 +373,7 @@ impl Session {
             return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
         }
         *mode = Mode::Confirm;
+        self.wants_confirms = true;
         self.touch(key);
         Ok(())
     }

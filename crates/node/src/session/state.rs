@@ -45,6 +45,8 @@ pub(super) struct Session {
     /// Empty before the login.
     pub(super) user: Arc<str>,
     pub(super) may_impersonate: bool,
+    /// Whether it ever asked for confirms: then it knows itself how much it may have unanswered.
+    pub(super) wants_confirms: bool,
     /// Empty before the connection is open.
     pub(super) vhost: Arc<str>,
     pub(super) entry: Option<Arc<ConnectionEntry>>,
@@ -115,6 +117,7 @@ impl Session {
             id,
             user: "".into(),
             may_impersonate: false,
+            wants_confirms: false,
             vhost: "".into(),
             entry: None,
             channels: BTreeMap::new(),
@@ -313,7 +316,7 @@ impl Session {
             || !self.blocked
                 && !self.paused
                 && self.backlog_len < BACKLOG_MAX
-                && self.backlog_bytes < self.unanswered_limit()
+                && self.backlog_bytes < self.backlog_limit()
                 && self.outbox.unanswered_bytes() <= self.unanswered_limit()
                 && self.conn.output_len() <= self.output_max()
     }

@@ -7,6 +7,9 @@ use amqp_codec::Method;
 use broker_model::ids::{ConsumerId, Placement, QueueId};
 use std::time::Duration;
 
+/// Bytes that a client without confirms may have on their way to queues. It does not wait for anything, so this is always full, and
+/// all of it stands in front of what the queues' consumers acknowledge: with more they fall behind, with less publishers wait.
+const PLAIN_UNANSWERED: usize = 1 << 20;
 /// How often held deliveries are compared with the consumer timeout.
 const TIMEOUT_LOOK: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
 
@@ -169,7 +172,17 @@ impl Session {
         4 * self.output_limit()
     }
 
+    /// Bytes on their way to queues above which the client is not read.
     pub(super) fn unanswered_limit(&self) -> usize {
+        let most = self.broker.config().limits.connection_unconfirmed_bytes;
+        match self.wants_confirms {
+            true => most,
+            false => most.min(PLAIN_UNANSWERED),
+        }
+    }
+
+    /// Bytes of input behind methods that take their time above which the client is not read.
+    pub(super) fn backlog_limit(&self) -> usize {
         self.broker.config().limits.connection_unconfirmed_bytes
     }
 

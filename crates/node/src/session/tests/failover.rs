@@ -185,3 +185,30 @@ async fn a_small_message_for_many_queues_is_as_large_as_all_of_it() {
     assert_eq!(heard.method, Method::ChannelFlowOk { active: true });
     assert_eq!(client.ready(1, "q0").await, 50);
 }
+
+/// It waits for nothing, so all that it may have on its way stands in front of what consumers acknowledge.
+#[tokio::test]
+async fn a_client_without_confirms_has_less_on_its_way() {
+    for confirms in [false, true] {
+        let node = TestNode::start();
+        let mut client = node.channel().await;
+        client.declare(1, "q", true).await;
+        if confirms {
+            let select = Method::ConfirmSelect { no_wait: false };
+            client.call(1, &select).await;
+        }
+        node.break_links(true);
+        tokio::time::sleep(A_MOMENT).await;
+        for _ in 0..5_000 {
+            client.queue_publish(1, "", "q", "small");
+        }
+        client.flush().await;
+        tokio::time::sleep(A_MOMENT).await;
+        let flow = Method::ChannelFlow { active: true };
+        client.send(1, &flow).await;
+        let heard = client.hear_soon().await.map(|heard| heard.method);
+        let expected = confirms.then_some(Method::ChannelFlowOk { active: true });
+        assert_eq!(heard, expected, "confirms: {confirms}");
+        node.restore_links();
+    }
+}
