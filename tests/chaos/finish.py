@@ -17,7 +17,7 @@ BACKLOG = 20
 
 def leave(load: Load, timeout: float, watch: Callable[[], None]) -> list[str]:
     """Consumers first, then publishers; returns who does not come to an end."""
-    silent = _ended([*load.consumers, *load.bystanders], bound(timeout), watch)
+    silent = ended([*load.consumers, *load.bystanders], bound(timeout), watch)
     goal = confirmed(load) + BACKLOG * len(load.publishers)
 
     def flowed() -> bool:
@@ -28,7 +28,7 @@ def leave(load: Load, timeout: float, watch: Callable[[], None]) -> list[str]:
         eventually(flowed, bound(timeout), "the publishers go on")
     except AssertionError:
         silent.append("publishers of a healed cluster got no confirms")
-    silent += _ended(load.publishers, bound(timeout), watch)
+    silent += ended(load.publishers, bound(timeout), watch)
     return silent
 
 
@@ -39,7 +39,7 @@ def confirmed(load: Load) -> int:
     )
 
 
-def _ended(workers: list[Any], timeout: float, watch: Callable[[], None]) -> list[str]:
+def ended(workers: list[Any], timeout: float, watch: Callable[[], None]) -> list[str]:
     for worker in workers:
         worker.stop()
 

@@ -15,9 +15,9 @@ import judge  # noqa: E402
 import mixed_judge  # noqa: E402
 import mixed_scene as scene  # noqa: E402
 from faults import Faults  # noqa: E402
-from finish import _ended, confirmed  # noqa: E402
+from finish import confirmed, ended  # noqa: E402
 from mixed_clients import Notes  # noqa: E402
-from run import Round, _close  # noqa: E402
+from run import Round, close, endure  # noqa: E402
 from schedule import plan  # noqa: E402
 from watch import Ended, Watch  # noqa: E402
 
@@ -73,19 +73,14 @@ def play(seed: int, seconds: float, rate: float) -> bool:
         cluster.start()
         scene.declare(cluster)
         faults = Faults(cluster, weather, watch, round_.say, scene.QUEUES)
-        load.start()
-        try:
-            faults.run(planned)
-        finally:
-            round_.say("everything is healed")
-            faults.heal()
+        endure(round_, faults, load.start)
         goal = confirmed(load) + 20 * len(load.publishers)
         eventually(lambda: confirmed(load) >= goal, bound(timeout + SOON), "the publishers go on")
-        round_.found += _ended(load.publishers, bound(timeout + judge.SLACK), watch.look)
-        round_.found += _ended(load.bystanders, bound(timeout + judge.SLACK), watch.look)
+        round_.found += ended(load.publishers, bound(timeout + judge.SLACK), watch.look)
+        round_.found += ended(load.bystanders, bound(timeout + judge.SLACK), watch.look)
         round_.say("publishers have left")
         round_.found += await_empty(cluster)
-        round_.found += _ended(load.consumers, bound(timeout + judge.SLACK), watch.look)
+        round_.found += ended(load.consumers, bound(timeout + judge.SLACK), watch.look)
         watch.look()
         round_.found += mixed_judge.everything(round_.ledger, notes, weather)
         round_.found += judge.unanswered(round_.ledger, weather, bound(timeout))
@@ -96,9 +91,7 @@ def play(seed: int, seconds: float, rate: float) -> bool:
         round_.found.append(f"{error}{cause}")
     finally:
         load.give_up()
-    round_.found += watch.faults()
-    round_.found += [f"{node}: {line}" for node in cluster.nodes for line in node.panics()]
-    return _close(round_, cluster, watch)
+    return close(round_, cluster, watch)
 
 
 def main() -> int:

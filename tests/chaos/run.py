@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,12 +104,7 @@ def play(seed: int, seconds: float, rate: float) -> bool:
         cluster.start()
         scene.declare(cluster)
         faults = Faults(cluster, round_.weather, watch, round_.say)
-        load.start()
-        try:
-            faults.run(planned)
-        finally:
-            round_.say("everything is healed")
-            faults.heal()
+        endure(round_, faults, load.start)
         round_.found += finish.leave(load, planned.publish_timeout + judge.SLACK, watch.look)
         round_.say("all clients have left")
         round_.found += finish.drain(cluster, round_.ledger, seed)
@@ -121,12 +117,23 @@ def play(seed: int, seconds: float, rate: float) -> bool:
         round_.found.append(f"{error}{cause}")
     finally:
         load.give_up()
+    return close(round_, cluster, watch)
+
+
+def endure(round_: Round, faults: Faults, begin: Callable[[], None]) -> None:
+    """All faults of the plan, from when the clients have begun; they are healed in any case."""
+    begin()
+    try:
+        faults.run(round_.plan)
+    finally:
+        round_.say("everything is healed")
+        faults.heal()
+
+
+def close(round_: Round, cluster: Cluster, watch: Watch) -> bool:
+    """Ends the nodes and says what was found; true if anything was."""
     round_.found += watch.faults()
     round_.found += [f"{node}: {line}" for node in cluster.nodes for line in node.panics()]
-    return _close(round_, cluster, watch)
-
-
-def _close(round_: Round, cluster: Cluster, watch: Watch) -> bool:
     cluster.keep = bool(round_.found)
     try:
         cluster.close()

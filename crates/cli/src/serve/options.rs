@@ -172,7 +172,7 @@ pub(crate) struct Options {
     /// A basic.nack with requeue is a failed delivery too, as basic.reject is (default: false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Limits")]
     delivery_limit_counts_nacks: Option<bool>,
-    /// Publishes of one connection that wait for an answer (default: 16MiB)
+    /// Publishes of one connection that wait for an answer (default: 16MiB; without confirms 1MiB at most)
     #[arg(
         long,
         value_name = "SIZE",
