@@ -117,9 +117,8 @@ mod tests {
         );
         let first = first.await.unwrap();
         assert_eq!((seldom - first).as_millis() % 100, 0);
-        assert!(
-            often == seldom || often == seldom + ms(100),
-            "{often:?} {seldom:?}"
-        );
+        // Where the grid lies depends on what else this process has done.
+        let apart = often.max(seldom) - often.min(seldom);
+        assert!(apart.is_zero() || apart == ms(100), "{often:?} {seldom:?}");
     }
 }

@@ -87,6 +87,12 @@ impl LocalHost {
             let timeout = self.dispatcher.next_timeout();
             tokio::select! {
                 biased;
+                // Before the inbox, which may never be empty.
+                _ = reconcile.tick() => self.reconcile(),
+                _ = housekeeping.tick(), if self.waits() => {
+                    self.try_again();
+                    self.return_from_silent();
+                }
                 count = self.inbox.recv_many(&mut inputs, INPUTS) => {
                     if count == 0 {
                         return;
@@ -97,11 +103,6 @@ impl LocalHost {
                 }
                 () = tokio::task::yield_now(), if self.pump_again => {}
                 () = self.clock.sleep_until(timeout) => {}
-                _ = reconcile.tick() => self.reconcile(),
-                _ = housekeeping.tick(), if self.waits() => {
-                    self.try_again();
-                    self.return_from_silent();
-                }
             }
             self.turn();
         }

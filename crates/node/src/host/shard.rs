@@ -125,6 +125,16 @@ impl ShardHost {
                 }
                 done = done(&mut self.proposer), if leading => self.entry_done(done),
                 _ = done(&mut self.former), if self.former.is_some() => self.go_on_draining(),
+                // Before the inbox, which may never be empty.
+                _ = reconcile.tick() => self.reconcile(),
+                _ = housekeeping.tick(), if self.waits() => {
+                    if self.former.as_ref().is_some_and(Proposer::is_drained) {
+                        self.follow_leadership();
+                    }
+                    self.try_again();
+                    self.end_hand_over();
+                    self.return_from_silent();
+                }
                 count = self.inbox.recv_many(&mut inputs, INPUTS) => {
                     if count == 0 {
                         return;
@@ -137,15 +147,6 @@ impl ShardHost {
                 () = clock.sleep_until(timeout), if leading => {}
                 () = until(held_until), if held_until.is_some() => {}
                 () = until(self.look_again), if self.look_again.is_some() => {}
-                _ = reconcile.tick() => self.reconcile(),
-                _ = housekeeping.tick(), if self.waits() => {
-                    if self.former.as_ref().is_some_and(Proposer::is_drained) {
-                        self.follow_leadership();
-                    }
-                    self.try_again();
-                    self.end_hand_over();
-                    self.return_from_silent();
-                }
             }
             self.turn();
         }
