@@ -14,10 +14,10 @@ use amqp_codec::FieldTable;
 /// Header of a message that says how long its identity is remembered, ms.
 const CACHE_TTL_HEADER: &str = "x-cache-ttl";
 
-/// Messages that were passed on by the broker itself are remembered so many at a time …
+/// Messages that were passed on by the broker itself are remembered so many at a time of each queue that they come from …
 const PASSED_ON_SIZE: u32 = 2048;
 /// … and so long: longer than it takes to find another leader.
-const PASSED_ON_TTL_MS: u64 = 600_000;
+pub(crate) const PASSED_ON_TTL_MS: u64 = 600_000;
 
 /// Names one window of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,13 +26,25 @@ pub struct WindowId(pub u64);
 impl WindowId {
     /// The queue's own window.
     pub const QUEUE: Self = Self(0);
-    /// Of messages that the broker passes on from one of its stores.
-    pub const PASSED_ON: Self = Self(u64::MAX);
+    /// The first of those of messages that the broker passes on. No id of a queue or an exchange gets that far.
+    pub(crate) const FIRST_PASSED_ON: Self = Self(1 << 63);
 
     /// The window of an exchange, by the id it was declared with.
     #[must_use]
     pub const fn exchange(id: QueueId) -> Self {
         Self(id.0)
+    }
+
+    /// Of messages that the broker passes on from `source`: each has its own, so that busy ones do not push out what others
+    /// have on their way.
+    #[must_use]
+    pub const fn passed_on(source: QueueId) -> Self {
+        Self(Self::FIRST_PASSED_ON.0 | source.0)
+    }
+
+    /// Whether it is one of those.
+    pub(crate) const fn is_passed_on(self) -> bool {
+        self.0 >= Self::FIRST_PASSED_ON.0
     }
 }
 
@@ -71,7 +83,7 @@ impl Identity {
     /// Of the message at `sequence` of a store that is passed on to other queues.
     #[must_use]
     pub fn passed_on(store: QueueId, sequence: Sequence) -> Self {
-        Self::of_broker(Fingerprint(store.0, sequence.0))
+        Self::of_broker(store, Fingerprint(store.0, sequence.0))
     }
 
     /// Of what `queue` has refused of an operation, and passes on: a batch that is sent again is refused again by the next
@@ -86,12 +98,12 @@ impl Identity {
             u64::from(op),
         ];
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-        Self::of_broker(Fingerprint::of(&bytes))
+        Self::of_broker(queue, Fingerprint::of(&bytes))
     }
 
-    fn of_broker(fingerprint: Fingerprint) -> Self {
+    fn of_broker(source: QueueId, fingerprint: Fingerprint) -> Self {
         Self {
-            window: WindowId::PASSED_ON,
+            window: WindowId::passed_on(source),
             fingerprint,
             cache_size: PASSED_ON_SIZE,
             cache_ttl_ms: Some(PASSED_ON_TTL_MS),
