@@ -140,16 +140,16 @@ impl Dispatcher {
         let Some((targets, message)) = op.appends() else {
             return;
         };
-        if self.replaced.are_all(targets) {
-            let refused = targets.iter().map(|target| Refusal {
-                batch: place.batch as u32,
-                op: place.op as u32,
-                queue: target.queue,
-            });
-            admission.refusals.extend(refused);
-            return;
-        }
         for target in targets {
+            if self.replaced.is(target) {
+                // Also where others take it: who is told that it has arrived relies on all of them.
+                admission.refusals.push(Refusal {
+                    batch: place.batch as u32,
+                    op: place.op as u32,
+                    queue: target.queue,
+                });
+                continue;
+            }
             if let Some(overflow) = self.refuses(target, message, machine, admitting) {
                 admission.refusals.push(Refusal {
                     batch: place.batch as u32,

@@ -1,4 +1,4 @@
-//! Queues that were deleted of late and declared again: a publish that is for none but them as they were is refused.
+//! Queues that were deleted of late and declared again: they as they were refuse what is published to them.
 //!
 //! A node that stood still or was cut off does not know that a queue has another id now. What its clients publish would be
 //! taken, confirmed, and forgotten with what is left of the old one. Ids are never used again. What is for a queue that is
@@ -48,12 +48,9 @@ impl Replaced {
         self.order.is_empty()
     }
 
-    /// Whether a message has nowhere to go any more.
-    pub(super) fn are_all(&self, targets: &[Target]) -> bool {
-        !targets.is_empty()
-            && targets
-                .iter()
-                .all(|target| self.known.contains(&target.queue))
+    /// Whether the queue of this target has another id now.
+    pub(super) fn is(&self, target: &Target) -> bool {
+        self.known.contains(&target.queue)
     }
 }
 
@@ -61,12 +58,8 @@ impl Replaced {
 mod tests {
     use super::*;
 
-    fn is_replaced(replaced: &Replaced, queues: &[u64]) -> bool {
-        let targets: Vec<_> = queues
-            .iter()
-            .map(|id| Target::plain(QueueId(*id)))
-            .collect();
-        replaced.are_all(&targets)
+    fn is_replaced(replaced: &Replaced, queue: u64) -> bool {
+        replaced.is(&Target::plain(QueueId(queue)))
     }
 
     #[test]
@@ -75,17 +68,11 @@ mod tests {
         replaced.note(1_000, QueueId(1));
         replaced.note(2_000, QueueId(2));
         replaced.note(3_000, QueueId(1));
-        for (queues, expected) in [
-            (&[1][..], true),
-            (&[1, 2], true),
-            (&[1, 3], false),
-            (&[3], false),
-            (&[], false),
-        ] {
-            assert_eq!(is_replaced(&replaced, queues), expected, "{queues:?}");
+        for (queue, expected) in [(1, true), (2, true), (3, false)] {
+            assert_eq!(is_replaced(&replaced, queue), expected, "{queue}");
         }
         replaced.forget(1_000 + REMEMBERED_MS);
-        assert!(!is_replaced(&replaced, &[1]) && is_replaced(&replaced, &[2]));
+        assert!(!is_replaced(&replaced, 1) && is_replaced(&replaced, 2));
         replaced.forget(2_000 + REMEMBERED_MS);
         assert!(replaced.is_empty() && replaced.known.is_empty());
     }
@@ -100,8 +87,6 @@ mod tests {
             (replaced.order.len(), replaced.known.len()),
             (REMEMBERED, REMEMBERED)
         );
-        assert!(
-            is_replaced(&replaced, &[2 * REMEMBERED as u64 - 1]) && !is_replaced(&replaced, &[0])
-        );
+        assert!(is_replaced(&replaced, 2 * REMEMBERED as u64 - 1) && !is_replaced(&replaced, 0));
     }
 }
