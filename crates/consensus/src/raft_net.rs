@@ -3,8 +3,10 @@
 //! Appends are pipelined, see [`append`].
 
 mod append;
+mod ballot;
 
 use self::append::AppendSession;
+use self::ballot::{Ballot, Ballots};
 use crate::machine::{MachineError, SnapshotReader};
 use crate::machine_adapter::MachineSnapshot;
 use crate::raft::{
@@ -68,6 +70,8 @@ pub(crate) struct RaftNet {
     pub(crate) purgeable: Mutex<Option<u64>>,
     /// No quorum answers this leader: it must not keep followers from electing another.
     pub(crate) silent: AtomicBool,
+    /// The elections that this node asks for.
+    pub(crate) ballots: Ballots,
 }
 
 /// openraft's factory.
@@ -230,7 +234,10 @@ impl RaftPeer {
             pre_vote,
         };
         let answer = self
-            .timed_vote(request)
+            .timed_vote(
+                request,
+                self.net.ballots.ask(rpc.vote.leader_id.term, pre_vote),
+            )
             .await
             .map_err(|error| rpc_error(&error))?;
         let vote = answer.vote.as_ref().ok_or_else(|| broken("empty answer"))?;
@@ -244,13 +251,20 @@ impl RaftPeer {
 
 impl RaftPeer {
     /// Asks, and notes how long the answer took. openraft may give it up meanwhile: what comes too late is what has to be known.
-    async fn timed_vote(&self, request: v1::VoteRequest) -> Answer<v1::VoteAnswer> {
+    async fn timed_vote(
+        &self,
+        request: v1::VoteRequest,
+        ballot: Arc<Ballot>,
+    ) -> Answer<v1::VoteAnswer> {
         let (net, target) = (Arc::clone(&self.net), self.target);
         let asked = tokio::spawn(async move {
             let began = Instant::now();
             let answer = net.wire.vote(target, request).await;
             // What is never answered may be lost, or its member gone: more patience would help neither.
-            if answer.is_ok() && !net.wire.stood_still_since(target, began) {
+            if let Ok(answer) = &answer
+                && ballot.answered(answer.granted)
+                && !net.wire.stood_still_since(target, began)
+            {
                 crate::clock::took(began.elapsed(), net.patience);
             }
             answer

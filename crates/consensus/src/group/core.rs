@@ -233,6 +233,7 @@ impl GroupCore {
             shown: watch::Sender::default(),
             purgeable: Mutex::new(None),
             silent: AtomicBool::new(false),
+            ballots: Default::default(),
         });
         Ok(Arc::new(Self {
             id,

@@ -414,6 +414,7 @@ mod tests {
             shown: watch::Sender::default(),
             purgeable: Mutex::default(),
             silent: AtomicBool::new(false),
+            ballots: Default::default(),
         });
         let (input, taken) = futures::channel::mpsc::unbounded();
         let session = AppendSession::new(taken, net, RaftNode(2), Arc::default());
