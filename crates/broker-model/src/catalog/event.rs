@@ -2,7 +2,7 @@
 
 use super::command::Name;
 use super::record::QueueRecord;
-use crate::ids::NodeId;
+use crate::ids::{ConnectionId, NodeId};
 use std::sync::Arc;
 
 /// Something that changed. Every node gets the same events in the same order.
@@ -74,6 +74,12 @@ pub enum CatalogEvent {
         node: NodeId,
         /// Its latest start now.
         start: u64,
+    },
+    /// The node of this connection was given up, and its exclusive queues are deleted. If the node was only silent it is
+    /// to be closed: its client relies on them.
+    ExclusiveQueuesLost {
+        /// Whose they were.
+        owner: ConnectionId,
     },
     /// A node's record changed or is gone.
     NodeChanged {

@@ -215,17 +215,21 @@ impl Catalog {
             serial: 0,
         };
         let end = ConnectionId { origin, serial: 0 };
-        let ids: Vec<_> = self
+        let owned: Vec<_> = self
             .exclusive
             .range(first..end)
-            .flat_map(|(_, ids)| ids.iter().copied())
+            .map(|(owner, ids)| (*owner, ids.clone()))
             .collect();
-        for id in &ids {
-            if let Some(queue) = self.queues.get(id).cloned() {
-                self.drop_queue(&queue, applying);
+        for (owner, ids) in &owned {
+            for id in ids {
+                if let Some(queue) = self.queues.get(id).cloned() {
+                    self.drop_queue(&queue, applying);
+                }
             }
+            let owner = *owner;
+            (applying.events).push(CatalogEvent::ExclusiveQueuesLost { owner });
         }
-        !ids.is_empty()
+        !owned.is_empty()
     }
 
     /// The queues in the memory of `node`, by id.

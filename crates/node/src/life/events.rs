@@ -3,6 +3,7 @@
 use crate::broker::Broker;
 use crate::dead_letter::DeadLetterSender;
 use crate::host::{HostEvent, HostInput};
+use crate::hub::api::SessionId;
 use crate::life::deleted::Deleted;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::{CatalogCommand, CatalogEvent};
@@ -15,6 +16,10 @@ use tracing::{debug, info};
 
 /// Consumers of auto-delete queues that were moved have followed after so long.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// Why a connection ends that has lost its exclusive queues.
+const TAKEN_FOR_LOST: &str =
+    "this node was silent and taken for lost: exclusive queues of this connection are gone";
 
 /// Follows the catalog until the node stops.
 pub async fn follow_catalog(
@@ -88,6 +93,15 @@ fn on_catalog_event(
             if !queues.is_empty() {
                 info!(%node, queues = queues.len(), "local queues have moved");
                 settle_in(broker, &queues);
+            }
+        }
+        CatalogEvent::ExclusiveQueuesLost { owner } => {
+            if owner.origin == broker.origin
+                && broker
+                    .hub
+                    .close_session(SessionId(owner.serial), TAKEN_FOR_LOST)
+            {
+                info!(connection = owner.serial, "{TAKEN_FOR_LOST}");
             }
         }
         CatalogEvent::VhostDeleted { name } => {

@@ -270,6 +270,17 @@ fn a_node_dies() {
         start: 10,
     }];
     assert!(driver.events.ends_with(&lost), "{:?}", driver.events);
+    let owners: Vec<_> = (driver.events.iter())
+        .filter_map(|event| match event {
+            CatalogEvent::ExclusiveQueuesLost { owner } => Some(*owner),
+            _ => None,
+        })
+        .collect();
+    let mine = ConnectionId {
+        origin: origin(1, 10),
+        serial: 1,
+    };
+    assert_eq!(owners, [mine], "its client relies on its queue");
     assert!(!driver.catalog.depends_on(NodeId(1)) && driver.catalog.depends_on(NodeId(2)));
     assert_eq!(driver.catalog.missing_hosts(), [NodeId(2)]);
     assert_eq!(
