@@ -269,7 +269,7 @@ pub(crate) struct Options {
     /// Share of it above which publishers are blocked (default: 0.6)
     #[arg(long, value_name = "SHARE", help_heading = "Memory and disk")]
     memory_high_watermark: Option<f64>,
-    /// Cache of stored blocks (default: 64MiB)
+    /// Cache of stored blocks (default: 64MiB, less than that below 1 GiB of memory)
     #[arg(
         long,
         value_name = "SIZE",
@@ -283,7 +283,7 @@ pub(crate) struct Options {
     /// Free disk space below which this node stands aside (default: 100MB)
     #[arg(long, value_name = "SIZE", help_heading = "Memory and disk")]
     disk_reserve: Option<Size>,
-    /// Take checkpoints after this much log, or when a quarter of it waits in memory to be stored (default: 128MiB)
+    /// Take checkpoints after this much log, or when a quarter of it waits in memory to be stored (default: 128MiB, less than that below 1 GiB of memory)
     #[arg(
         long,
         value_name = "SIZE",
@@ -315,7 +315,7 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     log_segment: Option<Size>,
-    /// Write buffer of the state (default: 32MiB)
+    /// Write buffer of the state (default: 32MiB, less than that below 1 GiB of memory)
     #[arg(
         long,
         value_name = "SIZE",
@@ -392,6 +392,9 @@ impl Options {
     /// and definitions.
     pub(crate) fn resolve(self) -> Result<Resolved, String> {
         let mut config = Config::default();
+        // Before what is set, which counts as it is.
+        let memory = self.memory_total.map(|size| size.0);
+        config.fit_into(memory.unwrap_or_else(node::life::process::memory_limit));
         let cluster_secret = match (&self.cluster_secret, &self.cluster_secret_file) {
             (Some(secret), _) => Some(secret.clone()),
             (None, Some(file)) => Some(secret::read(file)?),

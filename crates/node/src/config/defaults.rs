@@ -102,6 +102,29 @@ impl Default for Memory {
     }
 }
 
+/// Memory for which the defaults are made; they shrink below it.
+const ENOUGH: u64 = 1 << 30;
+/// They do not shrink below this share of themselves.
+const LEAST: u64 = 16;
+
+impl Config {
+    /// Shrinks what takes memory for a process that may use only so much. A container of 128 MiB was killed by a backlog
+    /// that waited for the checkpoint after 128 MiB of log.
+    pub fn fit_into(&mut self, memory_bytes: u64) {
+        let shrunk = |size: u64| {
+            let share = u128::from(size) * u128::from(memory_bytes) / u128::from(ENOUGH);
+            u64::try_from(share)
+                .unwrap_or(size)
+                .clamp(size / LEAST, size)
+        };
+        let in_memory = |size: usize| shrunk(size as u64) as usize;
+        let (memory, storage) = (&mut self.memory, &mut self.storage);
+        memory.block_cache_bytes = in_memory(memory.block_cache_bytes);
+        storage.checkpoint_bytes = shrunk(storage.checkpoint_bytes);
+        storage.state_write_buffer_bytes = in_memory(storage.state_write_buffer_bytes);
+    }
+}
+
 impl Default for Storage {
     fn default() -> Self {
         Self {
@@ -113,6 +136,32 @@ impl Default for Storage {
             disk_free_limit_bytes: 200_000_000,
             disk_reserve_bytes: 100_000_000,
             entry_bytes_max: MIB,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_memory_is_shared_out() {
+        for (memory_mib, expected_mib) in [
+            (16 << 10, (64, 128, 32)),
+            (1024, (64, 128, 32)),
+            (256, (16, 32, 8)),
+            (128, (8, 16, 4)),
+            (1, (4, 8, 2)),
+        ] {
+            let mut config = Config::default();
+            config.fit_into(memory_mib << 20);
+            let (memory, storage) = (config.memory, config.storage);
+            let found = (
+                memory.block_cache_bytes / MIB,
+                storage.checkpoint_bytes as usize / MIB,
+                storage.state_write_buffer_bytes / MIB,
+            );
+            assert_eq!(found, expected_mib, "{memory_mib} MiB");
         }
     }
 }
