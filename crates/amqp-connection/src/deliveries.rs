@@ -80,6 +80,11 @@ impl<T> DeliveryLedger<T> {
             .filter_map(|(tag, entry)| entry.as_ref().map(|entry| (*tag, entry)))
     }
 
+    /// The same, to change what is noted about them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        (self.entries.iter_mut()).filter_map(|(_, entry)| entry.as_mut())
+    }
+
     /// Takes what `basic.ack`, `basic.nack` or `basic.reject` settles, oldest first, into `settled`.
     ///
     /// `multiple` takes everything up to `tag`, where 0 stands for everything outstanding. Any other

@@ -3,7 +3,7 @@
 //! A session is one client connection (or an internal publisher). It hands over operations in
 //! sub-batches per [`Placement`]; everything comes back through one ordered channel.
 
-use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
+use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId, Sequence};
 use broker_model::op::{Op, SequenceRanges};
 use broker_model::protocol::{ConsumerSpec, Delivery, ReadFrom, Refused, Subject};
 use broker_model::wire::StoredMessage;
@@ -212,6 +212,14 @@ pub enum SessionEvent {
         placement: Placement,
         /// Where to answer.
         reply: oneshot::Sender<Vec<Held>>,
+    },
+    /// Somebody of this node is given this message next. If this session holds it, as it told a leader, that leader had given it
+    /// away: this node was taken for lost, or told too late.
+    Lost {
+        /// Queue.
+        queue: QueueId,
+        /// Message.
+        sequence: Sequence,
     },
     /// A local queue moved to another node, empty, because its host died: consumers of `old`
     /// are consumers of `new` from now on (attached by the hub, same ids). What was held of `old`

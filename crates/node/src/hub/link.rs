@@ -11,6 +11,7 @@
 mod answers;
 mod asks;
 mod brake;
+mod claims;
 mod consumers;
 mod failover;
 mod moving;
@@ -29,6 +30,7 @@ use super::mailbox::EventSender;
 use brake::Brake;
 use broker_model::ids::{ConsumerId, Origin, Placement};
 use broker_model::protocol::FromHost;
+use claims::Claims;
 use consumers::Consumers;
 use requests::Requests;
 use send_queue::SendQueue;
@@ -101,6 +103,8 @@ pub struct Link {
     state: State,
     /// Before it attaches again, when what went wrong would only repeat itself.
     pause: Duration,
+    /// What sessions said last that they hold.
+    claims: Claims,
     /// Who waits until nothing is unanswered.
     when_answered: Vec<oneshot::Sender<()>>,
 }
@@ -130,6 +134,7 @@ impl Link {
             brake: Brake::default(),
             state: State::Detached,
             pause: Duration::ZERO,
+            claims: Claims::default(),
             when_answered: Vec::new(),
         }
     }

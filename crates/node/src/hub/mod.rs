@@ -120,6 +120,14 @@ impl Hub {
         })
     }
 
+    /// Tells all sessions the same, as a link would.
+    #[cfg(test)]
+    pub(crate) fn tell_sessions(&self, event: impl Fn() -> SessionEvent) {
+        for events in self.sessions.lock().values() {
+            let _ = events.send(event());
+        }
+    }
+
     /// Asks all sessions to close their connections.
     pub fn close_all_sessions(&self, reason: &str) {
         for events in self.sessions.lock().values() {

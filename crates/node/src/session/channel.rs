@@ -88,6 +88,8 @@ pub(super) struct Unacked {
     pub(super) sequence: Sequence,
     /// Seconds since the session began.
     pub(super) delivered_s: u32,
+    /// It was given to somebody else meanwhile: there is nothing to give back.
+    pub(super) lost: bool,
 }
 
 /// An open channel.

@@ -162,7 +162,7 @@ impl Session {
             held.extend(tx.into_held());
         }
         for delivery in held {
-            if self.unheld.contains(&delivery.queue) {
+            if delivery.lost || self.unheld.contains(&delivery.queue) {
                 continue;
             }
             self.outbox.settle(settlement, &delivery);
@@ -238,6 +238,7 @@ impl Session {
             for delivery in open
                 .chain(in_tx.into_iter().flatten())
                 .filter(|d| d.placement == placement && !self.unheld.contains(&d.queue))
+                .filter(|d| !d.lost)
             {
                 by_holder
                     .entry((delivery.consumer, delivery.queue))

@@ -104,6 +104,7 @@ pub(super) fn hold(
         placement,
         sequence: delivery.sequence,
         delivered_s,
+        lost: false,
     })
 }
 

@@ -356,6 +356,8 @@ impl Desk {
                 SessionEvent::Resume { reply, .. } => {
                     let _ = reply.send(self.held.clone());
                 }
+                // It holds nothing for long.
+                SessionEvent::Lost { .. } => {}
                 event => return Some(event),
             }
         }

@@ -5,7 +5,7 @@ use super::outbox::{Freed, Settlement};
 use super::state::Session;
 use amqp_codec::ReplyCode;
 use amqp_connection::ProtocolError;
-use broker_model::ids::ConsumerId;
+use broker_model::ids::{ConsumerId, QueueId, Sequence};
 
 /// An acknowledgement of more than this gives its memory back.
 const SETTLING_KEPT: usize = 4096;
@@ -71,11 +71,12 @@ impl Session {
         };
         for delivery in deliveries {
             let held = !self.unheld.contains(&delivery.queue);
-            if later && held {
+            if later && held && !delivery.lost {
                 self.outbox.give_back(how, delivery, key);
                 continue;
             }
-            if held {
+            // What the client has done with is done, whoever else has it.
+            if !later && held {
                 self.outbox.settle(how, delivery);
             }
             // Deliveries of one consumer come in runs.
@@ -113,6 +114,14 @@ impl Session {
             self.touch(key);
             self.touch_consumer(consumer);
         }
+    }
+
+    /// Who else was given this message now has it alone.
+    pub(super) fn lose(&mut self, queue: QueueId, sequence: Sequence) {
+        let channels = self.channels.values_mut();
+        let held = channels.flat_map(|channel| channel.unacked.iter_mut());
+        held.filter(|delivery| (delivery.queue, delivery.sequence) == (queue, sequence))
+            .for_each(|delivery| delivery.lost = true);
     }
 
     /// `basic.recover` and `basic.recover-async`: everything unacknowledged goes back.

@@ -531,6 +531,7 @@ impl Session {
             SessionEvent::Resume { placement, reply } => {
                 let _ = reply.send(self.held(placement));
             }
+            SessionEvent::Lost { queue, sequence } => self.lose(queue, sequence),
             SessionEvent::Moved {
                 old,
                 new,

@@ -47,6 +47,9 @@ impl Link {
                 }
             }
             FromHost::Got { request, delivery } => {
+                if let Some((delivery, _)) = &delivery {
+                    self.tell_who_has_lost(delivery);
+                }
                 let got = SessionEvent::Got { request, delivery };
                 let unheard = match self.requests.remove(request) {
                     Some(session) => self.offer(session, got).err(),
@@ -191,6 +194,9 @@ impl Link {
     }
 
     fn deliver(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in &deliveries {
+            self.tell_who_has_lost(delivery);
+        }
         if let Some(session) = self.consumers.use_credit(&deliveries) {
             self.hand_out(session, deliveries);
             return;

@@ -3,6 +3,7 @@
 //! First what sessions hold and have not given back, then the consumers, then all batches that have no
 //! answer, then `Resumed`. What consumers of streams wait to read, and requests, follow.
 
+use super::claims::Claims;
 use super::{Link, State};
 use crate::hub::api::{Held, SessionEvent};
 use broker_model::ids::ConsumerId;
@@ -81,6 +82,7 @@ impl Link {
                 });
             }
         }
+        self.claims = Claims::of(&held);
         let mut by_consumer: HashMap<ConsumerId, SequenceRanges> = HashMap::new();
         for held in held {
             let Held {

@@ -1,8 +1,11 @@
 //! Consuming, getting, acknowledging, giving back.
 
-use super::both;
 use super::client::{consume, declare_counting, text};
+use super::{TestNode, both};
+use crate::hub::api::SessionEvent;
+use crate::session::Services;
 use amqp_codec::{FieldValue, Method, Properties};
+use broker_model::ids::Sequence;
 use bytes::Bytes;
 
 both!(publish_consume_acknowledge, durable, node, {
@@ -388,3 +391,48 @@ both!(
         }
     }
 );
+
+/// The node was taken for lost meanwhile, and the messages are another client's: one that goes back would be taken from it.
+#[tokio::test]
+async fn what_others_were_given_is_not_given_back() {
+    for how in 0..3 {
+        let node = TestNode::start();
+        let mut client = node.channel().await;
+        client.declare(1, "q", true).await;
+        for n in 0..3 {
+            client.publish(1, "q", &n.to_string()).await;
+        }
+        let mut tags = Vec::new();
+        for _ in 0..3 {
+            tags.push(client.get(1, "q", false).await.unwrap().delivery_tag());
+        }
+        let queue = node.catalog().queue("/", "q").unwrap().id;
+        for number in [1, 3] {
+            node.hub().tell_sessions(|| SessionEvent::Lost {
+                queue,
+                sequence: Sequence(number),
+            });
+        }
+        client.sync(1).await;
+        match how {
+            0 => {
+                let back = Method::BasicNack {
+                    delivery_tag: 0,
+                    multiple: true,
+                    requeue: true,
+                };
+                client.send(1, &back).await;
+                client.sync(1).await;
+            }
+            1 => client.close_channel(1).await,
+            // What is done is done all the same.
+            _ => {
+                client.ack(1, tags[0]).await;
+                client.close().await;
+            }
+        }
+        let mut other = node.channel().await;
+        assert_eq!(other.get(1, "q", true).await.unwrap().text(), "1");
+        assert!(other.get(1, "q", true).await.is_none());
+    }
+}

@@ -331,3 +331,38 @@ async fn what_was_said_for_one_attachment_does_not_disturb_the_next() {
         .await;
     assert!(nobody.is_left_alone());
 }
+
+/// Its leader had given the message away when the link claimed it.
+#[tokio::test]
+async fn who_claimed_what_a_newcomer_gets_has_lost_it() {
+    let mut world = world().await;
+    world.consume(10).await;
+    world.change_leader();
+    let Some(SessionEvent::Resume { reply, .. }) = world.told.recv().await else {
+        panic!("not asked what is held");
+    };
+    let held = Held {
+        consumer: CONSUMER,
+        queue: QUEUE,
+        sequences: one(Sequence(5)),
+    };
+    let _ = reply.send(vec![held]);
+    world.leader.hears(|m| *m == ToHost::Resumed).await;
+    let again = |sequence| Delivery {
+        redelivered: true,
+        ..delivery(sequence)
+    };
+    let lost = SessionEvent::Lost {
+        queue: QUEUE,
+        sequence: Sequence(5),
+    };
+    // Once; another message is nobody's loss.
+    for (sequence, is_lost) in [(6, false), (5, true), (5, false)] {
+        world.say(FromHost::Deliver(vec![again(sequence)]));
+        if is_lost {
+            world.hears(&lost).await;
+        }
+        let deliver = SessionEvent::Deliver(vec![again(sequence)]);
+        world.hears(&deliver).await;
+    }
+}

@@ -1,0 +1,101 @@
+//! What sessions of this node claimed to hold when the link attached last.
+//!
+//! A leader that has given such a message away meanwhile takes no claim for it, and says nothing: the node was taken for
+//! lost, or told too late. The client goes on holding it. When the message comes to somebody of this same node then, what
+//! that client gives back would be taken for the newcomer's, who holds it now, and go to a third.
+
+use super::Link;
+use crate::hub::api::{Held, SessionEvent};
+use broker_model::ids::{ConsumerId, QueueId, Sequence};
+use broker_model::protocol::Delivery;
+use std::collections::{HashMap, HashSet};
+
+/// Ranges of each queue, ascending, with the consumers that got them.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    by_queue: HashMap<QueueId, Vec<(Sequence, Sequence, ConsumerId)>>,
+    /// What is claimed no longer: whoever had it has given it back, or was told.
+    over: HashSet<(QueueId, Sequence)>,
+}
+
+impl Claims {
+    pub(super) fn of(held: &[Held]) -> Self {
+        let mut by_queue: HashMap<QueueId, Vec<_>> = HashMap::new();
+        for held in held {
+            let ranges = held.sequences.iter();
+            let claimed = ranges.map(|(from, to)| (*from, *to, held.consumer));
+            by_queue.entry(held.queue).or_default().extend(claimed);
+        }
+        // No message is held twice, so no two ranges overlap.
+        (by_queue.values_mut()).for_each(|ranges| ranges.sort_unstable());
+        Self {
+            by_queue,
+            over: HashSet::new(),
+        }
+    }
+
+    /// Which consumer's session claimed a message that somebody is given now. It does so once.
+    fn take(&mut self, queue: QueueId, sequence: Sequence) -> Option<ConsumerId> {
+        let ranges = self.by_queue.get(&queue)?;
+        let behind = ranges.partition_point(|(from, ..)| *from <= sequence);
+        let (_, to, consumer) = *ranges.get(behind.checked_sub(1)?)?;
+        (sequence <= to && self.over.insert((queue, sequence))).then_some(consumer)
+    }
+}
+
+impl Link {
+    /// To be called before a delivery is passed on: whoever claimed the message, and has not given it back since, has it no
+    /// longer.
+    pub(super) fn tell_who_has_lost(&mut self, delivery: &Delivery) {
+        let (queue, sequence) = (delivery.queue, delivery.sequence);
+        // What was never out is nobody's.
+        if !delivery.redelivered {
+            return;
+        }
+        let Some(consumer) = self.claims.take(queue, sequence) else {
+            return;
+        };
+        match self.consumers.get(consumer) {
+            Some(known) => self.tell(known.session, SessionEvent::Lost { queue, sequence }),
+            // Of a `basic.get`, or of a consumer that was cancelled.
+            None => self
+                .holders
+                .iter()
+                .for_each(|holder| self.tell(*holder, SessionEvent::Lost { queue, sequence })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker_model::ids::ConsumerId;
+
+    #[test]
+    fn what_is_claimed() {
+        let held = |queue, ranges: &[(u64, u64)]| Held {
+            consumer: ConsumerId(queue),
+            queue: QueueId(queue),
+            sequences: (ranges.iter())
+                .map(|(from, to)| (Sequence(*from), Sequence(*to)))
+                .collect(),
+        };
+        let mut claims = Claims::of(&[
+            held(1, &[(7, 9), (20, 20)]),
+            held(2, &[(5, 5)]),
+            held(1, &[(1, 2), (10, 11)]),
+        ]);
+        assert_eq!(
+            claims.take(QueueId(2), Sequence(5)),
+            Some(ConsumerId(2)),
+            "whose it was"
+        );
+        let mut of = |queue| -> Vec<u64> {
+            let numbers = 0..=30;
+            (numbers.filter(|number| claims.take(QueueId(queue), Sequence(*number)).is_some()))
+                .collect()
+        };
+        assert_eq!(of(1), [1, 2, 7, 8, 9, 10, 11, 20]);
+        assert_eq!((of(1), of(2), of(3)), (vec![], vec![], vec![]), "once");
+    }
+}
