@@ -341,6 +341,10 @@ impl Session {
                 );
             }
         }
+        if !route.is_routed {
+            // Each by itself, before the next one is returned: nobody has to be waited for, and clients count on a frame for each.
+            self.report_confirms(key);
+        }
         self.touch(key);
     }
 

@@ -136,6 +136,29 @@ both!(every_publish_is_confirmed_once, durable, node, {
     assert_eq!(client.hear_soon().await, None);
 });
 
+#[tokio::test]
+async fn what_finds_no_queue_is_confirmed_singly_and_in_order() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    client.confirm_select(1).await;
+    // From then on it is known that there is no such queue, without asking: the others are read and sent on in one turn.
+    client.queue_publish(1, "", "nowhere", "dropped");
+    client.flush().await;
+    assert_eq!(client.hear().await.method, ack(1));
+    let nothing = Properties::default();
+    for mandatory in [false, true, true, false] {
+        client.queue_content(1, "", "nowhere", &nothing, b"x", mandatory);
+    }
+    client.flush().await;
+    for (tag, mandatory) in [(2, false), (3, true), (4, true), (5, false)] {
+        if mandatory {
+            let method = client.hear().await.method;
+            assert!(matches!(method, Method::BasicReturn { .. }), "{method:?}");
+        }
+        assert_eq!(client.hear().await.method, ack(tag));
+    }
+}
+
 both!(a_return_comes_before_its_confirm, durable, node, {
     let _ = durable;
     let mut client = node.channel().await;
