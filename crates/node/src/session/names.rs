@@ -7,6 +7,10 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Characters of a token.
 const TOKEN_LEN: usize = 22;
+/// Characters of an address for direct replies before its dot.
+const REPLY_DOT: usize = 8;
+/// What an address for direct replies ends with.
+const REPLY_END: &str = "==";
 /// Prefix of queues whose name the client left to the broker.
 const QUEUE: &str = "amq.gen-";
 /// Prefix of consumer tags that the client left to the broker.
@@ -22,16 +26,30 @@ pub(super) fn consumer_tag() -> String {
     with_token(CONSUMER_TAG)
 }
 
-/// An address for direct replies.
+/// An address for direct replies. It has the form of RabbitMQ's, two parts in base64 with a dot between them, because tests of
+/// client libraries look for that.
 pub(super) fn reply_address() -> String {
-    with_token(REPLY_QUEUE_PREFIX)
+    let mut name = with_token(REPLY_QUEUE_PREFIX);
+    name.insert(REPLY_QUEUE_PREFIX.len() + REPLY_DOT, '.');
+    name.push_str(REPLY_END);
+    name
 }
 
 /// Whether a name may be an address for direct replies that some node has made, and may be gone.
 pub(super) fn is_reply_address(name: &str) -> bool {
-    name.strip_prefix(REPLY_QUEUE_PREFIX).is_some_and(|token| {
-        token.len() == TOKEN_LEN && token.bytes().all(|byte| ALPHABET.contains(&byte))
-    })
+    name.strip_prefix(REPLY_QUEUE_PREFIX)
+        .and_then(|rest| rest.strip_suffix(REPLY_END))
+        .is_some_and(|token| {
+            let mut bytes = token.bytes().enumerate();
+            token.len() == TOKEN_LEN + 1
+                && bytes.all(|(at, byte)| {
+                    if at == REPLY_DOT {
+                        byte == b'.'
+                    } else {
+                        ALPHABET.contains(&byte)
+                    }
+                })
+        })
 }
 
 /// `prefix` and 16 random bytes in 22 characters.
@@ -64,6 +82,17 @@ mod tests {
     }
 
     #[test]
+    fn addresses_have_two_parts_in_base64() {
+        let address = reply_address();
+        let rest = address.strip_prefix(REPLY_QUEUE_PREFIX).expect("prefix");
+        let (one, two) = rest.split_once('.').expect("a dot");
+        let key = two.strip_suffix("==").expect("the end of base64");
+        assert_eq!((one.len(), key.len()), (8, 14));
+        let mut bytes = one.bytes().chain(key.bytes());
+        assert!(bytes.all(|byte| ALPHABET.contains(&byte)), "{address}");
+    }
+
+    #[test]
     fn addresses_are_told_from_other_names() {
         let address = reply_address();
         assert!(is_reply_address(&address));
@@ -73,6 +102,8 @@ mod tests {
             &queue_name(),
             &format!("{address}A"),
             &address.replace(char::is_alphanumeric, "."),
+            &address.replace('=', ""),
+            &address.replace('.', "_"),
         ] {
             assert!(!is_reply_address(other), "{other}");
         }
