@@ -322,8 +322,10 @@ impl Session {
         });
     }
 
-    /// `basic.cancel`.
+    /// `basic.cancel`. What acknowledgements before it have made room for comes first, as with RabbitMQ: what a consumer gets
+    /// must not depend on whether its methods were read together.
     pub(super) fn cancel(&mut self, key: ChannelKey, consumer_tag: ShortStr, no_wait: bool) {
+        self.replenish(key);
         let id = self
             .channel(key)
             .and_then(|channel| channel.consumers.get(&consumer_tag).copied());

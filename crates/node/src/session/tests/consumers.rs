@@ -185,6 +185,43 @@ both!(
     }
 );
 
+both!(
+    what_was_made_room_for_comes_before_the_end_of_a_consumer,
+    durable,
+    node,
+    {
+        let mut client = node.channel().await;
+        client.declare(1, "q", durable).await;
+        for body in ["1", "2", "3"] {
+            client.publish(1, "q", body).await;
+        }
+        client.sync(1).await;
+        client.qos(1, 1, false).await;
+        client.consume(1, "q", "t", false).await;
+        let first = client.delivery().await;
+        assert_eq!(first.text(), "1");
+        client.queue(
+            1,
+            &Method::BasicAck {
+                delivery_tag: first.delivery_tag(),
+                multiple: false,
+            },
+        );
+        client.queue(
+            1,
+            &Method::BasicCancel {
+                consumer_tag: text("t"),
+                no_wait: false,
+            },
+        );
+        client.flush().await;
+        assert_eq!(client.delivery().await.text(), "2");
+        let end = client.hear().await.method;
+        assert!(matches!(end, Method::BasicCancelOk { .. }), "{end:?}");
+        assert_eq!(client.ready(1, "q").await, 1);
+    }
+);
+
 both!(a_deleted_queue_cancels_its_consumers, durable, node, {
     let mut client = node.channel().await;
     client.declare(1, "q", durable).await;
