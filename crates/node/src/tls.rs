@@ -5,8 +5,10 @@ use crate::config::{CertificateLogin, TlsListener};
 use arc_swap::ArcSwap;
 use consensus::tls::{FileWatch, authorities, certificates, private_key};
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -124,8 +126,10 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(authorities(path)?, provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                authorities(path)?,
+                Arc::clone(&provider),
+            );
             let verifier = if tls.require_client_certificate {
                 verifier
             } else {
@@ -137,16 +141,33 @@ fn read(tls: &TlsListener) -> Result<ServerConfig, String> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let key = private_key(&tls.key)?;
-    builder
-        .with_single_cert(certificates(&tls.certificate)?, key)
-        .map_err(|error| {
-            format!(
-                "{} and {}: {error}",
-                tls.certificate.display(),
-                tls.key.display()
-            )
-        })
+    let certified = certified_key(tls, &provider).map_err(|error| {
+        format!(
+            "{} and {}: {error}",
+            tls.certificate.display(),
+            tls.key.display()
+        )
+    })?;
+    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
+}
+
+/// The certificate that is shown, and its key. That they belong together is not looked at by rustls, which takes no certificates of
+/// version 1, whereas clients do: `openssl x509 -req` makes such ones when it is given no extensions.
+fn certified_key(tls: &TlsListener, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+    let chain = certificates(&tls.certificate)?;
+    let key = provider
+        .key_provider
+        .load_private_key(private_key(&tls.key)?)
+        .map_err(|error| error.to_string())?;
+    let first = chain.first().ok_or("there is no certificate")?;
+    let (_, parsed) = X509Certificate::from_der(first).map_err(|error| error.to_string())?;
+    let belongs = key
+        .public_key()
+        .is_none_or(|public| public.as_ref() == parsed.public_key().raw);
+    if !belongs {
+        return Err("the key is that of another certificate".to_owned());
+    }
+    Ok(CertifiedKey::new(chain, key))
 }
 
 fn user_of(certificate: &CertificateDer<'_>, from: CertificateLogin) -> Option<String> {
@@ -195,6 +216,53 @@ zj0EAwIDRwAwRAIgPS3zBsRSiFx5/qwzR2dsJk9t1jvSeFrcbGGSFf7G7p0CIFSA\n\
 Ias5RpZy7m932xtw0CwF9HEKFDaRIg7SOA8TStbX\n\
 -----END CERTIFICATE-----\n\
 ";
+
+    /// Of version 1, CN=localhost, self-signed. Ends in 2126.
+    const OLD_FORM: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBJTCBywIUcbGKtsPYW85na8IgvUaLzM1DV6owCgYIKoZIzj0EAwIwFDESMBAG\n\
+A1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDE4MTYxMFoYDzIxMjYxMTA2MTgxNjEw\n\
+WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n\
+AARbzYEkykOOYEzMZ0JRcPFjnvj01kmKDFbR6m5eZ0AAn3DmJJkPFVHncvKqbseP\n\
+mMuAo6dktZo/P1l1pkp+mjXLMAoGCCqGSM49BAMCA0kAMEYCIQCPcSxI73iIx0r0\n\
+FqCvTdNlexm3N6wGL6agqDP1Zjq39wIhAMnT9VUgWwb4FT1BvKIAeHmjlPTCrcha\n\
+dqLsYSr8A9vh\n\
+-----END CERTIFICATE-----\n\
+";
+
+    /// The key of the former, made for this test.
+    const OLD_FORM_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgBEyY1tohI3f173fN\n\
+FjVNvRRZK2ahDPk4yq0wR41+ozChRANCAARbzYEkykOOYEzMZ0JRcPFjnvj01kmK\n\
+DFbR6m5eZ0AAn3DmJJkPFVHncvKqbsePmMuAo6dktZo/P1l1pkp+mjXL\n\
+-----END PRIVATE KEY-----\n\
+";
+
+    #[test]
+    fn certificates_of_version_1_are_shown_and_keys_of_others_refused() {
+        let file = |name: &str, text: &str| {
+            let path = std::env::temp_dir().join(format!("warren-{}-{name}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let mut tls = TlsListener {
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: file("old.pem", OLD_FORM),
+            key: file("old.key", OLD_FORM_KEY),
+            client_ca: None,
+            require_client_certificate: false,
+            login_from: CertificateLogin::CommonName,
+        };
+        let old = read(&tls).map(|_| ());
+        let right = std::mem::replace(&mut tls.certificate, file("other.pem", CERTIFICATE));
+        let other = read(&tls).map(|_| ());
+        for path in [&right, &tls.certificate, &tls.key] {
+            std::fs::remove_file(path).unwrap();
+        }
+        assert_eq!(old, Ok(()));
+        assert!(other.unwrap_err().ends_with("of another certificate"));
+    }
 
     #[test]
     fn users_of_a_certificate() {
