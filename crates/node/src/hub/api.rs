@@ -7,6 +7,7 @@ use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId, Sequence};
 use broker_model::op::{Op, SequenceRanges};
 use broker_model::protocol::{ConsumerSpec, Delivery, ReadFrom, Refused, Subject};
 use broker_model::wire::StoredMessage;
+use std::collections::HashSet;
 use tokio::sync::oneshot;
 
 /// A session of this node's start; also the serial of its connection.
@@ -213,13 +214,11 @@ pub enum SessionEvent {
         /// Where to answer.
         reply: oneshot::Sender<Vec<Held>>,
     },
-    /// Somebody of this node is given this message next. If this session holds it, as it told a leader, that leader had given it
+    /// Somebody of this node is given these messages next. What of them this session holds, as it told a leader, that leader had given
     /// away: this node was taken for lost, or told too late.
     Lost {
-        /// Queue.
-        queue: QueueId,
-        /// Message.
-        sequence: Sequence,
+        /// The messages.
+        messages: HashSet<(QueueId, Sequence)>,
     },
     /// A local queue moved to another node, empty, because its host died: consumers of `old`
     /// are consumers of `new` from now on (attached by the hub, same ids). What was held of `old`

@@ -6,6 +6,7 @@ use super::state::Session;
 use amqp_codec::ReplyCode;
 use amqp_connection::ProtocolError;
 use broker_model::ids::{ConsumerId, QueueId, Sequence};
+use std::collections::HashSet;
 
 /// An acknowledgement of more than this gives its memory back.
 const SETTLING_KEPT: usize = 4096;
@@ -116,11 +117,11 @@ impl Session {
         }
     }
 
-    /// Who else was given this message now has it alone.
-    pub(super) fn lose(&mut self, queue: QueueId, sequence: Sequence) {
+    /// Who else was given these messages now has them alone.
+    pub(super) fn lose(&mut self, messages: &HashSet<(QueueId, Sequence)>) {
         let channels = self.channels.values_mut();
         let held = channels.flat_map(|channel| channel.unacked.iter_mut());
-        held.filter(|delivery| (delivery.queue, delivery.sequence) == (queue, sequence))
+        held.filter(|delivery| messages.contains(&(delivery.queue, delivery.sequence)))
             .for_each(|delivery| delivery.lost = true);
     }
 

@@ -531,7 +531,7 @@ impl Session {
             SessionEvent::Resume { placement, reply } => {
                 let _ = reply.send(self.held(placement));
             }
-            SessionEvent::Lost { queue, sequence } => self.lose(queue, sequence),
+            SessionEvent::Lost { messages } => self.lose(&messages),
             SessionEvent::Moved {
                 old,
                 new,

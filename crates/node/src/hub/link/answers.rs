@@ -48,7 +48,7 @@ impl Link {
             }
             FromHost::Got { request, delivery } => {
                 if let Some((delivery, _)) = &delivery {
-                    self.tell_who_has_lost(delivery);
+                    self.tell_who_has_lost([&**delivery]);
                 }
                 let got = SessionEvent::Got { request, delivery };
                 let unheard = match self.requests.remove(request) {
@@ -194,9 +194,7 @@ impl Link {
     }
 
     fn deliver(&mut self, deliveries: Vec<Delivery>) {
-        for delivery in &deliveries {
-            self.tell_who_has_lost(delivery);
-        }
+        self.tell_who_has_lost(&deliveries);
         if let Some(session) = self.consumers.use_credit(&deliveries) {
             self.hand_out(session, deliveries);
             return;

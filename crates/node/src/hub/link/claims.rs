@@ -5,7 +5,7 @@
 //! that client gives back would be taken for the newcomer's, who holds it now, and go to a third.
 
 use super::Link;
-use crate::hub::api::{Held, SessionEvent};
+use crate::hub::api::{Held, SessionEvent, SessionId};
 use broker_model::ids::{ConsumerId, QueueId, Sequence};
 use broker_model::protocol::Delivery;
 use std::collections::{HashMap, HashSet};
@@ -44,24 +44,33 @@ impl Claims {
 }
 
 impl Link {
-    /// To be called before a delivery is passed on: whoever claimed the message, and has not given it back since, has it no
-    /// longer.
-    pub(super) fn tell_who_has_lost(&mut self, delivery: &Delivery) {
-        let (queue, sequence) = (delivery.queue, delivery.sequence);
-        // What was never out is nobody's.
-        if !delivery.redelivered {
+    /// To be called before deliveries are passed on: whoever claimed one of the messages, and has not given it back since, has it no
+    /// longer. Each session is told once for all of them, because it has to look through all that it holds.
+    pub(super) fn tell_who_has_lost<'a>(
+        &mut self,
+        deliveries: impl IntoIterator<Item = &'a Delivery>,
+    ) {
+        if self.claims.by_queue.is_empty() {
             return;
         }
-        let Some(consumer) = self.claims.take(queue, sequence) else {
-            return;
-        };
-        match self.consumers.get(consumer) {
-            Some(known) => self.tell(known.session, SessionEvent::Lost { queue, sequence }),
+        let mut lost: HashMap<SessionId, HashSet<(QueueId, Sequence)>> = HashMap::new();
+        // What was never out is nobody's.
+        for delivery in deliveries.into_iter().filter(|given| given.redelivered) {
+            let message = (delivery.queue, delivery.sequence);
+            let Some(consumer) = self.claims.take(message.0, message.1) else {
+                continue;
+            };
+            if let Some(known) = self.consumers.get(consumer) {
+                lost.entry(known.session).or_default().insert(message);
+                continue;
+            }
             // Of a `basic.get`, or of a consumer that was cancelled.
-            None => self
-                .holders
-                .iter()
-                .for_each(|holder| self.tell(*holder, SessionEvent::Lost { queue, sequence })),
+            for holder in &self.holders {
+                lost.entry(*holder).or_default().insert(message);
+            }
+        }
+        for (session, messages) in lost {
+            self.tell(session, SessionEvent::Lost { messages });
         }
     }
 }

@@ -444,12 +444,10 @@ async fn what_others_were_given_is_not_given_back() {
             tags.push(client.get(1, "q", false).await.unwrap().delivery_tag());
         }
         let queue = node.catalog().queue("/", "q").unwrap().id;
-        for number in [1, 3] {
-            node.hub().tell_sessions(|| SessionEvent::Lost {
-                queue,
-                sequence: Sequence(number),
-            });
-        }
+        let lost = [1, 3].map(|number| (queue, Sequence(number)));
+        node.hub().tell_sessions(|| SessionEvent::Lost {
+            messages: lost.into(),
+        });
         client.sync(1).await;
         match how {
             0 => {

@@ -353,8 +353,7 @@ async fn who_claimed_what_a_newcomer_gets_has_lost_it() {
         ..delivery(sequence)
     };
     let lost = SessionEvent::Lost {
-        queue: QUEUE,
-        sequence: Sequence(5),
+        messages: [(QUEUE, Sequence(5))].into(),
     };
     // Once; another message is nobody's loss.
     for (sequence, is_lost) in [(6, false), (5, true), (5, false)] {
