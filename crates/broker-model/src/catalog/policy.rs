@@ -161,10 +161,17 @@ const NOT_OF_STREAMS: [&str; 13] = [
     "target-group-size",
 ];
 
-/// Whether a queue of this type has everything that a policy speaks of. Classic and quorum queues have all of it.
+/// What only streams have. A policy that says anything of it does not count for other queues, or one about streams would
+/// hide what is meant for them.
+const OF_STREAMS: [&str; 2] = ["max-age", "stream-max-segment-size-bytes"];
+
+/// Whether a queue of this type has everything that a policy speaks of. Classic and quorum queues have the same.
 fn suits(policy: &Policy, queue_type: QueueType) -> bool {
-    let foreign = |key: &str| NOT_OF_STREAMS.contains(&key) || key.starts_with("ha-");
-    queue_type != QueueType::Stream || !policy.definition.iter().any(|(key, _)| foreign(key))
+    let foreign = |key: &str| match queue_type {
+        QueueType::Stream => NOT_OF_STREAMS.contains(&key) || key.starts_with("ha-"),
+        QueueType::Classic | QueueType::Quorum => OF_STREAMS.contains(&key),
+    };
+    !policy.definition.iter().any(|(key, _)| foreign(key))
 }
 
 /// The policy among `policies` that counts for a queue: the highest priority, then the first name.

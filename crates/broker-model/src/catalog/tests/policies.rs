@@ -368,6 +368,43 @@ fn policies_of_work_queues_leave_streams_alone() {
     assert_eq!(settings.max_age_ms, Some(3_600_000));
 }
 
+/// As with RabbitMQ: one that speaks of what only streams have leaves other queues to the next.
+#[test]
+fn policies_of_streams_leave_other_queues_alone() {
+    let mut driver = Driver::new();
+    let quorum = QueueSpec {
+        arguments: table(&[("x-queue-type", FieldValue::text("quorum"))]),
+        ..queue("quorum")
+    };
+    driver.ok(CatalogCommand::DeclareQueue(quorum));
+    driver.queue("classic");
+    for (name, priority, definition) in [
+        ("short", 0, vec![("max-length", int(9))]),
+        ("age", 1, vec![("max-age", text("1h"))]),
+        (
+            "segments",
+            2,
+            vec![
+                ("max-length-bytes", int(1)),
+                ("stream-max-segment-size-bytes", int(1)),
+            ],
+        ),
+    ] {
+        let spec = policy(name, ".*", priority, &definition);
+        driver.ok(CatalogCommand::PutPolicy(spec));
+    }
+    for name in ["quorum", "classic"] {
+        let queue = driver.catalog.queue("/", name).expect("declared");
+        assert_eq!(queue.effective.policy, Some("short".into()), "{name}");
+        let settings = queue.settings();
+        assert_eq!(
+            (settings.max_length, settings.max_length_bytes),
+            (Some(9), None),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn equal_settings_are_held_once() {
     let mut driver = Driver::new();
