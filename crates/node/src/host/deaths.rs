@@ -5,6 +5,7 @@
 
 use crate::catalog::machine::CatalogMachine;
 use crate::metrics::Metrics;
+use broker_model::dispatch::DeadLetter;
 use broker_model::ids::QueueId;
 use broker_model::op::DeathReason;
 use broker_model::shard::Effect;
@@ -40,10 +41,21 @@ impl Died {
                 .iter()
                 .map(|(from, to)| to.0.saturating_sub(from.0).saturating_add(1))
                 .sum();
-            match self.0.last_mut() {
-                Some((of, why, sum)) if of == queue && why == reason => *sum += count,
-                _ => self.0.push((*queue, *reason, count)),
-            }
+            self.add(*queue, *reason, count);
+        }
+    }
+
+    /// Takes note of messages that a full queue refused and dead-letters: they never were in it.
+    pub fn note_refused(&mut self, letters: &[DeadLetter]) {
+        for letter in letters {
+            self.add(letter.queue, letter.reason, 1);
+        }
+    }
+
+    fn add(&mut self, queue: QueueId, reason: DeathReason, count: u64) {
+        match self.0.last_mut() {
+            Some((of, why, sum)) if *of == queue && *why == reason => *sum += count,
+            _ => self.0.push((queue, reason, count)),
         }
     }
 
@@ -165,6 +177,22 @@ mod tests {
         let expected = [(A, DeathReason::Expired, 4), (B, DeathReason::MaxLength, 1)];
         assert_eq!(died.take(), expected);
         assert_eq!(died.take(), []);
+    }
+
+    #[test]
+    fn what_a_full_queue_refuses_and_dead_letters_has_died() {
+        let letter = DeadLetter {
+            queue: A,
+            sequence: None,
+            identity: None,
+            reason: DeathReason::MaxLength,
+            delivery_count: 0,
+            expires_at_ms: None,
+            message: Message::default(),
+        };
+        let mut died = Died::default();
+        died.note_refused(&[letter.clone(), letter]);
+        assert_eq!(died.take(), [(A, DeathReason::MaxLength, 2)]);
     }
 
     #[tokio::test]

@@ -256,6 +256,7 @@ impl LocalHost {
                         self.machine
                             .apply_batch(now_ms, &head, &ops, refusals, &mut self.effects);
                     self.dispatcher.admission_done(admission.ticket);
+                    self.died.note_refused(&admission.dead_letters);
                     self.outbox.dead_letters.extend(admission.dead_letters);
                     outcome
                 });

@@ -182,6 +182,7 @@ impl ShardHost {
                 dispatcher.pump(state.clock.now_ms(), &state.machine, &mut state.outbox);
             proposer.push_ops(state.outbox.leader_ops.drain(..));
             let refused = proposer.propose(&self.group, state);
+            state.died.note_refused(&refused);
             state.outbox.dead_letters.extend(refused);
             (std::mem::take(&mut state.outbox), state.died.take())
         };
