@@ -1,4 +1,4 @@
-//! Who asks: basic authentication, tags, and what they allow.
+//! Who asks: by name and password, or with a token; tags, and what they allow.
 
 use crate::App;
 use crate::backend::read;
@@ -8,6 +8,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use node::Identity;
 use node::broker_model::catalog::{CatalogError, Name, Permission, ResourceKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) struct Operator {
     /// Its name.
     pub(crate) name: Name,
+    /// Who that is.
+    pub(crate) user: Identity,
     tags: Vec<Name>,
 }
 
@@ -60,7 +63,7 @@ impl Operator {
                 .vhosts()
                 .into_iter()
                 .map(|vhost| vhost.name.clone())
-                .filter(|vhost| all || catalog.permissions(&self.name, vhost).is_some())
+                .filter(|vhost| all || self.user.may_open(catalog, vhost))
                 .collect()
         })
     }
@@ -74,7 +77,7 @@ impl Operator {
         let (exists, permitted) = app.read(|catalog| {
             (
                 catalog.vhost(vhost).is_some(),
-                catalog.permissions(&self.name, vhost).is_some(),
+                self.user.may_open(catalog, vhost),
             )
         });
         if exists && (permitted || self.sees_all()) {
@@ -93,7 +96,8 @@ impl Operator {
         name: &str,
     ) -> Result<(), CatalogError> {
         let check = read(app.backend(), |catalog| {
-            catalog.check_permission(&self.name, vhost, permission, kind, name)
+            self.user
+                .check_permission(catalog, vhost, permission, kind, name)
         });
         // Without a catalog nobody gets here.
         check.unwrap_or_else(|| {
@@ -128,18 +132,13 @@ impl FromRequestParts<Arc<App>> for Operator {
         // As an AMQP client: one must not guess as fast as passwords are verified. Whatever was wrong, it is told at the
         // same time; nobody else waits for it.
         let told_at = Instant::now() + backend.config().timing.login_failure_delay / 3;
-        let Some(name) = backend.authenticate(user, password, from).await else {
+        let Some(user) = backend.authenticate(user, password, from).await else {
             sleep_until(told_at).await;
             return Err(ApiError::login());
         };
-        let tags = read(&**backend, |catalog| {
-            catalog
-                .user(&name)
-                .map(|user| user.tags.clone())
-                .unwrap_or_default()
-        })
-        .unwrap_or_default();
-        let operator = Self { name, tags };
+        let tags = read(&**backend, |catalog| user.tags(catalog)).unwrap_or_default();
+        let name = Arc::clone(user.name());
+        let operator = Self { name, user, tags };
         if !operator.has_any(&["administrator", "monitoring", "policymaker", "management"]) {
             sleep_until(told_at).await;
             return Err(ApiError::login());
@@ -148,9 +147,13 @@ impl FromRequestParts<Arc<App>> for Operator {
     }
 }
 
+/// A name and a password, which may be a token; or a token alone.
 fn credentials(parts: &Parts) -> Option<(String, Vec<u8>)> {
     let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = header.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some((String::new(), encoded.trim().into()));
+    }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }

@@ -13,7 +13,7 @@ use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
-use node::{Alarms, Config, Readiness};
+use node::{Alarms, Config, Identity, Readiness};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -36,13 +36,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Brings the catalog here up to date with everything acknowledged on any node; false if no majority answers.
     fn sync(&self) -> Answer<'_, bool>;
 
-    /// The user's name, if the login is right.
+    /// The user, if the login is right; an empty name if only a token counts.
     fn authenticate(
         &self,
         user: String,
         password: Vec<u8>,
         from: IpAddr,
-    ) -> Answer<'_, Option<Name>>;
+    ) -> Answer<'_, Option<Identity>>;
 
     /// Hashes a new password, slowly.
     fn hash_password(&self, password: String) -> Answer<'_, PasswordHash>;
@@ -174,7 +174,7 @@ pub struct Got {
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// Who.
-    pub user: Name,
+    pub user: Identity,
     /// Vhost.
     pub vhost: Name,
     /// Exchange; empty for the default one.

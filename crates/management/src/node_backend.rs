@@ -13,7 +13,7 @@ use node::catalog::writer::WriteError;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, ExchangeReport, NodeQueries, NodeReport};
 use node::session::operator::{self, Fate};
-use node::{Alarms, Broker, Config, Node, Readiness};
+use node::{Alarms, Broker, Config, Identity, Node, Readiness};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Backend for NodeBackend {
         user: String,
         password: Vec<u8>,
         from: IpAddr,
-    ) -> Answer<'_, Option<Name>> {
+    ) -> Answer<'_, Option<Identity>> {
         let login = Login {
             user,
             password: Some(password),

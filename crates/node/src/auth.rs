@@ -1,9 +1,12 @@
-//! Logins: passwords against the catalog's hashes, with a cache that keeps repeated logins cheap.
+//! Logins: passwords against the catalog's hashes, with a cache that keeps repeated logins cheap; tokens by what
+//! stands in them (`oauth2`).
 //!
-//! Not here: permissions (`broker_model::catalog`), what a client is told (`session`).
+//! Not here: permissions (`identity`), what a client is told (`session`).
 
 use crate::auth_turns::Turns;
 use crate::catalog::machine::CatalogMachine;
+use crate::identity::Identity;
+use crate::oauth2::{self, Step, TokenError, TokenUser, Tokens};
 use argon2::password_hash::phc::PasswordHash as PhcHash;
 use argon2::{Algorithm, Argon2, Params, PasswordVerifier, Version};
 use broker_model::catalog::{PasswordAlgorithm, PasswordHash};
@@ -14,7 +17,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Memory of one Argon2 computation, KiB.
 const ARGON2_KIB: u32 = 8 * 1024;
@@ -28,16 +31,16 @@ const CACHE: usize = 4096;
 /// What a client shows.
 #[derive(Clone)]
 pub struct Login {
-    /// User.
+    /// User; empty if only a token counts.
     pub user: String,
-    /// Password; `None` if the peer is authenticated by its certificate.
+    /// Password, or a token; `None` if the peer is authenticated by its certificate.
     pub password: Option<Vec<u8>>,
     /// Where it comes from.
     pub address: IpAddr,
 }
 
 /// Why a login is refused. The client is told none of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// No such user.
     #[error("no such user")]
@@ -48,11 +51,23 @@ pub enum AuthError {
     /// This user may log in from loopback addresses only.
     #[error("user may log in from loopback addresses only")]
     LoopbackOnly,
+    /// Only tokens count here.
+    #[error("users with passwords or certificates are not among the auth_backends")]
+    TokensOnly,
+    /// The token is not accepted.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    /// Something ended in the middle of it.
+    #[error("the node is stopping")]
+    Stopping,
 }
 
 /// Checks logins.
 pub struct Authenticator {
     loopback_users: Vec<String>,
+    /// Whether users of the catalog may log in.
+    internal: bool,
+    tokens: Option<Arc<Tokens>>,
     permits: Arc<Semaphore>,
     turns: Turns,
     /// Digest of (key, user, stored hash, password) of logins that were right.
@@ -61,12 +76,20 @@ pub struct Authenticator {
     key: [u8; 32],
 }
 
+/// While it is held, others wait: those of the same address, and all when there are too many.
+struct Turn(
+    #[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>,
+    #[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>,
+);
+
 impl Authenticator {
-    /// `loopback_users` may log in from loopback addresses only.
+    /// `loopback_users` may log in from loopback addresses only. `internal`: users of the catalog may log in.
     #[must_use]
-    pub fn new(loopback_users: Vec<String>) -> Self {
+    pub fn new(loopback_users: Vec<String>, internal: bool, tokens: Option<Arc<Tokens>>) -> Self {
         Self {
             loopback_users,
+            internal,
+            tokens,
             permits: Arc::new(Semaphore::new(CONCURRENT)),
             turns: Turns::default(),
             verified: Arc::default(),
@@ -74,11 +97,50 @@ impl Authenticator {
         }
     }
 
-    /// The user's name, if the login is right.
+    /// The user, if the login is right. What has the form of a token is taken for one where tokens are accepted, and
+    /// compared with no password: nobody has one of that form, and each comparison is dear.
     ///
     /// # Errors
     /// See [`AuthError`].
     pub async fn check(
+        &self,
+        catalog: &CatalogMachine,
+        login: Login,
+    ) -> Result<Identity, AuthError> {
+        if let (Some(tokens), Some(text)) = (&self.tokens, &login.password)
+            && (!self.internal || login.user.is_empty() || oauth2::is_one(text))
+        {
+            let user = self.check_token(tokens, text, login.address).await?;
+            return Ok(Identity::of_token(user));
+        }
+        if !self.internal {
+            return Err(AuthError::TokensOnly);
+        }
+        self.check_stored(catalog, login)
+            .await
+            .map(Identity::stored)
+    }
+
+    async fn check_token(
+        &self,
+        tokens: &Arc<Tokens>,
+        text: &[u8],
+        address: IpAddr,
+    ) -> Result<Arc<TokenUser>, AuthError> {
+        let unverified = match tokens.look(text).await? {
+            Step::Known(user) => return Ok(user),
+            Step::Verify(unverified) => unverified,
+        };
+        let held = self.turn(address).await;
+        let tokens = Arc::clone(tokens);
+        let verified = tokio::task::spawn_blocking(move || {
+            let _held = held;
+            tokens.verify(unverified)
+        });
+        Ok(verified.await.map_err(|_| AuthError::Stopping)??)
+    }
+
+    async fn check_stored(
         &self,
         catalog: &CatalogMachine,
         login: Login,
@@ -127,13 +189,10 @@ impl Authenticator {
         digest: [u8; 32],
         verify: impl FnOnce() -> bool + Send + 'static,
     ) -> bool {
-        let turn = self.turns.take(address).await;
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let held = self.turn(address).await;
         if self.verified.lock().contains_key(&digest) {
             return true;
         }
-        // Held to the end of the computation, also if the client is gone before.
-        let held = (turn, permit);
         let verified = Arc::clone(&self.verified);
         tokio::task::spawn_blocking(move || {
             let _held = held;
@@ -149,6 +208,14 @@ impl Authenticator {
         })
         .await
         .unwrap_or(false)
+    }
+
+    /// Waits for a turn. To be held to the end of the computation, also if the client is gone before.
+    async fn turn(&self, address: IpAddr) -> Turn {
+        let of_address = self.turns.take(address).await;
+        // It is never closed.
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        Turn(of_address, permit)
     }
 
     fn digest(&self, user: &str, stored: &PasswordHash, password: &[u8]) -> [u8; 32] {
@@ -224,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_crowd_with_one_password_is_verified_once() {
         use std::sync::atomic::{AtomicUsize, Ordering};
-        let auth = Authenticator::new(Vec::new());
+        let auth = Authenticator::new(Vec::new(), true, None);
         let computed = Arc::new(AtomicUsize::new(0));
         let login = |nth: u8| {
             let (auth, computed) = (&auth, Arc::clone(&computed));

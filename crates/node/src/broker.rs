@@ -5,6 +5,7 @@ use crate::catalog::machine::CatalogMachine;
 use crate::catalog::writer::{CatalogWriter, WriteError};
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::identity::Identity;
 use crate::life::readiness::Readiness;
 use crate::metrics::Metrics;
 use crate::queries::{ConnectionReport, NodeQueries};
@@ -163,7 +164,7 @@ impl Broker {
     ///
     /// # Errors
     /// See [`AuthError`].
-    pub async fn authenticate(&self, login: Login) -> Result<Arc<str>, AuthError> {
+    pub async fn authenticate(&self, login: Login) -> Result<Identity, AuthError> {
         self.metrics.counts.auth_attempts.add(1);
         let result = self.authenticator.check(&self.machine, login).await;
         if result.is_err() {

@@ -5,8 +5,10 @@
 
 mod check;
 mod defaults;
+mod oauth2;
 
 pub use self::check::ConfigError;
+pub use self::oauth2::{AuthBackends, KeysAt, OAuth2, Provider};
 pub use broker_model::ids::NodeId;
 use std::fmt;
 use std::net::SocketAddr;
@@ -56,6 +58,8 @@ pub struct Config {
     pub default_user: DefaultUser,
     /// Users that may log in only from loopback addresses.
     pub loopback_users: Vec<String>,
+    /// Which users there are.
+    pub auth: AuthBackends,
     /// Expect a PROXY protocol header (version 1 or 2) on AMQP connections.
     pub proxy_protocol: bool,
     /// Shards; fixed when the cluster is formed.

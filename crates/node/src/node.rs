@@ -22,6 +22,7 @@ use crate::life::syncs::Syncs;
 use crate::life::{balance, disk, events, membership, partial_cut, process};
 use crate::listener::Listeners;
 use crate::metrics::Metrics;
+use crate::oauth2::Tokens;
 use crate::queries::NodeQueries;
 use crate::registry::Registry;
 use crate::report;
@@ -76,6 +77,9 @@ pub enum StartError {
     /// TLS files.
     #[error("TLS: {0}")]
     Tls(String),
+    /// Keys of tokens, or where they are fetched.
+    #[error("OAuth 2: {0}")]
+    OAuth2(String),
 }
 
 /// What a node stands on. The default is the real thing; simulations bring their own.
@@ -140,6 +144,8 @@ impl Node {
         abort: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Result<Self, StartError> {
         config.validate()?;
+        let tokens = config.auth.oauth2.clone().map(Tokens::start).transpose();
+        let tokens = tokens.map_err(StartError::OAuth2)?.map(Arc::new);
         let config = Arc::new(config);
         let started = Instant::now();
         storage::disk::create_dir_all(&config.data_dir).map_err(|error| StartError::DataDir {
@@ -356,7 +362,11 @@ impl Node {
             },
         );
         let broker = Arc::new(Broker {
-            authenticator: Authenticator::new(config.loopback_users.clone()),
+            authenticator: Authenticator::new(
+                config.loopback_users.clone(),
+                config.auth.internal,
+                tokens,
+            ),
             config: Arc::clone(&config),
             origin,
             machine,

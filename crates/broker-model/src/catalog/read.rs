@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How permission refusals name the default exchange.
-const DEFAULT_EXCHANGE: &str = "amq.default";
+pub const DEFAULT_EXCHANGE: &str = "amq.default";
 
 impl Catalog {
     /// Index of the last log entry applied.

@@ -89,6 +89,7 @@ pub(super) const COMMANDS: &[Command] = &[
 
 /// What Warren has.
 const BUILT_IN: &[&str] = &[
+    "rabbitmq_auth_backend_oauth2",
     "rabbitmq_auth_mechanism_ssl",
     "rabbitmq_consistent_hash_exchange",
     "rabbitmq_delayed_message_exchange",
@@ -106,7 +107,6 @@ const ABSENT: &[&str] = &[
     "rabbitmq_auth_backend_cache",
     "rabbitmq_auth_backend_http",
     "rabbitmq_auth_backend_ldap",
-    "rabbitmq_auth_backend_oauth2",
     "rabbitmq_event_exchange",
     "rabbitmq_federation",
     "rabbitmq_federation_management",

@@ -3,6 +3,7 @@
 //! All three are written as flags and read by the one parser, so that a value means the same
 //! everywhere, and a wrong one is refused with the name of its source.
 
+use super::nested;
 use super::options::Options;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
@@ -156,7 +157,7 @@ fn read_file(path: &Path) -> Result<Vec<Given>, String> {
         .filter_map(|arg| arg.get_long())
         .map(|flag| flag.replace('-', "_"))
         .collect();
-    table
+    nested::flat(table)
         .into_iter()
         .map(|(key, value)| {
             let source = format!("{key} in {}", path.display());
@@ -577,6 +578,118 @@ mod tests {
                 );
             }
             assert!(!error.contains("Usage"), "{error}");
+        }
+    }
+
+    /// As RabbitMQ's file has them, but for the quotes that TOML wants.
+    #[test]
+    fn tokens_from_every_place() {
+        let file = "auth_oauth2.resource_server_id = 'shop'\n\
+            auth_oauth2.issuer = 'http://localhost:8080/realms/a/'\n\
+            auth_oauth2.discovery_endpoint_params.appid = 'a b'\n\
+            auth_oauth2.preferred_username_claims.2 = 'mail'\n\
+            auth_oauth2.preferred_username_claims.1 = 'name'\n\
+            auth_oauth2.scope_aliases.admin = 'shop.tag:administrator shop.read:*/*'\n\
+            auth_oauth2.scope_aliases.1.alias = 'api://x.y'\n\
+            auth_oauth2.scope_aliases.1.scope = ['shop.a', 'shop.b']\n\
+            auth_oauth2.additional_scopes_key = 'roles realm_access.roles'\n\
+            auth_oauth2.verify_aud = false\n\
+            auth_oauth2.algorithms.1 = 'RS256'\n\
+            auth_backends.1 = 'internal'\nauth_backends.2 = 'rabbit_auth_backend_oauth2'\n";
+        let variables = [
+            ("WARREN_AUTH_OAUTH2_RESOURCE_SERVER_ID", "shop"),
+            (
+                "WARREN_AUTH_OAUTH2_ISSUER",
+                "http://localhost:8080/realms/a",
+            ),
+            ("WARREN_AUTH_OAUTH2_DISCOVERY_ENDPOINT_PARAMS", "appid=a b"),
+            ("WARREN_AUTH_OAUTH2_PREFERRED_USERNAME_CLAIMS", "name,mail"),
+            (
+                "WARREN_AUTH_OAUTH2_SCOPE_ALIASES",
+                "admin=shop.tag:administrator shop.read:*/*,api://x.y=shop.a shop.b",
+            ),
+            (
+                "WARREN_AUTH_OAUTH2_ADDITIONAL_SCOPES_KEY",
+                "roles realm_access.roles",
+            ),
+            ("WARREN_AUTH_OAUTH2_VERIFY_AUD", "false"),
+            ("WARREN_AUTH_OAUTH2_ALGORITHMS", "RS256"),
+            ("WARREN_AUTH_BACKENDS", "internal,oauth2"),
+        ];
+        let of_file = resolve(&[], &[], Some(file)).unwrap().auth;
+        assert_eq!(of_file, resolve(&[], &variables, None).unwrap().auth);
+        assert!(of_file.internal);
+        let oauth2 = of_file.oauth2.unwrap();
+        let provider = oauth2.provider.unwrap();
+        let address = "http://localhost:8080/realms/a/.well-known/openid-configuration?appid=a%20b";
+        let discovery = node::config::KeysAt::Discovery(address.into());
+        assert_eq!(provider.keys_at, discovery);
+        assert_eq!(oauth2.username_claims, ["name", "mail"]);
+        assert_eq!(oauth2.scope_prefix, "shop.");
+        assert_eq!(oauth2.scope_aliases["api://x.y"], ["shop.a", "shop.b"]);
+        assert_eq!(oauth2.scope_aliases["admin"].len(), 2);
+        assert!(!oauth2.verify_aud && oauth2.require_exp);
+    }
+
+    #[test]
+    fn wrong_settings_of_tokens() {
+        let id = "auth_oauth2.resource_server_id = 'shop'\n";
+        for (file, parts) in [
+            (
+                "auth_oauth2.issuer = 'https://idp'",
+                &["auth_oauth2_issuer needs", "resource_server_id"][..],
+            ),
+            (
+                "auth_oauth2.verify_aud = false",
+                &["auth_oauth2_verify_aud needs"],
+            ),
+            (
+                "auth_oauth2.isuer = 'https://idp'",
+                &["unknown key auth_oauth2_isuer", "auth_oauth2_issuer?"],
+            ),
+            (
+                "auth_backends = ['internal', 'ldap']",
+                &["'ldap'", "internal, oauth2"],
+            ),
+            (
+                "auth_backends = ['oauth2']",
+                &["auth_oauth2_resource_server_id"],
+            ),
+            ("auth_backends = []", &["nobody could log in"]),
+            (id, &["need keys", "auth_oauth2_issuer"]),
+            (
+                &format!("{id}auth_oauth2.https.cacertfile = 'a'"),
+                &["https_cacertfile needs"],
+            ),
+            (
+                &format!("{id}auth_oauth2.jwks_uri = 'http://idp/keys'"),
+                &["http://idp/keys", "use https://"],
+            ),
+            (
+                &format!("{id}auth_oauth2.signing_keys.a = '/no/such'"),
+                &["signing key a", "/no/such"],
+            ),
+            (
+                &format!(
+                    "{id}auth_oauth2.jwks_uri = 'http://localhost/'\nauth_oauth2.algorithms = ['RS265']"
+                ),
+                &["'RS265'", "RS256"],
+            ),
+            (
+                &format!(
+                    "{id}auth_oauth2.jwks_uri = 'http://localhost/'\nauth_backends.1 = 'internal'"
+                ),
+                &["auth_backends does not have oauth2"],
+            ),
+            (
+                &format!("{id}auth_oauth2.scope_aliases = 'a'"),
+                &["auth_oauth2_scope_aliases", "'a' is not NAME=VALUE"],
+            ),
+        ] {
+            let error = resolve(&[], &[], Some(file)).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{file}: {error}");
+            }
         }
     }
 

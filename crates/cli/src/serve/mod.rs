@@ -3,6 +3,8 @@
 mod ignored;
 pub(crate) mod layers;
 mod logging;
+mod nested;
+mod oauth2;
 mod options;
 mod run;
 mod values;

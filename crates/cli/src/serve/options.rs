@@ -2,6 +2,7 @@
 //!
 //! Where a value comes from (flag, environment, file) is the business of [`super::layers`].
 
+use super::oauth2::OAuth2Options;
 use super::values::{Limit, Listen, Names, Peers, Size, Span};
 use crate::secret;
 use clap::{Args, ValueEnum};
@@ -106,6 +107,8 @@ pub(crate) struct Options {
     /// Users that may log in from loopback only, or 'none' (default: guest)
     #[arg(long, value_name = "LIST", help_heading = "Users")]
     loopback_users: Option<Names>,
+    #[command(flatten)]
+    oauth2: OAuth2Options,
 
     /// AMQP over TLS (default with a certificate: 0.0.0.0:5671)
     #[arg(long, value_name = "ADDR", help_heading = "TLS")]
@@ -420,6 +423,7 @@ impl Options {
             // As for RabbitMQ: whoever brings users wants no well-known one.
             config.default_user.name = String::new();
         }
+        config.auth = self.oauth2.clone().resolve()?;
         self.fill_plain(&mut config);
         config.validate().map_err(|error| error.to_string())?;
         Ok(Resolved {

@@ -69,6 +69,29 @@ impl FromStr for Names {
     }
 }
 
+/// Names with values: `NAME=VALUE,NAME=VALUE`; `none` (or nothing) is the empty list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Pairs(pub(crate) Vec<(String, String)>);
+
+impl FromStr for Pairs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "none" {
+            return Ok(Self::default());
+        }
+        parts(text)
+            .map(|part| {
+                let (name, value) = part
+                    .split_once('=')
+                    .ok_or_else(|| format!("'{part}' is not NAME=VALUE"))?;
+                Ok((name.trim().to_owned(), value.trim().to_owned()))
+            })
+            .collect::<Result<_, String>>()
+            .map(Self)
+    }
+}
+
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
@@ -246,6 +269,27 @@ mod tests {
             ("x=a:1", None),
         ] {
             assert_eq!(text.parse::<Peers>().ok(), expected.map(Peers), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pairs_of_names_and_values() {
+        for (text, expected) in [
+            ("", Some(&[][..])),
+            ("none", Some(&[])),
+            ("a=b", Some(&[("a", "b")])),
+            (
+                "a = b c , api://d=x=y,",
+                Some(&[("a", "b c"), ("api://d", "x=y")]),
+            ),
+            ("a", None),
+            ("a=b,c", None),
+        ] {
+            let expected = expected.map(|pairs: &[(&str, &str)]| {
+                let pair = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+                Pairs(pairs.iter().map(pair).collect())
+            });
+            assert_eq!(text.parse().ok(), expected, "{text:?}");
         }
     }
 

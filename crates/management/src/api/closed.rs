@@ -8,7 +8,7 @@ use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
-use node::{Alarms, Config, Readiness};
+use node::{Alarms, Config, Identity, Readiness};
 use std::collections::BTreeSet;
 use std::future::ready;
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ impl Backend for Closed {
         _user: String,
         _password: Vec<u8>,
         _from: IpAddr,
-    ) -> Answer<'_, Option<Name>> {
+    ) -> Answer<'_, Option<Identity>> {
         Box::pin(ready(None))
     }
 

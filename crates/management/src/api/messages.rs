@@ -80,7 +80,7 @@ pub(super) async fn publish(
         ));
     }
     let publish = Publish {
-        user: operator.name.clone(),
+        user: operator.user.clone(),
         vhost: vhost.into(),
         exchange: exchange.into(),
         routing_key: routing_key.into(),

@@ -280,7 +280,7 @@ pub(crate) async fn all_queue_reports(app: &App) -> Vec<QueueReport> {
 pub(super) async fn whoami(operator: Operator) -> JsonResult {
     let tags: Vec<&str> = operator.tags().iter().map(|tag| &**tag).collect();
     Ok(Json(
-        json!({ "name": &*operator.name, "tags": tags, "is_internal_user": true }),
+        json!({ "name": &*operator.name, "tags": tags, "is_internal_user": operator.user.is_stored() }),
     ))
 }
 

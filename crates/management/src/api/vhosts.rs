@@ -122,7 +122,8 @@ pub(super) async fn put(
             .transpose()?,
     };
     let created = app.created(CatalogCommand::PutVhost(spec)).await?;
-    if created {
+    // What a token allows stands in the token.
+    if created && operator.user.is_stored() {
         // As RabbitMQ does: who makes a vhost may use it.
         let all = || Name::from(".*");
         let permissions = PermissionSpec {

@@ -14,7 +14,7 @@ use node::host::{ConsumerReport, QueueReport, TallyReport};
 use node::queries::{
     ChannelReport, ConnectionReport, ExchangeReport, GroupReport, ListenerReport, NodeReport,
 };
-use node::{Alarms, Config, Readiness};
+use node::{Alarms, Config, Identity, Readiness};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::ready;
@@ -194,13 +194,15 @@ impl Backend for Fake {
         user: String,
         password: Vec<u8>,
         _from: IpAddr,
-    ) -> Answer<'_, Option<Name>> {
+    ) -> Answer<'_, Option<Identity>> {
         let catalog = self.catalog.lock();
         let found = catalog
             .1
             .user(&user)
             .filter(|user| !password.is_empty() && user.password.hash == password);
-        Box::pin(ready(found.map(|user| user.name.clone())))
+        Box::pin(ready(
+            found.map(|user| Identity::stored(Arc::clone(&user.name))),
+        ))
     }
 
     fn hash_password(&self, password: String) -> Answer<'_, PasswordHash> {

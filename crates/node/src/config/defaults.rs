@@ -1,6 +1,6 @@
 //! What a node does where nothing else is said.
 
-use super::{Config, DefaultUser, Limits, Memory, NodeId, Sharding, Storage, Timing};
+use super::{AuthBackends, Config, DefaultUser, Limits, Memory, NodeId, Sharding, Storage, Timing};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +30,7 @@ impl Default for Config {
             product_version: "4.3.5".into(),
             default_user: DefaultUser::default(),
             loopback_users: vec!["guest".into()],
+            auth: AuthBackends::default(),
             proxy_protocol: false,
             sharding: Sharding::default(),
             timing: Timing::default(),

@@ -5,13 +5,13 @@ use super::services::Services;
 use super::state::{Session, internal};
 use crate::catalog::writer::WriteError;
 use crate::hub::api::SessionId;
+use crate::identity::Identity;
 use amqp_codec::{ReplyCode, ShortStr};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
 use broker_model::catalog::settings::QueueType;
 use broker_model::catalog::{
     Catalog, CatalogAnswer, CatalogCommand, CatalogError, ExchangeRecord, Permission, Resource,
-    TopicVariables,
 };
 use broker_model::ids::ConnectionId;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ pub(super) fn check_takes(queue: &QueueRecord, method: &str) -> Result<(), Proto
 /// route. Who makes it needs the right to read the one and to write to the other. Who only declares what is there
 /// needs neither.
 pub(super) struct LeadsTo {
-    pub(super) user: Arc<str>,
+    pub(super) user: Identity,
     pub(super) from: Resource,
     pub(super) exchange: Option<Resource>,
 }
@@ -144,8 +144,8 @@ impl LeadsTo {
             (Permission::Read, &self.from),
             (Permission::Write, exchange),
         ] {
-            catalog.check_permission(
-                &self.user,
+            self.user.check_permission(
+                catalog,
                 &resource.vhost,
                 permission,
                 resource.kind,
@@ -198,10 +198,9 @@ impl Session {
         permission: Permission,
         resource: &Resource,
     ) -> Result<(), ProtocolError> {
-        self.broker
-            .catalog()
+        self.user
             .check_permission(
-                &self.user,
+                &self.broker.catalog(),
                 &self.vhost,
                 permission,
                 resource.kind,
@@ -223,14 +222,8 @@ impl Session {
         exchange: &ExchangeRecord,
         key: &str,
     ) -> Result<(), ProtocolError> {
-        let variables = TopicVariables {
-            username: &self.user,
-            vhost: &self.vhost,
-            client_id: "",
-        };
-        self.broker
-            .catalog()
-            .check_topic_permission(variables, Permission::Read, exchange, key)
+        self.user
+            .check_topic_permission(&self.broker.catalog(), Permission::Read, exchange, key)
             .map_err(|error| catalog_error(&error))
     }
 

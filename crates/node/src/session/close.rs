@@ -38,7 +38,7 @@ impl Session {
             }
             return;
         }
-        let (broker, user) = (Arc::clone(&self.broker), Arc::clone(&self.user));
+        let (broker, user) = (Arc::clone(&self.broker), Arc::clone(self.user.name()));
         let ask = async move { Ok(broker.channels_elsewhere(&user).await) };
         self.later(key, OPEN, ask, Self::accept_channel);
     }
@@ -60,7 +60,7 @@ impl Session {
     /// How many channels the user may have.
     fn user_limit(&self) -> Option<u64> {
         let catalog = self.broker.catalog();
-        catalog.user(&self.user)?.limits.max_channels
+        catalog.user(self.user.name())?.limits.max_channels
     }
 
     fn check_channel_limits(&self, elsewhere: u64) -> Result<(), ProtocolError> {
@@ -71,7 +71,7 @@ impl Session {
             Err(ProtocolError::new(ReplyCode::NOT_ALLOWED, text))
         };
         if let Some(limit) = self.user_limit()
-            && self.broker.registry().channels_of(&self.user) + elsewhere >= limit
+            && self.broker.registry().channels_of(self.user.name()) + elsewhere >= limit
         {
             return refuse(format!("for user '{}'", self.user), "user limit", limit);
         }

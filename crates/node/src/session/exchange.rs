@@ -67,7 +67,7 @@ impl Session {
         self.check_permission(Permission::Configure, &self.exchange_resource(&name))?;
         let alternate = declare.arguments.get("alternate-exchange");
         let leads_to = LeadsTo {
-            user: Arc::clone(&self.user),
+            user: self.user.clone(),
             from: self.exchange_resource(&name),
             exchange: alternate
                 .as_ref()

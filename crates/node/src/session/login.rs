@@ -3,12 +3,15 @@
 use super::consume::Consumer;
 use super::services::Services;
 use super::state::Session;
-use crate::auth::Login;
+use crate::auth::{AuthError, Login};
+use crate::identity::Identity;
+use crate::oauth2::{TokenError, is_one};
 use crate::registry::ConnectionEntry;
 use amqp_codec::ShortStr;
 use amqp_connection::{Connection, Credentials, Mechanism, ProtocolError};
 use broker_model::catalog::{Permission, is_reply_queue};
 use broker_model::ids::ConsumerId;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,16 +46,11 @@ impl Session {
         let check = async move { broker.authenticate(login).await };
         self.run(check, move |session, result| match result {
             Ok(user) => {
-                let catalog = session.broker.catalog();
-                session.may_impersonate = catalog
-                    .user(&user)
-                    .is_some_and(|user| user.has_tag("impersonator"));
-                drop(catalog);
-                session.user = user;
+                session.become_user(user);
                 session.conn.authenticated();
             }
             Err(error) => {
-                warn!(user = name, %error, "login refused");
+                warn!(user = shown(&name), %error, "login refused");
                 session.conn.refuse_login(session.now);
             }
         });
@@ -60,14 +58,14 @@ impl Session {
 
     pub(super) fn open_vhost(&mut self, vhost: ShortStr) {
         let vhost: Arc<str> = vhost.as_str().into();
-        let (broker, user) = (Arc::clone(&self.broker), Arc::clone(&self.user));
+        let (broker, user) = (Arc::clone(&self.broker), self.user.clone());
         let name = Arc::clone(&vhost);
         let check = async move {
             let mut access = check_access(&*broker, &user, &name);
             if access.is_err() && broker.catalog_sync().await {
                 access = check_access(&*broker, &user, &name);
             }
-            check_limits(&*broker, &user, &name, access?).await
+            check_limits(&*broker, user.name(), &name, access?).await
         };
         self.run(check, move |session, result| match result {
             Ok(()) => session.opened(vhost),
@@ -87,7 +85,7 @@ impl Session {
             session: self.handle.id(),
             peer: self.ends.peer,
             local: self.ends.local,
-            user: Arc::clone(&self.user),
+            user: Arc::clone(self.user.name()),
             vhost: Arc::clone(&self.vhost),
             tls: self.ends.tls,
             mechanism: client.mechanism.map_or("", Mechanism::as_str),
@@ -113,16 +111,84 @@ impl Session {
             "connection opened"
         );
         self.entry = Some(entry);
+        self.note_expiry();
     }
 
-    /// `connection.update-secret`: the user keeps only what it may still have. As with RabbitMQ's internal backend
-    /// nothing depends on the secret itself, because passwords do not expire. It is not compared with the password either:
-    /// that takes its time, and whoever asks thousands of times would keep others of its address from logging in.
-    pub(super) fn update_secret(&mut self) {
-        if !self.may_stay() {
-            let text = access_refused(&self.user, &self.vhost);
-            let (class_id, method_id) = UPDATE_SECRET;
-            self.connection_error(&Connection::vhost_error(text).of(class_id, method_id));
+    /// What follows from who it is.
+    fn become_user(&mut self, user: Identity) {
+        self.may_impersonate = user.has_tag(&self.broker.catalog(), "impersonator");
+        self.user = user;
+    }
+
+    /// A token is good until it expires, and the connection with it.
+    fn note_expiry(&mut self) {
+        let left = self.user.expires_in();
+        self.expires_at = left.and_then(|left| self.now.checked_add(left));
+    }
+
+    /// The token of the login has expired.
+    pub(super) fn expire(&mut self) {
+        self.expires_at = None;
+        warn!(user = %self.user, "token has expired");
+        self.report_all_confirms();
+        if self.conn.force_close("credential expired", self.now) {
+            self.drop_channels();
+        }
+    }
+
+    /// `connection.update-secret`: the user keeps only what it may still have. Of a user of the catalog, as with RabbitMQ's
+    /// internal backend, nothing depends on the secret itself, because passwords do not expire. It is not compared with the
+    /// password either: that takes its time, and whoever asks thousands of times would keep others of its address from logging in.
+    /// A token has to be followed by another one of the same user. Until that is checked nothing else of the client is read.
+    pub(super) fn update_secret(&mut self, secret: Bytes) {
+        if self.user.is_stored() {
+            self.secret_updated();
+            return;
+        }
+        self.refreshing = true;
+        let login = Login {
+            user: String::new(),
+            password: Some(secret.to_vec()),
+            address: self.ends.peer.ip(),
+        };
+        let broker = Arc::clone(&self.broker);
+        let check = async move { broker.authenticate(login).await };
+        self.run(check, |session, result| {
+            session.refreshing = false;
+            let refused = match result {
+                Ok(user) if user.name() == session.user.name() => {
+                    session.become_user(user);
+                    session.note_expiry();
+                    session.secret_updated();
+                    return;
+                }
+                Ok(other) => {
+                    warn!(user = %session.user, %other, "new token is of another user");
+                    "New secret was refused by one of the backends"
+                }
+                Err(error) => {
+                    warn!(user = %session.user, %error, "new token refused");
+                    match error {
+                        AuthError::Token(
+                            TokenError::Form | TokenError::Audience { .. } | TokenError::NoAudience,
+                        ) => "Secret update failed",
+                        _ => "New secret was refused by one of the backends",
+                    }
+                }
+            };
+            session.refuse_secret(refused.into());
+        });
+    }
+
+    fn refuse_secret(&mut self, text: String) {
+        let (class_id, method_id) = UPDATE_SECRET;
+        self.connection_error(&Connection::vhost_error(text).of(class_id, method_id));
+    }
+
+    /// The user keeps what it may have with the new secret.
+    fn secret_updated(&mut self) {
+        if !self.user.may_open(&self.broker.catalog(), &self.vhost) {
+            self.refuse_secret(access_refused(self.user.name(), &self.vhost));
             return;
         }
         for channel in self.channels.values_mut() {
@@ -130,12 +196,6 @@ impl Session {
         }
         self.withdraw_unreadable();
         self.conn.secret_updated();
-    }
-
-    /// Whether the user may still use the vhost.
-    fn may_stay(&self) -> bool {
-        let catalog = self.broker.catalog();
-        catalog.permissions(&self.user, &self.vhost).is_some()
     }
 
     /// Cancels the consumers of queues that the user may no longer read.
@@ -156,6 +216,15 @@ impl Session {
     }
 }
 
+/// A user's name in the log: who mistakes the fields may have shown a token there.
+fn shown(name: &str) -> &str {
+    if is_one(name.as_bytes()) {
+        "(a token)"
+    } else {
+        name
+    }
+}
+
 fn access_refused(user: &str, vhost: &str) -> String {
     format!("access to vhost '{vhost}' refused for user '{user}'")
 }
@@ -169,18 +238,18 @@ struct ConnectionLimits {
 /// Whether a user may open a vhost at all.
 fn check_access(
     broker: &dyn Services,
-    user: &str,
+    user: &Identity,
     vhost: &str,
 ) -> Result<ConnectionLimits, ProtocolError> {
     let catalog = broker.catalog();
     let Some(record) = catalog.vhost(vhost) else {
         return Err(Connection::vhost_error(format!("vhost {vhost} not found")));
     };
-    if catalog.permissions(user, vhost).is_none() {
-        return Err(Connection::vhost_error(access_refused(user, vhost)));
+    if !user.may_open(&catalog, vhost) {
+        return Err(Connection::vhost_error(access_refused(user.name(), vhost)));
     }
     let user = catalog
-        .user(user)
+        .user(user.name())
         .and_then(|user| user.limits.max_connections);
     Ok(ConnectionLimits {
         vhost: record.limits.max_connections,

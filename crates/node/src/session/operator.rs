@@ -13,6 +13,7 @@ use crate::catalog::writer::WriteError;
 use crate::hub::SessionHandle;
 use crate::hub::api::{Ask, Held, SessionEvent, SubBatch};
 use crate::hub::mailbox::SessionEvents;
+use crate::identity::Identity;
 use amqp_codec::{PropertiesView, ReplyCode};
 use amqp_connection::ProtocolError;
 use broker_model::catalog::record::QueueRecord;
@@ -196,13 +197,13 @@ pub async fn delayed(
 /// As `basic.publish`. A refusal by a full queue is 406, no majority 541.
 pub async fn publish(
     broker: &dyn Services,
-    user: &str,
+    user: &Identity,
     vhost: &str,
     mut message: Message,
 ) -> Result<bool, ProtocolError> {
     let exchange = String::from_utf8_lossy(&message.exchange).into_owned();
     let routing_key = String::from_utf8_lossy(&message.routing_key).into_owned();
-    let looked = look_at(&message.properties, user, false)?;
+    let looked = look_at(&message.properties, user.name(), false)?;
     let mut keys: Vec<&str> = vec![&routing_key];
     keys.extend(looked.more_keys.iter().map(String::as_str));
     let route = look(broker, |catalog| {

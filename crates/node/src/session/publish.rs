@@ -147,7 +147,7 @@ impl Session {
         Result<Looked, ProtocolError>,
         Result<Arc<Route>, CatalogError>,
     ) {
-        let looked = look(&publish.properties, &self.user, self.may_impersonate);
+        let looked = look(&publish.properties, self.user.name(), self.may_impersonate);
         let found = match &looked {
             Ok(looked) => self.route(key, publish, looked),
             Err(_) => {

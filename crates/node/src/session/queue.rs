@@ -106,7 +106,7 @@ impl Session {
         self.check_permission(Permission::Configure, &self.queue_resource(&name))?;
         let dead_letters = declare.arguments.get("x-dead-letter-exchange");
         let leads_to = LeadsTo {
-            user: Arc::clone(&self.user),
+            user: self.user.clone(),
             from: self.queue_resource(&name),
             exchange: dead_letters
                 .as_ref()

@@ -2,12 +2,11 @@
 //! catalog changes.
 
 use crate::exchange_flows::Flow;
+use crate::identity::Identity;
 use crate::target::{add_headers, looks_at_headers, target_for};
 use amqp_codec::{FieldTable, PropertiesView, ShortStr};
 use broker_model::catalog::record::{ExchangeRecord, QueueRecord};
-use broker_model::catalog::{
-    Catalog, CatalogError, Permission, ResourceKind, Store, TopicVariables,
-};
+use broker_model::catalog::{Catalog, CatalogError, Permission, ResourceKind, Store};
 use broker_model::ids::Placement;
 use broker_model::op::Target;
 use broker_model::routing::{RouteInput, RouteProperties};
@@ -88,7 +87,7 @@ pub(super) struct Route {
 /// Who publishes where.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Publisher<'a> {
-    pub(super) user: &'a str,
+    pub(super) user: &'a Identity,
     pub(super) vhost: &'a str,
 }
 
@@ -208,7 +207,7 @@ pub(super) fn check<'a>(
 ) -> Result<&'a Arc<ExchangeRecord>, CatalogError> {
     let Publisher { user, vhost } = publisher;
     let (permission, kind) = (Permission::Write, ResourceKind::Exchange);
-    catalog.check_permission(user, vhost, permission, kind, exchange)?;
+    user.check_permission(catalog, vhost, permission, kind, exchange)?;
     catalog.check_publish(vhost, exchange)
 }
 
@@ -227,18 +226,13 @@ pub(super) fn find(
 ) -> Result<(Route, bool), CatalogError> {
     let record = check(catalog, publisher, exchange)?;
     let Publisher { user, vhost } = publisher;
-    let variables = TopicVariables {
-        username: user,
-        vhost,
-        client_id: "",
-    };
     let watched = Watched {
         properties,
         asked: Cell::new(false),
     };
     let mut queues = Vec::new();
     for key in keys {
-        catalog.check_topic_permission(variables, Permission::Write, record, key)?;
+        user.check_topic_permission(catalog, Permission::Write, record, key)?;
     }
     if let Some((routing_key, more_keys)) = keys.split_first() {
         let input = RouteInput {

@@ -5,6 +5,7 @@ use crate::broker::{Alarms, Broker};
 use crate::catalog::writer::WriteError;
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use broker_model::catalog::{Catalog, CatalogAnswer, CatalogCommand};
@@ -40,7 +41,7 @@ pub trait Services: Send + Sync + 'static {
     /// Brings the catalog here up to date.
     fn catalog_sync(&self) -> BoxFuture<'_, bool>;
     /// Checks a login.
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Arc<str>, AuthError>>;
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, AuthError>>;
     /// Where a queue declared here would live.
     fn place_queue(&self, replicated: bool) -> Placement;
     /// Whether this node serves the queues of a placement now.
@@ -95,7 +96,7 @@ impl Services for Broker {
         Self::catalog_sync(self).boxed()
     }
 
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Arc<str>, AuthError>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, AuthError>> {
         Self::authenticate(self, login).boxed()
     }
 

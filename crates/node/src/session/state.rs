@@ -19,6 +19,7 @@ use crate::exchange_flows::Current;
 use crate::hub::SessionHandle;
 use crate::hub::api::SessionEvent;
 use crate::hub::mailbox::SessionEvents;
+use crate::identity::Identity;
 use crate::registry::ConnectionEntry;
 use amqp_codec::ReplyCode;
 use amqp_connection::{
@@ -43,7 +44,7 @@ pub(super) struct Session {
     pub(super) handle: SessionHandle,
     pub(super) id: ConnectionId,
     /// Empty before the login.
-    pub(super) user: Arc<str>,
+    pub(super) user: Identity,
     pub(super) may_impersonate: bool,
     /// Whether it ever asked for confirms: then it knows itself how much it may have unanswered.
     pub(super) wants_confirms: bool,
@@ -79,6 +80,10 @@ pub(super) struct Session {
     held: Option<Box<(ChannelKey, Input)>>,
     /// The client is gone: what it had sent is the last of it, and read in any case.
     left: bool,
+    /// A new token is being checked: nothing is read until it is.
+    pub(super) refreshing: bool,
+    /// When the login ends.
+    pub(super) expires_at: Option<Instant>,
     /// Too much is unanswered: the socket is not read.
     pub(super) paused: bool,
     reading: bool,
@@ -115,7 +120,7 @@ impl Session {
             ends,
             handle,
             id,
-            user: "".into(),
+            user: Identity::stored(""),
             may_impersonate: false,
             wants_confirms: false,
             vhost: "".into(),
@@ -137,6 +142,8 @@ impl Session {
             blocked: false,
             held: None,
             left: false,
+            refreshing: false,
+            expires_at: None,
             paused: false,
             reading: true,
             backlog_len: 0,
@@ -240,7 +247,8 @@ impl Session {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let barriers = self.waits.next_timeout();
-        [self.conn.next_timeout(), barriers, self.look_at]
+        let expiry = self.expires_at.filter(|_| self.conn.is_open());
+        [self.conn.next_timeout(), barriers, self.look_at, expiry]
             .into_iter()
             .flatten()
             .min()
@@ -253,6 +261,9 @@ impl Session {
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
             self.check_timeouts();
+        }
+        if self.conn.is_open() && self.expires_at.is_some_and(|at| at <= now) {
+            self.expire();
         }
     }
 
@@ -315,6 +326,7 @@ impl Session {
         !self.conn.is_open()
             || !self.blocked
                 && !self.paused
+                && !self.refreshing
                 && self.backlog_len < BACKLOG_MAX
                 && self.backlog_bytes < self.backlog_limit()
                 && self.outbox.unanswered_bytes() <= self.unanswered_limit()
@@ -358,7 +370,7 @@ impl Session {
             }
             Event::Authenticate(credentials) => self.authenticate(credentials),
             Event::OpenVhost(vhost) => self.open_vhost(vhost),
-            Event::UpdateSecret(_) => self.update_secret(),
+            Event::UpdateSecret(secret) => self.update_secret(secret),
             Event::CloseRequested(reason) => {
                 debug!(code = reason.reply_code, text = %reason.reply_text, "client closes connection");
                 self.closing = true;

@@ -74,7 +74,11 @@ impl Client {
     }
 
     pub(super) async fn handshake(&mut self) {
-        self.handshake_as("guest", "guest").await;
+        self.open_as("guest", "guest").await;
+    }
+
+    pub(super) async fn open_as(&mut self, user: &str, password: &str) {
+        self.handshake_as(user, password).await;
         self.expect(|method| matches!(method, Method::ConnectionTune { .. }))
             .await;
         self.send(

@@ -18,6 +18,7 @@ mod node;
 mod overdue;
 mod replies;
 mod streams;
+mod tokens;
 mod transactions;
 
 use client::Client;

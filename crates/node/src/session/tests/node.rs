@@ -10,6 +10,7 @@ use crate::host::HostInput;
 use crate::hub::Hub;
 use crate::hub::attachment::{Attachment, AttachmentId, HostSender};
 use crate::hub::connector::{ConnectError, Connector};
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::session::{Ends, Services, serve};
@@ -324,10 +325,14 @@ impl Services for TestNode {
         .boxed()
     }
 
-    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Arc<str>, AuthError>> {
+    fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, AuthError>> {
         async move {
-            match login.password.as_deref() {
-                Some(b"guest") => Ok(login.user.into()),
+            let password = login.password.as_deref();
+            if let Some(user) = password.and_then(super::tokens::user_of) {
+                return Ok(user);
+            }
+            match password {
+                Some(b"guest") => Ok(Identity::stored(login.user)),
                 _ => Err(AuthError::WrongPassword),
             }
         }
