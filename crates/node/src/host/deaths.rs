@@ -155,6 +155,7 @@ impl Deaths {
 mod tests {
     use super::*;
     use broker_model::ids::Sequence;
+    use broker_model::message::Message;
 
     const A: QueueId = QueueId(1 << 16);
     const B: QueueId = QueueId(2 << 16);
