@@ -149,7 +149,7 @@ impl Link {
     /// Serves until the hub is gone.
     pub async fn run(mut self) {
         let (connected_tx, mut connected_rx) = mpsc::channel::<ConnectResult>(1);
-        let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<Held>)>(1);
+        let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<(SessionId, Held)>)>(1);
         let mut attach_round = 0u64;
         let mut inputs = Vec::with_capacity(256);
         let mut housekeeping = consensus::ticks::every(HOUSEKEEPING);

@@ -6,24 +6,24 @@
 
 use super::Link;
 use crate::hub::api::{Held, SessionEvent, SessionId};
-use broker_model::ids::{ConsumerId, QueueId, Sequence};
+use broker_model::ids::{QueueId, Sequence};
 use broker_model::protocol::Delivery;
 use std::collections::{HashMap, HashSet};
 
-/// Ranges of each queue, ascending, with the consumers that got them.
+/// Ranges of each queue, ascending, with the sessions that claimed them.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    by_queue: HashMap<QueueId, Vec<(Sequence, Sequence, ConsumerId)>>,
+    by_queue: HashMap<QueueId, Vec<(Sequence, Sequence, SessionId)>>,
     /// What is claimed no longer: whoever had it has given it back, or was told.
     over: HashSet<(QueueId, Sequence)>,
 }
 
 impl Claims {
-    pub(super) fn of(held: &[Held]) -> Self {
+    pub(super) fn of(held: &[(SessionId, Held)]) -> Self {
         let mut by_queue: HashMap<QueueId, Vec<_>> = HashMap::new();
-        for held in held {
+        for (session, held) in held {
             let ranges = held.sequences.iter();
-            let claimed = ranges.map(|(from, to)| (*from, *to, held.consumer));
+            let claimed = ranges.map(|(from, to)| (*from, *to, *session));
             by_queue.entry(held.queue).or_default().extend(claimed);
         }
         // No message is held twice, so no two ranges overlap.
@@ -34,12 +34,12 @@ impl Claims {
         }
     }
 
-    /// Which consumer's session claimed a message that somebody is given now. It does so once.
-    fn take(&mut self, queue: QueueId, sequence: Sequence) -> Option<ConsumerId> {
+    /// Which session claimed a message that somebody is given now. It does so once.
+    fn take(&mut self, queue: QueueId, sequence: Sequence) -> Option<SessionId> {
         let ranges = self.by_queue.get(&queue)?;
         let behind = ranges.partition_point(|(from, ..)| *from <= sequence);
-        let (_, to, consumer) = *ranges.get(behind.checked_sub(1)?)?;
-        (sequence <= to && self.over.insert((queue, sequence))).then_some(consumer)
+        let (_, to, session) = *ranges.get(behind.checked_sub(1)?)?;
+        (sequence <= to && self.over.insert((queue, sequence))).then_some(session)
     }
 }
 
@@ -57,16 +57,8 @@ impl Link {
         // What was never out is nobody's.
         for delivery in deliveries.into_iter().filter(|given| given.redelivered) {
             let message = (delivery.queue, delivery.sequence);
-            let Some(consumer) = self.claims.take(message.0, message.1) else {
-                continue;
-            };
-            if let Some(known) = self.consumers.get(consumer) {
-                lost.entry(known.session).or_default().insert(message);
-                continue;
-            }
-            // Of a `basic.get`, or of a consumer that was cancelled.
-            for holder in &self.holders {
-                lost.entry(*holder).or_default().insert(message);
+            if let Some(session) = self.claims.take(message.0, message.1) {
+                lost.entry(session).or_default().insert(message);
             }
         }
         for (session, messages) in lost {
@@ -82,12 +74,15 @@ mod tests {
 
     #[test]
     fn what_is_claimed() {
-        let held = |queue, ranges: &[(u64, u64)]| Held {
-            consumer: ConsumerId(queue),
-            queue: QueueId(queue),
-            sequences: (ranges.iter())
-                .map(|(from, to)| (Sequence(*from), Sequence(*to)))
-                .collect(),
+        let held = |queue, ranges: &[(u64, u64)]| {
+            let held = Held {
+                consumer: ConsumerId(7),
+                queue: QueueId(queue),
+                sequences: (ranges.iter())
+                    .map(|(from, to)| (Sequence(*from), Sequence(*to)))
+                    .collect(),
+            };
+            (SessionId(queue), held)
         };
         let mut claims = Claims::of(&[
             held(1, &[(7, 9), (20, 20)]),
@@ -96,7 +91,7 @@ mod tests {
         ]);
         assert_eq!(
             claims.take(QueueId(2), Sequence(5)),
-            Some(ConsumerId(2)),
+            Some(SessionId(2)),
             "whose it was"
         );
         let mut of = |queue| -> Vec<u64> {

@@ -5,7 +5,7 @@
 
 use super::claims::Claims;
 use super::{Link, State};
-use crate::hub::api::{Held, SessionEvent};
+use crate::hub::api::{Held, SessionEvent, SessionId};
 use broker_model::ids::ConsumerId;
 use broker_model::op::{Op, SequenceRanges};
 use broker_model::protocol::ToHost;
@@ -21,8 +21,8 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 /// Who wakes so much later than it wanted was stopped meanwhile.
 const STOOD_STILL: Duration = Duration::from_millis(250);
 
-/// The answer of a session that was asked what it holds.
-type Asked = oneshot::Receiver<Vec<Held>>;
+/// A session that was asked what it holds, and its answer.
+type Asked = (SessionId, oneshot::Receiver<Vec<Held>>);
 
 impl Link {
     /// The attachment is over.
@@ -52,13 +52,13 @@ impl Link {
                     reply,
                 },
             );
-            asks.push(answer);
+            asks.push((*session, answer));
         }
         asks
     }
 
     /// Tells the new leader everything, and is attached to it.
-    pub(super) fn resume(&mut self, held: Vec<Held>) {
+    pub(super) fn resume(&mut self, held: Vec<(SessionId, Held)>) {
         let State::Resuming(attachment) = std::mem::replace(&mut self.state, State::Detached)
         else {
             return;
@@ -84,7 +84,7 @@ impl Link {
         }
         self.claims = Claims::of(&held);
         let mut by_consumer: HashMap<ConsumerId, SequenceRanges> = HashMap::new();
-        for held in held {
+        for (_, held) in held {
             let Held {
                 consumer,
                 queue,
@@ -149,11 +149,11 @@ impl Link {
 }
 
 /// What sessions answer in time.
-pub(super) async fn gather(asks: Vec<Asked>) -> Vec<Held> {
+pub(super) async fn gather(asks: Vec<Asked>) -> Vec<(SessionId, Held)> {
     let mut held = Vec::new();
     let mut deadline = Instant::now() + RESUME_TIMEOUT;
     let mut excused = false;
-    for mut ask in asks {
+    for (session, mut ask) in asks {
         let mut answer = tokio::time::timeout_at(deadline, &mut ask).await;
         // This process stood still, and its sessions with it: they have not had their time.
         let late = || Instant::now() > deadline + STOOD_STILL;
@@ -164,7 +164,7 @@ pub(super) async fn gather(asks: Vec<Asked>) -> Vec<Held> {
         }
         // A session that ended holds nothing.
         if let Ok(Ok(answer)) = answer {
-            held.extend(answer);
+            held.extend(answer.into_iter().map(|held| (session, held)));
         }
     }
     held
@@ -174,6 +174,11 @@ pub(super) async fn gather(asks: Vec<Asked>) -> Vec<Held> {
 mod tests {
     use super::*;
     use broker_model::ids::{QueueId, Sequence};
+
+    fn told(number: u64) -> Vec<(SessionId, Held)> {
+        let held = held(number).into_iter();
+        held.map(|held| (SessionId(number), held)).collect()
+    }
 
     fn held(number: u64) -> Vec<Held> {
         vec![Held {
@@ -190,7 +195,8 @@ mod tests {
         first.send(held(1)).unwrap();
         last.send(held(3)).unwrap();
         let began = Instant::now();
-        assert_eq!(gather(vec![a, b, c]).await, [held(1), held(3)].concat());
+        let asks = vec![(SessionId(1), a), (SessionId(2), b), (SessionId(3), c)];
+        assert_eq!(gather(asks).await, [told(1), told(3)].concat());
         assert_eq!(began.elapsed(), RESUME_TIMEOUT);
     }
 
@@ -198,12 +204,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn sessions_of_a_process_that_stood_still_get_their_time() {
         let (session, asked) = oneshot::channel();
-        let gathered = tokio::spawn(gather(vec![asked]));
+        let gathered = tokio::spawn(gather(vec![(SessionId(1), asked)]));
         tokio::task::yield_now().await;
         // Whoever waits for the time wakes first.
         tokio::time::advance(RESUME_TIMEOUT * 5).await;
         tokio::task::yield_now().await;
         session.send(held(1)).unwrap();
-        assert_eq!(gathered.await.unwrap(), held(1));
+        assert_eq!(gathered.await.unwrap(), told(1));
     }
 }
