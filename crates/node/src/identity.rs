@@ -3,8 +3,8 @@
 use crate::oauth2::TokenUser;
 use broker_model::catalog::record::ExchangeRecord;
 use broker_model::catalog::{
-    Catalog, CatalogError, DEFAULT_EXCHANGE, Name, Permission, Resource, ResourceKind,
-    TopicVariables,
+    Catalog, CatalogError, Name, Permission, Resource, ResourceKind, TopicVariables,
+    check_permission_of,
 };
 use broker_model::routing::ExchangeKind;
 use std::fmt;
@@ -97,20 +97,8 @@ impl Identity {
         let Some(token) = &self.token else {
             return catalog.check_permission(&self.name, vhost, permission, kind, name);
         };
-        let is_default = kind == ResourceKind::Exchange && name.is_empty();
-        let name = if is_default { DEFAULT_EXCHANGE } else { name };
-        if token.may(permission, vhost, name) {
-            return Ok(());
-        }
-        Err(CatalogError::AccessRefused {
-            permission: permission.as_str(),
-            resource: Resource {
-                kind,
-                name: name.into(),
-                vhost: vhost.into(),
-            },
-            user: Arc::clone(&self.name),
-        })
+        let allows = |name: &str| token.may(permission, vhost, name);
+        check_permission_of(&self.name, vhost, permission, kind, name, allows)
     }
 
     /// Whether it may publish to or bind by a topic. Only topic exchanges have topics.

@@ -49,7 +49,7 @@ pub use password::{PasswordAlgorithm, PasswordHash};
 pub use pattern::Pattern;
 pub use permission::{Permission, Permissions, TopicPattern, TopicPermissions, TopicVariables};
 pub use policy::{ApplyTo, Policy, PolicyValue, merged_definition};
-pub use read::DEFAULT_EXCHANGE;
+pub use read::check_permission_of;
 pub use record::{
     BindingRecord, EffectiveSettings, ExchangeRecord, Limits, NodeRecord, NodeState, QueueRecord,
     UserRecord, VhostRecord,

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How permission refusals name the default exchange.
-pub const DEFAULT_EXCHANGE: &str = "amq.default";
+const DEFAULT_EXCHANGE: &str = "amq.default";
 
 impl Catalog {
     /// Index of the last log entry applied.
@@ -391,23 +391,9 @@ impl Catalog {
         kind: ResourceKind,
         name: &str,
     ) -> Result<(), CatalogError> {
-        let is_default = kind == ResourceKind::Exchange && name.is_empty();
-        let name = if is_default { DEFAULT_EXCHANGE } else { name };
-        if self
-            .permissions(user, vhost)
-            .is_some_and(|have| have.allow(permission, name))
-        {
-            return Ok(());
-        }
-        Err(CatalogError::AccessRefused {
-            permission: permission.as_str(),
-            resource: Resource {
-                kind,
-                name: name.into(),
-                vhost: vhost.into(),
-            },
-            user: user.into(),
-        })
+        let have = self.permissions(user, vhost);
+        let allows = |name: &str| have.is_some_and(|have| have.allow(permission, name));
+        check_permission_of(user, vhost, permission, kind, name, allows)
     }
 
     /// Whether a user may publish to or bind by a topic. Only topic exchanges have topics, and
@@ -459,4 +445,32 @@ fn implicit_binding(queue: &QueueRecord) -> BindingRecord {
         routing_key: queue.name.clone(),
         arguments: FieldTable::empty(),
     }
+}
+
+/// The same for a user of whom only it is known what `allows` says of a name; the default exchange has one, too.
+///
+/// # Errors
+/// [`CatalogError::AccessRefused`].
+pub fn check_permission_of(
+    user: &str,
+    vhost: &str,
+    permission: Permission,
+    kind: ResourceKind,
+    name: &str,
+    allows: impl FnOnce(&str) -> bool,
+) -> Result<(), CatalogError> {
+    let is_default = kind == ResourceKind::Exchange && name.is_empty();
+    let name = if is_default { DEFAULT_EXCHANGE } else { name };
+    if allows(name) {
+        return Ok(());
+    }
+    Err(CatalogError::AccessRefused {
+        permission: permission.as_str(),
+        resource: Resource {
+            kind,
+            name: name.into(),
+            vhost: vhost.into(),
+        },
+        user: user.into(),
+    })
 }

@@ -88,6 +88,7 @@ impl LogStore {
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
             witness,
+            is_unnoted: false,
             batch_bytes: options.batch_bytes,
             journal: Journal::new(&segments, options, found, lock).map_err(io)?,
         };

@@ -19,6 +19,8 @@ pub(crate) struct Writer {
     pub(crate) journal: Journal,
     pub(crate) metrics: Arc<LogMetrics>,
     pub(crate) witness: Witness,
+    /// There was no space for the last note.
+    pub(crate) is_unnoted: bool,
     pub(crate) batch_bytes: usize,
 }
 
@@ -121,10 +123,15 @@ impl Writer {
                 .collect()
         };
         match self.witness.write(self.journal.batch(), ends.into_iter()) {
-            Ok(()) => Ok(()),
-            // It only weakens the check at the next start; the log itself is synced.
+            Ok(()) => {
+                self.is_unnoted = false;
+                Ok(())
+            }
+            // It only weakens the check at the next start; the log itself is synced. Said once until there is space again.
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                tracing::warn!(%error, "cannot note how far the log is synced");
+                if !std::mem::replace(&mut self.is_unnoted, true) {
+                    tracing::warn!(%error, "cannot note how far the log is synced");
+                }
                 Ok(())
             }
             // A disk that fails may have failed during the sync, and have said nothing.
