@@ -12,6 +12,7 @@ use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
+use node::measured::Distribution;
 use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
 use node::{Alarms, Config, Identity, Readiness};
 use std::collections::BTreeSet;
@@ -203,7 +204,7 @@ pub struct Numbers {
     /// Ready and unacknowledged messages, and consumers, of the queues that this node serves.
     pub served: Served,
     /// Measured durations and sizes.
-    pub histograms: Vec<Histogram>,
+    pub histograms: Vec<Distribution>,
     /// Named values of the store and its files: name without prefix, help, value.
     pub gauges: Vec<(&'static str, &'static str, f64)>,
 }
@@ -221,21 +222,6 @@ pub struct Served {
     pub messages: u64,
     /// Consumers.
     pub consumers: u64,
-}
-
-/// A distribution.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Histogram {
-    /// Name in `/metrics`.
-    pub name: &'static str,
-    /// What it is.
-    pub help: &'static str,
-    /// Upper bounds and how many values were at or below them, growing.
-    pub buckets: Vec<(f64, u64)>,
-    /// Sum of all values.
-    pub sum: f64,
-    /// Number of all values.
-    pub count: u64,
 }
 
 /// Why something was not done.

@@ -3,13 +3,14 @@
 //! Names are RabbitMQ's where they exist, so that its dashboards work; the rest is `warren_*`.
 
 use crate::App;
-use crate::backend::{Backend, Histogram, Numbers};
+use crate::backend::{Backend, Numbers};
 use crate::metrics_objects::SUMS;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use node::Config;
 use node::broker_model::ids::NodeId;
+use node::measured::Distribution;
 use node::queries::NodeReport;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -586,22 +587,19 @@ impl Page {
         self.raw(name, &labels.join(","), value);
     }
 
-    fn histogram(&mut self, histogram: &Histogram) {
+    fn histogram(&mut self, histogram: &Distribution) {
         let name = histogram.name;
         self.head(name, "histogram", histogram.help);
-        for (bound, count) in &histogram.buckets {
-            let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        let labels = histogram.labels;
+        let comma = if labels.is_empty() { "" } else { "," };
+        let bounds = histogram.buckets.iter();
+        let bounds = bounds.map(|(bound, count)| (bound.to_string(), *count));
+        for (bound, count) in bounds.chain([("+Inf".to_owned(), histogram.count)]) {
+            let labels = format!("{labels}{comma}le=\"{bound}\"");
+            self.raw(&format!("{name}_bucket"), &labels, count as f64);
         }
-        let _ = writeln!(
-            self.text,
-            "{name}_bucket{{le=\"+Inf\"}} {}",
-            histogram.count
-        );
-        let _ = writeln!(
-            self.text,
-            "{name}_sum {}\n{name}_count {}",
-            histogram.sum, histogram.count
-        );
+        self.raw(&format!("{name}_sum"), labels, histogram.sum);
+        self.raw(&format!("{name}_count"), labels, histogram.count as f64);
     }
 }
 

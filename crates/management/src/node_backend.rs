@@ -1,6 +1,6 @@
 //! The real [`Backend`]: a node of this process.
 
-use crate::backend::{Answer, Backend, Got, Histogram, Numbers, Publish, Refusal, Served, Then};
+use crate::backend::{Answer, Backend, Got, Numbers, Publish, Refusal, Served, Then};
 use bytes::Bytes;
 use node::auth::{Login, hash_password};
 use node::broker_model::catalog::{
@@ -247,7 +247,7 @@ impl Backend for NodeBackend {
         Box::pin(async move {
             let metrics = self.broker.metrics();
             let count = |gauge: i64| u64::try_from(gauge).unwrap_or_default();
-            let (histograms, gauges) = self.measured();
+            let measured = self.broker.measured();
             Numbers {
                 counts: metrics.counts.values(),
                 connections: count(metrics.connections.value()),
@@ -255,8 +255,8 @@ impl Backend for NodeBackend {
                 consumers: count(metrics.consumers.value()),
                 publishers: self.queries.registry.publishers(),
                 served: self.served().await,
-                histograms,
-                gauges,
+                histograms: measured.histograms,
+                gauges: measured.gauges,
             }
         })
     }
@@ -312,22 +312,5 @@ impl NodeBackend {
             served.consumers += report.consumers.len() as u64;
         }
         served
-    }
-
-    /// What the stores and the groups measure.
-    fn measured(&self) -> (Vec<Histogram>, Vec<(&'static str, &'static str, f64)>) {
-        let measured = self.broker.measured();
-        let histograms = measured
-            .histograms
-            .into_iter()
-            .map(|histogram| Histogram {
-                name: histogram.name,
-                help: histogram.help,
-                buckets: histogram.buckets,
-                sum: histogram.sum,
-                count: histogram.count,
-            })
-            .collect();
-        (histograms, measured.gauges)
     }
 }

@@ -19,6 +19,8 @@ pub struct Distribution {
     pub name: &'static str,
     /// What it is.
     pub help: &'static str,
+    /// Labels that all of it has, as they stand on the page.
+    pub labels: &'static str,
     /// Upper bounds and how many values were at or below them.
     pub buckets: Vec<(f64, u64)>,
     /// Sum of all values.
@@ -93,7 +95,10 @@ impl Broker {
     #[must_use]
     pub fn measured(&self) -> Measured {
         let mut measured = Measured {
-            histograms: vec![self.commit_latency()],
+            histograms: vec![
+                self.commit_latency(),
+                self.metrics().message_sizes.distribution(),
+            ],
             gauges: Vec::new(),
         };
         if let Some(log) = self.log_store() {
@@ -168,7 +173,7 @@ fn from_snapshot(
 }
 
 /// Adds the counts of the buckets up, and turns bounds and sum into another unit.
-fn cumulative(
+pub(crate) fn cumulative(
     name: &'static str,
     help: &'static str,
     bounds: &[u64],
@@ -188,6 +193,7 @@ fn cumulative(
     Distribution {
         name,
         help,
+        labels: "",
         buckets,
         sum: sum as f64 * unit,
         count: counts.iter().sum(),

@@ -1,5 +1,6 @@
 //! What a node counts: plain atomics, read by `management`.
 
+use crate::message_sizes::MessageSizes;
 use broker_model::catalog::Catalog;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -167,6 +168,8 @@ counters! {
 pub struct Metrics {
     /// Events.
     pub counts: Counts,
+    /// What clients publish, by size.
+    pub message_sizes: MessageSizes,
     /// Open connections.
     pub connections: Gauge,
     /// Open channels.

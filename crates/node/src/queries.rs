@@ -508,7 +508,7 @@ fn report(node: NodeId, entry: &ConnectionEntry) -> ConnectionReport {
     ConnectionReport {
         node: node.0,
         serial: entry.session.0,
-        name: format!("{} -> {}", entry.peer, entry.local),
+        name: entry.name(),
         user: entry.user.to_string(),
         vhost: entry.vhost.to_string(),
         peer_host: entry.peer.ip().to_string(),

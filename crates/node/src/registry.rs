@@ -52,6 +52,14 @@ pub struct ConnectionEntry {
     pub channels: Mutex<BTreeMap<u16, Arc<ChannelEntry>>>,
 }
 
+impl ConnectionEntry {
+    /// The name that RabbitMQ's tools know a connection by.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} -> {}", self.peer, self.local)
+    }
+}
+
 /// One open channel. It has cache lines of its own: its session counts every message in it, and channels of other sessions
 /// would be next to it.
 #[derive(Debug, Default)]

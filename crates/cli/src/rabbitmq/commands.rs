@@ -70,7 +70,6 @@ pub(super) fn absent(name: &str) -> &'static str {
         "set_vm_memory_high_watermark" | "set_disk_free_limit" | "set_log_level" => {
             "limits and logs are settings of `warren serve`."
         }
-        "trace_on" | "trace_off" => "there is no tracing.",
         "rotate_logs" | "log_tail" | "log_location" | "log_tail_stream" => {
             "logs go to standard output."
         }

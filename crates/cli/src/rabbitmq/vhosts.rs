@@ -61,6 +61,22 @@ pub(super) const COMMANDS: &[Command] = &[
         set_tags,
     ),
     command(
+        "trace_on",
+        CTL,
+        "[--vhost <vhost>]",
+        (0, 0),
+        |call| format!("Starting tracing for vhost \"{}\" ...", call.vhost()),
+        |call| trace(call, true),
+    ),
+    command(
+        "trace_off",
+        CTL,
+        "[--vhost <vhost>]",
+        (0, 0),
+        |call| format!("Stopping tracing for vhost \"{}\" ...", call.vhost()),
+        |call| trace(call, false),
+    ),
+    command(
         "delete_vhost",
         CTL,
         "<vhost>",
@@ -203,4 +219,12 @@ fn protect(call: &Call, on: bool) -> Answer {
     };
     answer.or_missing(|| Trouble::no_vhost(vhost))?;
     Ok(Output::Done)
+}
+
+fn trace(call: &Call, on: bool) -> Answer {
+    let vhost = call.vhost();
+    call.need_vhost(vhost)?;
+    call.put(&["vhosts", vhost], &json!({ "tracing": on }))?;
+    let done = if on { "enabled" } else { "disabled" };
+    Ok(Output::Text(format!("Trace {done} for vhost {vhost}")))
 }

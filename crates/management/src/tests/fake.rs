@@ -1,6 +1,6 @@
 //! A node without a network: a real catalog, and made-up queues and connections.
 
-use crate::backend::{Answer, Backend, Got, Histogram, Numbers, Publish, Refusal, Served, Then};
+use crate::backend::{Answer, Backend, Got, Numbers, Publish, Refusal, Served, Then};
 use bytes::Bytes;
 use node::amqp_codec::{FieldValue, TableBuilder};
 use node::broker_model::catalog::{
@@ -11,6 +11,7 @@ use node::broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::host::{ConsumerReport, QueueReport, TallyReport};
+use node::measured::Distribution;
 use node::queries::{
     ChannelReport, ConnectionReport, ExchangeReport, GroupReport, ListenerReport, NodeReport,
 };
@@ -466,13 +467,24 @@ impl Backend for Fake {
                 messages: 11,
                 consumers: 7,
             },
-            histograms: vec![Histogram {
-                name: "warren_log_fsync_seconds",
-                help: "Time of a sync",
-                buckets: vec![(0.001, 3), (0.01, 4)],
-                sum: 0.5,
-                count: 5,
-            }],
+            histograms: vec![
+                Distribution {
+                    name: "warren_log_fsync_seconds",
+                    help: "Time of a sync",
+                    labels: "",
+                    buckets: vec![(0.001, 3), (0.01, 4)],
+                    sum: 0.5,
+                    count: 5,
+                },
+                Distribution {
+                    name: "rabbitmq_message_size_bytes",
+                    help: "Sizes",
+                    labels: "protocol=\"amqp091\"",
+                    buckets: vec![(100.0, 1)],
+                    sum: 1010.0,
+                    count: 2,
+                },
+            ],
             gauges: vec![("warren_log_bytes", "Bytes of the log", 12.0)],
         };
         Box::pin(ready(numbers))

@@ -35,6 +35,9 @@ async fn metrics_text() {
         "warren_log_fsync_seconds_bucket{le=\"0.001\"} 3",
         "warren_log_fsync_seconds_bucket{le=\"+Inf\"} 5",
         "warren_log_fsync_seconds_sum 0.5",
+        "rabbitmq_message_size_bytes_bucket{protocol=\"amqp091\",le=\"100\"} 1",
+        "rabbitmq_message_size_bytes_bucket{protocol=\"amqp091\",le=\"+Inf\"} 2",
+        "rabbitmq_message_size_bytes_sum{protocol=\"amqp091\"} 1010",
         "warren_log_bytes 12",
         "warren_ready 1",
     ] {

@@ -11,12 +11,14 @@ use broker_model::ids::Placement;
 use broker_model::protocol::Delivery;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 impl Session {
     /// Messages for consumers, in order.
     pub(super) fn deliver(&mut self, deliveries: Vec<Delivery>) {
         let delivered_s = self.seconds();
         let mut timed = false;
+        let traced = self.is_traced();
         for delivery in deliveries {
             let Some(consumer) = self.consumers.get_mut(&delivery.consumer) else {
                 self.deliver_to_nobody(&delivery);
@@ -65,6 +67,10 @@ impl Session {
                     },
                 },
             );
+            if traced {
+                let queue = Arc::clone(&consumer.queue_name);
+                self.trace_delivery(key, &queue, &delivery);
+            }
             self.touch_consumer(delivery.consumer);
         }
         if timed {

@@ -43,7 +43,10 @@ impl Session {
                 let resource = session.queue_resource(&name);
                 match answer {
                     Answer::Got(Some((delivery, left))) => {
-                        session.got(key, placement, &delivery, left, no_ack)
+                        session.got(key, placement, &delivery, left, no_ack);
+                        if session.is_traced() {
+                            session.trace_delivery(key, &name, &delivery);
+                        }
                     }
                     Answer::Got(None) => {
                         session.broker.metrics().counts.get_empty.add(1);

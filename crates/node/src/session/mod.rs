@@ -42,6 +42,7 @@ mod settle;
 mod state;
 mod stream;
 mod tally;
+mod trace;
 mod turn;
 mod tx;
 mod wait;

@@ -25,9 +25,9 @@ const COPY_MAX: usize = 16 * 1024;
 /// A publish that has passed all checks and knows its way.
 #[derive(Debug)]
 pub(super) struct Checked {
-    publish: Publish,
-    looked: Looked,
-    route: Arc<Route>,
+    pub(super) publish: Publish,
+    pub(super) looked: Looked,
+    pub(super) route: Arc<Route>,
     /// No queue was found, but the catalog here may be old: a node that is cut off does not know what was declared
     /// elsewhere, and cannot say that there is no queue.
     unsure: bool,
@@ -74,6 +74,9 @@ impl Session {
         let Some(checked) = self.check_publish(key, publish)? else {
             return Ok(());
         };
+        if checked.route.traced {
+            self.trace_publish(key, &checked);
+        }
         let Some(channel) = self.channel(key) else {
             return Ok(());
         };
@@ -264,6 +267,7 @@ impl Session {
             flow.count(counted, route.queues);
         }
         tally.published += 1;
+        tally.sizes.see(publish.body.len());
         // As with RabbitMQ, whether the one who asked is still there to hear a direct reply is nobody's concern: not
         // even a mandatory one comes back, unless its address is none.
         let replies = publish.exchange.is_empty() && is_reply_queue(publish.routing_key.as_str());
@@ -403,7 +407,7 @@ fn message(publish: Publish, looked: &Looked) -> Message {
 }
 
 /// The message without references to the buffer that it was read into, unless it fills it.
-fn detached(message: &Message) -> Message {
+pub(super) fn detached(message: &Message) -> Message {
     let (properties, body) = owned(&message.properties, &message.body);
     Message {
         exchange: message.exchange.clone(),

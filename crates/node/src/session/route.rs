@@ -82,6 +82,8 @@ pub(super) struct Route {
     pub(super) queues: u32,
     /// Where it is counted, if it is.
     pub(super) flow: Option<Arc<Flow>>,
+    /// The virtual host is traced.
+    pub(super) traced: bool,
 }
 
 /// Who publishes where.
@@ -244,6 +246,31 @@ pub(super) fn find(
         };
         catalog.route(vhost, exchange, &input, &mut queues)?;
     }
+    let mut route = along(queues, record);
+    route.traced = catalog.vhost(vhost).is_some_and(|vhost| vhost.tracing);
+    Ok((route, !watched.asked.get()))
+}
+
+/// The way of a message of the broker's own; `None` without such an exchange.
+pub(super) fn find_inside(
+    catalog: &Catalog,
+    vhost: &str,
+    exchange: &str,
+    routing_key: &str,
+    is_here: &dyn Fn(Placement) -> bool,
+) -> Option<Route> {
+    let record = catalog.exchange(vhost, exchange)?;
+    let input = RouteInput {
+        is_here,
+        ..RouteInput::key(routing_key)
+    };
+    let mut queues = Vec::new();
+    catalog.route(vhost, exchange, &input, &mut queues).ok()?;
+    Some(along(queues, record))
+}
+
+/// The route to these queues, of what is published to this exchange.
+fn along(queues: Vec<Arc<QueueRecord>>, record: &Arc<ExchangeRecord>) -> Route {
     let deduplicating = record.deduplication.is_some().then(|| Arc::clone(record));
     let mut places: SmallVec<[Place; 1]> = SmallVec::new();
     let mut is_routed = false;
@@ -280,13 +307,13 @@ pub(super) fn find(
             }),
         }
     }
-    let route = Route {
+    Route {
         places,
         is_routed,
         queues: declared,
         flow: None,
-    };
-    Ok((route, !watched.asked.get()))
+        traced: false,
+    }
 }
 
 /// Properties that remember whether routing looked at them.

@@ -13,6 +13,7 @@ use super::outbox::Outbox;
 use super::overdue::Former;
 use super::services::Services;
 use super::tally::Tally;
+use super::trace::Traced;
 use super::wait::{Answer, Tasks, Then, Waits};
 use crate::broker::Alarms;
 use crate::exchange_flows::Current;
@@ -100,6 +101,8 @@ pub(super) struct Session {
     pub(super) large: LargeReads,
     /// What was published to exchanges and not told yet.
     pub(super) flow: Current,
+    /// Whether deliveries are copied to the firehose.
+    pub(super) traced: Traced,
     /// Room for what an acknowledgement settles, used again and again.
     pub(super) settling: Vec<(u64, Unacked)>,
 }
@@ -156,6 +159,7 @@ impl Session {
             tally: Tally::default(),
             large: LargeReads::default(),
             flow: Current::default(),
+            traced: Traced::default(),
             settling: Vec::new(),
             broker,
         };
@@ -304,7 +308,7 @@ impl Session {
             return;
         }
         self.finished = true;
-        self.tally.count(&self.broker.metrics().counts);
+        self.tally.count(self.broker.metrics());
         self.flow.tell();
         self.drop_channels();
         self.delete_exclusive_queues_later();

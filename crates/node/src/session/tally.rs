@@ -1,6 +1,7 @@
 //! What happened to messages in a turn, counted at its end: shared counters are not touched per message.
 
-use crate::metrics::{Counter, Counts};
+use crate::message_sizes::SizeTally;
+use crate::metrics::{Counter, Metrics};
 
 macro_rules! tally {
     ($($field:ident),* $(,)?) => {
@@ -8,12 +9,15 @@ macro_rules! tally {
         #[derive(Debug, Default)]
         pub(super) struct Tally {
             $(pub(super) $field: u64,)*
+            /// Sizes of what was published.
+            pub(super) sizes: SizeTally,
         }
 
         impl Tally {
             /// Adds everything to the node's counters and starts over.
-            pub(super) fn count(&mut self, counts: &Counts) {
-                $(add(&counts.$field, &mut self.$field);)*
+            pub(super) fn count(&mut self, metrics: &Metrics) {
+                $(add(&metrics.counts.$field, &mut self.$field);)*
+                self.sizes.count(&metrics.message_sizes);
             }
         }
     };

@@ -44,7 +44,7 @@ impl Session {
     pub(super) fn end_turn(&mut self) {
         self.flush();
         self.count_written();
-        self.tally.count(&self.broker.metrics().counts);
+        self.tally.count(self.broker.metrics());
         self.flow.tell();
         if self.choked && self.conn.output_len() <= self.output_limit() / 2 {
             self.choked = false;
