@@ -11,5 +11,5 @@ pub(crate) const UNREACHABLE: u8 = 3;
 pub(crate) const HELP: &str = "\
 Exit status: 0 done; 1 refused, failed or not found; 2 wrong usage or configuration; 3 no node reached.
 
-Commands other than serve talk to a node's management port: --url (or WARREN_URL, default
+Commands other than serve and recover talk to a node's management port: --url (or WARREN_URL, default
 http://127.0.0.1:15672) and --login user:password (or WARREN_LOGIN, default guest:guest).";

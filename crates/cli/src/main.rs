@@ -23,13 +23,15 @@ fn main() -> ExitCode {
         return tool.main(&arguments);
     }
     let matches = command().get_matches();
-    if let Some(("serve", matches)) = matches.subcommand() {
-        // `serve` is the first argument: the program itself has no options that could stand before.
-        let arguments: Vec<String> = std::env::args_os()
-            .skip(2)
-            .map(|argument| argument.to_string_lossy().into_owned())
-            .collect();
-        return serve::main(matches, &arguments);
+    // The command is the first argument: the program itself has no options that could stand before.
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(2)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    match matches.subcommand() {
+        Some(("serve", matches)) => return serve::main(matches, &arguments),
+        Some(("recover", matches)) => return serve::recover::main(matches, &arguments),
+        _ => {}
     }
     match Operator::from_arg_matches(&matches) {
         Ok(operator) => operator.run(command),
@@ -46,7 +48,8 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(serve::command());
+        .subcommand(serve::command())
+        .subcommand(serve::recover::command());
     for subcommand in operator.get_subcommands() {
         command = command.subcommand(subcommand.clone());
     }

@@ -90,25 +90,34 @@ pub(crate) struct IdentityFile {
 impl IdentityFile {
     /// Reads the file, or makes one for a new disk, and counts this start.
     pub(crate) fn open(dir: &Path, node: u64) -> Result<Self, StartError> {
+        let mut file = Self::read(dir, node)?.unwrap_or_else(|| Self {
+            path: dir.join(FILE),
+            identity: Identity {
+                node,
+                generation: 0,
+                incarnation: 0,
+                cluster: None,
+                shards: 0,
+            },
+            standing: Standing::Outside,
+        });
+        file.count_start();
+        file.save()?;
+        Ok(file)
+    }
+
+    /// Reads the file, if there is one, and changes nothing.
+    pub(crate) fn read(dir: &Path, node: u64) -> Result<Option<Self>, StartError> {
         let path = dir.join(FILE);
         let refused = |reason: String| StartError::Identity {
             path: path.display().to_string(),
             reason,
         };
-        let (mut identity, standing) = match fs::read_to_string(&path) {
+        let (identity, standing) = match fs::read_to_string(&path) {
             Ok(text) => parse(&text).ok_or_else(|| {
                 refused("damaged or edited; restore it, or empty the data directory to rejoin as a new replica".into())
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let new = Identity {
-                    node,
-                    generation: 0,
-                    incarnation: 0,
-                    cluster: None,
-                    shards: 0,
-                };
-                (new, Standing::Outside)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(refused(told(&error))),
         };
         if identity.node != node {
@@ -117,14 +126,17 @@ impl IdentityFile {
                 identity.node
             )));
         }
-        identity.incarnation = now_millis().max(identity.incarnation.saturating_add(1));
-        let file = Self {
+        Ok(Some(Self {
             path,
             identity,
             standing,
-        };
-        file.save()?;
-        Ok(file)
+        }))
+    }
+
+    /// Makes what follows a start of its own.
+    pub(crate) fn count_start(&mut self) {
+        let next = self.identity.incarnation.saturating_add(1);
+        self.identity.incarnation = now_millis().max(next);
     }
 
     /// Where it is.

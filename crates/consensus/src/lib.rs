@@ -27,6 +27,7 @@ mod machine_adapter;
 mod net;
 mod raft;
 mod raft_net;
+pub mod recover;
 #[cfg(test)]
 mod sim;
 mod stats;

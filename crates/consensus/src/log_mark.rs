@@ -39,7 +39,8 @@ pub(crate) async fn check(log: &dyn LogBackend, identity: &Identity) -> Result<(
     match found.vote {
         Some(found) if found == mark(identity) => Ok(()),
         Some(_) => Err(StartError::Log(
-            "the directory 'log' is not the one that the file 'identity' beside it belongs to"
+            "the directory 'log' is not the one that the file 'identity' beside it belongs to \
+             (or `warren recover` was interrupted: run it again)"
                 .to_owned(),
         )),
         None if log.groups().is_empty() => Err(StartError::Log(

@@ -6,6 +6,7 @@ mod logging;
 mod nested;
 mod oauth2;
 mod options;
+pub(crate) mod recover;
 mod run;
 mod values;
 

@@ -207,6 +207,18 @@ impl GroupLog {
         waiter.await
     }
 
+    /// Writes an entry behind the last one, and a vote, while no core runs; durable on return.
+    pub(crate) async fn write_down(&self, entry: &Entry, vote: &Vote) -> Result<(), io::Error> {
+        let (voted, vote_kept) = durable();
+        let bytes = prost::Message::encode_to_vec(&vote_to_wire(vote));
+        self.backend.save_vote(self.group.0, bytes.into(), voted);
+        vote_kept.await?;
+        let (written, entry_kept) = durable();
+        let (index, entries) = (entry.log_id.index, vec![encode(entry)]);
+        self.backend.append(self.group.0, index, entries, written);
+        entry_kept.await
+    }
+
     /// Reads from the tail, or else from the store: at least one entry, then as many as fit
     /// `max_bytes`; empty only if the log has no entry at `start`.
     async fn read(

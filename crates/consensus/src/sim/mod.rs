@@ -24,6 +24,7 @@ mod life;
 mod lost_parts;
 mod moved;
 mod overload;
+mod recovered;
 mod reverted;
 mod room;
 mod stand_still;

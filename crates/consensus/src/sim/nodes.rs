@@ -258,7 +258,7 @@ impl Drop for Node {
     }
 }
 
-fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy_files(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for file in std::fs::read_dir(from).unwrap() {
         let file = file.unwrap();
