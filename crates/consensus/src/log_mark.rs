@@ -50,6 +50,19 @@ pub(crate) async fn check(log: &dyn LogBackend, identity: &Identity) -> Result<(
     }
 }
 
+/// Refuses the log of another disk than that of `identity`, in whatever cluster: which one it is in may just have changed.
+pub(crate) fn check_disk(log: &dyn LogBackend, identity: &Identity) -> Result<(), StartError> {
+    let found = log.group(GROUP).map_err(|error| unusable(&error))?;
+    let of_disk = |mark: &Bytes| mark.get(size_of::<u64>()..).map(<[u8]>::to_vec);
+    match found.vote {
+        Some(found) if of_disk(&found) != of_disk(&mark(identity)) => Err(StartError::Log(
+            "the directory 'log' is not the one that the file 'identity' beside it belongs to"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses the log of a member whose identity, at `path`, is gone or another: its votes and entries would be taken for those of the
 /// cluster that this node comes into now.
 pub(crate) fn check_unused(log: &dyn LogBackend, path: String) -> Result<(), StartError> {

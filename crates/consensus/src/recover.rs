@@ -12,7 +12,7 @@ use crate::error::StartError;
 use crate::identity::{Identity, IdentityFile, Standing};
 use crate::log::{GroupLog, TailBudget};
 use crate::log_mark;
-use crate::raft::{Entry, EntryPayload, Membership, Vote, log_id, position};
+use crate::raft::{Entry, EntryPayload, LogId, Membership, Vote, log_id, position};
 use crate::types::{GroupId, Position, RaftNode};
 use openraft::BasicNode;
 use rand::RngExt;
@@ -28,7 +28,7 @@ pub struct Remains {
     pub identity: Identity,
     /// The last entry of each group's log, the catalog's first. Where several disks are left, that on which these are
     /// furthest has the most.
-    pub last: Vec<(GroupId, Option<Position>)>,
+    pub last: Vec<(GroupId, Position)>,
 }
 
 /// Whether there is the disk of a node in `dir`. Before anything is opened, which would make files.
@@ -43,11 +43,9 @@ pub fn is_disk(dir: &Path) -> bool {
 /// It is not that of a member, or damaged.
 pub fn survey(dir: &Path, node: u64, log: &Arc<dyn LogBackend>) -> Result<Remains, StartError> {
     let identity = member(dir, node)?.identity;
+    log_mark::check_disk(&**log, &identity)?;
     let last = groups(&identity)
-        .map(|group| {
-            let last = open(group, log)?.span().last;
-            Ok((group, last.as_ref().map(position)))
-        })
+        .map(|group| Ok((group, position(&open(group, log)?.1))))
         .collect::<Result<_, StartError>>()?;
     Ok(Remains { identity, last })
 }
@@ -64,6 +62,7 @@ pub async fn go_on_alone(
     log: &Arc<dyn LogBackend>,
 ) -> Result<Identity, StartError> {
     let mut file = member(dir, node)?;
+    log_mark::check_disk(&**log, &file.identity)?;
     // All logs can be read before the first change.
     let logs = groups(&file.identity)
         .map(|group| open(group, log))
@@ -73,8 +72,8 @@ pub async fn go_on_alone(
     file.count_start();
     file.save()?;
     let me = RaftNode::new(node, file.identity.generation);
-    for (group, log) in groups(&file.identity).zip(logs) {
-        be_alone(&log, me, address)
+    for (group, (log, last)) in groups(&file.identity).zip(logs) {
+        be_alone(&log, last, me, address)
             .await
             .map_err(|error| unusable(group, &error.to_string()))?;
     }
@@ -96,23 +95,32 @@ fn groups(identity: &Identity) -> impl Iterator<Item = GroupId> + use<> {
     (0..=identity.shards).map(GroupId)
 }
 
-fn open(group: GroupId, log: &Arc<dyn LogBackend>) -> Result<Arc<GroupLog>, StartError> {
+/// The log of a group, and where it ends.
+fn open(group: GroupId, log: &Arc<dyn LogBackend>) -> Result<(Arc<GroupLog>, LogId), StartError> {
     // Nothing is kept in memory, and nothing is sent.
-    GroupLog::open(group, Arc::clone(log), TailBudget::new(0, 0), 0)
-        .map_err(|error| unusable(group, &error.to_string()))
+    let log = GroupLog::open(group, Arc::clone(log), TailBudget::new(0, 0), 0)
+        .map_err(|error| unusable(group, &error.to_string()))?;
+    let last = log.span().last.ok_or_else(|| {
+        let reason = "the log knows nothing of this group: a part of it is gone. Restore it, or take another disk";
+        unusable(group, reason)
+    })?;
+    Ok((log, last))
 }
 
 /// Appends the entry that makes `me` the only member, in a term that nobody has had.
-async fn be_alone(log: &GroupLog, me: RaftNode, address: &str) -> Result<(), std::io::Error> {
-    let last = log.span().last;
+async fn be_alone(
+    log: &GroupLog,
+    last: LogId,
+    me: RaftNode,
+    address: &str,
+) -> Result<(), std::io::Error> {
     let voted = log.vote().map_or(0, |vote| vote.leader_id.term);
-    let term = last.map_or(0, |last| last.leader_id.term).max(voted) + 1;
-    let index = last.map_or(0, |last| last.index + 1);
+    let term = last.leader_id.term.max(voted) + 1;
     let nodes = BTreeMap::from([(me.0, BasicNode::new(address))]);
     let membership = Membership::new(vec![BTreeSet::from([me.0])], nodes)
         .map_err(|error| std::io::Error::other(error.to_string()))?;
     let entry = Entry {
-        log_id: log_id(term, index),
+        log_id: log_id(term, last.index + 1),
         payload: EntryPayload::Membership(membership),
     };
     log.write_down(&entry, &Vote::new(term, me.0)).await

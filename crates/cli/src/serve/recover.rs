@@ -28,6 +28,8 @@ pub(crate) fn command() -> Command {
         arg.hide(!shown)
     });
     layers::with_variables(options)
+        // Not among the options of the last heading.
+        .next_help_heading(None::<&str>)
         .arg(
             Arg::new(YES)
                 .long(YES)
@@ -104,7 +106,6 @@ fn shown(remains: &Remains, config: &Config) -> String {
             0 => "catalog".to_owned(),
             shard => format!("shard {shard}"),
         };
-        let last = last.map_or("none".to_owned(), |last| last.to_string());
         text.push_str(&format!("{name:10} {last}\n"));
     }
     text

@@ -37,7 +37,7 @@ fn what_one_disk_has_is_kept_and_others_come_with_empty_ones() {
     )
     .unwrap();
     assert_eq!(before.last.len(), 3);
-    assert!(before.last.iter().all(|(_, last)| last.is_some()));
+    assert!(before.last.iter().all(|(_, last)| last.index > 0));
 
     let after = recover(nodes.node(2)).unwrap();
     assert_ne!(after.cluster, before.identity.cluster);
@@ -123,6 +123,23 @@ fn only_a_members_disk_can_go_on() {
         refused.to_string().contains("nothing to go on with"),
         "{refused}"
     );
+    // Without its log there is nothing to go on with either, nor with another's.
+    let mut nodes = nodes.started();
+    for id in 1..=3 {
+        nodes.node(id).kill();
+    }
+    let other = nodes.node(2).config.data_dir.join("log");
+    let node = nodes.node(1);
+    node.lose_log();
+    let refused = recover(node).unwrap_err();
+    assert!(
+        refused.to_string().contains("knows nothing of this group"),
+        "{refused}"
+    );
+    node.lose_log();
+    super::nodes::copy_files(&other, &node.config.data_dir.join("log"));
+    let refused = recover(node).unwrap_err();
+    assert!(refused.to_string().contains("is not the one"), "{refused}");
     let log = log_of(node);
     let refused = survey(&node.config.data_dir, 2, &log).unwrap_err();
     assert!(
