@@ -2,7 +2,7 @@
 
 use super::nodes::{Node, Nodes};
 use crate::error::StartError;
-use crate::identity::Identity;
+use crate::identity::{Identity, Standing};
 use crate::recover::{go_on_alone, survey};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,15 @@ fn recover(node: &Node) -> Result<Identity, StartError> {
     let address = node.config.listen.to_string();
     let log = log_of(node);
     futures::executor::block_on(go_on_alone(&node.config.data_dir, node.id, &address, &log))
+}
+
+/// Waits until a node has its votes, and knows.
+fn is_member(node: &Node) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while node.consensus().inner.standing() != Standing::Member {
+        assert!(Instant::now() < until, "node {} has no votes", node.id);
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -73,10 +82,8 @@ fn what_one_disk_has_is_kept_and_others_come_with_empty_ones() {
     }
     assert_eq!(nodes.converged(1, 22).len(), 22);
     // They have votes again: any of them may go.
-    let until = Instant::now() + Duration::from_secs(30);
-    while nodes.node(2).group(1).status().voters.len() < 3 {
-        assert!(Instant::now() < until, "nobody else votes");
-        std::thread::sleep(Duration::from_millis(5));
+    for id in [1, 3] {
+        is_member(nodes.node(id));
     }
     nodes.node(2).kill();
     nodes.put(1, 23);
@@ -88,6 +95,7 @@ fn an_interrupted_recovery_is_repeated() {
     let mut nodes = Nodes::new(3, true).started();
     nodes.put(1, 7);
     nodes.converged(1, 1);
+    is_member(nodes.node(1));
     for id in 1..=3 {
         nodes.node(id).kill();
     }
@@ -125,6 +133,9 @@ fn only_a_members_disk_can_go_on() {
     );
     // Without its log there is nothing to go on with either, nor with another's.
     let mut nodes = nodes.started();
+    for id in 1..=3 {
+        is_member(nodes.node(id));
+    }
     for id in 1..=3 {
         nodes.node(id).kill();
     }
