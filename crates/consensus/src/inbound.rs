@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long the core may take to answer a heartbeat; shorter than openraft waits for the answer.
 const BEAT_PATIENCE: Duration = Duration::from_millis(100);
@@ -176,6 +176,7 @@ impl Inbound {
     }
 
     async fn beat_result(&self, beat: &v1::Heartbeat) -> Result<StreamAppendResult, String> {
+        let came = Instant::now();
         let core = self.target(beat.group, beat.target)?;
         let vote = beat.vote.as_ref().ok_or("heartbeat without a vote")?;
         let previous = beat.previous.as_ref().map(log_id_from_wire);
@@ -185,6 +186,7 @@ impl Inbound {
             leader_commit: beat.commit.as_ref().map(log_id_from_wire),
             entries: Vec::new(),
         };
+        let committed = request.leader_commit.map_or(0, |commit| commit.index);
         core.allow_purge(beat.purgeable);
         let raft = core.raft().ok_or("group is restarting")?;
         let vote = request.vote;
@@ -197,11 +199,13 @@ impl Inbound {
                 return Err("the core takes its time".to_owned());
             }
             core.hear();
+            core.hear_committed(committed, came);
             return Ok(Ok(previous));
         };
         let answer = answer.map_err(|error| error.to_string())?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             core.hear();
+            core.hear_committed(committed, came);
         }
         if answer.is_conflict() {
             let previous = previous.ok_or("conflict without a previous entry")?;

@@ -40,7 +40,7 @@ pub use config::{
 };
 pub use consensus::{AbortHook, Consensus, MachineFactory, Parts, ServiceFactory};
 pub use error::{AdminError, ProposeError, ReadError, StartError};
-pub use group::{Group, GroupStatus, Proposed};
+pub use group::{Group, GroupStatus, Proposed, RECENT};
 pub use identity::Identity;
 pub use machine::{
     CheckpointJob, Committed, Machine, MachineError, SnapshotReader, SnapshotWriter,

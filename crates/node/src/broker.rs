@@ -154,10 +154,19 @@ impl Broker {
     /// node. To be called before a client is told that something does not exist. Returns false if
     /// that is not known (no majority): what is here is then the best knowledge.
     pub async fn catalog_sync(&self) -> bool {
-        match self.catalog_group.read_index(SYNC).await {
-            Ok(index) => self.catalog_group.wait_applied(index, SYNC).await.is_ok(),
-            Err(_) => false,
-        }
+        self.catalog_group.catch_up(SYNC).await
+    }
+
+    /// Whether the catalog here shows everything that clients anywhere were told to be done. Costs nothing; a node that stood
+    /// still, or was cut off, finds out by itself.
+    #[must_use]
+    pub fn catalog_is_recent(&self) -> bool {
+        self.catalog_group.is_recent()
+    }
+
+    /// Brings the catalog here up to date unless it [is recent](Self::catalog_is_recent); false if nobody could be asked.
+    pub async fn catalog_freshen(&self) -> bool {
+        self.catalog_group.freshen(SYNC).await
     }
 
     /// Checks a login. Takes a while for a new password.

@@ -3,6 +3,7 @@
 use super::dirt::{Dirt, Share};
 use super::heartbeat::LastBeat;
 use super::leadership::supervise;
+use super::recency::Recency;
 use crate::config::{CheckpointPolicy, Limits, Timing};
 use crate::consensus::AbortHook;
 use crate::error::StartError;
@@ -170,6 +171,7 @@ pub(crate) struct GroupCore {
     pub(super) last_beat: Mutex<LastBeat>,
     /// When a leader's heartbeat was taken last.
     heard: Mutex<Option<Instant>>,
+    pub(super) recency: Recency,
     stopped: AtomicBool,
 }
 
@@ -255,6 +257,7 @@ impl GroupCore {
             checkpoint_wanted: Notify::new(),
             last_beat: Mutex::new(LastBeat::now()),
             heard: Mutex::new(None),
+            recency: Recency::new(),
             stopped: AtomicBool::new(false),
         }))
     }

@@ -154,6 +154,9 @@ impl GroupCore {
         if !unheard {
             self.last_beat.lock().heard();
         }
+        if super::leadership::leads_now(self) {
+            self.note_lead();
+        }
         let _ = raft.trigger().heartbeat().await;
     }
 

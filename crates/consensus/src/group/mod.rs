@@ -10,12 +10,14 @@ mod leadership;
 mod members;
 mod propose;
 mod read;
+mod recency;
 mod status;
 mod watchdog;
 
 pub(crate) use self::core::{GroupCore, GroupEnvironment};
 pub(crate) use self::heartbeat::send_heartbeats;
 pub use self::propose::Proposed;
+pub use self::recency::RECENT;
 pub use self::status::GroupStatus;
 
 use crate::error::{AdminError, ProposeError, ReadError};
@@ -103,6 +105,24 @@ impl Group {
     /// Whether a leader of the group says within `timeout` that this node is no member (any more).
     pub async fn is_disowned(&self, timeout: Duration) -> bool {
         self.0.is_disowned(timeout).await
+    }
+
+    /// Whether what is applied here shows everything that was acknowledged on any node until a moment ago, which is shorter
+    /// than those who acknowledge wait for a member that does not show it. Costs nothing.
+    #[must_use]
+    pub fn is_recent(&self) -> bool {
+        self.0.is_recent()
+    }
+
+    /// Brings what is applied here up to date with everything that was acknowledged before this call, on any node; false if
+    /// that is not known within `timeout`.
+    pub async fn catch_up(&self, timeout: Duration) -> bool {
+        self.0.catch_up(timeout).await
+    }
+
+    /// The same unless it [is recent](Self::is_recent) anyway; those who ask at the same time ask once.
+    pub async fn freshen(&self, timeout: Duration) -> bool {
+        self.0.freshen(timeout).await
     }
 
     /// Waits until `index` has been applied here.

@@ -118,6 +118,20 @@ impl PeerNet {
         self.inner.connectivity.subscribe()
     }
 
+    /// Peers that were heard and have fallen silent, and since when. Not those whose process is known to be gone.
+    #[must_use]
+    pub fn fallen_silent(&self) -> Vec<(u64, Instant)> {
+        let links = self.inner.links.read();
+        let since = |known: &Known| {
+            let condition = *known.link.condition().borrow();
+            let silent = condition.connectivity == Connectivity::Silent && condition.was_connected;
+            condition.lost_at.filter(|_| silent)
+        };
+        (links.iter())
+            .filter_map(|(node, known)| Some((*node, since(known)?)))
+            .collect()
+    }
+
     /// Addresses of all known peers.
     #[must_use]
     pub fn addresses(&self) -> BTreeMap<u64, String> {

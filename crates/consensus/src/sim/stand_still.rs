@@ -120,3 +120,60 @@ async fn a_leader_that_stood_still_does_not_lead_before_it_has_looked() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(group.leads_now());
 }
+
+/// What waits in its sockets is as old as its sleep was long.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_stood_still_asks_before_it_takes_itself_for_recent() {
+    let cluster = SimCluster::start(5, SimOptions::default()).await;
+    cluster.put(1).await;
+    let leader = cluster.leader().await;
+    for member in [leader, leader % 3 + 1] {
+        let group = cluster.group(member);
+        let soon = Duration::from_secs(5);
+        assert!(!group.is_recent(), "{member}: nobody was asked yet");
+        assert!(group.freshen(soon).await);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(group.is_recent(), "{member}: heartbeats say so");
+        }
+        // Time passes, and nothing else runs.
+        let frozen = std::pin::pin!(tokio::time::advance(Duration::from_secs(10)));
+        assert!(futures::poll!(frozen).is_pending());
+        assert!(!group.is_recent(), "{member}");
+        cluster.leader_within(Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!group.is_recent(), "{member}: heartbeats prove nothing now");
+        assert!(group.freshen(soon).await && group.is_recent());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_cut_off_is_not_recent_for_long() {
+    let cluster = SimCluster::start(6, SimOptions::default()).await;
+    cluster.put(1).await;
+    let cut = cluster.leader().await;
+    let group = cluster.group(cut);
+    assert!(group.freshen(Duration::from_secs(5)).await);
+    for other in (1..=3).filter(|other| *other != cut) {
+        cluster.net.cut(cut, other);
+        cluster.net.cut(other, cut);
+    }
+    tokio::time::sleep(crate::RECENT * 2).await;
+    assert!(!group.is_recent());
+    assert!(
+        !group.freshen(Duration::from_secs(1)).await,
+        "nobody answers"
+    );
+    cluster.put(2).await;
+    cluster.net.heal();
+    assert!(group.freshen(Duration::from_secs(10)).await);
+    let applied = group.applied().borrow().map(|applied| applied.index);
+    assert!(
+        applied
+            >= cluster
+                .group(cut % 3 + 1)
+                .applied()
+                .borrow()
+                .map(|applied| applied.index)
+    );
+}

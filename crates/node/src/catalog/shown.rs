@@ -5,7 +5,7 @@
 
 use cluster_proto::node::v1::BarrierRequest;
 use cluster_proto::node::v1::peer_client::PeerClient;
-use consensus::{Connectivity, Group, PeerNet};
+use consensus::{Connectivity, Group, PeerNet, RECENT};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -18,6 +18,11 @@ use tracing::debug;
 /// How long a live node may take to show what was committed. A node that does not answer in this
 /// time is cut off, and cannot serve what needs a majority anyway.
 const BARRIER: Duration = Duration::from_millis(1500);
+const _: () = assert!(BARRIER.as_millis() > RECENT.as_millis());
+/// The same for a node that has just fallen silent. It may still take itself for recent, and serve clients by what it knows.
+const SILENT: Duration = RECENT.saturating_add(Duration::from_millis(100));
+/// One that is silent for longer knows itself that it is not recent. What was sent to it may have come a little later.
+const LATELY: Duration = Duration::from_secs(3);
 /// The same for a node that has not shown in time what it was last asked for, until it does: its disk stands still, say, and
 /// every change would wait for it.
 const LATE: Duration = Duration::from_millis(100);
@@ -59,7 +64,8 @@ impl Shown {
         })
     }
 
-    /// Waits until every other node that answers has applied `index`; bounded.
+    /// Waits until every other node that answers has applied `index`, and none of the others serves clients by what it knew
+    /// before; bounded.
     pub async fn everywhere(&self, index: u64) {
         let live: Vec<u64> = self
             .peers
@@ -69,10 +75,15 @@ impl Shown {
             .filter(|(_, state)| **state == Connectivity::Connected)
             .map(|(node, _)| *node)
             .collect();
-        join_all(live.into_iter().map(|node| self.on(node, index))).await;
+        let silent = self.peers.fallen_silent().into_iter();
+        let lately = silent.filter(|(_, since)| since.elapsed() < LATELY);
+        let all = (live.into_iter().map(|node| (node, None)))
+            .chain(lately.map(|(node, _)| (node, Some(SILENT))));
+        join_all(all.map(|(node, patience)| self.on(node, index, patience))).await;
     }
 
-    async fn on(&self, node: u64, index: u64) {
+    /// `patience`: of a node that is silent.
+    async fn on(&self, node: u64, index: u64, patience: Option<Duration>) {
         if self.told(node, index).await {
             if let Some(asked) = self.asked.lock().get(&node) {
                 asked.is_late.store(false, Ordering::Relaxed);
@@ -92,7 +103,7 @@ impl Shown {
             tokio::spawn(ask(Arc::clone(&asked), self.peers.clone()));
         }
         let reached = settled.wait_for(|settled| *settled >= index);
-        let _ = tokio::time::timeout(asked.patience(), reached).await;
+        let _ = tokio::time::timeout(patience.unwrap_or_else(|| asked.patience()), reached).await;
     }
 }
 

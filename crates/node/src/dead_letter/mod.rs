@@ -113,6 +113,8 @@ impl Publisher {
                     if count == 0 {
                         return;
                     }
+                    // What was bound elsewhere a moment ago counts. Without a majority nothing arrives anyway.
+                    self.broker.catalog_freshen().await;
                     let mut batches = Batches::default();
                     for told in taken.drain(..) {
                         match told {
@@ -131,7 +133,10 @@ impl Publisher {
                     Some(event) => self.hear(event),
                     None => return,
                 },
-                () = sleep_until(due) => self.try_again(),
+                () = sleep_until(due) => {
+                    self.broker.catalog_freshen().await;
+                    self.try_again();
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ use broker_model::catalog::{
     Catalog, CatalogAnswer, CatalogCommand, CatalogError, ExchangeRecord, Permission, Resource,
 };
 use broker_model::ids::ConnectionId;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -90,8 +91,20 @@ pub(super) async fn look_for<T>(
 
 /// Brings the catalog up to date; waits for a majority as long as a write would.
 async fn is_up_to_date(broker: &dyn Services) -> bool {
+    again_and_again(broker, || broker.catalog_sync()).await
+}
+
+/// Brings the catalog up to date unless nobody could know more; waits as long.
+pub(super) async fn becomes_recent(broker: &dyn Services) -> bool {
+    again_and_again(broker, || broker.catalog_freshen()).await
+}
+
+async fn again_and_again<'a>(
+    broker: &dyn Services,
+    attempt: impl Fn() -> BoxFuture<'a, bool>,
+) -> bool {
     let deadline = Instant::now() + broker.config().timing.publish_timeout;
-    while !broker.catalog_sync().await {
+    while !attempt().await {
         if Instant::now() >= deadline {
             return false;
         }

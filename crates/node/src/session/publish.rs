@@ -1,10 +1,10 @@
 //! Publishing: checks, the way to the queues, returns, and what becomes of each message.
 
-use super::catalog_calls::{catalog_error, cut_off};
+use super::catalog_calls::{becomes_recent, catalog_error, cut_off};
 use super::channel::{Channel, ChannelKey, Mode};
 use super::names::is_reply_address;
 use super::properties::{Looked, look, with_reply_to, without_bcc};
-use super::route::{self, Publisher, Route, find};
+use super::route::{self, BELIEF, Publisher, Route, find};
 use super::state::Session;
 use amqp_codec::{Content, PropertiesView, ReplyCode};
 use amqp_connection::{ProtocolError, Publish};
@@ -28,8 +28,8 @@ pub(super) struct Checked {
     pub(super) publish: Publish,
     pub(super) looked: Looked,
     pub(super) route: Arc<Route>,
-    /// No queue was found, but the catalog here may be old: a node that is cut off does not know what was declared
-    /// elsewhere, and cannot say that there is no queue.
+    /// The catalog here may be old: a node that is cut off does not know what was declared and bound elsewhere, and cannot
+    /// say that these are all queues, or that there is none.
     unsure: bool,
 }
 
@@ -71,7 +71,17 @@ impl Session {
                 "immediate=true",
             ));
         }
-        let Some(checked) = self.check_publish(key, publish)? else {
+        self.publish_as_known(key, publish, false)
+    }
+
+    /// Publishes it; `asked`: the others were asked a moment ago, if they could be.
+    fn publish_as_known(
+        &mut self,
+        key: ChannelKey,
+        publish: Publish,
+        asked: bool,
+    ) -> Result<(), ProtocolError> {
+        let Some(checked) = self.check_publish(key, publish, asked)? else {
             return Ok(());
         };
         if checked.route.traced {
@@ -93,25 +103,25 @@ impl Session {
         &mut self,
         key: ChannelKey,
         mut publish: Publish,
+        asked: bool,
     ) -> Result<Option<Checked>, ProtocolError> {
         let (looked, found) = self.look_and_route(key, &publish);
-        let unsure = match &found {
+        let missing = match &found {
             Ok(route) => looked.is_ok() && !route.is_routed,
             Err(error) => matches!(
                 error,
                 CatalogError::NotFound(_) | CatalogError::AccessRefused { .. }
             ),
         };
-        if unsure && !self.believes(key) {
-            let broker = Arc::clone(&self.broker);
-            let sync = async move { Ok(broker.catalog_sync().await) };
-            self.later(key, PUBLISH, sync, move |session, key, sure| {
-                let (version, now) = (session.broker.catalog_version(), session.now);
-                if let Some(channel) = session.channel(key) {
-                    channel.routes.note_synced(version, now, sure);
-                }
-                session.publish(key, publish)
-            });
+        // The default exchange leads where one key says, and that queue is found: nothing is missing.
+        let more_keys = looked
+            .as_ref()
+            .is_ok_and(|looked| !looked.more_keys.is_empty());
+        let old = found.is_ok()
+            && (!publish.exchange.is_empty() || more_keys)
+            && !self.broker.catalog_is_recent();
+        if !asked && (missing && !self.believes(key) || old && !self.has_waited(key)) {
+            self.bring_up_to_date(key, publish, old);
             return Ok(None);
         }
         let route = match found {
@@ -131,13 +141,37 @@ impl Session {
             let reply = reply.ok_or_else(no_reply_consumer)?;
             publish.properties = with_reply_to(&publish.properties, &reply.queue);
         }
-        let unsure = !route.is_routed && self.is_unsure(key);
+        let unsure = (old || !route.is_routed) && self.is_unsure(key);
         Ok(Some(Checked {
             publish,
             looked,
             route,
             unsure,
         }))
+    }
+
+    /// Publishes it when the catalog is up to date, or nobody could be asked whether it is. `old`: what was found may be too
+    /// little; that is waited for as long as a queue's leader would be, if somebody hears of the outcome.
+    fn bring_up_to_date(&mut self, key: ChannelKey, publish: Publish, old: bool) {
+        let broker = Arc::clone(&self.broker);
+        let patient = self.is_answered(key);
+        let sync = async move {
+            let sure = match old {
+                true if patient => becomes_recent(&*broker).await,
+                true => broker.catalog_freshen().await,
+                false => broker.catalog_sync().await,
+            };
+            Ok(sure)
+        };
+        let began = self.now;
+        self.later(key, PUBLISH, sync, move |session, key, sure| {
+            let at = if sure { began } else { session.now };
+            let version = session.broker.catalog_version();
+            if let Some(channel) = session.channel(key) {
+                channel.routes.note_synced(version, at, sure);
+            }
+            session.publish_as_known(key, publish, true)
+        });
     }
 
     /// What matters in the properties, and the way. What is wrong with the exchange is told first, so
@@ -177,6 +211,25 @@ impl Session {
         self.channels
             .get(&key.number)
             .is_some_and(|channel| matches!(channel.mode, Mode::Confirm))
+    }
+
+    /// Whether the client hears what becomes of its publishes on this channel.
+    fn is_answered(&self, key: ChannelKey) -> bool {
+        self.channels
+            .get(&key.number)
+            .is_some_and(|channel| !matches!(channel.mode, Mode::Plain))
+    }
+
+    /// Whether it was tried a moment ago, in vain, to bring an old catalog up to date. Who hears nothing of its publishes
+    /// is not held up again and again.
+    fn has_waited(&self, key: ChannelKey) -> bool {
+        let patience = match self.is_answered(key) {
+            true => BELIEF,
+            false => self.broker.config().timing.publish_timeout.max(BELIEF),
+        };
+        self.channels
+            .get(&key.number)
+            .is_some_and(|channel| channel.routes.was_in_vain(patience, self.now))
     }
 
     fn believes(&self, key: ChannelKey) -> bool {
@@ -289,9 +342,12 @@ impl Session {
                 Some((key, number))
             }
         };
-        if !route.is_routed && !is_address {
-            // Who is told that it was not taken need not hear that there is no queue.
-            if publish.mandatory && !(unsure && awaited.is_some()) {
+        // Who is told that it was not taken need not hear that there is no queue; and it goes to none.
+        let refused = unsure && awaited.is_some();
+        if refused {
+            // Counted when its answer is.
+        } else if !route.is_routed && !is_address {
+            if publish.mandatory {
                 tally.unroutable_returned += 1;
                 counts.unroutable_returned.add_alone(1);
                 if looked.has_bcc {
@@ -315,7 +371,7 @@ impl Session {
         } else {
             tally.routed += 1;
         }
-        if !route.places.is_empty() {
+        if !route.places.is_empty() && !refused {
             let own = Placement::Host(broker.origin().node);
             let with_bcc = looked.has_bcc.then(|| publish.properties.clone());
             let message = message(publish, &looked);
@@ -345,7 +401,7 @@ impl Session {
                 );
             }
         }
-        if !route.is_routed {
+        if !route.is_routed || refused {
             // Each by itself, before the next one is returned: nobody has to be waited for, and clients count on a frame for each.
             self.report_confirms(key);
         }

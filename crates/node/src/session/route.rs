@@ -21,7 +21,7 @@ const ROUTES_MAX: usize = 1024;
 /// Queues in the routes that are remembered per channel.
 const QUEUES_MAX: usize = 8 * 1024;
 /// What the catalog did not have is believed for so long after it was brought up to date.
-const BELIEF: Duration = Duration::from_secs(1);
+pub(super) const BELIEF: Duration = Duration::from_secs(1);
 
 /// The queues of one place that a message goes to.
 #[derive(Debug)]
@@ -183,6 +183,13 @@ impl RouteCache {
     pub(super) fn believes(&self, version: u64, now: Instant) -> bool {
         self.synced.is_some_and(|synced| {
             synced.version == version && now.saturating_duration_since(synced.at) < BELIEF
+        })
+    }
+
+    /// Whether it was tried in vain to bring the catalog up to date, no longer than `patience` ago.
+    pub(super) fn was_in_vain(&self, patience: Duration, now: Instant) -> bool {
+        self.synced.is_some_and(|synced| {
+            !synced.sure && now.saturating_duration_since(synced.at) < patience
         })
     }
 

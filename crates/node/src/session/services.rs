@@ -40,6 +40,10 @@ pub trait Services: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<CatalogAnswer, WriteError>>;
     /// Brings the catalog here up to date.
     fn catalog_sync(&self) -> BoxFuture<'_, bool>;
+    /// Whether the catalog here is up to date for all that anybody can know.
+    fn catalog_is_recent(&self) -> bool;
+    /// Brings the catalog here up to date unless it is.
+    fn catalog_freshen(&self) -> BoxFuture<'_, bool>;
     /// Checks a login.
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, AuthError>>;
     /// Where a queue declared here would live.
@@ -94,6 +98,14 @@ impl Services for Broker {
 
     fn catalog_sync(&self) -> BoxFuture<'_, bool> {
         Self::catalog_sync(self).boxed()
+    }
+
+    fn catalog_is_recent(&self) -> bool {
+        Self::catalog_is_recent(self)
+    }
+
+    fn catalog_freshen(&self) -> BoxFuture<'_, bool> {
+        Self::catalog_freshen(self).boxed()
     }
 
     fn authenticate(&self, login: Login) -> BoxFuture<'_, Result<Identity, AuthError>> {

@@ -318,6 +318,29 @@ impl Client {
         self.declare_with(channel, &passive).await.1
     }
 
+    /// Waits until so many messages are ready.
+    pub(super) async fn has_ready(&mut self, channel: u16, queue: &str, count: u32) {
+        for _ in 0..500 {
+            if self.ready(channel, queue).await == count {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("never {count} messages in {queue}");
+    }
+
+    pub(super) async fn bind(&mut self, channel: u16, queue: &str, exchange: &str, key: &str) {
+        let bind = Method::QueueBind {
+            queue: text(queue),
+            exchange: text(exchange),
+            routing_key: text(key),
+            no_wait: false,
+            arguments: FieldTable::default(),
+        };
+        let answer = self.call(channel, &bind).await;
+        assert_eq!(answer, Method::QueueBindOk {});
+    }
+
     pub(super) async fn confirm_select(&mut self, channel: u16) {
         let select = Method::ConfirmSelect { no_wait: false };
         assert_eq!(

@@ -147,3 +147,67 @@ async fn publishes_to_an_exchange_that_is_missing_there_are_nacked() {
     client.flush().await;
     assert_eq!(client.connection_error().await.0, 541);
 }
+
+/// A node that stood still may know less than what clients were told elsewhere.
+#[tokio::test]
+async fn what_was_bound_elsewhere_is_found_before_an_old_catalog_is_believed() {
+    for confirms in [true, false] {
+        let node = TestNode::start();
+        let (mut client, mut elsewhere) = (node.channel().await, node.channel().await);
+        if confirms {
+            client.confirm_select(1).await;
+        }
+        for queue in ["one", "two"] {
+            elsewhere.declare(1, queue, true).await;
+        }
+        elsewhere.bind(1, "one", "amq.fanout", "").await;
+        // Its way is remembered.
+        client.queue_publish(1, "amq.fanout", "", "x");
+        client.flush().await;
+        elsewhere.has_ready(1, "one", 1).await;
+        node.old.store(true, Ordering::Relaxed);
+        node.cut_off.store(true, Ordering::Relaxed);
+        client.queue_publish(1, "amq.fanout", "", "y");
+        client.queue_publish(1, "", "one", "z");
+        client.flush().await;
+        elsewhere.bind(1, "two", "amq.fanout", "").await;
+        assert_eq!(elsewhere.ready(1, "one").await, 1, "it waits");
+        node.cut_off.store(false, Ordering::Relaxed);
+        elsewhere.has_ready(1, "two", 1).await;
+        elsewhere.has_ready(1, "one", 3).await;
+        // A queue that is found by its name needs nobody's word.
+        node.old.store(true, Ordering::Relaxed);
+        node.cut_off.store(true, Ordering::Relaxed);
+        client.queue_publish(1, "", "one", "z");
+        client.flush().await;
+        elsewhere.has_ready(1, "one", 4).await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_old_catalog_knows_is_no_reason_to_confirm() {
+    let node = cut_off();
+    node.old.store(true, Ordering::Relaxed);
+    let mut elsewhere = node.channel().await;
+    elsewhere.declare(1, "one", true).await;
+    elsewhere.bind(1, "one", "amq.fanout", "").await;
+    let mut client = node.channel().await;
+    client.confirm_select(1).await;
+    for delivery_tag in [1, 2] {
+        client.queue_publish(1, "amq.fanout", "", "x");
+        client.flush().await;
+        let (multiple, requeue) = (false, false);
+        let nack = Method::BasicNack {
+            delivery_tag,
+            multiple,
+            requeue,
+        };
+        assert_eq!(client.hear().await.method, nack);
+    }
+    assert_eq!(elsewhere.ready(1, "one").await, 0, "it went nowhere");
+    // Who hears nothing of it is served by what is known, as by RabbitMQ.
+    client.open_channel(2).await;
+    client.queue_publish(2, "amq.fanout", "", "x");
+    client.flush().await;
+    elsewhere.has_ready(1, "one", 1).await;
+}

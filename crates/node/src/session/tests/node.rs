@@ -57,6 +57,8 @@ pub(super) struct TestNode {
     elsewhere: AtomicBool,
     /// While set, nobody tells whether the catalog is up to date.
     pub(super) cut_off: AtomicBool,
+    /// While set, the catalog here may be old.
+    pub(super) old: AtomicBool,
     /// Bytes of messages of streams that were sent to sessions.
     pub(super) read_bytes: Arc<AtomicU64>,
     /// Channels of everybody on the other nodes.
@@ -157,6 +159,7 @@ impl TestNode {
             read_bytes,
             channels_there: AtomicU64::new(0),
             cut_off: AtomicBool::new(false),
+            old: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),
         });
         let deleter = Arc::clone(&node);
@@ -321,6 +324,21 @@ impl Services for TestNode {
         async {
             tokio::task::yield_now().await;
             !self.cut_off.load(Ordering::Relaxed)
+        }
+        .boxed()
+    }
+
+    fn catalog_is_recent(&self) -> bool {
+        !self.old.load(Ordering::Relaxed)
+    }
+
+    fn catalog_freshen(&self) -> BoxFuture<'_, bool> {
+        async {
+            let sure = self.catalog_is_recent() || self.catalog_sync().await;
+            if sure {
+                self.old.store(false, Ordering::Relaxed);
+            }
+            sure
         }
         .boxed()
     }
