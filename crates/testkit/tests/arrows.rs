@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster-proto", &[]),
     // In the place of a dependency of openraft.
     ("base2histogram", &[]),
+    ("shovel", &["amqp-codec"]),
     ("storage", &[]),
     ("consensus", &["storage", "cluster-proto"]),
     (
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster-proto",
             "storage",
             "consensus",
+            "shovel",
         ],
     ),
     ("management", &["node"]),
@@ -44,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cluster-proto",
             "storage",
             "consensus",
+            "shovel",
             "node",
             "management",
             "cli",
