@@ -59,6 +59,7 @@ pub struct Broker {
     pub(crate) log: Option<Arc<storage::LogStore>>,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) ready: watch::Receiver<Readiness>,
+    pub(crate) shovels: Arc<crate::shovels::Shovels>,
 }
 
 /// How long a look at the catalog's leader may take.

@@ -1,4 +1,4 @@
-//! Who is logged in, and what decides what it may do: the catalog, or the token that it showed.
+//! Who is logged in, and what decides what it may do: the catalog, or the token that it showed; or that it is the cluster itself.
 
 use crate::oauth2::TokenUser;
 use broker_model::catalog::record::ExchangeRecord;
@@ -15,9 +15,24 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Identity {
     name: Name,
-    /// `None`: the catalog's user of that name.
-    token: Option<Arc<TokenUser>>,
+    rights: Rights,
 }
+
+/// What decides.
+#[derive(Debug, Clone)]
+enum Rights {
+    /// The catalog, about its user of that name.
+    Stored,
+    /// A token.
+    Token(Arc<TokenUser>),
+    /// It may do everything in one virtual host, and nothing elsewhere.
+    Vhost(Name),
+}
+
+/// RabbitMQ's name for whoever needs no user.
+const NOBODY: &str = "none";
+/// The tag of those who may publish in the name of others.
+const IMPERSONATOR: &str = "impersonator";
 
 impl Identity {
     /// The catalog's user of that name.
@@ -25,7 +40,16 @@ impl Identity {
     pub fn stored(name: impl Into<Name>) -> Self {
         Self {
             name: name.into(),
-            token: None,
+            rights: Rights::Stored,
+        }
+    }
+
+    /// What this cluster does by itself in a virtual host, as its shovels. Never for somebody who logs in.
+    #[must_use]
+    pub(crate) fn of_vhost(vhost: impl Into<Name>) -> Self {
+        Self {
+            name: NOBODY.into(),
+            rights: Rights::Vhost(vhost.into()),
         }
     }
 
@@ -34,7 +58,7 @@ impl Identity {
     pub fn of_token(token: Arc<TokenUser>) -> Self {
         Self {
             name: Arc::clone(token.name()),
-            token: Some(token),
+            rights: Rights::Token(token),
         }
     }
 
@@ -47,38 +71,41 @@ impl Identity {
     /// Whether the catalog has the user.
     #[must_use]
     pub fn is_stored(&self) -> bool {
-        self.token.is_none()
+        matches!(self.rights, Rights::Stored)
     }
 
     /// Its tags.
     #[must_use]
     pub fn tags(&self, catalog: &Catalog) -> Vec<Name> {
-        match &self.token {
-            Some(token) => token.tags().to_vec(),
-            None => catalog
+        match &self.rights {
+            Rights::Token(token) => token.tags().to_vec(),
+            Rights::Stored => catalog
                 .user(&self.name)
                 .map(|user| user.tags.clone())
                 .unwrap_or_default(),
+            Rights::Vhost(_) => vec![IMPERSONATOR.into()],
         }
     }
 
     /// Whether it has a tag.
     #[must_use]
     pub fn has_tag(&self, catalog: &Catalog, tag: &str) -> bool {
-        match &self.token {
-            Some(token) => token.tags().iter().any(|have| **have == *tag),
-            None => catalog
+        match &self.rights {
+            Rights::Token(token) => token.tags().iter().any(|have| **have == *tag),
+            Rights::Stored => catalog
                 .user(&self.name)
                 .is_some_and(|user| user.has_tag(tag)),
+            Rights::Vhost(_) => tag == IMPERSONATOR,
         }
     }
 
     /// Whether it may open a vhost.
     #[must_use]
     pub fn may_open(&self, catalog: &Catalog, vhost: &str) -> bool {
-        match &self.token {
-            Some(token) => catalog.vhost(vhost).is_some() && token.has_vhost(vhost),
-            None => catalog.permissions(&self.name, vhost).is_some(),
+        match &self.rights {
+            Rights::Token(token) => catalog.vhost(vhost).is_some() && token.has_vhost(vhost),
+            Rights::Stored => catalog.permissions(&self.name, vhost).is_some(),
+            Rights::Vhost(own) => catalog.vhost(vhost).is_some() && **own == *vhost,
         }
     }
 
@@ -94,10 +121,14 @@ impl Identity {
         kind: ResourceKind,
         name: &str,
     ) -> Result<(), CatalogError> {
-        let Some(token) = &self.token else {
-            return catalog.check_permission(&self.name, vhost, permission, kind, name);
+        let allows = |name: &str| match &self.rights {
+            Rights::Token(token) => token.may(permission, vhost, name),
+            Rights::Vhost(own) => **own == *vhost,
+            Rights::Stored => false,
         };
-        let allows = |name: &str| token.may(permission, vhost, name);
+        if self.is_stored() {
+            return catalog.check_permission(&self.name, vhost, permission, kind, name);
+        }
         check_permission_of(&self.name, vhost, permission, kind, name, allows)
     }
 
@@ -112,17 +143,21 @@ impl Identity {
         exchange: &ExchangeRecord,
         topic: &str,
     ) -> Result<(), CatalogError> {
-        let Some(token) = &self.token else {
-            let variables = TopicVariables {
-                username: &self.name,
-                vhost: &exchange.vhost,
-                client_id: "",
-            };
-            return catalog.check_topic_permission(variables, permission, exchange, topic);
+        let may = match &self.rights {
+            Rights::Stored => {
+                let variables = TopicVariables {
+                    username: &self.name,
+                    vhost: &exchange.vhost,
+                    client_id: "",
+                };
+                return catalog.check_topic_permission(variables, permission, exchange, topic);
+            }
+            Rights::Token(token) => {
+                token.may_by_topic(permission, &exchange.vhost, &exchange.name, topic)
+            }
+            Rights::Vhost(own) => **own == *exchange.vhost,
         };
-        if exchange.matching() != ExchangeKind::Topic
-            || token.may_by_topic(permission, &exchange.vhost, &exchange.name, topic)
-        {
+        if may || exchange.matching() != ExchangeKind::Topic {
             return Ok(());
         }
         Err(CatalogError::TopicRefused {
@@ -136,7 +171,10 @@ impl Identity {
     /// How long the login is good; `None`: for ever.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
-        self.token.as_ref()?.expires_in()
+        match &self.rights {
+            Rights::Token(token) => token.expires_in(),
+            Rights::Stored | Rights::Vhost(_) => None,
+        }
     }
 }
 

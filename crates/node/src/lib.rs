@@ -29,6 +29,7 @@ pub mod registry;
 mod report;
 pub mod rpc;
 pub mod session;
+pub mod shovels;
 mod stores;
 mod target;
 pub mod tls;
@@ -36,7 +37,7 @@ pub mod validity;
 pub mod vital;
 
 // Parts of this crate's interface: whoever uses a node needs no other crate of ours.
-pub use {amqp_codec, broker_model};
+pub use {amqp_codec, broker_model, shovel};
 
 pub use broker::{Alarms, Broker};
 pub use config::Config;

@@ -228,6 +228,7 @@ async fn serve(
         local: canonical(local),
         tls: tls.is_some(),
         certificate_user: None,
+        known: None,
     };
     let bound = broker.config().timing.handshake_timeout;
     if proxy {

@@ -29,6 +29,7 @@ use crate::report;
 use crate::rpc::connect::{HostConnector, Reach, ShardConnector};
 use crate::rpc::link_service::LinkService;
 use crate::rpc::peer_service::{PeerHandle, PeerService};
+use crate::shovels::{self, Shovels};
 use crate::vital::Vital;
 use broker_model::ids::{NodeId, Origin, Placement, ShardId};
 use cluster_proto::node::v1::peer_server::PeerServer;
@@ -322,6 +323,7 @@ impl Node {
         let stall = Arc::new(Stall::new(is_damaged));
         let syncs = Arc::new(Syncs::default());
         let maintenance = Arc::new(Maintenance::default());
+        let shovels = Arc::new(Shovels::default());
         let queries = Arc::new(NodeQueries {
             node: config.node_id,
             hosts: Arc::clone(&hosts),
@@ -350,6 +352,7 @@ impl Node {
             stall: Arc::clone(&stall),
             syncs: Arc::clone(&syncs),
             stopping: stopping_rx.clone(),
+            shovels: Arc::clone(&shovels),
         });
         peer_service.open(
             catalog_group.clone(),
@@ -382,6 +385,7 @@ impl Node {
             log: log_store,
             next_shard: AtomicUsize::new(0),
             ready: ready_rx,
+            shovels,
         });
         let dead_letters = dead_letter::start(Arc::clone(&broker), &vital);
         tasks.push(vital.spawn(
@@ -422,6 +426,10 @@ impl Node {
         ));
         membership::introduce(&broker).await;
         let listeners = listeners.serve(Arc::clone(&broker))?;
+        tasks.push(vital.spawn(
+            "the keeper of shovels",
+            shovels::keep(Arc::clone(&broker), stopping_rx.clone()),
+        ));
         ready_tx.send_replace(Readiness::Ready);
         tasks.push(vital.spawn(
             "the watch over readiness",
@@ -454,6 +462,7 @@ impl Node {
             local: self.broker.config.amqp_listen,
             tls: false,
             certificate_user: None,
+            known: None,
         };
         crate::session::serve(Arc::clone(&self.broker) as _, stream, ends).await;
     }

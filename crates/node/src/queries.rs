@@ -8,6 +8,7 @@ use crate::life::stall::Stall;
 use crate::life::syncs::Syncs;
 use crate::metrics::ChannelCounts;
 use crate::registry::{ChannelEntry, ConnectionEntry, Registry};
+use crate::shovels::{ShovelReport, Shovels};
 use broker_model::ids::{NodeId, Placement, QueueId, ShardId};
 use cluster_proto::node::v1::{QueryRequest, peer_client::PeerClient};
 use consensus::{Connectivity, PeerNet};
@@ -180,6 +181,8 @@ pub struct NodeQueries {
     pub(crate) syncs: Arc<Syncs>,
     /// Whether this node is about to stop.
     pub(crate) stopping: watch::Receiver<bool>,
+    /// Shovels here.
+    pub(crate) shovels: Arc<Shovels>,
 }
 
 /// Arguments of `queues`.
@@ -196,6 +199,13 @@ struct QueuesQuestion {
 struct OpenQuestion {
     user: String,
     vhost: String,
+}
+
+/// Arguments of `restart_shovel`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ShovelQuestion {
+    vhost: String,
+    name: String,
 }
 
 /// Arguments of `close`.
@@ -248,6 +258,11 @@ impl Queries for NodeQueries {
                 "maintenance" => {
                     let on: bool = serde_json::from_slice(arguments).ok()?;
                     serde_json::to_vec(&self.maintenance.set(on)).ok()
+                }
+                "shovels" => serde_json::to_vec(&self.shovels.reports(self.node.0)).ok(),
+                "restart_shovel" => {
+                    let asked: ShovelQuestion = serde_json::from_slice(arguments).ok()?;
+                    serde_json::to_vec(&self.shovels.restart(&asked.vhost, &asked.name)).ok()
                 }
                 "close" => {
                     let asked: CloseQuestion = serde_json::from_slice(arguments).ok()?;
@@ -481,6 +496,36 @@ impl NodeQueries {
         self.ask(host, "queues", arguments)
             .await
             .unwrap_or_default()
+    }
+
+    /// Shovels of all nodes that answer.
+    pub async fn shovels(&self) -> Vec<ShovelReport> {
+        let asked = self
+            .all_nodes()
+            .into_iter()
+            .map(|node| self.ask::<Vec<ShovelReport>>(node, "shovels", Vec::new()));
+        join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect()
+    }
+
+    /// Runs a shovel anew where it runs; false if no node that answers runs it.
+    pub async fn restart_shovel(&self, vhost: &str, name: &str) -> bool {
+        let asked = ShovelQuestion {
+            vhost: vhost.to_owned(),
+            name: name.to_owned(),
+        };
+        let Ok(arguments) = serde_json::to_vec(&asked) else {
+            return false;
+        };
+        let asked = self
+            .all_nodes()
+            .into_iter()
+            .map(|node| self.ask::<bool>(node, "restart_shovel", arguments.clone()));
+        join_all(asked).await.contains(&Some(true))
     }
 
     /// Begins or ends maintenance of a node; whether that is a change there. `None`: it does not answer.

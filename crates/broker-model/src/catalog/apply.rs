@@ -144,22 +144,34 @@ impl Catalog {
                 name,
                 value,
             } => {
-                let vhost = self.vhost_state_mut(vhost)?;
+                let state = self.vhost_state_mut(vhost)?;
                 let key = (component.clone(), name.clone());
-                done(vhost.parameters.insert(key, value.clone()).is_none())
+                let before = state.parameters.insert(key, value.clone());
+                if before.as_ref() != Some(value) {
+                    applying.events.push(CatalogEvent::ParameterChanged {
+                        vhost: vhost.clone(),
+                        component: component.clone(),
+                        name: name.clone(),
+                    });
+                }
+                done(before.is_none())
             }
             CatalogCommand::DeleteParameter {
                 vhost,
                 component,
                 name,
             } => {
-                let vhost = self.vhost_state_mut(vhost)?;
-                done(
-                    vhost
-                        .parameters
-                        .remove(&(component.clone(), name.clone()))
-                        .is_some(),
-                )
+                let state = self.vhost_state_mut(vhost)?;
+                let key = (component.clone(), name.clone());
+                let removed = state.parameters.remove(&key).is_some();
+                if removed {
+                    applying.events.push(CatalogEvent::ParameterChanged {
+                        vhost: vhost.clone(),
+                        component: component.clone(),
+                        name: name.clone(),
+                    });
+                }
+                done(removed)
             }
             CatalogCommand::PutGlobalParameter { name, value } => done(
                 self.global_parameters

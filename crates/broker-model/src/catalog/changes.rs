@@ -1,6 +1,7 @@
 //! What changed between two catalogs: for a node that was sent a snapshot instead of the entries.
 
 use super::Catalog;
+use super::command::Name;
 use super::event::CatalogEvent;
 use super::record::QueueRecord;
 use crate::ids::{Placement, QueueId};
@@ -72,6 +73,7 @@ impl Catalog {
                     }
                 }
             }
+            self.parameter_events(before, &record.name, events);
         }
         for record in before.vhosts() {
             if !self.vhosts.contains_key(&record.name) {
@@ -79,6 +81,26 @@ impl Catalog {
                     name: record.name.clone(),
                 });
             }
+        }
+    }
+
+    /// Parameters of a vhost that are others than they were.
+    fn parameter_events(&self, before: &Self, vhost: &Name, events: &mut Vec<CatalogEvent>) {
+        let of = |catalog: &Self| {
+            let state = catalog.vhosts.get(vhost);
+            state.map(|vhost| vhost.parameters.clone())
+        };
+        let (now, old) = (of(self).unwrap_or_default(), of(before).unwrap_or_default());
+        let set = now
+            .iter()
+            .filter(|(key, value)| old.get(key) != Some(value));
+        let deleted = old.iter().filter(|(key, _)| !now.contains_key(*key));
+        for ((component, name), _) in set.chain(deleted) {
+            events.push(CatalogEvent::ParameterChanged {
+                vhost: vhost.clone(),
+                component: component.clone(),
+                name: name.clone(),
+            });
         }
     }
 

@@ -52,6 +52,15 @@ pub enum CatalogEvent {
         /// Vhost.
         vhost: Name,
     },
+    /// A runtime parameter was set or deleted. With its vhost they all go, without events of their own.
+    ParameterChanged {
+        /// Vhost.
+        vhost: Name,
+        /// Component.
+        component: Name,
+        /// Parameter.
+        name: Name,
+    },
     /// A vhost exists.
     VhostCreated {
         /// Vhost.

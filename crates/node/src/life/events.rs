@@ -104,7 +104,14 @@ fn on_catalog_event(
                 info!(connection = owner.serial, "{TAKEN_FOR_LOST}");
             }
         }
+        CatalogEvent::ParameterChanged { component, .. } => {
+            if *component == *crate::shovels::COMPONENT {
+                broker.shovels.look();
+            }
+        }
         CatalogEvent::VhostDeleted { name } => {
+            // Its shovels are gone with it.
+            broker.shovels.look();
             let reason = format!("vhost '{name}' is deleted");
             for session in broker.registry.matching(|entry| entry.vhost == name) {
                 broker.hub.close_session(session, &reason);

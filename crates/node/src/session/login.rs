@@ -22,6 +22,11 @@ const UPDATE_SECRET: (u16, u16) = (10, 70);
 
 impl Session {
     pub(super) fn authenticate(&mut self, credentials: Credentials) {
+        if let Some(known) = self.ends.known.clone() {
+            self.become_user(known);
+            self.conn.authenticated();
+            return;
+        }
         let address = self.ends.peer.ip();
         let login = match credentials {
             Credentials::Password { user, password, .. } => Login {

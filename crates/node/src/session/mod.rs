@@ -51,6 +51,7 @@ pub use driver::serve;
 pub use services::Services;
 pub use stream::ClientStream;
 
+use crate::identity::Identity;
 use state::Session;
 use std::net::SocketAddr;
 
@@ -65,6 +66,8 @@ pub struct Ends {
     pub tls: bool,
     /// User named by the client's certificate, for `EXTERNAL`.
     pub certificate_user: Option<String>,
+    /// Who it is, where that is known already: whatever it shows as its login is accepted. Only of streams within this process.
+    pub known: Option<Identity>,
 }
 
 #[cfg(test)]

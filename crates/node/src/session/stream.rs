@@ -28,5 +28,5 @@ impl ClientStream for TlsStream<TcpStream> {
 
 impl ClientStream for Box<dyn Wired> {}
 
-#[cfg(test)]
+/// Within this process.
 impl ClientStream for tokio::io::DuplexStream {}

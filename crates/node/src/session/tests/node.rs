@@ -196,6 +196,7 @@ impl TestNode {
             local: ([127, 0, 0, 1], 5672).into(),
             tls: false,
             certificate_user: None,
+            known: None,
         };
         let services: Arc<dyn Services> = Arc::clone(self) as _;
         tokio::spawn(serve(services, ours, ends));
