@@ -14,6 +14,7 @@ use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
 use node::measured::Distribution;
 use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
+use node::shovels::ShovelReport;
 use node::{Alarms, Config, Identity, Readiness};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -91,6 +92,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Closes a connection wherever it is.
     fn close_connection(&self, node: NodeId, serial: u64, reason: String) -> Answer<'_, bool>;
+
+    /// Shovels of all nodes that answer.
+    fn shovels(&self) -> Answer<'_, Vec<ShovelReport>>;
+
+    /// Runs a shovel anew; false if it does not run anywhere.
+    fn restart_shovel(&self, vhost: String, name: String) -> Answer<'_, bool>;
 
     /// Begins or ends maintenance of a node; false if it does not answer.
     fn set_maintenance(&self, node: NodeId, on: bool) -> Answer<'_, bool>;

@@ -13,6 +13,7 @@ use node::catalog::writer::WriteError;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, ExchangeReport, NodeQueries, NodeReport};
 use node::session::operator::{self, Fate};
+use node::shovels::ShovelReport;
 use node::{Alarms, Broker, Config, Identity, Node, Readiness};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -137,6 +138,14 @@ impl Backend for NodeBackend {
 
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
         Box::pin(self.queries.connections())
+    }
+
+    fn shovels(&self) -> Answer<'_, Vec<ShovelReport>> {
+        Box::pin(self.queries.shovels())
+    }
+
+    fn restart_shovel(&self, vhost: String, name: String) -> Answer<'_, bool> {
+        Box::pin(async move { self.queries.restart_shovel(&vhost, &name).await })
     }
 
     fn set_maintenance(&self, node: NodeId, on: bool) -> Answer<'_, bool> {

@@ -71,6 +71,7 @@ files![
     "pages/policies.js",
     "pages/queue.js",
     "pages/queues.js",
+    "pages/shovels.js",
     "pages/user.js",
     "pages/users.js",
     "pages/vhost.js",

@@ -22,6 +22,7 @@ const PLACES = [
   ["vhosts", "Virtual hosts", () => true],
   ["policies", "Policies", () => true],
   ["limits", "Limits", () => true],
+  ["shovels", "Shovels", () => session.monitors],
   ["cluster", "Cluster", () => session.monitors],
 ];
 

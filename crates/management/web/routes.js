@@ -13,6 +13,7 @@ import { overviewPage } from "./pages/overview.js";
 import { policiesPage } from "./pages/policies.js";
 import { queuePage } from "./pages/queue.js";
 import { queuesPage } from "./pages/queues.js";
+import { shovelsPage } from "./pages/shovels.js";
 import { userPage } from "./pages/user.js";
 import { usersPage } from "./pages/users.js";
 import { vhostPage } from "./pages/vhost.js";
@@ -34,6 +35,7 @@ export const ROUTES = {
   "vhosts/*": vhostPage,
   policies: policiesPage,
   limits: limitsPage,
+  shovels: shovelsPage,
   cluster: clusterPage,
   "nodes/*": nodePage,
 };

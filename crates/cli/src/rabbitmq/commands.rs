@@ -3,7 +3,7 @@
 use super::command::Command;
 use super::{
     Tool, checks, cluster, cluster_status, definitions, limits, listeners, lists, parameters,
-    permissions, plugins, queues, sessions, status, upgrade, users, vhosts,
+    permissions, plugins, queues, sessions, shovels, status, upgrade, users, vhosts,
 };
 
 const ALL: &[&[Command]] = &[
@@ -19,6 +19,7 @@ const ALL: &[&[Command]] = &[
     vhosts::COMMANDS,
     limits::COMMANDS,
     parameters::COMMANDS,
+    shovels::COMMANDS,
     definitions::COMMANDS,
     checks::COMMANDS,
     plugins::COMMANDS,

@@ -19,6 +19,7 @@ mod permissions;
 mod plugins;
 mod queues;
 mod sessions;
+mod shovels;
 mod status;
 mod trouble;
 mod upgrade;

@@ -99,6 +99,8 @@ const BUILT_IN: &[&str] = &[
     "rabbitmq_random_exchange",
     "rabbitmq_recent_history_exchange",
     "rabbitmq_sharding",
+    "rabbitmq_shovel",
+    "rabbitmq_shovel_management",
 ];
 
 /// What it has not, although people know it.
@@ -114,8 +116,6 @@ const ABSENT: &[&str] = &[
     "rabbitmq_message_timestamp",
     "rabbitmq_mqtt",
     "rabbitmq_peer_discovery_k8s",
-    "rabbitmq_shovel",
-    "rabbitmq_shovel_management",
     "rabbitmq_stomp",
     "rabbitmq_stream",
     "rabbitmq_stream_management",

@@ -8,6 +8,7 @@ use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
 use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
+use node::shovels::ShovelReport;
 use node::{Alarms, Config, Identity, Readiness};
 use std::collections::BTreeSet;
 use std::future::ready;
@@ -83,6 +84,14 @@ impl Backend for Closed {
 
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
         Box::pin(ready(Vec::new()))
+    }
+
+    fn shovels(&self) -> Answer<'_, Vec<ShovelReport>> {
+        Box::pin(ready(Vec::new()))
+    }
+
+    fn restart_shovel(&self, _vhost: String, _name: String) -> Answer<'_, bool> {
+        Box::pin(ready(false))
     }
 
     fn set_maintenance(&self, _node: NodeId, _on: bool) -> Answer<'_, bool> {

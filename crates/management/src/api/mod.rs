@@ -17,6 +17,7 @@ pub(crate) mod parameters;
 pub(crate) mod permissions;
 pub(crate) mod policies;
 pub(crate) mod queues;
+pub(crate) mod shovels;
 mod stats;
 pub(crate) mod users;
 mod vhosts;
@@ -47,8 +48,16 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/deprecated-features/used", get(features::deprecated_used))
         .route("/federation-links", get(overview::nothing))
         .route("/federation-links/{vhost}", get(overview::nothing_in))
-        .route("/shovels", get(overview::nothing))
-        .route("/shovels/{vhost}", get(overview::nothing_in))
+        .route("/shovels", get(shovels::list))
+        .route("/shovels/{vhost}", get(shovels::list_in))
+        .route(
+            "/shovels/vhost/{vhost}/{name}",
+            get(shovels::one).delete(shovels::delete),
+        )
+        .route(
+            "/shovels/vhost/{vhost}/{name}/restart",
+            delete(shovels::restart),
+        )
         .route("/auth", get(overview::auth))
         .route("/reset", delete(overview::reset))
         .route("/reset/{node}", delete(overview::reset_node))

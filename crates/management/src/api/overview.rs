@@ -314,7 +314,7 @@ pub(super) async fn reset_node(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Lists of what does not exist here: federation links, shovels.
+/// Lists of what does not exist here: federation links.
 pub(super) async fn nothing(_: Operator) -> JsonResult {
     Ok(Json(json!([])))
 }

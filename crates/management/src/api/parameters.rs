@@ -1,6 +1,6 @@
 //! `/api/parameters` and `/api/global-parameters`: JSON that tools keep in the cluster.
 
-use super::{Body, JsonResult, StatusResult, limits, policies, put_status, users};
+use super::{Body, JsonResult, StatusResult, limits, policies, put_status, shovels, users};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 pub(crate) const OPERATOR_POLICY: &str = "operator_policy";
 pub(crate) const VHOST_LIMITS: &str = "vhost-limits";
 const POLICY: &str = "policy";
+pub(crate) const SHOVEL: &str = node::shovels::COMPONENT;
 /// The name of the parameter that holds a vhost's limits.
 const LIMITS: &str = "limits";
 pub(crate) const CLUSTER_NAME: &str = "cluster_name";
@@ -193,7 +194,12 @@ pub(super) async fn put(
                 set_limits(&app, vhost, limits).await?.is_empty(),
             ))
         }
-        _ => {
+        component_name => {
+            if component_name == SHOVEL {
+                let value = body.0.get("value");
+                let value = value.ok_or_else(|| mistake("value must be given"))?;
+                shovels::check(&app, &operator, &name, value).await?;
+            }
             let command = CatalogCommand::PutParameter {
                 vhost: vhost.into(),
                 component: component.into(),

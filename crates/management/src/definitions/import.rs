@@ -3,7 +3,7 @@
 //! Everything that can be imported is, whatever else fails; the report says what was not.
 
 use crate::App;
-use crate::api::{Body, limits, parameters, policies, queues, users};
+use crate::api::{Body, limits, parameters, policies, queues, shovels, users};
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
 use crate::fields::json_to_table;
@@ -105,6 +105,13 @@ pub(crate) async fn import_vhost(
         "global_parameters",
     ] {
         body.0.remove(part);
+    }
+    let given = body.0.get("parameters").and_then(Value::as_array);
+    for item in given.into_iter().flatten() {
+        let component = item.get("component").and_then(Value::as_str);
+        if let (Some(parameters::SHOVEL), Some(value)) = (component, item.get("value")) {
+            shovels::check_reach(&app, &operator, value).await?;
+        }
     }
     Ok(answer(run(&app, body, Some(&vhost)).await, &query))
 }
@@ -406,9 +413,15 @@ async fn import_parameter(app: &App, vhost: Name, body: Body) -> Result<Vec<Stri
                 value: value.to_string().into(),
             };
             change(app, command).await?;
-            Ok(vec![format!(
-                "parameters: {component} '{name}' is kept, but nothing acts on it"
-            )])
+            let trouble = if component == parameters::SHOVEL {
+                shovels::trouble(name, &value).map(|why| format!("it does not run: {why}"))
+            } else {
+                Some("nothing acts on it".into())
+            };
+            Ok(trouble
+                .map(|why| format!("parameters: {component} '{name}' is kept, but {why}"))
+                .into_iter()
+                .collect())
         }
     }
 }

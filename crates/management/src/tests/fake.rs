@@ -15,6 +15,7 @@ use node::measured::Distribution;
 use node::queries::{
     ChannelReport, ConnectionReport, ExchangeReport, GroupReport, ListenerReport, NodeReport,
 };
+use node::shovels::ShovelReport;
 use node::{Alarms, Config, Identity, Readiness};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,6 +35,7 @@ pub(crate) struct Fake {
     /// No majority answers.
     pub(crate) cut_off: Mutex<bool>,
     pub(crate) maintained: Mutex<Vec<(NodeId, bool)>>,
+    pub(crate) shovels: Mutex<Vec<ShovelReport>>,
     pub(crate) published: Mutex<Vec<Publish>>,
     pub(crate) purged: Mutex<Vec<Name>>,
     pub(crate) taken: Mutex<Vec<(u32, Then)>>,
@@ -88,6 +90,7 @@ impl Fake {
             closed: Mutex::default(),
             cut_off: Mutex::default(),
             maintained: Mutex::default(),
+            shovels: Mutex::default(),
             published: Mutex::default(),
             purged: Mutex::default(),
             taken: Mutex::default(),
@@ -283,6 +286,18 @@ impl Backend for Fake {
 
     fn connections(&self) -> Answer<'_, Vec<ConnectionReport>> {
         Box::pin(ready(self.own_connections()))
+    }
+
+    fn shovels(&self) -> Answer<'_, Vec<ShovelReport>> {
+        Box::pin(ready(self.shovels.lock().clone()))
+    }
+
+    fn restart_shovel(&self, vhost: String, name: String) -> Answer<'_, bool> {
+        let shovels = self.shovels.lock();
+        let found = shovels
+            .iter()
+            .any(|shovel| (&shovel.vhost, &shovel.name) == (&vhost, &name));
+        Box::pin(ready(found))
     }
 
     fn set_maintenance(&self, node: NodeId, on: bool) -> Answer<'_, bool> {

@@ -6,6 +6,7 @@ mod exchanges;
 mod fake;
 mod policies;
 mod queues;
+mod shovels;
 mod status;
 mod text;
 mod users;

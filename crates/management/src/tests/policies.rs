@@ -52,17 +52,24 @@ async fn policies_and_parameters() {
 
     server
         .put(
-            "/api/parameters/shovel/%2F/s",
+            "/api/parameters/federation-upstream/%2F/s",
             json!({ "value": { "uri": "x" } }),
             201,
         )
         .await;
     assert_eq!(
-        server.get("/api/parameters/shovel/%2F/s").await.body["value"],
+        server
+            .get("/api/parameters/federation-upstream/%2F/s")
+            .await
+            .body["value"],
         json!({ "uri": "x" })
     );
-    server.delete("/api/parameters/shovel/%2F/s", 204).await;
-    server.delete("/api/parameters/shovel/%2F/s", 404).await;
+    server
+        .delete("/api/parameters/federation-upstream/%2F/s", 204)
+        .await;
+    server
+        .delete("/api/parameters/federation-upstream/%2F/s", 404)
+        .await;
     server
         .put(
             "/api/global-parameters/colour",

@@ -12,6 +12,7 @@ import { session } from "../session.js";
 import { bindingsTo } from "./bindings.js";
 import { consumersTable } from "./consumers.js";
 import { getForm, publishForm } from "./messages.js";
+import { moveForm } from "./shovels.js";
 
 const RATES = [
   ["publish", "Publish"],
@@ -29,6 +30,7 @@ export function queuePage(ctx, vhost, name) {
   const details = h("div", {});
   const consumers = h("div", {});
   const bindings = bindingsTo(ctx, vhost, "queue", name);
+  const move = h("div", {});
   const depth = chart({
     title: "Messages waiting",
     format: short,
@@ -42,6 +44,7 @@ export function queuePage(ctx, vhost, name) {
 
   async function refresh() {
     const [row] = await Promise.all([ctx.api.get(path), bindings.refresh()]);
+    if (!move.firstChild && session.makesPolicies) move.append(folded("Move messages to another queue", moveForm(ctx, vhost, name, { stream: row.type === "stream" })));
     patch(totals, figures([
       ["Ready", number(row.messages_ready), "lead"],
       ["Unacked", number(row.messages_unacknowledged), "lead"],
@@ -101,6 +104,7 @@ export function queuePage(ctx, vhost, name) {
     card("Bindings", h("p", { class: "dim" }, "It is bound to the default exchange by its name."), bindings.node),
     folded("Publish a message to it", publishForm(ctx, vhost, "amq.default", name)),
     folded("Get messages", getForm(ctx, vhost, name)),
+    move,
   );
   return { title: `Queue ${name}`, node, refresh };
 }
