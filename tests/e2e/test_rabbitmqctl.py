@@ -289,9 +289,9 @@ def test_policies_and_parameters(ctl, vhost) -> None:
     ctl("set_operator_policy", "-p", vhost, "o", "^q", '{"max-length": 1}', "--apply-to", "queues")
     assert ctl("-s", "list_operator_policies", "-p", vhost).startswith(f"{vhost}\to\t^q\tqueues")
     ctl("clear_operator_policy", "-p", vhost, "o")
-    ctl("set_parameter", "-p", vhost, "shovel", "s", '{"src-queue": "a"}')
-    assert ctl("-s", "list_parameters", "-p", vhost) == 'shovel\ts\t{"src-queue":"a"}\n'
-    ctl("clear_parameter", "-p", vhost, "shovel", "s")
+    ctl("set_parameter", "-p", vhost, "federation-upstream", "s", '{"uri": "a"}')
+    assert ctl("-s", "list_parameters", "-p", vhost) == 'federation-upstream\ts\t{"uri":"a"}\n'
+    ctl("clear_parameter", "-p", vhost, "federation-upstream", "s")
     ctl("set_parameter", "-p", vhost, "vhost-limits", "limits", '{"max-queues": 7}')
     assert json.loads(ctl("-q", "list_vhost_limits", "-p", vhost)) == {"max-queues": 7}
     ctl("clear_parameter", "-p", vhost, "vhost-limits", "limits")
@@ -451,6 +451,36 @@ def test_checks(call, broker) -> None:
     check("check_if_node_is_quorum_critical")
     assert "Erlang machine" in check("erlang_version", code=64)
     check("add_user", "x", "y", code=64)
+
+
+def test_shovels(ctl, vhost) -> None:
+    uri = f"amqp:///{vhost}"
+    value = {"src-uri": uri, "src-queue": "a", "dest-uri": uri, "dest-queue": "b"}
+    refused = ctl("set_parameter", "-p", vhost, "shovel", "s", '{"src-queue": "a"}', code=69)
+    assert 'Key "dest-uri" not found in s' in refused
+    ctl("set_parameter", "-p", vhost, "shovel", "s", json.dumps(value))
+
+    def status() -> list[dict[str, Any]]:
+        shown = json.loads(ctl("shovel_status", "--formatter", "json"))
+        return [row for row in shown if row["vhost"] == vhost]
+
+    def runs() -> bool:
+        found = [(row["name"], row["state"], row["source_queue"]) for row in status()]
+        assert found == [("s", "running", "a")], found
+        return True
+
+    eventually(runs, what="the shovel at work")
+    assert f"s\t{vhost}\tdynamic\trunning" in ctl("-s", "shovel_status")
+    ctl("restart_shovel", "-p", vhost, "s")
+    eventually(runs, what="the shovel at work again")
+    ctl("delete_shovel", "--vhost", vhost, "s")
+    eventually(lambda: status() == [], what="its end")
+    assert "was not found" in ctl("delete_shovel", "-p", vhost, "s", code=69)
+    assert "was not found" in ctl("restart_shovel", "-p", vhost, "s", code=69)
+    owned = value | {"internal": True}
+    ctl("set_parameter", "-p", vhost, "shovel", "t", json.dumps(owned))
+    ctl("delete_shovel", "-p", vhost, "t", code=69)
+    ctl("delete_shovel", "-p", vhost, "--force", "t")
 
 
 def test_plugins_and_upgrades(call) -> None:
