@@ -27,6 +27,10 @@ enum Kind {
 
 impl Partial {
     /// For a method that has content; others come back.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the other method is what comes most often, and is used at once"
+    )]
     pub(super) fn begin(channel: u16, method: Method) -> Result<Self, Method> {
         let kind = match method {
             Method::BasicDeliver {

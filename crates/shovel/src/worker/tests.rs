@@ -413,7 +413,8 @@ async fn a_definition_that_makes_no_sense_waits_to_be_replaced() {
     };
     let (stop, stopped) = watch::channel(false);
     let status = Status::default();
-    let run = shovel.run(&Pipes(pipes), &status, stopped);
+    let pipes = Pipes(pipes);
+    let run = shovel.run(&pipes, &status, stopped);
     let look = async {
         tokio::time::sleep(Duration::from_secs(100)).await;
         let state = status.report().state;
