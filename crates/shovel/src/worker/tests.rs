@@ -324,8 +324,8 @@ async fn it_ends_with_what_waited() {
     s.destination.serve().await;
     s.destination.silence().await;
     s.destination.say(1, &ack(2, true)).await;
-    assert_eq!(s.source.next().await, (1, ack(2, true)), "not the third");
     assert_eq!(s.destination.serve().await, Method::ConnectionCloseOk {});
+    assert_eq!(s.source.next().await, (1, ack(2, true)), "not the third");
     assert_eq!(s.source.serve().await, Method::ConnectionCloseOk {});
     assert_eq!(s.run.await.unwrap(), End::Done);
 }
