@@ -151,6 +151,16 @@ pub(super) fn pid(node: &str, name: &str) -> String {
     format!("<{node}.{name}>")
 }
 
+/// Whether a word has the form of a pid, whether there is such a connection or not.
+fn is_pid(word: &str) -> bool {
+    let inner = word.strip_prefix('<').and_then(|w| w.strip_suffix('>'));
+    inner.is_some_and(|inner| {
+        let parts = inner.split_once('.');
+        parts.is_some_and(|(node, name)| !node.is_empty() && !name.is_empty())
+            && !inner.chars().any(char::is_whitespace)
+    })
+}
+
 fn connection_pid(row: &Value) -> Value {
     pid(text(row, "node"), text(row, "name")).into()
 }
@@ -161,6 +171,10 @@ fn close(call: &Call) -> Answer {
     let is_wanted =
         |row: &&Value| text(row, "name") == wanted || connection_pid(row).as_str() == Some(wanted);
     let Some(row) = found.iter().find(is_wanted) else {
+        // As with RabbitMQ, what has closed meanwhile is closed: scripts go through lists of pids.
+        if is_pid(wanted) {
+            return Ok(Output::Done);
+        }
         let text = format!(
             "there is no connection {wanted}: give a pid or a name of `rabbitmqctl list_connections pid name`"
         );
@@ -206,10 +220,37 @@ fn close_these(call: &Call, rows: &[Value], reason: &str) -> Result<usize, Troub
 
 #[cfg(test)]
 mod tests {
+    use super::{is_pid, pid};
+
+    #[test]
+    fn words_that_are_pids() {
+        for word in [
+            "<warren@1.127.0.0.1:5000->127.0.0.1:5672>",
+            "<warren@1.[::1]:5000->[::1]:5672>",
+            "<rabbit@host.1700000000.1999.0>",
+            &pid("warren@3", "127.0.0.1:1 -> 127.0.0.1:2"),
+        ] {
+            assert!(is_pid(word), "{word}");
+        }
+        for word in [
+            "",
+            "nonsense",
+            "127.0.0.1:5000 -> 127.0.0.1:5672",
+            "<>",
+            "<warren@1>",
+            "<.x>",
+            "<warren@1.>",
+            "<warren@1.a b>",
+            "<warren@1.x",
+        ] {
+            assert!(!is_pid(word), "{word}");
+        }
+    }
+
     #[test]
     fn pids_are_one_word() {
         assert_eq!(
-            super::pid("warren@1", "127.0.0.1:5 -> 127.0.0.2:6 (1)"),
+            pid("warren@1", "127.0.0.1:5 -> 127.0.0.2:6 (1)"),
             "<warren@1.127.0.0.1:5->127.0.0.2:6(1)>"
         );
     }
