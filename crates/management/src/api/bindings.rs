@@ -1,5 +1,6 @@
 //! `/api/bindings` and the bindings of queues and exchanges.
 
+use super::binding_key::{Named, properties_key, quoted};
 use super::exchanges::{self, from_path};
 use super::{Body, JsonResult, StatusResult, queues};
 use crate::App;
@@ -17,7 +18,6 @@ use node::broker_model::catalog::{
     BindingRecord, BindingSpec, CatalogCommand, Destination, Name, Permission, ResourceKind,
 };
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 pub(super) async fn list(
@@ -170,6 +170,17 @@ impl Ends {
         })
     }
 
+    /// The binding that a part of a path names.
+    fn binding(&self, app: &App, vhost: &str, props: &str) -> Result<BindingRecord, ApiError> {
+        let named = Named::read(props).ok_or(ApiError::NotFound)?;
+        app.read(|catalog| {
+            catalog
+                .bindings_to(vhost, &self.destination)
+                .find(|binding| binding.source == self.source && named.is(binding))
+        })
+        .ok_or(ApiError::NotFound)
+    }
+
     /// Binding needs to write to the destination and to read from the source.
     fn permitted(&self, app: &App, operator: &Operator, vhost: &str) -> Result<(), ApiError> {
         let kind = match self.destination {
@@ -242,35 +253,6 @@ fn same(a: &FieldTable, b: &FieldTable) -> bool {
     table_to_json(a) == table_to_json(b)
 }
 
-/// Names a binding among those of one source and destination, as RabbitMQ does: the quoted routing
-/// key, and after a `~` a hash of the arguments; `~` alone if there is neither.
-///
-/// The quoting belongs to the name, so that a key in a path is quoted twice.
-fn properties_key(binding: &BindingRecord) -> String {
-    match binding.arguments_hash() {
-        None if binding.routing_key.is_empty() => "~".into(),
-        None => quoted(&binding.routing_key),
-        Some(hash) => format!("{}~{hash:016x}", quoted(&binding.routing_key)),
-    }
-}
-
-/// Quoted as in a form, and `~` too because it separates the hash.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
-                out.push(char::from(byte));
-            }
-            b' ' => out.push('+'),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-    out
-}
-
 /// Relative to the request's path, as RabbitMQ gives it.
 fn encoded(destination: &str, props: &str) -> String {
     // A path, not a form: no `+` for a space, and `~` as it is.
@@ -287,12 +269,7 @@ pub(super) async fn one(
 ) -> JsonResult {
     operator.enter(&app, &vhost).await?;
     let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
-    let bindings = ends.bindings(&app, &vhost);
-    let binding = bindings
-        .iter()
-        .find(|binding| properties_key(binding) == props)
-        .ok_or(ApiError::NotFound)?;
-    Ok(Json(row(binding)))
+    Ok(Json(row(&ends.binding(&app, &vhost, &props)?)))
 }
 
 pub(super) async fn unbind(
@@ -303,11 +280,7 @@ pub(super) async fn unbind(
     operator.enter(&app, &vhost).await?;
     let ends = Ends::find(&app, &vhost, &source, &kind, &destination).await?;
     ends.permitted(&app, &operator, &vhost)?;
-    let bindings = ends.bindings(&app, &vhost);
-    let binding = bindings
-        .into_iter()
-        .find(|binding| properties_key(binding) == props)
-        .ok_or(ApiError::NotFound)?;
+    let binding = ends.binding(&app, &vhost, &props)?;
     let spec = BindingSpec {
         vhost: binding.vhost,
         source: binding.source,

@@ -1,5 +1,6 @@
 //! `/api`: routes of RabbitMQ's HTTP API, and a few of our own below `/api/cluster`.
 
+mod binding_key;
 mod bindings;
 mod certificates;
 pub(crate) mod closed;
