@@ -257,6 +257,9 @@ async fn change_at(
     if answer.not_leader {
         return Err(unreachable);
     }
+    if answer.in_progress {
+        return Err(AdminError::InProgress);
+    }
     if answer.refused.is_empty() {
         return Ok(());
     }

@@ -133,6 +133,7 @@ impl v1::cluster_server::Cluster for ClusterService {
                 leader: leader.map_or(0, |leader| leader.0),
             },
             Err(error) => v1::ChangeGroupAnswer {
+                in_progress: matches!(error, AdminError::InProgress),
                 refused: error.to_string(),
                 ..v1::ChangeGroupAnswer::default()
             },

@@ -151,37 +151,33 @@ async fn publishes_to_an_exchange_that_is_missing_there_are_nacked() {
 /// A node that stood still may know less than what clients were told elsewhere.
 #[tokio::test]
 async fn what_was_bound_elsewhere_is_found_before_an_old_catalog_is_believed() {
-    for confirms in [true, false] {
-        let node = TestNode::start();
-        let (mut client, mut elsewhere) = (node.channel().await, node.channel().await);
-        if confirms {
-            client.confirm_select(1).await;
-        }
-        for queue in ["one", "two"] {
-            elsewhere.declare(1, queue, true).await;
-        }
-        elsewhere.bind(1, "one", "amq.fanout", "").await;
-        // Its way is remembered.
-        client.queue_publish(1, "amq.fanout", "", "x");
-        client.flush().await;
-        elsewhere.has_ready(1, "one", 1).await;
-        node.old.store(true, Ordering::Relaxed);
-        node.cut_off.store(true, Ordering::Relaxed);
-        client.queue_publish(1, "amq.fanout", "", "y");
-        client.queue_publish(1, "", "one", "z");
-        client.flush().await;
-        elsewhere.bind(1, "two", "amq.fanout", "").await;
-        assert_eq!(elsewhere.ready(1, "one").await, 1, "it waits");
-        node.cut_off.store(false, Ordering::Relaxed);
-        elsewhere.has_ready(1, "two", 1).await;
-        elsewhere.has_ready(1, "one", 3).await;
-        // A queue that is found by its name needs nobody's word.
-        node.old.store(true, Ordering::Relaxed);
-        node.cut_off.store(true, Ordering::Relaxed);
-        client.queue_publish(1, "", "one", "z");
-        client.flush().await;
-        elsewhere.has_ready(1, "one", 4).await;
+    let node = TestNode::start();
+    let (mut client, mut elsewhere) = (node.channel().await, node.channel().await);
+    client.confirm_select(1).await;
+    for queue in ["one", "two"] {
+        elsewhere.declare(1, queue, true).await;
     }
+    elsewhere.bind(1, "one", "amq.fanout", "").await;
+    // Its way is remembered.
+    client.queue_publish(1, "amq.fanout", "", "x");
+    client.flush().await;
+    elsewhere.has_ready(1, "one", 1).await;
+    node.old.store(true, Ordering::Relaxed);
+    node.cut_off.store(true, Ordering::Relaxed);
+    client.queue_publish(1, "amq.fanout", "", "y");
+    client.queue_publish(1, "", "one", "z");
+    client.flush().await;
+    elsewhere.bind(1, "two", "amq.fanout", "").await;
+    assert_eq!(elsewhere.ready(1, "one").await, 1, "it waits");
+    node.cut_off.store(false, Ordering::Relaxed);
+    elsewhere.has_ready(1, "two", 1).await;
+    elsewhere.has_ready(1, "one", 3).await;
+    // A queue that is found by its name needs nobody's word.
+    node.old.store(true, Ordering::Relaxed);
+    node.cut_off.store(true, Ordering::Relaxed);
+    client.queue_publish(1, "", "one", "z");
+    client.flush().await;
+    elsewhere.has_ready(1, "one", 4).await;
 }
 
 #[tokio::test]
