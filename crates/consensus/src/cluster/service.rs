@@ -131,6 +131,7 @@ impl v1::cluster_server::Cluster for ClusterService {
                 refused: "not the leader".to_owned(),
                 not_leader: true,
                 leader: leader.map_or(0, |leader| leader.0),
+                ..v1::ChangeGroupAnswer::default()
             },
             Err(error) => v1::ChangeGroupAnswer {
                 in_progress: matches!(error, AdminError::InProgress),
