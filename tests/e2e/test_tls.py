@@ -253,3 +253,41 @@ def test_certificates_that_end_soon_are_told(served: Served) -> None:
     assert (status, status_far) == (200, 503), body
     expiring = json.loads(body)["expired"]
     assert str(served.pair.certificate) in {row["file"] for row in expiring}
+
+
+def test_a_shovel_over_tls(served: Served, authority: Authority, name: str, tmp_path) -> None:
+    """From this node to itself, by its TLS port: whose certificate is checked, unless it is not to be."""
+    connection = served.connect()
+    channel = amqp.confirmed(connection)
+    channel.queue_declare(name, durable=True)
+    amqp.fill(channel, name, [b"%d" % i for i in range(100)])
+    path = f"/api/parameters/shovel/%2F/{quote(name)}"
+
+    def shovel(parameters: str, target: str) -> None:
+        value = {
+            "src-uri": "amqp://",
+            "src-queue": name,
+            "dest-uri": f"amqps://guest:guest@localhost:{served.port}/%2F?{parameters}",
+            "dest-queue": target,
+            "src-delete-after": 50,
+            "reconnect-delay": 1,
+        }
+        assert served.node.http(path, "PUT", {"value": value})[0] in (201, 204)
+
+    stranger = Authority(tmp_path / "stranger")
+    shovel(f"cacertfile={stranger.certificate}&verify=verify_peer", f"{name}-1")
+
+    def refused() -> bool:
+        rows = json.loads(served.node.http("/api/shovels")[1])
+        return bool(rows) and "certificate" in str(rows[0].get("reason"))
+
+    eventually(refused, what="the shovel trusts nobody")
+    for number, parameters in enumerate(
+        [f"cacertfile={authority.certificate}&verify=verify_peer", "verify=verify_none"]
+    ):
+        target = f"{name}-{number}"
+        shovel(parameters, target)
+        eventually(lambda: served.node.http(path)[0] == 404, what="its work is done")
+        assert len(amqp.get_all(channel, target, 50)) == 50
+    assert amqp.counts(channel, name)[0] == 0
+    connection.close()
