@@ -16,6 +16,7 @@ use node::shovel::config::{Access, closed_vhost, is_internal, redacted, validate
 use node::shovels::{COMPONENT, ShovelReport};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use time::UtcDateTime;
 
 /// What is wrong with a definition that somebody wants to store. Of this cluster it may name only virtual hosts that they may
 /// open, whatever else they administer.
@@ -106,18 +107,12 @@ fn row(report: ShovelReport) -> Value {
 
 /// Seconds since the Unix epoch as RabbitMQ shows times of shovels. Here in UTC.
 fn moment(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days of the Gregorian calendar, counted from March: the day of a leap year is the last one.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    let at = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| UtcDateTime::from_unix_timestamp(seconds).ok())
+        .unwrap_or(UtcDateTime::UNIX_EPOCH);
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    let (hour, minute, second) = at.as_hms();
     format!("{year}-{month:02}-{day:02} {hour}:{minute:02}:{second:02}")
 }
 
