@@ -45,6 +45,8 @@ const SUB_BATCH_BYTES: usize = 1 << 20;
 
 /// Queues that are gone and are remembered for their last letters, the latest.
 const GONE_MAX: usize = 1024;
+/// Queues that letters came from and that are remembered.
+const SEEN_MAX: usize = 4096;
 
 /// Takes dead letters of this node's hosts.
 #[derive(Clone)]
@@ -83,6 +85,7 @@ pub fn start(broker: Arc<Broker>, vital: &Vital) -> DeadLetterSender {
         waiting: HashMap::new(),
         letters: Letters::default(),
         gone: VecDeque::new(),
+        seen: HashMap::new(),
     };
     vital.spawn(
         "the publisher of dead letters",
@@ -101,6 +104,9 @@ struct Publisher {
     letters: Letters,
     /// Queues that are not in the catalog any more, latest first.
     gone: VecDeque<Arc<QueueRecord>>,
+    /// Queues that letters came from, as the catalog had them. One that is deleted is gone from the catalog a moment before
+    /// this is told here, and its letters that are on their way then must not be taken for nobody's.
+    seen: HashMap<QueueId, Arc<QueueRecord>>,
 }
 
 impl Publisher {
@@ -144,10 +150,18 @@ impl Publisher {
     fn take(&mut self, placement: Placement, letter: DeadLetter, batches: &mut Batches) {
         let queue = letter.queue;
         let known = self.broker.catalog().queue_by_id(queue).cloned();
-        let source = known.or_else(|| {
-            let mut gone = self.gone.iter();
-            gone.find(|record| record.id == queue).cloned()
-        });
+        if let Some(record) = &known {
+            if self.seen.len() >= SEEN_MAX && !self.seen.contains_key(&queue) {
+                self.seen.clear();
+            }
+            self.seen.insert(queue, Arc::clone(record));
+        }
+        let source = known
+            .or_else(|| {
+                let mut gone = self.gone.iter();
+                gone.find(|record| record.id == queue).cloned()
+            })
+            .or_else(|| self.seen.get(&queue).cloned());
         match self.letters.take(Instant::now(), placement, letter, source) {
             Taken::Number(number) => self.publish(number, batches),
             Taken::Known | Taken::PutOff => {}
