@@ -5,8 +5,9 @@
 //! end where a message takes 200 ms, or a sync half a second; times that suit those make every fault last longer elsewhere.
 //! So openraft is told a time that passes `1 / factor` as fast, see [`Pace`] for when: all its times grow together.
 //!
-//! There is one such clock in a process, because openraft asks for the time without saying for whom. Nothing but how long
-//! things take depends on it: which leader counts is for terms and logs to say.
+//! There is one such clock in a process, because openraft asks for the time without saying for whom; simulated nodes that
+//! share a process have one each ([`SimulatedClock`]). Nothing but how long things take depends on it: which leader counts
+//! is for terms and logs to say.
 
 mod pace;
 mod runtime;
@@ -17,6 +18,8 @@ pub(crate) use self::runtime::Runtime;
 use self::pace::Pace;
 use self::told::Slowed;
 use parking_lot::{Mutex, RwLock};
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -27,6 +30,12 @@ struct Clock {
     factor: AtomicU32,
     slowed: RwLock<Option<Slowed>>,
     pace: Mutex<Pace>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Clock {
@@ -73,19 +82,41 @@ impl Clock {
     }
 }
 
-#[cfg(not(test))]
-fn with<T>(use_it: impl FnOnce(&Clock) -> T) -> T {
-    static CLOCK: Clock = Clock::new();
-    use_it(&CLOCK)
+static OF_THE_PROCESS: Clock = Clock::new();
+
+thread_local! {
+    /// The clock of what this thread runs, if it is not that of the process. Tests each have one of their own.
+    static OF_THE_THREAD: RefCell<Option<Arc<Clock>>> =
+        RefCell::new(cfg!(test).then(|| Arc::new(Clock::new())));
 }
 
-/// Tests each have a clock of their own: their runtimes have one thread.
-#[cfg(test)]
 fn with<T>(use_it: impl FnOnce(&Clock) -> T) -> T {
-    thread_local! {
-        static CLOCK: Clock = const { Clock::new() };
+    OF_THE_THREAD.with_borrow(|own| use_it(own.as_deref().unwrap_or(&OF_THE_PROCESS)))
+}
+
+/// A clock for one node of several that are simulated in a process. Each has a runtime of one thread and a time of
+/// its own, so that one clock would go back for some of them when it changes its pace for another.
+#[derive(Default)]
+pub struct SimulatedClock(Arc<Clock>);
+
+impl SimulatedClock {
+    /// Runs something of that node: until it returns, this thread goes by the node's clock.
+    pub fn during<T>(&self, run: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Arc<Clock>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                OF_THE_THREAD.set(self.0.take());
+            }
+        }
+        let _restore = Restore(OF_THE_THREAD.replace(Some(Arc::clone(&self.0))));
+        run()
     }
-    CLOCK.with(use_it)
+}
+
+impl std::fmt::Debug for SimulatedClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SimulatedClock(1 / {})", self.0.factor())
+    }
 }
 
 /// How many times as long as configured everything lasts for openraft now.

@@ -35,6 +35,7 @@ pub mod ticks;
 mod types;
 mod wire;
 
+pub use clock::SimulatedClock;
 pub use config::{
     CheckpointPolicy, ConsensusConfig, LARGEST_ENTRY, LARGEST_MESSAGE, Limits, Secret, Timing,
 };

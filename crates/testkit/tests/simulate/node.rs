@@ -3,6 +3,7 @@
 
 use crate::actors::client_address;
 use crate::net::{NodeNetwork, SimNet};
+use consensus::SimulatedClock;
 use node::config::{NodeId, Peer, Secret};
 use node::{Config, Ground, Node};
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ pub(crate) const PUBLISH_TIMEOUT: Duration = Duration::from_secs(6);
 pub(crate) struct Clockwork {
     pub(crate) runtime: Runtime,
     start: Instant,
+    /// What openraft goes by.
+    raft: SimulatedClock,
     dispatch: tracing::Dispatch,
 }
 
@@ -38,6 +41,7 @@ impl Clockwork {
         Self {
             runtime,
             start,
+            raft: SimulatedClock::default(),
             dispatch: log_of(name, Arc::clone(clock)),
         }
     }
@@ -45,8 +49,10 @@ impl Clockwork {
     pub(crate) fn advance(&self, to: u64) {
         let until = self.start + Duration::from_millis(to);
         tracing::dispatcher::with_default(&self.dispatch, || {
-            self.runtime
-                .block_on(async { tokio::time::sleep_until(until).await });
+            self.raft.during(|| {
+                self.runtime
+                    .block_on(async { tokio::time::sleep_until(until).await });
+            });
         });
     }
 }
