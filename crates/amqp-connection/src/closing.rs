@@ -13,6 +13,8 @@ use crate::event::{EndReason, Event, ProtocolError};
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 const CLOSE: u16 = 50;
 const CLOSE_OK: u16 = 51;
+/// Further closes of one connection that are answered together, at most.
+const CLOSES_MAX: usize = 1_000;
 /// The whole frame of `connection.close-ok`.
 const CLOSE_OK_FRAME: [u8; 12] = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, 0xCE];
 
@@ -76,7 +78,21 @@ impl Connection {
     pub fn finish_close(&mut self) {
         if self.state == State::ClientClosing {
             self.write_method(0, &Method::ConnectionCloseOk {});
+            self.answer_more_closes();
             self.end(EndReason::ClientClosed);
+        }
+    }
+
+    /// What the client sends after its close was answered is dropped, but for further closes, which are answered
+    /// too: several tasks of one program may close a connection at the same time, each waiting for an answer.
+    pub fn hear_after_close(&mut self, input: &mut BytesMut) {
+        self.more_closes += self.take_closes(input);
+        self.answer_more_closes();
+    }
+
+    fn answer_more_closes(&mut self) {
+        for _ in 0..std::mem::take(&mut self.more_closes).min(CLOSES_MAX) {
+            self.write_method(0, &Method::ConnectionCloseOk {});
         }
     }
 
@@ -118,14 +134,12 @@ impl Connection {
 
     /// Everything but close and close-ok is ignored.
     pub(crate) fn frame_while_closing(&mut self, frame: &FrameRef<'_>) -> Option<Event> {
-        match (frame.channel, method_ids(frame)) {
-            (0, Some((class::CONNECTION, CLOSE_OK))) => self.end(EndReason::ServerClosed),
-            (0, Some((class::CONNECTION, CLOSE))) => {
-                // Both sides closed at once.
-                self.write_method(0, &Method::ConnectionCloseOk {});
-                self.end(EndReason::ServerClosed);
-            }
-            _ => {}
+        if is_close(frame) {
+            // Both sides closed at once.
+            self.write_method(0, &Method::ConnectionCloseOk {});
+            self.end(EndReason::ServerClosed);
+        } else if is_connection_method(frame, CLOSE_OK) {
+            self.end(EndReason::ServerClosed);
         }
         None
     }
@@ -161,4 +175,13 @@ impl Connection {
             .unwrap_or(CLOSE_TIMEOUT)
             .min(CLOSE_TIMEOUT)
     }
+}
+
+/// Whether the frame is `connection.close`.
+pub(crate) fn is_close(frame: &FrameRef<'_>) -> bool {
+    is_connection_method(frame, CLOSE)
+}
+
+fn is_connection_method(frame: &FrameRef<'_>, method: u16) -> bool {
+    frame.channel == 0 && method_ids(frame) == Some((class::CONNECTION, method))
 }

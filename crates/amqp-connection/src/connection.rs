@@ -25,6 +25,7 @@ use amqp_codec::{
 use bytes::{Buf as _, BytesMut};
 
 use crate::channels::{Channels, Slot};
+use crate::closing::is_close;
 use crate::config::ServerConfig;
 use crate::content::{Misfit, Progress};
 use crate::event::{ClientInfo, CloseReason, EndReason, Event, ProtocolError};
@@ -79,6 +80,8 @@ pub struct Connection {
     frames: Option<(FrameBatch, usize)>,
     /// The input is no longer in step with frames.
     pub(crate) deaf: bool,
+    /// Further closes of the client that are not answered yet.
+    pub(crate) more_closes: usize,
     /// Bytes received.
     received: u64,
     /// Bytes written.
@@ -109,6 +112,7 @@ impl Connection {
             channel_max,
             frames: None,
             deaf: false,
+            more_closes: 0,
             received: 0,
             written: 0,
             assembling: 0,
@@ -151,9 +155,14 @@ impl Connection {
                 }
                 // The driver's answer decides how to go on.
                 State::Authenticating | State::Opening => return None,
-                State::Refused | State::ClientClosing | State::Ended => {
+                State::Refused => {
                     self.frames = None;
                     input.clear();
+                    return None;
+                }
+                State::ClientClosing | State::Ended => {
+                    let closes = self.take_closes(input);
+                    self.more_closes = self.more_closes.saturating_add(closes);
                     return None;
                 }
                 State::ServerClosing if self.deaf => {
@@ -207,6 +216,25 @@ impl Connection {
             self.detach(channel);
         }
         event.map_or(Step::Went, Step::Happened)
+    }
+
+    /// Takes all whole frames, and counts those that close the connection. Bytes that are no frames are dropped.
+    pub(crate) fn take_closes(&mut self, input: &mut BytesMut) -> usize {
+        let mut closes = 0;
+        loop {
+            let (batch, at) = match self.frames.take() {
+                Some(frames) => frames,
+                None => match take_frames(input, self.frame_max) {
+                    Ok(Some(batch)) => (batch, 0),
+                    Ok(None) => return closes,
+                    Err(_) => {
+                        input.clear();
+                        return closes;
+                    }
+                },
+            };
+            closes += batch.frames_from(at).filter(is_close).count();
+        }
     }
 
     /// An error of the client, unless the connection is closed because of one already.

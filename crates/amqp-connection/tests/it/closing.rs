@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amqp_codec::{Content, Delivery, Method, ReplyCode, ShortStr};
 use amqp_connection::{CloseReason, Confirm, EndReason, Event, ProtocolError, ServerConfig};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::peer::{NO_PROPERTIES, Peer, method_frame, publish_frames, raw_frame};
 
@@ -45,6 +45,50 @@ fn the_client_closes() {
     assert_eq!(peer.methods(), [(0, Method::ConnectionCloseOk {})]);
     assert_eq!(peer.poll(), [Event::Ended(EndReason::ClientClosed)]);
     assert_eq!(peer.send(1, &Method::TxSelect {}), []);
+}
+
+/// Each of several tasks that close a connection at the same time waits for an answer of its own.
+#[test]
+fn closes_behind_a_close_are_answered_too() {
+    let ok = (0, Method::ConnectionCloseOk {});
+    let mut peer = Peer::open();
+    let mut packet = method_frame(0, &close());
+    packet.extend_from_slice(&method_frame(0, &close()));
+    packet.extend_from_slice(&method_frame(1, &channel_close()));
+    assert!(matches!(
+        peer.send_raw(&packet)[..],
+        [Event::CloseRequested(_)]
+    ));
+    assert_eq!(peer.send(0, &close()), []);
+    assert_eq!(peer.replies(), [], "first the driver gives back everything");
+    peer.server.finish_close();
+    assert_eq!(peer.methods(), [ok.clone(), ok.clone(), ok.clone()]);
+    assert_eq!(peer.poll(), [Event::Ended(EndReason::ClientClosed)]);
+    let frame = method_frame(0, &close());
+    assert_eq!(peer.send_raw(&frame), []);
+    let mut input = BytesMut::from(&frame[..]);
+    input.extend_from_slice(&method_frame(1, &channel_close()));
+    input.extend_from_slice(&frame[..frame.len() - 1]);
+    peer.server.hear_after_close(&mut input);
+    assert_eq!(peer.methods(), [ok.clone(), ok.clone()]);
+    input.extend_from_slice(&frame[frame.len() - 1..]);
+    input.extend_from_slice(b"no frame of AMQP");
+    peer.server.hear_after_close(&mut input);
+    assert_eq!(peer.methods(), [ok]);
+    assert!(input.is_empty());
+}
+
+/// A client that goes on closing has no more written for it than a bound.
+#[test]
+fn closes_without_end_are_not_all_answered() {
+    let mut peer = Peer::open();
+    let mut input = BytesMut::new();
+    for _ in 0..20_000 {
+        input.extend_from_slice(&method_frame(0, &close()));
+    }
+    peer.send_raw(&input);
+    peer.server.finish_close();
+    assert!(peer.methods().len() < 2_000);
 }
 
 /// What was asked before the close is answered before it; deliveries are of no use any more.

@@ -4,6 +4,7 @@ use super::services::Services;
 use super::stream::ClientStream;
 use super::{Ends, Session};
 use crate::hub::mailbox::SessionEvents;
+use amqp_connection::EndReason;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -33,7 +34,8 @@ const STALL_TRIED: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(1);
 /// Bytes that are read ahead of a login that is under way, at most.
 const LOGIN_INPUT_MAX: usize = 64 << 10;
-/// How long a client that has heard the last of the server may go on sending.
+/// How long a client that has heard the last of the server may go on sending, or may take to end the connection that
+/// it has closed.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Serves a client until its connection ends.
@@ -208,9 +210,30 @@ where
         self.session.flush();
         // The client may be slow to read its end; nobody else waits for that.
         if let Some(reason) = ended {
-            let written = tokio::time::timeout(LINGER, Box::pin(self.write_rest())).await;
-            if reason.is_told() && matches!(written, Ok(Ok(()))) {
-                let _ = tokio::time::timeout(DRAIN, Box::pin(self.drain())).await;
+            Box::pin(self.say_goodbye(reason)).await;
+        }
+    }
+
+    async fn say_goodbye(&mut self, reason: EndReason) {
+        let by_client = reason == EndReason::ClientClosed;
+        if by_client {
+            let _ = tokio::time::timeout(DRAIN, self.leave_to_client()).await;
+        }
+        let written = tokio::time::timeout(LINGER, self.write_end()).await;
+        if reason.is_told() && !by_client && matches!(written, Ok(Ok(()))) {
+            let _ = tokio::time::timeout(DRAIN, self.drain()).await;
+        }
+    }
+
+    /// Its close is answered: it is the client that ends the connection. Until then it may close again, from
+    /// another of its tasks.
+    async fn leave_to_client(&mut self) -> io::Result<()> {
+        loop {
+            self.session.conn.hear_after_close(&mut self.input);
+            self.write_rest().await?;
+            self.input.reserve(READ_MIN);
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Ok(());
             }
         }
     }
@@ -241,7 +264,11 @@ where
             }
             self.session.conn.output_written(written);
         }
-        self.stream.flush().await?;
+        self.stream.flush().await
+    }
+
+    async fn write_end(&mut self) -> io::Result<()> {
+        self.write_rest().await?;
         self.stream.shutdown().await
     }
 }

@@ -425,7 +425,14 @@ impl Client {
         }
     }
 
+    /// Closes the connection: AMQP first, then the stream, as the client is left to do.
     pub(super) async fn close(&mut self) {
+        self.close_amqp().await;
+        self.stream.shutdown().await.unwrap();
+        assert!(self.ends().await);
+    }
+
+    pub(super) async fn close_amqp(&mut self) {
         let close = Method::ConnectionClose {
             reply_code: 200,
             reply_text: text(""),
@@ -434,7 +441,6 @@ impl Client {
         };
         self.send(0, &close).await;
         while self.hear().await.method != (Method::ConnectionCloseOk {}) {}
-        assert!(self.ends().await);
     }
 
     /// The error that closes a channel, which is answered: its number is free again.

@@ -343,10 +343,22 @@ async fn channels_of_a_user() {
 async fn what_is_sent_after_a_close_does_not_spoil_its_answer() {
     let node = TestNode::start();
     let mut client = node.channel().await;
-    client.close().await;
+    client.close_amqp().await;
     let body = "x".repeat(1024);
     for _ in 0..600 {
         client.queue_publish(1, "", "q", &body);
     }
     client.flush().await;
+    // From another task of the program, which waits for an answer too.
+    client.close_amqp().await;
+    client.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_leave_after_its_close_is_left() {
+    let node = TestNode::start();
+    let mut client = node.channel().await;
+    client.close_amqp().await;
+    assert!(client.ends().await);
+    eventually("the session is over", || node.sessions() == 0).await;
 }
