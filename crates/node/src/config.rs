@@ -9,6 +9,8 @@ mod oauth2;
 
 pub use self::check::ConfigError;
 pub use self::oauth2::{AuthBackends, KeysAt, OAuth2, Provider};
+pub use broker_model::catalog::DeclareRules;
+pub use broker_model::catalog::settings::QueueType;
 pub use broker_model::ids::NodeId;
 use std::fmt;
 use std::net::SocketAddr;
@@ -68,6 +70,8 @@ pub struct Config {
     pub timing: Timing,
     /// What is bounded in number and size.
     pub limits: Limits,
+    /// How declarations of queues are taken.
+    pub declarations: DeclareRules,
     /// Memory budgets and the memory alarm.
     pub memory: Memory,
     /// Log, checkpoints and the disk alarm.

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 pub const TIME_MAX_MS: i64 = 315_360_000_000;
 
 /// The argument that names the type of a queue.
-const QUEUE_TYPE: &str = "x-queue-type";
+pub(crate) const QUEUE_TYPE: &str = "x-queue-type";
 
 /// Header that holds a message's identity for deduplication, unless the queue names another.
 pub const DEDUPLICATION_HEADER: &str = "x-deduplication-header";
@@ -364,33 +364,28 @@ pub(crate) fn queue_type(
             },
         };
     }
+    let default = default.and_then(QueueType::parse).unwrap_or_default();
     Ok(usual_type(properties, default))
 }
 
-/// The vhost's default where the properties permit it, else classic.
-fn usual_type(properties: Properties, default: Option<&str>) -> QueueType {
+/// The default where the properties permit it, else classic.
+pub(crate) fn usual_type(properties: Properties, default: QueueType) -> QueueType {
     let permitted = properties.durable && !properties.exclusive && !properties.auto_delete;
-    let default = default.filter(|_| permitted);
-    default.and_then(QueueType::parse).unwrap_or_default()
+    if permitted {
+        default
+    } else {
+        QueueType::Classic
+    }
 }
 
-/// The arguments of a declaration, with the usual type for one that is named but empty or `undefined`: tools write that
-/// for whatever is usual. Those that declare put it there, so that replicas know only types that there are.
-pub(crate) fn with_usual_type(
-    arguments: FieldTable,
-    properties: Properties,
-    default: Option<&str>,
-) -> FieldTable {
-    let named = arguments.get(QUEUE_TYPE);
-    match named.as_ref().and_then(|value| value.as_text()) {
-        Some("" | "undefined") => {
-            let usual = usual_type(properties, default);
-            TableBuilder::from_table(&arguments)
-                .set(QUEUE_TYPE, &FieldValue::text(usual.as_str()))
-                .finish()
-        }
-        _ => arguments,
-    }
+/// The arguments but for those that only other types of queues have.
+pub(crate) fn without_those_of_others(arguments: &FieldTable, queue_type: QueueType) -> FieldTable {
+    let others: Vec<&str> = KNOWN
+        .iter()
+        .filter(|known| !known.types.contains(&queue_type))
+        .map(|known| known.name)
+        .collect();
+    TableBuilder::from_table_without(arguments, &others).finish()
 }
 
 /// Checks properties and arguments of a new queue.

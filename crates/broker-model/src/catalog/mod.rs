@@ -11,6 +11,7 @@ pub(crate) mod arguments;
 mod changes;
 mod check;
 mod command;
+mod declare_rules;
 mod error;
 mod event;
 mod exchange;
@@ -43,6 +44,7 @@ pub use command::{
     CatalogRequest, Destination, ExchangeSpec, Name, PermissionSpec, PolicySpec, QueueSpec,
     RequestKey, TopicPermissionSpec, UserSpec, VhostSpec,
 };
+pub use declare_rules::DeclareRules;
 pub use error::{CatalogError, Resource, ResourceKind};
 pub use event::CatalogEvent;
 pub use password::{PasswordAlgorithm, PasswordHash};

@@ -2,6 +2,7 @@
 
 use super::arguments::Properties;
 use super::command::{Destination, QueueSpec};
+use super::declare_rules::DeclareRules;
 use super::error::{CatalogError, Resource, ResourceKind};
 use super::permission::{Permission, Permissions, TopicPermissions, TopicVariables};
 use super::policy::Policy;
@@ -9,7 +10,7 @@ use super::record::{
     BindingRecord, ExchangeRecord, NodeRecord, QueueRecord, UserRecord, VhostRecord,
 };
 use super::settings::QueueSettings;
-use super::{Catalog, Name, arguments};
+use super::{Catalog, Name};
 use crate::ids::{ConnectionId, NodeId, Origin, QueueId};
 use crate::routing::ExchangeKind;
 use amqp_codec::FieldTable;
@@ -140,10 +141,10 @@ impl Catalog {
         self.vhosts.get(name).map(|vhost| &vhost.record)
     }
 
-    /// The arguments of a declaration; one that names the usual type of queue as tools do that know none, with an empty
-    /// one or with `undefined`, names the one that it would have without.
+    /// The arguments with which a declaration is checked and replicated: what it says, and what the node's rules say
+    /// where it leaves the type open, or where a queue of that name is there.
     #[must_use]
-    pub fn with_usual_type(&self, spec: &QueueSpec) -> FieldTable {
+    pub fn arguments_to_declare(&self, spec: &QueueSpec, rules: DeclareRules) -> FieldTable {
         let vhost = self.vhost(&spec.vhost);
         let default = vhost.and_then(|vhost| vhost.default_queue_type.as_deref());
         let properties = Properties {
@@ -151,7 +152,8 @@ impl Catalog {
             exclusive: spec.exclusive.is_some(),
             auto_delete: spec.auto_delete,
         };
-        arguments::with_usual_type(spec.arguments.clone(), properties, default)
+        let existing = self.queue(&spec.vhost, &spec.name).map(|queue| &**queue);
+        rules.apply(spec.arguments.clone(), properties, default, existing)
     }
 
     /// The exchange, also the default one.

@@ -8,7 +8,7 @@ use crate::secret;
 use clap::{Args, ValueEnum};
 use management::Definitions;
 use node::Config;
-use node::config::{CertificateLogin, ClusterTls, Secret, TlsListener};
+use node::config::{CertificateLogin, ClusterTls, QueueType, Secret, TlsListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -351,6 +351,13 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     product_version: Option<String>,
+    /// Type of durable queues that name none, in virtual hosts without a default of their own; the same on all nodes
+    /// (default: classic)
+    #[arg(long, value_name = "TYPE", help_heading = "Compatibility")]
+    default_queue_type: Option<DefaultQueueType>,
+    /// Quorum queues may be declared again as classic ones; the same on all nodes (default: false)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Compatibility")]
+    relaxed_checks_on_redeclaration: Option<bool>,
 }
 
 /// Form of the log.
@@ -369,6 +376,24 @@ enum LoginFrom {
     Subject,
     CommonName,
     AlternativeName,
+}
+
+/// See [`QueueType`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DefaultQueueType {
+    Classic,
+    Quorum,
+    Stream,
+}
+
+impl From<DefaultQueueType> for QueueType {
+    fn from(named: DefaultQueueType) -> Self {
+        match named {
+            DefaultQueueType::Classic => Self::Classic,
+            DefaultQueueType::Quorum => Self::Quorum,
+            DefaultQueueType::Stream => Self::Stream,
+        }
+    }
 }
 
 /// What is logged and how.
@@ -538,6 +563,14 @@ impl Options {
         );
         set(&mut config.product, self.product);
         set(&mut config.product_version, self.product_version);
+        set(
+            &mut config.declarations.default_queue_type,
+            self.default_queue_type.map(QueueType::from),
+        );
+        set(
+            &mut config.declarations.relaxed_redeclaration,
+            self.relaxed_checks_on_redeclaration,
+        );
 
         set(
             &mut limits.connections,

@@ -43,9 +43,6 @@ const MESSAGE_STATS: &[(&str, &[&str])] = &[
     ("drop_unroutable", &["unroutable_dropped"]),
 ];
 
-/// What a queue is where neither its declaration nor its virtual host says.
-pub(super) const DEFAULT_QUEUE_TYPE: &str = "classic";
-
 /// Parts of `churn_rates`, and their counters.
 const CHURN: &[(&str, &str)] = &[
     ("connection_created", "connections_opened"),
@@ -151,7 +148,7 @@ pub(super) async fn overview(
         "crypto_lib_version": "",
         "cluster_tags": cluster_tags(&app),
         "node_tags": {},
-        "default_queue_type": DEFAULT_QUEUE_TYPE,
+        "default_queue_type": config.declarations.default_queue_type.as_str(),
         "node": Config::node_name(config.node_id),
         "exchange_types": exchange_types(),
         "message_stats": message_stats,

@@ -513,7 +513,8 @@ pub(super) async fn declare(
         auto_delete: body.flag("auto_delete", false)?,
         placement: app.backend().place_queue(durable),
     };
-    let arguments = app.read(|catalog| catalog.with_usual_type(&spec));
+    let rules = app.backend().config().declarations;
+    let arguments = app.read(|catalog| catalog.arguments_to_declare(&spec, rules));
     let spec = QueueSpec { arguments, ..spec };
     if app
         .read(|catalog| catalog.check_declare_queue(&spec).ok().flatten())

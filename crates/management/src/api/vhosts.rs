@@ -1,6 +1,5 @@
 //! `/api/vhosts`.
 
-use super::overview::DEFAULT_QUEUE_TYPE;
 use super::{Body, JsonResult, StatusResult, cluster, put_status};
 use crate::App;
 use crate::auth::{Need, Operator};
@@ -70,11 +69,12 @@ async fn counts(app: &App, query: &ListQuery) -> HashMap<Name, (u64, u64, u64)> 
 
 fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64, u64)>) -> Value {
     let (ready, unacked, messages) = counts.copied().unwrap_or_default();
-    let node = Config::node_name(app.backend().config().node_id);
+    let config = app.backend().config();
     let queue_type = vhost
         .default_queue_type
         .as_deref()
-        .unwrap_or(DEFAULT_QUEUE_TYPE);
+        .unwrap_or(config.declarations.default_queue_type.as_str());
+    let node = Config::node_name(config.node_id);
     let mut metadata = json!({
         "description": &*vhost.description,
         "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),

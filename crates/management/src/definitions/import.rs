@@ -260,7 +260,8 @@ async fn import_item(
                 auto_delete: body.flag("auto_delete", false)?,
                 placement: app.backend().place_queue(durable),
             };
-            let arguments = app.read(|catalog| catalog.with_usual_type(&spec));
+            let rules = app.backend().config().declarations;
+            let arguments = app.read(|catalog| catalog.arguments_to_declare(&spec, rules));
             let spec = QueueSpec { arguments, ..spec };
             let (vhost, name) = (spec.vhost.clone(), spec.name.clone());
             let declared = change(app, CatalogCommand::DeclareQueue(spec)).await;

@@ -1,6 +1,9 @@
 //! What a node does where nothing else is said.
 
-use super::{AuthBackends, Config, DefaultUser, Limits, Memory, NodeId, Sharding, Storage, Timing};
+use super::{
+    AuthBackends, Config, DeclareRules, DefaultUser, Limits, Memory, NodeId, Sharding, Storage,
+    Timing,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +38,7 @@ impl Default for Config {
             sharding: Sharding::default(),
             timing: Timing::default(),
             limits: Limits::default(),
+            declarations: DeclareRules::default(),
             memory: Memory::default(),
             storage: Storage::default(),
         }

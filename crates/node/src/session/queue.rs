@@ -125,7 +125,10 @@ impl Session {
                 .place_queue(declare.durable && !declare.exclusive),
             server_named,
         };
-        let arguments = self.broker.catalog().with_usual_type(&spec);
+        let arguments = {
+            let rules = self.broker.config().declarations;
+            self.broker.catalog().arguments_to_declare(&spec, rules)
+        };
         let spec = QueueSpec { arguments, ..spec };
         self.has_exclusive |= declare.exclusive;
         let declare = async move { find_or_make(&*broker, spec, &leads_to).await };
