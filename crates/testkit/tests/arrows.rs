@@ -1,7 +1,7 @@
-//! Holds the table "Crates" of ARCHITECTURE.md against what Cargo sees.
+//! Holds the imports between crates that are allowed against what Cargo sees.
 //!
-//! A new arrow between crates, or IO in a pure crate, is a decision: change the table here and the
-//! one in ARCHITECTURE.md in the same commit.
+//! A new arrow between crates, or IO in a pure crate, is a decision: change the tables here, and
+//! "Crate by crate" in ARCHITECTURE.md in the same commit.
 
 #![allow(
     clippy::expect_used,

@@ -47,7 +47,7 @@ pub(super) struct Delayed {
     at: InVhost,
     /// Exchange
     name: String,
-    /// How many messages: the last that came, what is due first first
+    /// How many messages: the last that came, in the order in which they are due
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     count: u32,
     /// Show at most this many bytes of each payload
