@@ -28,7 +28,7 @@ CHAOS_ARGS ?=
 
 .PHONY: help
 help: ## Show this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 .PHONY: setup
 setup: ## Install, or name, what building and testing needs (also run by the other targets).
@@ -39,10 +39,10 @@ setup-build:
 	@scripts/setup.sh build
 
 .PHONY: check
-check: setup-build ## Formatting, lints, and the arrows between crates; edits nothing.
+check: setup-build ## Formatting, lints, the arrows between crates, the links of the documentation; edits nothing.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --release --locked --workspace --test arrows
+	$(CARGO) test --release --locked --workspace --test arrows --test links
 
 .PHONY: fix
 fix: setup-build ## Format, and apply the lints' own suggestions.
@@ -54,7 +54,7 @@ build: setup-build ## Build the programs warren and warren-bench.
 	$(CARGO) build --release --locked -p cli -p bench
 
 .PHONY: test
-test: test-rust e2e-core bench-smoke ## The tests that must pass: Rust, end to end, processor time (`make clients`, `make compose`, `make web`: those that need more installed).
+test: test-rust e2e-core bench-smoke ## The tests that must pass: Rust, end to end, processor time. Not those that need more installed: clients, compose, web.
 
 .PHONY: test-rust
 test-rust: setup-build ## The tests of all crates.
@@ -67,7 +67,7 @@ test-rust: setup-build ## The tests of all crates.
 	$(CARGO) test --release --workspace --locked --doc --quiet
 
 .PHONY: e2e
-e2e: e2e-core clients ## End to end: real clients against three real nodes, foreign client libraries too.
+e2e: e2e-core clients ## End to end: real clients against three real nodes, those of other languages too.
 
 .PHONY: compose
 compose: build python ## The compose cluster with a real Docker engine (left out without one).
@@ -79,7 +79,7 @@ compose: build python ## The compose cluster with a real Docker engine (left out
 	fi
 
 .PHONY: clients
-clients: build python ## Client libraries of other languages, each through the kill of a node.
+clients: build python ## Only client libraries of other languages, each through the kill of a node.
 	@scripts/setup.sh clients
 	$(CARGO) build --release --locked --manifest-path tests/clients/programs/lapin/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/lapin
 	$(PYTHON) -m pytest -c tests/pytest.ini tests/clients/test_foreign.py $(PYTEST_ARGS)
@@ -115,7 +115,7 @@ chaos: build python ## Seeded faults against real nodes under load of every kind
 	PYTHONPATH=tests $(PYTHON) tests/chaos/run.py --seed $(SEED) --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) $(CHAOS_ARGS)
 
 .PHONY: chaos-mixed
-chaos-mixed: build python ## The same with transactions, gets, single active consumers, retry loops, delays, limits, exclusive queues.
+chaos-mixed: build python ## Seeded faults, as with chaos, under transactions, gets, single active consumers, retry loops, delays, limits, exclusive queues.
 	PYTHONPATH=tests $(PYTHON) tests/chaos/mixed.py --seed $(SEED) --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) $(CHAOS_ARGS)
 
 .PHONY: simulate
