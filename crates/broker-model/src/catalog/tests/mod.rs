@@ -7,6 +7,8 @@ mod lifecycle;
 mod model;
 mod permissions;
 mod policies;
+mod policies_retry;
+mod policies_streams;
 mod redeclare;
 mod routes;
 mod snapshots;

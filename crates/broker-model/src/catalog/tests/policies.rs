@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn policy(
+pub(super) fn policy(
     name: &str,
     pattern: &str,
     priority: i64,
@@ -22,7 +22,7 @@ fn policy(
     }
 }
 
-fn operator(spec: PolicySpec) -> PolicySpec {
+pub(super) fn operator(spec: PolicySpec) -> PolicySpec {
     PolicySpec {
         operator: true,
         apply_to: "queues".into(),
@@ -73,11 +73,11 @@ fn an_expression_that_goes_back_too_often_is_refused() {
     );
 }
 
-const fn int(value: i64) -> PolicyValue {
+pub(super) const fn int(value: i64) -> PolicyValue {
     PolicyValue::Integer(value)
 }
 
-fn text(value: &str) -> PolicyValue {
+pub(super) fn text(value: &str) -> PolicyValue {
     PolicyValue::Text(value.into())
 }
 
@@ -223,46 +223,6 @@ fn any_negative_delivery_limit_is_none() {
     assert_eq!(of(&driver), Some(DeliveryLimit::Failures(3)));
 }
 
-/// A policy says how long streams keep what they have, whatever they were declared with.
-#[test]
-fn of_streams_the_policy_wins() {
-    let mut driver = Driver::new();
-    let stream = QueueSpec {
-        arguments: table(&[
-            ("x-queue-type", FieldValue::text("stream")),
-            ("x-max-length-bytes", FieldValue::I32(1_000)),
-            ("x-max-age", FieldValue::text("1m")),
-        ]),
-        ..queue("s")
-    };
-    driver.ok(CatalogCommand::DeclareQueue(stream));
-    let of = |driver: &Driver| {
-        let record = driver.catalog.queue("/", "s").expect("declared");
-        let settings = record.settings();
-        (settings.max_length_bytes, settings.max_age_ms)
-    };
-    assert_eq!(of(&driver), (Some(1_000), Some(60_000)));
-    let definition = [("max-length-bytes", int(9_000)), ("max-age", text("1h"))];
-    driver.ok(CatalogCommand::PutPolicy(policy("p", ".*", 0, &definition)));
-    assert_eq!(of(&driver), (Some(9_000), Some(3_600_000)));
-    // Of policy and operator policy the lesser.
-    for (bytes, expected) in [(20_000, 9_000), (4_000, 4_000)] {
-        driver.ok(CatalogCommand::PutPolicy(operator(policy(
-            "o",
-            ".*",
-            0,
-            &[("max-length-bytes", int(bytes))],
-        ))));
-        assert_eq!(of(&driver), (Some(expected), Some(3_600_000)));
-    }
-    driver.ok(CatalogCommand::DeletePolicy {
-        vhost: "/".into(),
-        name: "p".into(),
-        operator: false,
-    });
-    assert_eq!(of(&driver), (Some(4_000), Some(60_000)));
-}
-
 #[test]
 fn the_strongest_policy_counts() {
     let mut driver = Driver::new();
@@ -303,106 +263,6 @@ fn the_strongest_policy_counts() {
         .queue_by_id(id)
         .map(|q| q.settings().message_ttl_ms);
     assert_eq!(settings, Some(Some(3)));
-}
-
-/// As with RabbitMQ: one that speaks of what streams do not have leaves them to the next.
-#[test]
-fn policies_of_work_queues_leave_streams_alone() {
-    let mut driver = Driver::new();
-    let stream = QueueSpec {
-        arguments: table(&[("x-queue-type", FieldValue::text("stream"))]),
-        ..queue("s")
-    };
-    driver.ok(CatalogCommand::DeclareQueue(stream));
-    driver.queue("q");
-    for (name, priority, definition) in [
-        ("low", 0, vec![("max-length-bytes", int(9))]),
-        (
-            "ttl",
-            1,
-            vec![("max-length-bytes", int(1)), ("message-ttl", int(5))],
-        ),
-        (
-            "full",
-            2,
-            vec![
-                ("max-length-bytes", int(2)),
-                ("overflow", text("reject-publish")),
-            ],
-        ),
-        (
-            "mirrors",
-            3,
-            vec![("max-length-bytes", int(3)), ("ha-mode", text("all"))],
-        ),
-    ] {
-        driver.ok(CatalogCommand::PutPolicy(policy(
-            name,
-            ".*",
-            priority,
-            &definition,
-        )));
-    }
-    let of = |driver: &Driver, name: &str| {
-        let queue = driver.catalog.queue("/", name).expect("declared").clone();
-        (
-            queue.effective.policy.clone(),
-            queue.settings().max_length_bytes,
-        )
-    };
-    assert_eq!(of(&driver, "s"), (Some("low".into()), Some(9)));
-    assert_eq!(of(&driver, "q"), (Some("mirrors".into()), Some(3)));
-    let age = PolicySpec {
-        apply_to: "streams".into(),
-        ..policy("age", ".*", 9, &[("max-age", text("1h"))])
-    };
-    driver.ok(CatalogCommand::PutPolicy(age));
-    assert_eq!(of(&driver, "s"), (Some("age".into()), None));
-    assert_eq!(of(&driver, "q"), (Some("mirrors".into()), Some(3)));
-    let settings = driver
-        .catalog
-        .queue("/", "s")
-        .expect("declared")
-        .settings()
-        .clone();
-    assert_eq!(settings.max_age_ms, Some(3_600_000));
-}
-
-/// As with RabbitMQ: one that speaks of what only streams have leaves other queues to the next.
-#[test]
-fn policies_of_streams_leave_other_queues_alone() {
-    let mut driver = Driver::new();
-    let quorum = QueueSpec {
-        arguments: table(&[("x-queue-type", FieldValue::text("quorum"))]),
-        ..queue("quorum")
-    };
-    driver.ok(CatalogCommand::DeclareQueue(quorum));
-    driver.queue("classic");
-    for (name, priority, definition) in [
-        ("short", 0, vec![("max-length", int(9))]),
-        ("age", 1, vec![("max-age", text("1h"))]),
-        (
-            "segments",
-            2,
-            vec![
-                ("max-length-bytes", int(1)),
-                ("stream-max-segment-size-bytes", int(1)),
-            ],
-        ),
-    ] {
-        let spec = policy(name, ".*", priority, &definition);
-        driver.ok(CatalogCommand::PutPolicy(spec));
-    }
-    for name in ["quorum", "classic"] {
-        let queue = driver.catalog.queue("/", name).expect("declared");
-        assert_eq!(queue.effective.policy, Some("short".into()), "{name}");
-        let settings = queue.settings();
-        assert_eq!(
-            (settings.max_length, settings.max_length_bytes),
-            (Some(9), None),
-            "{name}"
-        );
-    }
 }
 
 #[test]
@@ -533,115 +393,6 @@ fn the_lowest_delivery_limit_counts_and_none_is_the_highest() {
             "{argument:?} {by_policy:?} {by_operator:?}"
         );
     }
-}
-
-/// What says nothing of it is empty, or 0.
-fn delayed_retry(kind: &str, min: i64, max: i64) -> PolicySpec {
-    let kind = (!kind.is_empty()).then(|| ("delayed-retry-type", text(kind)));
-    let numbers = [("delayed-retry-min", min), ("delayed-retry-max", max)].into_iter();
-    let numbers = numbers.filter(|(_, number)| *number > 0);
-    let numbers = numbers.map(|(key, number)| (key, int(number)));
-    let definition: Vec<_> = kind.into_iter().chain(numbers).collect();
-    policy("p", ".*", 0, &definition)
-}
-
-#[test]
-fn delayed_retry_of_arguments_and_policies() {
-    for (argument, user, by_operator, expected) in [
-        (("", 0, 0), None, None, None),
-        (("all", 0, 0), None, None, None),
-        (("all", 7, 0), None, None, Some((RetryKind::All, 7, 7))),
-        (("all", 7, 9), None, None, Some((RetryKind::All, 7, 9))),
-        (("some", 7, 9), None, None, None),
-        (
-            ("all", 7, 9),
-            Some(("returned", 5, 20)),
-            None,
-            Some((RetryKind::Returned, 5, 9)),
-        ),
-        (("all", 7, 9), Some(("disabled", 0, 0)), None, None),
-        (
-            ("", 0, 0),
-            Some(("all", 5, 20)),
-            Some(("failed", 8, 12)),
-            Some((RetryKind::Failed, 8, 12)),
-        ),
-        (
-            ("", 0, 0),
-            Some(("all", 5, 0)),
-            Some(("", 0, 12)),
-            Some((RetryKind::All, 5, 12)),
-        ),
-    ] {
-        let mut driver = Driver::new();
-        let arguments = table(&[
-            ("x-queue-type", FieldValue::text("quorum")),
-            ("x-delayed-retry-type", FieldValue::text(argument.0)),
-            ("x-delayed-retry-min", FieldValue::I64(argument.1)),
-            ("x-delayed-retry-max", FieldValue::I64(argument.2)),
-        ]);
-        let arguments = if argument.0.is_empty() {
-            table(&[])
-        } else {
-            arguments
-        };
-        driver.ok(CatalogCommand::DeclareQueue(QueueSpec {
-            arguments,
-            ..queue("q")
-        }));
-        if let Some((kind, min, max)) = user {
-            let spec = delayed_retry(kind, min, max);
-            driver.ok(CatalogCommand::PutPolicy(spec));
-        }
-        if let Some((kind, min, max)) = by_operator {
-            let spec = operator(delayed_retry(kind, min, max));
-            driver.ok(CatalogCommand::PutPolicy(spec));
-        }
-        let record = driver.catalog.queue("/", "q").expect("declared");
-        let expected = expected.map(|(kind, min_ms, max_ms)| DelayedRetry {
-            kind,
-            min_ms,
-            max_ms,
-        });
-        let found = record.settings().delayed_retry;
-        assert_eq!(found, expected, "{argument:?} {user:?} {by_operator:?}");
-    }
-}
-
-#[test]
-fn policies_of_delayed_retry_that_make_no_sense_are_refused() {
-    let driver = Driver::new();
-    for (definition, expected) in [
-        (
-            vec![("delayed-retry-type", text("all"))],
-            "delayed-retry-min is required when delayed-retry-type is all",
-        ),
-        (
-            vec![("delayed-retry-min", int(5)), ("delayed-retry-max", int(4))],
-            "delayed-retry-max (4) must not be smaller than delayed-retry-min (5)",
-        ),
-        (
-            vec![
-                ("delayed-retry-type", text("some")),
-                ("delayed-retry-min", int(5)),
-            ],
-            "delayed-retry-type",
-        ),
-        (vec![("delayed-retry-min", int(0))], "delayed-retry-min"),
-        (vec![("delayed-retry-max", text("5"))], "delayed-retry-max"),
-    ] {
-        let spec = policy("p", ".*", 0, &definition);
-        for spec in [spec.clone(), operator(spec)] {
-            let refused = driver.catalog.check(&CatalogCommand::PutPolicy(spec));
-            let refused = refused.unwrap_err().to_string();
-            assert!(refused.contains(expected), "{refused}");
-        }
-    }
-    let off = policy("p", ".*", 0, &[("delayed-retry-type", text("disabled"))]);
-    assert_eq!(
-        driver.catalog.check(&CatalogCommand::PutPolicy(off)),
-        Ok(())
-    );
 }
 
 /// What the HTTP API shows is what counts.
