@@ -10,6 +10,7 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
+from harness import amqp
 from harness.cluster import Cluster
 from harness.node import Node
 
@@ -26,9 +27,8 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture
 def connection(node: Node) -> Iterator[pika.BlockingConnection]:
-    connection = node.connect()
-    yield connection
-    connection.close()
+    with amqp.connect(node.amqp_port) as connection:
+        yield connection
 
 
 def shown(node: Node, path: str) -> Any:

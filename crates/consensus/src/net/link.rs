@@ -43,6 +43,8 @@ use tonic::transport::Channel;
 /// Heartbeats of several groups that fall due within this time go out together, sooner if all have come that were said
 /// to follow.
 const GATHER: Duration = Duration::from_millis(5);
+/// When heartbeats of groups are to follow at the same tick, nothing else is sent before they have had this time.
+const FOLLOWING: Duration = Duration::from_millis(15);
 /// Longest pause between two tries to reach a peer.
 const RETRY_MAX: Duration = Duration::from_millis(400);
 /// Pauses before the tries that tell a peer that dies from one that refuses this node.
@@ -504,6 +506,8 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
     let mut heard = Instant::now();
     let quiet = link.timing.silence * 2 / 5;
     let mut sent = Instant::now();
+    // When a message without heartbeats is to be sent.
+    let mut empty_due: Option<Instant> = None;
     // At each tick before which nothing was sent for half its period: one that is lost leaves time for another
     // before the other side judges this one silent.
     let mut ticks = crate::ticks::every(quiet.max(Duration::from_millis(10)));
@@ -547,7 +551,15 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 let last = beats.last().map_or(0, |beat| beat.sequence);
                 if sender.try_send(v1::Heartbeats { beats }).is_ok() {
                     sent = Instant::now();
+                    empty_due = None;
                     link.trips.lock().sent(last, sent);
+                }
+            }
+            () = due(empty_due.unwrap_or(sent)), if empty_due.is_some() => {
+                empty_due = None;
+                if sender.try_send(v1::Heartbeats::default()).is_ok() {
+                    sent = Instant::now();
+                    link.trips.lock().sent_empty(sent);
                 }
             }
             _ = ticks.tick() => {
@@ -559,9 +571,9 @@ async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
                 if heard.elapsed() > link.timing.silence {
                     link.set(Connectivity::Silent);
                 }
-                if sent.elapsed() >= quiet / 2 && sender.try_send(v1::Heartbeats::default()).is_ok() {
-                    sent = Instant::now();
-                    link.trips.lock().sent_empty(sent);
+                if sent.elapsed() >= quiet / 2 {
+                    let follow = link.beats_follow.load(Ordering::Relaxed) > 0;
+                    empty_due = Some(if follow { now + FOLLOWING } else { now });
                 }
                 waiting.retain(|_, waiter| !waiter.is_closed());
             }
