@@ -240,6 +240,45 @@ def test_lose_a_container_under_load(up, name, fault) -> None:
     wait_all_serve()
 
 
+def is_ready(container: str) -> bool:
+    """By the container's own word: while it has no network, nobody else can ask."""
+    asked = subprocess.run(
+        ["docker", "exec", container, "warren", "ping", "--ready"],
+        capture_output=True,
+        timeout=bound(60),
+    )
+    return asked.returncode == 0
+
+
+def test_nodes_that_get_each_others_addresses(up, name) -> None:
+    """All lose the network, and come back in another order: each has an address that was another's. A connection that was
+    waiting for the old one reaches the wrong node, and must not be kept."""
+    connection = amqp.connect(PORTS[0])
+    amqp.confirmed(connection).queue_declare(name, durable=True)
+    connection.close()
+    containers = up.containers()
+    networks = [inspect(c)["NetworkSettings"]["Networks"] for c in containers]
+    ((network, _),) = networks[0].items()
+    before = [n[network]["IPAddress"] for n in networks]
+    for container in containers:
+        docker("network", "disconnect", network, container)
+    for container in containers:
+        eventually(lambda: not is_ready(container), bound(30), "it misses the others")
+    for i in sorted(range(3), key=lambda i: before[i], reverse=True):
+        aliases = [o for a in networks[i][network].get("Aliases") or [] for o in ("--alias", a)]
+        docker("network", "connect", *aliases, network, containers[i])
+    after = [inspect(c)["NetworkSettings"]["Networks"][network]["IPAddress"] for c in containers]
+    assert set(after) == set(before) and after != before, (before, after)
+    for container in containers:
+        eventually(lambda: is_ready(container), bound(40), "all have found each other again")
+    wait_all_serve()
+    for port in PORTS:
+        connection = amqp.connect(port)
+        channel = amqp.confirmed(connection)
+        channel.basic_publish("", name, b"x", amqp.PERSISTENT, mandatory=True)
+        connection.close()
+
+
 def test_down_and_up_keeps_everything(up, name) -> None:
     connection = amqp.connect(PORTS[1])
     channel = amqp.confirmed(connection)

@@ -5,8 +5,9 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 /// Libraries that speak of everyday events. A filter of the user's that names them wins. Three parts of openraft
-/// complain of every call that comes while a group is stopped; a group that fails says so itself.
-const NOISE: &str = "openraft=error,openraft::raft::raft_inner=off,openraft::raft::stream_append=off,openraft::core::heartbeat::worker=off,openraft::progress::entry=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,rustls=warn,axum=warn";
+/// complain of every call that comes while a group is stopped; a group that fails says so itself. Another one takes it for an error that
+/// a leader is replaced while it changes the members; the next one goes on with it.
+const NOISE: &str = "openraft=error,openraft::raft::raft_inner=off,openraft::raft::stream_append=off,openraft::raft::api::management=off,openraft::core::heartbeat::worker=off,openraft::progress::entry=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,rustls=warn,axum=warn";
 
 /// Starts logging. The filter has been given by the user, so a wrong one is told.
 pub(crate) fn start(options: &LogOptions) -> Result<(), String> {

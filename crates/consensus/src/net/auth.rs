@@ -83,7 +83,7 @@ pub(crate) enum Refusal {
     InUse { node: u64 },
     #[error("this node has called itself")]
     Myself,
-    #[error("this is node {here}, not {wanted}: the address belongs to another node")]
+    #[error("node {here} is there, not node {wanted}: the address belongs to another node")]
     WrongNode { here: u64, wanted: u64 },
 }
 

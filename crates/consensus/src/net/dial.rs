@@ -4,7 +4,7 @@
 //! that dies has its sockets closed by the kernel, so an end of stream or a reset is news; silence
 //! is not.
 
-use super::auth::Keys;
+use super::auth::{Keys, Refusal};
 use super::greet::{self, GreetError};
 use super::tls::{Bound, Tls};
 use super::transport::{Network, Wired};
@@ -47,9 +47,11 @@ pub(crate) struct Ways {
     pub(crate) keys: Arc<Keys>,
 }
 
-/// A channel that connects when it is first used, and again after a failure.
+/// A channel that connects when it is first used, and again after a failure. `node`: who has to be there. A connection to
+/// another is not kept: it would last, although the name may be the right node's again.
 pub(crate) fn channel(
     ways: &Ways,
+    node: Option<u64>,
     address: &str,
     windows: Windows,
     closed: Arc<Closed>,
@@ -64,6 +66,7 @@ pub(crate) fn channel(
         .connect_timeout(CONNECT);
     let dialer = Dialer {
         ways: ways.clone(),
+        node,
         address: Arc::from(address),
         closed,
     };
@@ -126,6 +129,7 @@ impl Closed {
 #[derive(Clone)]
 struct Dialer {
     ways: Ways,
+    node: Option<u64>,
     address: Arc<str>,
     closed: Arc<Closed>,
 }
@@ -173,7 +177,14 @@ impl Dialer {
                 .map_err(|_| GreetError::Late)?
                 .map_err(GreetError::Tls)?,
         };
-        greet::call(&self.ways.keys, bound).await
+        let (stream, there) = greet::call(&self.ways.keys, bound).await?;
+        match self.node {
+            Some(wanted) if wanted != there.node => {
+                let here = there.node;
+                Err(Refusal::WrongNode { here, wanted }.into())
+            }
+            _ => Ok(stream),
+        }
     }
 }
 

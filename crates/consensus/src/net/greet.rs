@@ -126,8 +126,11 @@ impl Proofs<'_> {
     }
 }
 
-/// As the one who has connected.
-pub(crate) async fn call(keys: &Keys, bound: Bound) -> Result<Box<dyn Wired>, GreetError> {
+/// As the one who has connected; tells who answers.
+pub(crate) async fn call(
+    keys: &Keys,
+    bound: Bound,
+) -> Result<(Box<dyn Wired>, Greeted), GreetError> {
     let Bound {
         mut stream,
         binding,
@@ -160,7 +163,7 @@ pub(crate) async fn call(keys: &Keys, bound: Bound) -> Result<Box<dyn Wired>, Gr
             return Err(Refusal::WrongSecret.into());
         }
         match stream.read_u8().await? {
-            WELCOME => Ok(()),
+            WELCOME => Ok(theirs.greeted),
             WRONG_VERSION => Err(Refusal::Version {
                 theirs: u32::from(theirs.version),
             }
@@ -169,7 +172,7 @@ pub(crate) async fn call(keys: &Keys, bound: Bound) -> Result<Box<dyn Wired>, Gr
         }
     });
     match greeted.await {
-        Ok(Ok(())) => Ok(stream),
+        Ok(Ok(greeted)) => Ok((stream, greeted)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(GreetError::Late),
     }
@@ -270,7 +273,7 @@ mod tests {
     async fn meet(
         caller: (&str, u8),
         node: (&str, u8),
-    ) -> (Result<(), GreetError>, Result<Greeted, GreetError>) {
+    ) -> (Result<Greeted, GreetError>, Result<Greeted, GreetError>) {
         let (here, there) = tokio::io::duplex(1024);
         let (calling, answering) = (keys(caller.0, 1), keys(node.0, 2));
         let mut who = None;
@@ -279,15 +282,17 @@ mod tests {
             answer(&answering, bound(there, node.1), &mut who)
         );
         assert_eq!(who, Some(1));
-        (called.map(|_| ()), answered.map(|(_, greeted)| greeted))
+        let greeted = |(_, greeted)| greeted;
+        (called.map(greeted), answered.map(greeted))
     }
 
     #[tokio::test]
     async fn both_sides_prove_the_secret() {
         let (called, answered) = meet(("s", 0), ("s", 0)).await;
-        called.unwrap();
-        let greeted = answered.unwrap();
-        assert_eq!((greeted.node, greeted.incarnation), (1, 7));
+        for (greeted, node) in [(called, 2), (answered, 1)] {
+            let greeted = greeted.unwrap();
+            assert_eq!((greeted.node, greeted.incarnation), (node, 7));
+        }
         // Another secret, none, or another TLS connection.
         for (caller, node) in [
             (("s", 0), ("t", 0)),

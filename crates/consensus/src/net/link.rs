@@ -133,7 +133,7 @@ impl PeerLink {
         };
         let closed = Arc::new(Closed::default());
         let open = |closed: &Arc<Closed>| {
-            channel(ways, address, windows, Arc::clone(closed)).map_err(|error| {
+            channel(ways, Some(node), address, windows, Arc::clone(closed)).map_err(|error| {
                 StartError::Config(format!("address '{address}' of node {node}: {error}"))
             })
         };

@@ -156,7 +156,7 @@ impl PeerNet {
             stream: self.inner.limits.stream_window,
             connection: self.inner.limits.connection_window,
         };
-        let channel = dial::channel(&self.inner.ways, address, windows, Arc::default())
+        let channel = dial::channel(&self.inner.ways, None, address, windows, Arc::default())
             .map_err(|error| StartError::Config(format!("address '{address}': {error}")))?;
         let credentials = Credentials {
             keys: Arc::clone(&self.inner.ways.keys),

@@ -1,4 +1,6 @@
 use super::super::auth::{Caller, Keys, Me};
+use super::super::greet;
+use super::super::tls::Bound;
 use super::super::transport::{Listening, Network, Wired};
 use super::super::{Connectivity, PeerNet};
 use crate::config::{Limits, Secret, Timing};
@@ -10,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
 const PEER: u64 = 2;
@@ -57,9 +60,40 @@ impl Network for Frozen {
     }
 }
 
-fn connecting_to<N: Network>(peer: &Arc<N>) -> PeerNet {
+/// Another node of the cluster has the peer's address.
+#[derive(Default)]
+struct Elsewhere {
+    /// Bytes that came on each connection after the greeting, until it was closed.
+    heard: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Network for Elsewhere {
+    fn connect(&self, _: &str) -> BoxFuture<'static, io::Result<Box<dyn Wired>>> {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let heard = Arc::clone(&self.heard);
+        tokio::spawn(async move {
+            let bound = Bound {
+                stream: Box::new(there),
+                binding: [0; 32],
+            };
+            let answered = greet::answer(&keys_of(PEER + 1), bound, &mut None).await;
+            if let Ok((mut stream, _)) = answered {
+                let mut bytes = Vec::new();
+                let _ = stream.read_to_end(&mut bytes).await;
+                heard.lock().push(bytes.len());
+            }
+        });
+        async move { Ok(Box::new(here) as Box<dyn Wired>) }.boxed()
+    }
+
+    fn listen(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Listening>> {
+        async { Err(io::ErrorKind::Unsupported.into()) }.boxed()
+    }
+}
+
+fn keys_of(node: u64) -> Arc<Keys> {
     let caller = Caller {
-        node: 1,
+        node,
         generation: 0,
         incarnation: 1,
     };
@@ -67,8 +101,12 @@ fn connecting_to<N: Network>(peer: &Arc<N>) -> PeerNet {
         caller,
         cluster: None,
     };
+    Keys::new(Secret::new("s"), me)
+}
+
+fn connecting_to<N: Network>(peer: &Arc<N>) -> PeerNet {
     let network = Arc::clone(peer) as Arc<dyn Network>;
-    let keys = Keys::new(Secret::new("s"), me);
+    let keys = keys_of(1);
     let net = PeerNet::new(network, None, keys, Timing::default(), Limits::default());
     net.set_peer(PEER, "peer:1").unwrap();
     net
@@ -118,4 +156,16 @@ async fn a_peer_that_accepts_and_does_not_greet_is_not_connected() {
     sleep(Duration::from_secs(4)).await;
     assert_eq!(net.connectivity().borrow()[&PEER], Connectivity::Silent);
     assert!(link.condition().borrow().lost_at.is_some());
+}
+
+/// The address is looked up anew for each connection, so none to the wrong node may last.
+#[tokio::test(start_paused = true)]
+async fn a_connection_to_another_node_is_not_kept() {
+    let peer = Arc::new(Elsewhere::default());
+    let net = connecting_to(&peer);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(net.connectivity().borrow()[&PEER], Connectivity::Silent);
+    let heard = peer.heard.lock();
+    assert!((5..=80).contains(&heard.len()), "{}", heard.len());
+    assert!(heard.iter().all(|bytes| *bytes == 0), "{heard:?}");
 }
