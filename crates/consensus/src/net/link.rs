@@ -4,29 +4,27 @@
 //! heartbeats, and calls), log (one stream of appends for all groups), bulk (snapshots, and the
 //! node's own services).
 //!
-//! The heartbeat stream tells what is known about the peer. It is never idle for long: with no
-//! heartbeat to send, an empty one goes out.
+//! The heartbeat stream ([`beats`]) tells what is known about the peer; that of appends ([`appends`]) is up
+//! while the peer is connected.
 
+mod appends;
+mod beats;
 mod trips;
 
 use self::trips::Trips;
 use super::auth::{Credentials, displacement, refusal};
-use super::dial::{Closed, Probe, Ways, Windows, channel, probe};
+use super::dial::{Closed, Ways, Windows, channel};
 use super::displaced::Displaced;
 use super::limit::RateLimit;
-use super::service::LogService;
-use super::streams::{self, BothWays as _};
 use super::{Connectivity, PeerChannel};
 use crate::config::{Limits, Timing};
 use crate::error::StartError;
-use crate::lateness::Looks;
 use crate::types::{GroupId, RaftNode};
 use crate::wire::{Answer, AppendPipe, Queued, Room, WireError};
 use cluster_proto::v1;
 use cluster_proto::v1::cluster_client::ClusterClient;
 use cluster_proto::v1::raft_control_client::RaftControlClient;
 use cluster_proto::v1::raft_snapshot_client::RaftSnapshotClient;
-use futures::StreamExt as _;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,27 +32,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-/// Heartbeats of several groups that fall due within this time go out together, sooner if all have come that were said
-/// to follow.
-const GATHER: Duration = Duration::from_millis(5);
-/// When heartbeats of groups are to follow at the same tick, nothing else is sent before they have had this time.
-const FOLLOWING: Duration = Duration::from_millis(15);
-/// Longest pause between two tries to reach a peer.
-const RETRY_MAX: Duration = Duration::from_millis(400);
-/// Pauses before the tries that tell a peer that dies from one that refuses this node.
-const DYING: [Duration; 3] = [
-    Duration::from_millis(1),
-    Duration::from_millis(5),
-    Duration::from_millis(20),
-];
-/// Heartbeats that may await an answer.
-const BEATS_IN_FLIGHT: usize = 4096;
 /// Until the heartbeat stream of a peer is open, so many messages go forth and back one after another, with TLS.
 const OPENING_TRIPS: u32 = 8;
 
@@ -171,8 +154,8 @@ impl PeerLink {
             tasks: Mutex::default(),
         });
         let tasks = vec![
-            tokio::spawn(run_control(Arc::clone(&link), queue)),
-            tokio::spawn(run_log(Arc::clone(&link))),
+            tokio::spawn(beats::run(Arc::clone(&link), queue)),
+            tokio::spawn(appends::run(Arc::clone(&link))),
         ];
         *link.tasks.lock() = tasks;
         Ok(link)
@@ -407,242 +390,6 @@ impl Drop for PeerLink {
     fn drop(&mut self) {
         for task in self.tasks.get_mut().drain(..) {
             task.abort();
-        }
-    }
-}
-
-/// Keeps the heartbeat stream up, and judges the peer by how it ends.
-async fn run_control(link: Arc<PeerLink>, mut queue: mpsc::Receiver<Beat>) {
-    loop {
-        let closed = link.closed.count();
-        beat_stream(&link, &mut queue).await;
-        link.stream_up.send_replace(false);
-        while queue.try_recv().is_ok() {}
-        // A dead process: the kernel closed its connection. A host that is gone closes nothing.
-        let abrupt = link.closed.count() != closed;
-        await_peer(&link, abrupt).await;
-    }
-}
-
-/// Returns when the peer accepts connections (again).
-async fn await_peer(link: &PeerLink, abrupt: bool) {
-    // Where messages take long, a connection does too, and its host is not gone for that.
-    let usual = link.round_trip().unwrap_or_default();
-    let mut within = link.timing.reset_grace.max(usual.saturating_mul(2));
-    let mut pause = Duration::from_millis(25);
-    let mut first = true;
-    loop {
-        let began = Instant::now();
-        match probe(&*link.ways.network, &link.address, within).await {
-            // The process may listen already or still; the pause keeps a peer that accepts and
-            // closes at once from making this a busy loop.
-            Probe::Accepts => {
-                *link.accepts_after.lock() = began.elapsed();
-                if !first || !abrupt {
-                    sleep(pause).await;
-                }
-                return;
-            }
-            Probe::Refuses => link.set(Connectivity::Refused),
-            Probe::Nothing if abrupt => link.set(Connectivity::Refused),
-            Probe::Nothing => link.set(Connectivity::Silent),
-        }
-        first = false;
-        within = Duration::from_secs(1);
-        sleep(pause).await;
-        pause = pause.saturating_mul(2).min(RETRY_MAX);
-    }
-}
-
-/// Whether the peer, which has not let this node in, soon listens no longer: a process that dies while it is greeted ends the
-/// connection as one that refuses does, and its listener may close last.
-async fn is_dying(link: &PeerLink) -> bool {
-    for pause in DYING {
-        sleep(pause).await;
-        let within = link.timing.reset_grace;
-        if probe(&*link.ways.network, &link.address, within).await == Probe::Refuses {
-            return true;
-        }
-    }
-    false
-}
-
-/// One heartbeat stream, until it ends.
-async fn beat_stream(link: &PeerLink, queue: &mut mpsc::Receiver<Beat>) {
-    let (sender, receiver) = mpsc::channel::<v1::Heartbeats>(16);
-    let mut client = link.control();
-    // The first message lets the server answer at once.
-    let _ = sender.try_send(v1::Heartbeats::default());
-    let opening = client.beat(ReceiverStream::new(receiver));
-    let opened = timeout(link.opens_within(), opening).await;
-    let mut answers = match opened {
-        Ok(Ok(answers)) => answers.into_inner(),
-        Ok(Err(status)) => {
-            link.note_failure("control connection", &status);
-            let refused = refusal(&status).is_some() || link.closed.take_refusal().is_some();
-            if refused && is_dying(link).await {
-                return;
-            }
-            // Whatever was known of it before: now it does not answer.
-            link.set(Connectivity::Silent);
-            if refused {
-                sleep(RETRY_MAX).await;
-            }
-            return;
-        }
-        Err(_) => {
-            // Its kernel accepts connections, its process does not greet.
-            link.set(Connectivity::Silent);
-            return;
-        }
-    };
-    *link.trips.lock() = Trips::default();
-    link.stream_up.send_replace(true);
-    link.displaced.accepted(&link.address);
-    let mut waiting: HashMap<u64, oneshot::Sender<v1::AppendAnswer>> = HashMap::new();
-    let mut next = 1_u64;
-    let mut batch: Vec<v1::Heartbeat> = Vec::new();
-    let mut batch_due = Instant::now();
-    let mut heard = Instant::now();
-    let quiet = link.timing.silence * 2 / 5;
-    let mut sent = Instant::now();
-    // When a message without heartbeats is to be sent.
-    let mut empty_due: Option<Instant> = None;
-    // At each tick before which nothing was sent for half its period: one that is lost leaves time for another
-    // before the other side judges this one silent.
-    let mut ticks = crate::ticks::every(quiet.max(Duration::from_millis(10)));
-    let mut looks = Looks::new(link.timing.silence / 2, Instant::now());
-    loop {
-        tokio::select! {
-            message = answers.message() => {
-                let Ok(Some(message)) = message else { return };
-                let now = Instant::now();
-                link.hear(now, now.duration_since(heard));
-                heard = now;
-                link.set(Connectivity::Connected);
-                match message.answers.first() {
-                    Some(answer) => link.trips.lock().answered(answer.sequence, heard),
-                    None => link.trips.lock().answered_empty(heard),
-                }
-                for answer in message.answers {
-                    if let Some(waiter) = waiting.remove(&answer.sequence) {
-                        let _ = waiter.send(answer);
-                    }
-                }
-            }
-            beat = queue.recv() => {
-                let Some(Beat { mut beat, answer }) = beat else { return };
-                beat.sequence = next;
-                if waiting.len() < BEATS_IN_FLIGHT {
-                    waiting.insert(next, answer);
-                }
-                next = next.wrapping_add(1);
-                if batch.is_empty() {
-                    batch_due = Instant::now() + GATHER;
-                }
-                batch.push(beat);
-                if batch.len() >= link.beats_follow.load(Ordering::Relaxed) {
-                    batch_due = Instant::now();
-                }
-            }
-            () = due(batch_due), if !batch.is_empty() => {
-                let beats = std::mem::take(&mut batch);
-                // A connection that is stuck loses heartbeats; it does not queue them.
-                let last = beats.last().map_or(0, |beat| beat.sequence);
-                if sender.try_send(v1::Heartbeats { beats }).is_ok() {
-                    sent = Instant::now();
-                    empty_due = None;
-                    link.trips.lock().sent(last, sent);
-                }
-            }
-            () = due(empty_due.unwrap_or(sent)), if empty_due.is_some() => {
-                empty_due = None;
-                if sender.try_send(v1::Heartbeats::default()).is_ok() {
-                    sent = Instant::now();
-                    link.trips.lock().sent_empty(sent);
-                }
-            }
-            _ = ticks.tick() => {
-                let now = Instant::now();
-                if looks.is_excused(now) {
-                    link.note_stand_still(now);
-                    heard = now;
-                }
-                if heard.elapsed() > link.timing.silence {
-                    link.set(Connectivity::Silent);
-                }
-                if sent.elapsed() >= quiet / 2 {
-                    let follow = link.beats_follow.load(Ordering::Relaxed) > 0;
-                    empty_due = Some(if follow { now + FOLLOWING } else { now });
-                }
-                waiting.retain(|_, waiter| !waiter.is_closed());
-            }
-        }
-    }
-}
-
-/// Waits until `at`; not at all, not even for the next turn of the clock, when that is now.
-async fn due(at: Instant) {
-    if at > Instant::now() {
-        sleep_until(at).await;
-    }
-}
-
-/// Keeps the append stream up while the peer is connected.
-async fn run_log(link: Arc<PeerLink>) {
-    let mut condition = link.condition.subscribe();
-    loop {
-        let connected = condition.wait_for(|now| now.connectivity == Connectivity::Connected);
-        if connected.await.is_err() {
-            return;
-        }
-        append_stream(&link, &mut condition).await;
-        *link.appends.lock() = None;
-        link.fail_sessions("connection closed");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn append_stream(link: &Arc<PeerLink>, condition: &mut watch::Receiver<Condition>) {
-    let (requests, receiver) = mpsc::unbounded_channel::<Queued>();
-    let sent = {
-        // The stream may outlive the link in the connection's hands.
-        let link = Arc::downgrade(link);
-        UnboundedReceiverStream::new(receiver).filter_map(move |queued| {
-            let goes_on = (link.upgrade()).is_some_and(|link| link.goes_on(queued.request.session));
-            std::future::ready(goes_on.then_some(queued.request))
-        })
-    };
-    let channel = InterceptedService::new(link.log.clone(), link.credentials.clone());
-    let call = streams::call::<v1::AppendRequest, v1::AppendAnswer>(
-        channel,
-        LogService::PATH,
-        sent,
-        link.limits.decode_bytes,
-    );
-    let mut answers = match timeout(link.opens_within(), call).await {
-        Ok(Ok(answers)) => answers,
-        Ok(Err(status)) => return link.note_failure("log connection", &status),
-        Err(_) => return,
-    };
-    *link.appends.lock() = Some(requests);
-    loop {
-        let answer = tokio::select! {
-            answer = answers.message() => answer,
-            changed = condition.changed() => {
-                if changed.is_err() || condition.borrow().connectivity == Connectivity::Refused {
-                    return;
-                }
-                continue;
-            }
-        };
-        let Ok(Some(answer)) = answer else { return };
-        let mut sessions = link.sessions.lock();
-        let number = answer.session;
-        if let Some(session) = sessions.get(&number)
-            && session.answers.send(Ok(answer)).is_err()
-        {
-            sessions.remove(&number);
         }
     }
 }
