@@ -4,8 +4,11 @@
 //! question whose answer continues with the session in hand; meanwhile its channel is *busy* and
 //! later input of that channel waits, so answers keep their order. Other channels go on.
 
+mod hear;
+mod input;
+
 use super::Ends;
-use super::channel::{Channel, ChannelKey, Input, Unacked, Waiting};
+use super::channel::{Channel, ChannelKey, Input, Unacked};
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
 use super::large_reads::LargeReads;
@@ -14,29 +17,23 @@ use super::overdue::Former;
 use super::services::Services;
 use super::tally::Tally;
 use super::trace::Traced;
-use super::wait::{Answer, Tasks, Then, Waits};
+use super::wait::{Tasks, Then, Waits};
 use crate::broker::Alarms;
 use crate::exchange_flows::Current;
 use crate::hub::SessionHandle;
-use crate::hub::api::SessionEvent;
 use crate::hub::mailbox::SessionEvents;
 use crate::identity::Identity;
 use crate::registry::ConnectionEntry;
 use amqp_codec::ReplyCode;
-use amqp_connection::{
-    Confirm, Connection, EndReason, Event, Mechanism, ProtocolError, ServerConfig,
-};
+use amqp_connection::{Confirm, Connection, EndReason, Mechanism, ProtocolError, ServerConfig};
 use broker_model::ids::{ConnectionId, ConsumerId, QueueId};
-use broker_model::protocol::Subject;
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-/// Input that may wait for busy channels before the socket is not read any more.
-const BACKLOG_MAX: usize = 2048;
 /// One client connection.
 pub(super) struct Session {
     pub(super) broker: Arc<dyn Services>,
@@ -320,246 +317,9 @@ impl Session {
         }
     }
 
-    // ---- input ----
-
-    fn takes_input(&self) -> bool {
-        if self.ended.is_some() {
-            return false;
-        }
-        // Whoever closes is listened to in any case.
-        !self.conn.is_open()
-            || !self.blocked
-                && !self.paused
-                && !self.refreshing
-                && self.backlog_len < BACKLOG_MAX
-                && self.backlog_bytes < self.backlog_limit()
-                && self.outbox.unanswered_bytes() <= self.unanswered_limit()
-                && self.conn.output_len() <= self.output_max()
-    }
-
-    fn handle(&mut self, event: Event) {
-        match event {
-            Event::Publish(publish) => {
-                if let Some(key) = self.key_of(publish.channel) {
-                    self.block_if_alarmed();
-                    let input = Input::Publish(publish);
-                    if self.blocked {
-                        self.held = Some(Box::new((key, input)));
-                    } else {
-                        self.input(key, input);
-                    }
-                }
-            }
-            Event::Method { channel, method } => {
-                if let Some(key) = self.key_of(channel) {
-                    self.input(key, Input::Method(method));
-                }
-            }
-            Event::OpenChannel(channel) => self.open_channel(channel),
-            Event::ChannelClosed { channel, reason } => {
-                debug!(channel, code = reason.reply_code, text = %reason.reply_text, "client closes channel");
-                if let Some(key) = self.key_of(channel) {
-                    self.input(key, Input::Close);
-                } else {
-                    self.conn.channel_closed(channel);
-                }
-            }
-            Event::ChannelFailed { channel, error } => {
-                // What was sent before it is done, and answered, before.
-                if let Some(key) = self.key_of(channel) {
-                    self.input(key, Input::Fail(error));
-                } else {
-                    self.conn.channel_error(channel, &error, self.now);
-                }
-            }
-            Event::Authenticate(credentials) => self.authenticate(credentials),
-            Event::OpenVhost(vhost) => self.open_vhost(vhost),
-            Event::UpdateSecret(secret) => self.update_secret(secret),
-            Event::CloseRequested(reason) => {
-                debug!(code = reason.reply_code, text = %reason.reply_text, "client closes connection");
-                self.closing = true;
-                self.close_if_idle();
-            }
-            Event::Failed(error) => self.connection_error(&error),
-            Event::Ended(reason) => self.ended = Some(reason),
-        }
-    }
-
-    /// Input of a channel, now or when what it waits for is done.
-    fn input(&mut self, key: ChannelKey, input: Input) {
-        let Some(channel) = self.channels.get_mut(&key.number) else {
-            return;
-        };
-        if channel.busy || !channel.backlog.is_empty() {
-            let waiting = Waiting::new(input);
-            self.backlog_len += 1;
-            self.backlog_bytes += waiting.weight;
-            channel.backlog.push_back(waiting);
-        } else {
-            self.act_on(key, input);
-        }
-    }
-
-    fn act_on(&mut self, key: ChannelKey, input: Input) {
-        let (result, ids) = match input {
-            Input::Publish(publish) => (self.publish(key, publish), (60, 40)),
-            Input::Method(method) => {
-                let ids = (method.class_id(), method.method_id());
-                (self.method(key, method), ids)
-            }
-            Input::Close => {
-                self.close_channel(key);
-                return;
-            }
-            Input::Fail(error) => {
-                let ids = (error.class_id, error.method_id);
-                (Err(error), ids)
-            }
-        };
-        if let Err(error) = result {
-            self.fail(key, error, ids);
-        }
-    }
-
-    /// Goes on with what waited on a channel.
-    pub(super) fn go_on(&mut self, key: ChannelKey) {
-        self.tell_gone(key);
-        while let Some(channel) = self.channels.get_mut(&key.number)
-            && channel.key == key
-            && !channel.busy
-        {
-            let Some(Waiting { input, weight }) = channel.backlog.pop_front() else {
-                break;
-            };
-            self.backlog_len -= 1;
-            self.backlog_bytes -= weight;
-            self.act_on(key, input);
-        }
-        self.close_if_idle();
-    }
-
-    /// Takes note that a channel's backlog is dropped.
-    pub(super) fn forget_backlog(&mut self, channel: &Channel) {
-        self.backlog_len -= channel.backlog.len();
-        let weights = channel.backlog.iter().map(|waiting| waiting.weight);
-        self.backlog_bytes -= weights.sum::<usize>();
-    }
-
-    /// The client closed, and all channels are done.
-    pub(super) fn close_if_idle(&mut self) {
-        if self.closing && self.channels.values().all(|channel| !channel.busy) {
-            self.closing = false;
-            self.close_connection();
-        }
-    }
-
-    fn block_if_alarmed(&mut self) {
-        if self.blocked || self.left {
-            return;
-        }
-        let reason = self.alarms.borrow().reason();
-        if let Some(reason) = reason {
-            self.blocked = true;
-            self.conn.send_blocked(reason);
-            self.show_state("blocked");
-        }
-    }
-
     pub(super) fn show_state(&self, state: &'static str) {
         if let Some(entry) = &self.entry {
             *entry.state.lock() = state;
-        }
-    }
-
-    // ---- from the hub ----
-
-    /// What had not been heard when the connection ended: messages go back, and a leader that asked must not
-    /// hand out what was acknowledged.
-    pub(super) fn hear_at_the_end(&mut self, event: SessionEvent) {
-        if let SessionEvent::Deliver(_) | SessionEvent::Got { .. } | SessionEvent::Resume { .. } =
-            event
-        {
-            self.hear(event);
-        }
-    }
-
-    pub(super) fn hear(&mut self, event: SessionEvent) {
-        match event {
-            SessionEvent::Outcome {
-                token,
-                refused_ops,
-                given_up,
-            } => {
-                let answered = self.outbox.answered(token, &refused_ops, given_up);
-                for (key, publish, accepted) in answered.publishes {
-                    self.publish_answered(key, publish, accepted);
-                }
-                for freed in answered.freed {
-                    self.freed(freed);
-                }
-                for barrier in answered.barriers {
-                    self.step(barrier);
-                }
-            }
-            SessionEvent::Deliver(deliveries) => self.deliver(deliveries),
-            SessionEvent::ConsumeOk { consumer } => self.consume_ok(consumer),
-            SessionEvent::Cancelled { consumer, by_host } => self.cancelled(consumer, by_host),
-            SessionEvent::Revoked { consumer, unused } => self.revoked(consumer, unused),
-            SessionEvent::Starved { consumer } => self.starved(consumer),
-            SessionEvent::Read {
-                consumer,
-                next,
-                messages,
-            } => self.has_read(consumer, next, messages),
-            SessionEvent::Refused {
-                subject: Subject::Consumer(consumer),
-                why,
-            } => {
-                self.consume_refused(consumer, Some(why));
-            }
-            SessionEvent::RequestFailed {
-                subject: Subject::Consumer(consumer),
-            } => {
-                self.consume_refused(consumer, None);
-            }
-            SessionEvent::Refused {
-                subject: Subject::Request(request),
-                why,
-            } => {
-                self.answer(request, Answer::Refused(why));
-            }
-            SessionEvent::RequestFailed {
-                subject: Subject::Request(request),
-            } => {
-                self.answer(request, Answer::Failed);
-            }
-            SessionEvent::Got { request, delivery } => self.answer(request, Answer::Got(delivery)),
-            SessionEvent::Counts {
-                request,
-                ready,
-                consumers,
-                ..
-            } => {
-                self.answer(request, Answer::Counts { ready, consumers });
-            }
-            // No client asks for copies.
-            SessionEvent::Browsed { .. } => {}
-            SessionEvent::Resume { placement, reply } => {
-                let _ = reply.send(self.held(placement));
-            }
-            SessionEvent::Lost { messages } => self.lose(&messages),
-            SessionEvent::Moved {
-                old,
-                new,
-                placement,
-            } => self.queue_moved(old, new, placement),
-            SessionEvent::Close { reason } => {
-                self.report_all_confirms();
-                if self.conn.force_close(&reason, self.now) {
-                    info!(reason, "connection closed by the operator");
-                    self.drop_channels();
-                }
-            }
         }
     }
 
