@@ -37,14 +37,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     let connections = visible(&app, &operator).await;
-    Ok(Json(
-        query.serve(
-            connections
-                .iter()
-                .map(|row| connection_row(&app, row))
-                .collect(),
-        )?,
-    ))
+    page(&app, &query, &connections)
 }
 
 pub(super) async fn of_vhost(
@@ -56,14 +49,7 @@ pub(super) async fn of_vhost(
     operator.enter(&app, &vhost).await?;
     let mut connections = visible(&app, &operator).await;
     connections.retain(|connection| connection.vhost == vhost);
-    Ok(Json(
-        query.serve(
-            connections
-                .iter()
-                .map(|row| connection_row(&app, row))
-                .collect(),
-        )?,
-    ))
+    page(&app, &query, &connections)
 }
 
 pub(super) async fn of_user(
@@ -75,14 +61,12 @@ pub(super) async fn of_user(
     may_see(&operator, &user)?;
     let mut connections = visible(&app, &operator).await;
     connections.retain(|connection| connection.user == user);
-    Ok(Json(
-        query.serve(
-            connections
-                .iter()
-                .map(|row| connection_row(&app, row))
-                .collect(),
-        )?,
-    ))
+    page(&app, &query, &connections)
+}
+
+fn page(app: &App, query: &ListQuery, connections: &[ConnectionReport]) -> JsonResult {
+    let rows = connections.iter().map(|row| connection_row(app, row));
+    Ok(Json(query.serve(rows.collect())?))
 }
 
 /// Who may not see all sees only what is the user's own.
