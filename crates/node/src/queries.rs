@@ -38,44 +38,70 @@ pub trait Queries: Send + Sync {
 
 /// A connection as other nodes see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct ConnectionReport {
+    /// The node that it is open on.
     pub node: u64,
+    /// Its session on that node.
     pub serial: u64,
+    /// RabbitMQ's form: `127.0.0.1:50000 -> 127.0.0.1:5672`.
     pub name: String,
+    /// Who is logged in.
     pub user: String,
+    /// Its virtual host.
     pub vhost: String,
+    /// The client's address.
     pub peer_host: String,
+    /// The client's port.
     pub peer_port: u16,
+    /// The node's address.
     pub host: String,
+    /// The node's port.
     pub port: u16,
+    /// Whether it is encrypted.
     pub tls: bool,
+    /// How the client logged in: `PLAIN`, for instance.
     pub mechanism: String,
+    /// The name that the client gave it.
     pub client_name: Option<String>,
+    /// What the client said about itself: a field table without its length.
     pub client_properties: Vec<u8>,
+    /// Milliseconds since the Unix epoch.
     pub connected_at_ms: u64,
+    /// Largest frame, in bytes.
     pub frame_max: u32,
+    /// Channels that may be open at once; 0: any number.
     pub channel_max: u16,
+    /// Seconds; 0: none.
     pub heartbeat: u16,
+    /// RabbitMQ's name for it: `running`, `blocked`.
     pub state: String,
+    /// Bytes read.
     pub received: u64,
+    /// Bytes written.
     pub sent: u64,
+    /// Those that are open.
     pub channels: Vec<ChannelReport>,
 }
 
 /// A channel as other nodes see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct ChannelReport {
+    /// Its number on the connection.
     pub number: u16,
+    /// How many consume on it.
     pub consumers: i64,
+    /// Prefetch that its consumers share; 0: none.
     pub prefetch: i64,
     /// Prefetch of each consumer to come. Nodes of an older version do not say.
     #[serde(default)]
     pub prefetch_each: i64,
+    /// Deliveries that are not acknowledged.
     pub unacked: i64,
+    /// Publishes that are not confirmed.
     pub unconfirmed: i64,
+    /// Whether publishes are confirmed.
     pub confirms: bool,
+    /// Whether it has transactions.
     pub transactional: bool,
     /// What has happened on it, by the names of [`crate::metrics::ChannelCounts`]; what has not is left out.
     #[serde(default)]
@@ -100,22 +126,33 @@ pub struct ExchangeReport {
 
 /// What a node says about itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct NodeReport {
+    /// Who says it.
     pub node: u64,
+    /// Of the program.
     pub version: String,
     /// Of its process; 0 where a node of an older version does not say.
     #[serde(default)]
     pub pid: u32,
+    /// Milliseconds since its start.
     pub uptime_ms: u64,
+    /// Resident memory, in bytes.
     pub memory_used: u64,
+    /// Bytes above which publishers are blocked.
     pub memory_limit: u64,
+    /// Whether they are.
     pub memory_alarm: bool,
+    /// Free bytes where its data are.
     pub disk_free: u64,
+    /// Bytes below which publishers are blocked.
     pub disk_free_limit: u64,
+    /// Whether they are.
     pub disk_alarm: bool,
+    /// Connections of AMQP clients.
     pub connections: u64,
+    /// File descriptors in use.
     pub fd_used: u64,
+    /// File descriptors that the process may have.
     pub fd_total: u64,
     /// Taken out of service for a while.
     #[serde(default)]
@@ -125,6 +162,7 @@ pub struct NodeReport {
     pub listeners: Vec<ListenerReport>,
     /// Groups that run here, with their state.
     pub groups: Vec<GroupReport>,
+    /// What has happened since its start, by the names of [`crate::metrics::Counts`].
     pub counts: BTreeMap<String, u64>,
 }
 
@@ -139,18 +177,28 @@ pub struct ListenerReport {
 
 /// One Raft group on one node.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct GroupReport {
+    /// 0: the catalog; else a shard.
     pub group: u32,
+    /// The highest term that this node has seen.
     pub term: u64,
+    /// Who leads, as far as this node knows.
     pub leader: Option<u64>,
+    /// Whether this node leads and may act as the leader, see [`consensus::Leadership`].
     pub ready: bool,
+    /// Index of the last committed entry that this node knows of; 0: none. So with the others.
     pub committed: u64,
+    /// Index of the last applied entry.
     pub applied: u64,
+    /// Index of the last entry in the log.
     pub last_log: u64,
+    /// Index that the last checkpoint covers.
     pub checkpoint: u64,
+    /// Index up to which the log is gone.
     pub purged: u64,
+    /// Nodes that vote.
     pub voters: Vec<u64>,
+    /// Nodes that only follow, while they catch up.
     pub learners: Vec<u64>,
 }
 

@@ -47,10 +47,12 @@ struct Running {
 
 /// A shovel as other nodes see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct ShovelReport {
+    /// The node that runs it.
     pub node: u64,
+    /// Where its definition is.
     pub vhost: String,
+    /// Its name there.
     pub name: String,
     /// `starting`, `running` or `terminated`.
     pub state: String,
@@ -62,9 +64,13 @@ pub struct ShovelReport {
     pub blocked: String,
     /// What is told of its two ends while it runs, by RabbitMQ's names.
     pub ends: BTreeMap<String, String>,
+    /// Messages until it ends by itself; `None`: it does not.
     pub remaining: Option<u64>,
+    /// Messages that it publishes until then; `None`: it does not end by itself.
     pub remaining_unacked: Option<u64>,
+    /// Messages that wait because the destination is blocked.
     pub pending: u64,
+    /// Messages that were published since it began to run.
     pub forwarded: u64,
 }
 
