@@ -1,6 +1,7 @@
 //! What an operator has set for a node and nobody reads: variables with a slip in their names, and what RabbitMQ's image takes.
 
 use super::layers;
+use super::nearest::nearest;
 use std::path::{Path, PathBuf};
 
 /// Variables that the programs of this one file read besides the options of `serve`.
@@ -90,7 +91,7 @@ fn notice(name: &str, value: &str, known: &[String]) -> Option<String> {
     {
         return None;
     }
-    let hint = layers::nearest(name, known)
+    let hint = nearest(name, known)
         .map(|name| format!("; did you mean {name}?"))
         .unwrap_or_default();
     Some(format!(

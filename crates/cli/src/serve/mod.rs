@@ -3,6 +3,7 @@
 mod ignored;
 pub(crate) mod layers;
 mod logging;
+mod nearest;
 mod nested;
 mod oauth2;
 mod options;
