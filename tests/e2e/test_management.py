@@ -68,6 +68,25 @@ def test_declare_publish_get_delete(broker, ch, name) -> None:
     assert broker.http(exchange, "DELETE")[0] == 204
 
 
+@pytest.mark.warren_only("RabbitMQ puts any number of large messages into one answer")
+def test_an_answer_holds_a_bounded_number_of_large_messages(broker, pub, name) -> None:
+    pub.queue_declare(name, durable=True)
+    amqp.fill(pub, name, [bytes([n]) * (5 << 20) for n in range(1, 7)])
+    path = f"/api/queues/%2F/{part(name)}"
+
+    def get(ackmode: str) -> list[dict]:
+        ask = {"count": 10, "ackmode": ackmode, "encoding": "base64", "truncate": 1}
+        status, body = broker.http(f"{path}/get", "POST", ask)
+        assert status == 200, body
+        return json.loads(body)
+
+    # Up to 16 MiB, and the message that reaches them.
+    assert [got["message_count"] for got in get("ack_requeue_true")] == [5, 4, 3, 2]
+    assert [got["payload_bytes"] for got in get("ack_requeue_false")] == [5 << 20] * 4
+    rest = get("ack_requeue_false")
+    assert [(got["payload"], got["message_count"]) for got in rest] == [("BQ==", 1), ("Bg==", 0)]
+
+
 @pytest.mark.parametrize("exchange", ["", "amq.default"])
 def test_publish_to_the_default_exchange(broker, ch, name, exchange) -> None:
     ch.queue_declare(name, durable=True)

@@ -28,6 +28,9 @@ use tokio::time::Instant;
 
 /// Bytes of delayed messages that one look shows.
 const DELAYED_BYTES_MAX: u64 = 16 << 20;
+/// With so many bytes of bodies no further message is taken: whoever asks gets all of them in one answer, which may be
+/// several times as large.
+const TAKEN_BYTES_MAX: usize = 16 << 20;
 
 /// What becomes of messages that were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +118,7 @@ pub async fn delete(
     Ok(())
 }
 
-/// Takes up to `count` messages, and does with all of them what `fate` says.
+/// Takes up to `count` messages, fewer where they are large, and does with all of them what `fate` says.
 ///
 /// # Errors
 /// As `basic.get`.
@@ -131,7 +134,11 @@ pub async fn take(
     check_takes(&record, "basic.get")?;
     desk.takes_from = Some((record.placement, record.id));
     let mut taken: Vec<Taken> = Vec::new();
+    let mut bytes = 0;
     for _ in 0..count {
+        if bytes >= TAKEN_BYTES_MAX {
+            break;
+        }
         let request = broker.hub().next_request();
         let get = Ask::Get {
             request,
@@ -145,6 +152,7 @@ pub async fn take(
             } => {
                 desk.hold(&record, delivery.sequence);
                 let mut delivery = *delivery;
+                bytes += delivery.message.body.len();
                 delivery.message.properties = told(&delivery.message.properties).into_owned();
                 taken.push(Taken { delivery, left });
             }
