@@ -329,6 +329,36 @@ def test_its_virtual_host_is_deleted(broker, names) -> None:
     eventually(lambda: names_of() == [], what="its end")
 
 
+def test_definitions_bring_shovels_last(broker, names) -> None:
+    """A shovel in a file of definitions does not declare the queues of the file before the file does."""
+    vhost = names()
+    broker.put(f"/api/vhosts/{vhost}", {})
+    uri = f"amqp:///{vhost}"
+    ends = {"src-uri": uri, "src-queue": "a", "dest-uri": uri, "dest-queue": "b"}
+    wanted = {"a": {"x-max-length": 7}, "b": {"x-queue-type": "quorum", "x-delivery-limit": 3}}
+    # The queues of the shovel come last, behind many that take their time.
+    others = {f"q{i}": {} for i in range(1000)}
+    queues = [
+        {"name": queue, "durable": True, "auto_delete": False, "arguments": arguments}
+        for queue, arguments in (others | wanted).items()
+    ]
+    parameters = [{"component": "shovel", "name": "s", "value": ends}]
+    try:
+        status, answer = broker.http(
+            f"/api/definitions/{vhost}", "POST", {"parameters": parameters, "queues": queues}
+        )
+        assert status == 204, answer
+        there = {queue: broker.get(f"/api/queues/{vhost}/{queue}")["arguments"] for queue in wanted}
+        assert there == wanted
+
+        def states() -> list[str]:
+            return [row["state"] for row in broker.get("/api/shovels") if row["vhost"] == vhost]
+
+        eventually(lambda: states() == ["running"], what="the shovel at work")
+    finally:
+        broker.delete(f"/api/vhosts/{vhost}")
+
+
 def test_local_protocol(shovel, pub, sub, names) -> None:
     """RabbitMQ's `local` is a connection within the cluster here, with the login of the URI."""
     source, target = names(), names()

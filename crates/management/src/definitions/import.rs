@@ -25,14 +25,16 @@ use std::sync::Arc;
 /// Changes on their way at the same time.
 const CONCURRENT: usize = 64;
 
-/// Parts of a file, in the order in which they depend on each other.
+const PARAMETERS: &str = "parameters";
+
+/// Parts of a file, in the order in which they depend on each other; but shovels come after all of them.
 pub(super) const PARTS: &[&str] = &[
     "vhosts",
     "users",
     "permissions",
     "exchanges",
     "topic_permissions",
-    "parameters",
+    PARAMETERS,
     "global_parameters",
     "policies",
     "queues",
@@ -40,7 +42,7 @@ pub(super) const PARTS: &[&str] = &[
 ];
 
 /// Parts of the definitions of a single virtual host, whose items do not name it.
-const OF_ONE_VHOST: &[&str] = &["parameters", "policies", "queues", "exchanges", "bindings"];
+const OF_ONE_VHOST: &[&str] = &[PARAMETERS, "policies", "queues", "exchanges", "bindings"];
 
 /// Keys that say where a file comes from.
 const ORIGIN: &[&str] = &[
@@ -106,7 +108,7 @@ pub(crate) async fn import_vhost(
     ] {
         body.0.remove(part);
     }
-    let given = body.0.get("parameters").and_then(Value::as_array);
+    let given = body.0.get(PARAMETERS).and_then(Value::as_array);
     for item in given.into_iter().flatten() {
         let component = item.get("component").and_then(Value::as_str);
         if let (Some(parameters::SHOVEL), Some(value)) = (component, item.get("value")) {
@@ -153,8 +155,9 @@ fn answer(report: Report, query: &ImportQuery) -> Response {
 
 pub(super) async fn run(app: &App, mut body: Body, vhost: Option<&str>) -> Report {
     let mut report = Report::default();
+    let mut shovels = Vec::new();
     for part in PARTS {
-        let items = match body.0.remove(*part) {
+        let mut items = match body.0.remove(*part) {
             None | Some(Value::Null) => continue,
             Some(Value::Array(items)) => items,
             Some(_) => {
@@ -162,28 +165,47 @@ pub(super) async fn run(app: &App, mut body: Body, vhost: Option<&str>) -> Repor
                 continue;
             }
         };
-        for chunk in items.chunks(CONCURRENT) {
-            let imports = chunk.iter().map(|item| import_item(app, part, item, vhost));
-            for (item, result) in chunk.iter().zip(futures::future::join_all(imports).await) {
-                match result {
-                    Ok(notes) => {
-                        *report.imported.entry(part).or_default() += 1;
-                        report.not_understood.extend(notes);
-                    }
-                    Err(error) => {
-                        report
-                            .failed
-                            .push(format!("{part}: {}: {}", label(item), error.reason()))
-                    }
-                }
-            }
+        if *part == PARAMETERS {
+            (shovels, items) = items.into_iter().partition(is_shovel);
         }
+        import_part(app, part, &items, vhost, &mut report).await;
     }
+    // Last, because a shovel runs at once, and declares queues that are not there as it likes.
+    import_part(app, PARAMETERS, &shovels, vhost, &mut report).await;
     let unknown = body.0.keys().filter(|key| !ORIGIN.contains(&key.as_str()));
     report
         .not_understood
         .extend(unknown.map(|key| format!("{key}: unknown part of the file")));
     report
+}
+
+async fn import_part(
+    app: &App,
+    part: &'static str,
+    items: &[Value],
+    vhost: Option<&str>,
+    report: &mut Report,
+) {
+    for chunk in items.chunks(CONCURRENT) {
+        let imports = chunk.iter().map(|item| import_item(app, part, item, vhost));
+        for (item, result) in chunk.iter().zip(futures::future::join_all(imports).await) {
+            match result {
+                Ok(notes) => {
+                    *report.imported.entry(part).or_default() += 1;
+                    report.not_understood.extend(notes);
+                }
+                Err(error) => {
+                    report
+                        .failed
+                        .push(format!("{part}: {}: {}", label(item), error.reason()))
+                }
+            }
+        }
+    }
+}
+
+fn is_shovel(parameter: &Value) -> bool {
+    parameter.get("component").and_then(Value::as_str) == Some(parameters::SHOVEL)
 }
 
 /// What an item is called in the report.
@@ -241,7 +263,7 @@ async fn import_item(
             };
             change(app, CatalogCommand::SetTopicPermissions(spec)).await
         }
-        "parameters" => import_parameter(app, vhost, body).await,
+        PARAMETERS => import_parameter(app, vhost, body).await,
         "global_parameters" => import_global(app, &body).await,
         "policies" => {
             let spec = policies::spec(&vhost, body.text("name")?, false, &body)?;
