@@ -10,6 +10,7 @@
 mod api;
 mod auth;
 pub mod backend;
+mod bodies;
 mod bounded;
 mod definitions;
 mod error;
@@ -33,6 +34,7 @@ pub use node_backend::NodeBackend;
 
 use axum::Router;
 use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use backend::{SharedBackend, read};
@@ -59,6 +61,8 @@ pub(crate) struct App {
     pub(crate) rates_of: AllRates,
     /// To make a list of very many rows.
     pub(crate) large_lists: Semaphore,
+    /// For bodies of requests.
+    pub(crate) bodies: bodies::Room,
 }
 
 /// Connections at a time on the port for metrics.
@@ -156,6 +160,7 @@ impl Management {
             rates: Mutex::default(),
             rates_of: AllRates::default(),
             large_lists: Semaphore::new(LARGE_LISTS),
+            bodies: bodies::Room::default(),
         });
         let stop = watch::Sender::new(false);
         let router = router(Arc::clone(&app), with_api);
@@ -233,7 +238,10 @@ fn router(app: Arc<App>, with_api: bool) -> Router {
         .route("/health/ready", get(health::ready))
         .merge(metrics_routes());
     if with_api {
-        router = router.nest("/api", api::router()).merge(web::router());
+        let bounded = from_fn_with_state(Arc::clone(&app), bodies::bounded);
+        router = router
+            .nest("/api", api::router().layer(bounded))
+            .merge(web::router());
     }
     finished(router, app)
 }

@@ -23,6 +23,7 @@ mod stats;
 pub(crate) mod users;
 mod vhosts;
 
+use crate::bodies::BODY_MAX;
 use crate::error::ApiError;
 use crate::{App, definitions, form};
 use axum::extract::rejection::JsonRejection;
@@ -33,9 +34,6 @@ use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-
-/// Bodies are no larger: definition files and messages.
-const BODY_MAX: usize = 64 << 20;
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()

@@ -63,6 +63,7 @@ impl Server {
             rates: Mutex::default(),
             rates_of: crate::AllRates::default(),
             large_lists: tokio::sync::Semaphore::new(crate::LARGE_LISTS),
+            bodies: crate::bodies::Room::default(),
         });
         Self {
             fake: Arc::new(Fake::new()),

@@ -1,0 +1,93 @@
+//! Room for the bodies of requests: what all clients together send at the same time is bounded. What is read of a body
+//! takes several times its size.
+
+use crate::App;
+use crate::error::ApiError;
+use axum::body::HttpBody as _;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+/// No body is larger, in bytes: definition files and messages.
+pub(crate) const BODY_MAX: usize = 64 << 20;
+/// A body of so many bytes needs no room: there are as many as there may be connections.
+const SMALL: u64 = 64 << 10;
+/// Bytes to one permit.
+const UNIT: u64 = 1 << 10;
+/// How long a request waits until others are done.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For one body of the largest size, or several smaller ones.
+pub(crate) struct Room {
+    free: Semaphore,
+    patience: Duration,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            free: Semaphore::new(permits(BODY_MAX as u64) as usize),
+            patience: PATIENCE,
+        }
+    }
+}
+
+impl Room {
+    /// Takes the room for a body of `size` bytes; `None`: as large as may be.
+    async fn take(&self, size: Option<u64>) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+        let size = size.unwrap_or(u64::MAX).min(BODY_MAX as u64);
+        if size <= SMALL {
+            return Ok(None);
+        }
+        match timeout(self.patience, self.free.acquire_many(permits(size))).await {
+            Ok(Ok(room)) => Ok(Some(room)),
+            _ => {
+                let text = "other large requests are under way: try again later";
+                Err(ApiError::Unavailable(text.into()))
+            }
+        }
+    }
+}
+
+fn permits(size: u64) -> u32 {
+    u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// Runs a request when there is room for its body, which it has until it is answered.
+pub(crate) async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.bodies.take(request.body().size_hint().upper()).await {
+        Ok(_room) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
+        let room = Room::default();
+        let half = Some(BODY_MAX as u64 / 2);
+        let (first, second) = (room.take(half).await, room.take(half).await);
+        assert!(matches!((&first, &second), (Ok(Some(_)), Ok(Some(_)))));
+        for (size, fits) in [
+            (Some(0), true),
+            (Some(SMALL), true),
+            (Some(SMALL + 1), false),
+        ] {
+            assert_eq!(room.take(size).await.is_ok(), fits, "{size:?}");
+        }
+        assert!(room.take(None).await.is_err(), "of unknown size");
+        drop(first);
+        assert!(room.take(half).await.is_ok());
+        drop(second);
+        assert!(room.take(None).await.is_ok());
+        // Whatever is said: more is refused when it comes.
+        assert!(room.take(Some(u64::MAX)).await.is_ok());
+    }
+}
