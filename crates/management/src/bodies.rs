@@ -15,7 +15,7 @@ use tokio::time::timeout;
 /// No body is larger, in bytes: definition files and messages.
 pub(crate) const BODY_MAX: usize = 64 << 20;
 /// A body of so many bytes needs no room: there are as many as there may be connections.
-const SMALL: u64 = 64 << 10;
+pub(crate) const SMALL: u64 = 64 << 10;
 /// Bytes to one permit.
 const UNIT: u64 = 1 << 10;
 /// How long a request waits until others are done.

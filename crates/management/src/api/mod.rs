@@ -23,8 +23,8 @@ mod stats;
 pub(crate) mod users;
 mod vhosts;
 
-use crate::bodies::BODY_MAX;
-use crate::error::ApiError;
+use crate::bodies::{BODY_MAX, SMALL};
+use crate::error::{ApiError, aside};
 use crate::{App, definitions, form};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
@@ -304,19 +304,15 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
-        let content_type = content_type.as_ref().and_then(|kind| kind.to_str().ok());
-        let bytes = match content_type.and_then(|kind| form::file(kind, &bytes)) {
-            Some(file) => file.map_err(ApiError::BadRequest)?,
-            None => &bytes,
+        // It takes a second or more, in which nothing else would run on this thread.
+        let is_large = bytes.len() as u64 > SMALL;
+        let parse = move || {
+            let content_type = content_type.as_ref().and_then(|kind| kind.to_str().ok());
+            Self::parse(content_type, &bytes)
         };
-        let bytes = without_mark(bytes);
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self(Map::new()));
-        }
-        match Json::<Value>::from_bytes(bytes) {
-            Ok(Json(Value::Object(object))) => Ok(Self(object)),
-            Ok(Json(_)) => Err(ApiError::BadRequest("the body is not a JSON object".into())),
-            Err(rejection) => Err(ApiError::BadRequest(not_json(&rejection))),
+        match is_large {
+            true => aside(parse).await?,
+            false => parse(),
         }
     }
 }
@@ -331,6 +327,22 @@ fn not_json(rejection: &JsonRejection) -> String {
 }
 
 impl Body {
+    fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ApiError> {
+        let bytes = match content_type.and_then(|kind| form::file(kind, bytes)) {
+            Some(file) => file.map_err(ApiError::BadRequest)?,
+            None => bytes,
+        };
+        let bytes = without_mark(bytes);
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self(Map::new()));
+        }
+        match Json::<Value>::from_bytes(bytes) {
+            Ok(Json(Value::Object(object))) => Ok(Self(object)),
+            Ok(Json(_)) => Err(ApiError::BadRequest("the body is not a JSON object".into())),
+            Err(rejection) => Err(ApiError::BadRequest(not_json(&rejection))),
+        }
+    }
+
     /// A text that must be there.
     pub(crate) fn text(&self, key: &str) -> Result<&str, ApiError> {
         self.0
