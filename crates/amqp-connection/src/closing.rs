@@ -86,7 +86,7 @@ impl Connection {
     /// What the client sends after its close was answered is dropped, but for further closes, which are answered
     /// too: several tasks of one program may close a connection at the same time, each waiting for an answer.
     pub fn hear_after_close(&mut self, input: &mut BytesMut) {
-        self.more_closes += self.take_closes(input);
+        self.note_closes(input);
         self.answer_more_closes();
     }
 

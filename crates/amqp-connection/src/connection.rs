@@ -161,8 +161,7 @@ impl Connection {
                     return None;
                 }
                 State::ClientClosing | State::Ended => {
-                    let closes = self.take_closes(input);
-                    self.more_closes = self.more_closes.saturating_add(closes);
+                    self.note_closes(input);
                     return None;
                 }
                 State::ServerClosing if self.deaf => {
@@ -218,22 +217,18 @@ impl Connection {
         event.map_or(Step::Went, Step::Happened)
     }
 
-    /// Takes all whole frames, and counts those that close the connection. Bytes that are no frames are dropped.
-    pub(crate) fn take_closes(&mut self, input: &mut BytesMut) -> usize {
-        let mut closes = 0;
+    /// Takes all whole frames, and counts those that close the connection once more. Bytes that are no frames are dropped.
+    pub(crate) fn note_closes(&mut self, input: &mut BytesMut) {
         loop {
             let (batch, at) = match self.frames.take() {
                 Some(frames) => frames,
                 None => match take_frames(input, self.frame_max) {
                     Ok(Some(batch)) => (batch, 0),
-                    Ok(None) => return closes,
-                    Err(_) => {
-                        input.clear();
-                        return closes;
-                    }
+                    Ok(None) => return,
+                    Err(_) => return input.clear(),
                 },
             };
-            closes += batch.frames_from(at).filter(is_close).count();
+            self.more_closes += batch.frames_from(at).filter(is_close).count();
         }
     }
 

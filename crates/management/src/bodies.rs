@@ -18,21 +18,17 @@ pub(crate) const BODY_MAX: usize = 64 << 20;
 pub(crate) const SMALL: u64 = 64 << 10;
 /// Bytes to one permit.
 const UNIT: u64 = 1 << 10;
+/// A body has to come within this time: others may wait for its room.
+pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a request waits until others are done.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For one body of the largest size, or several smaller ones.
-pub(crate) struct Room {
-    free: Semaphore,
-    patience: Duration,
-}
+pub(crate) struct Room(Semaphore);
 
 impl Default for Room {
     fn default() -> Self {
-        Self {
-            free: Semaphore::new(permits(BODY_MAX as u64) as usize),
-            patience: PATIENCE,
-        }
+        Self(Semaphore::new(permits(BODY_MAX as u64) as usize))
     }
 }
 
@@ -43,7 +39,7 @@ impl Room {
         if size <= SMALL {
             return Ok(None);
         }
-        match timeout(self.patience, self.free.acquire_many(permits(size))).await {
+        match timeout(PATIENCE, self.0.acquire_many(permits(size))).await {
             Ok(Ok(room)) => Ok(Some(room)),
             _ => {
                 let text = "other large requests are under way: try again later";

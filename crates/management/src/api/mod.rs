@@ -23,7 +23,7 @@ mod stats;
 pub(crate) mod users;
 mod vhosts;
 
-use crate::bodies::{BODY_MAX, SMALL};
+use crate::bodies::{BODY_MAX, BODY_WITHIN, SMALL};
 use crate::error::{ApiError, aside};
 use crate::{App, definitions, form};
 use axum::extract::rejection::JsonRejection;
@@ -34,6 +34,7 @@ use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use tokio::time::timeout;
 
 pub(crate) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -301,8 +302,10 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
-        let bytes = axum::body::Bytes::from_request(request, state)
+        let read = axum::body::Bytes::from_request(request, state);
+        let bytes = timeout(BODY_WITHIN, read)
             .await
+            .map_err(|_| ApiError::BadRequest("the body did not come in time".into()))?
             .map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
         // It takes a second or more, in which nothing else would run on this thread.
         let is_large = bytes.len() as u64 > SMALL;

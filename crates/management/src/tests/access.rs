@@ -1,6 +1,10 @@
 //! Who may do what: users, tags, virtual hosts, permissions, limits.
 
 use super::{Server, column};
+use axum::body::Body;
+use axum::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 #[tokio::test(start_paused = true)]
@@ -282,4 +286,25 @@ async fn connections_of_a_user_and_feature_flags() {
     let stable = rows.filter(|row| row["stability"] == "stable" && row["state"] == "enabled");
     let stable: Vec<&Value> = stable.map(|row| &row["name"]).collect();
     assert_eq!(stable, ["rabbitmq_4.3.0"]);
+}
+
+/// Others may wait for the room of a body.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_given_up() {
+    let server = Server::new();
+    let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let request = Request::builder()
+        .method("PUT")
+        .uri("/api/vhosts/late")
+        .header(
+            "Authorization",
+            format!("Basic {}", STANDARD.encode("guest:guest")),
+        );
+    let reply = server.answer(request, Body::from_stream(never)).await;
+    assert_eq!(reply.status, 400, "{}", reply.text);
+    assert!(
+        reply.text.contains("did not come in time"),
+        "{}",
+        reply.text
+    );
 }

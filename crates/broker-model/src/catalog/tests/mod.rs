@@ -2,6 +2,7 @@
 
 mod bindings;
 mod declare;
+mod declare_rules;
 mod exchanges;
 mod lifecycle;
 mod model;
