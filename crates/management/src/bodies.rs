@@ -13,7 +13,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// No body is larger, in bytes: definition files and messages.
-pub(crate) const BODY_MAX: usize = 64 << 20;
+const BODY_MAX: u64 = 64 << 20;
+/// A body of so many bytes may be sent to any node, however little memory that has.
+const BODY_MAX_LEAST: u64 = 4 << 20;
+/// JSON takes up to ten times its size when it is read; no more than a quarter of the memory is for it.
+const SHARE: u64 = 40;
 /// A body of so many bytes needs no room: there are as many as there may be connections.
 pub(crate) const SMALL: u64 = 64 << 10;
 /// Bytes to one permit.
@@ -24,22 +28,33 @@ pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For one body of the largest size, or several smaller ones.
-pub(crate) struct Room(Semaphore);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Semaphore::new(permits(BODY_MAX as u64) as usize))
-    }
+pub(crate) struct Room {
+    max: u64,
+    free: Semaphore,
 }
 
 impl Room {
+    /// For a node that may use so many bytes of memory.
+    pub(crate) fn within(memory_bytes: u64) -> Self {
+        let max = (memory_bytes / SHARE).clamp(BODY_MAX_LEAST, BODY_MAX);
+        Self {
+            max,
+            free: Semaphore::new(permits(max) as usize),
+        }
+    }
+
+    /// The largest body, in bytes.
+    pub(crate) const fn max(&self) -> u64 {
+        self.max
+    }
+
     /// Takes the room for a body of `size` bytes; `None`: as large as may be.
     async fn take(&self, size: Option<u64>) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
-        let size = size.unwrap_or(u64::MAX).min(BODY_MAX as u64);
+        let size = size.unwrap_or(u64::MAX).min(self.max);
         if size <= SMALL {
             return Ok(None);
         }
-        match timeout(PATIENCE, self.0.acquire_many(permits(size))).await {
+        match timeout(PATIENCE, self.free.acquire_many(permits(size))).await {
             Ok(Ok(room)) => Ok(Some(room)),
             _ => {
                 let text = "other large requests are under way: try again later";
@@ -67,8 +82,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
-        let room = Room::default();
-        let half = Some(BODY_MAX as u64 / 2);
+        let room = Room::within(u64::MAX);
+        let half = Some(BODY_MAX / 2);
         let (first, second) = (room.take(half).await, room.take(half).await);
         assert!(matches!((&first, &second), (Ok(Some(_)), Ok(Some(_)))));
         for (size, fits) in [
@@ -85,5 +100,13 @@ mod tests {
         assert!(room.take(None).await.is_ok());
         // Whatever is said: more is refused when it comes.
         assert!(room.take(Some(u64::MAX)).await.is_ok());
+    }
+
+    #[test]
+    fn little_memory_takes_smaller_bodies() {
+        for (memory_mib, max_mib) in [(1 << 20, 64), (2560, 64), (1280, 32), (160, 4), (1, 4)] {
+            let max = Room::within(memory_mib << 20).max();
+            assert_eq!(max, max_mib << 20, "{memory_mib} MiB");
+        }
     }
 }

@@ -148,11 +148,12 @@ pub struct Management {
 }
 
 impl Management {
-    /// Takes the port and answers from now on; `/api`, and the pages, only if `with_api`.
+    /// Takes the port and answers from now on; `/api`, and the pages, only if `with_api`. What it may take for bodies of
+    /// requests goes by the memory of the node, in bytes.
     ///
     /// # Errors
     /// The port cannot be taken.
-    pub async fn start(listen: SocketAddr, with_api: bool) -> io::Result<Self> {
+    pub async fn start(listen: SocketAddr, with_api: bool, memory_bytes: u64) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let app = Arc::new(App {
@@ -160,7 +161,7 @@ impl Management {
             rates: Mutex::default(),
             rates_of: AllRates::default(),
             large_lists: Semaphore::new(LARGE_LISTS),
-            bodies: bodies::Room::default(),
+            bodies: bodies::Room::within(memory_bytes),
         });
         let stop = watch::Sender::new(false);
         let router = router(Arc::clone(&app), with_api);
@@ -238,9 +239,10 @@ fn router(app: Arc<App>, with_api: bool) -> Router {
         .route("/health/ready", get(health::ready))
         .merge(metrics_routes());
     if with_api {
+        let body_max = usize::try_from(app.bodies.max()).unwrap_or(usize::MAX);
         let bounded = from_fn_with_state(Arc::clone(&app), bodies::bounded);
         router = router
-            .nest("/api", api::router().layer(bounded))
+            .nest("/api", api::router(body_max).layer(bounded))
             .merge(web::router());
     }
     finished(router, app)

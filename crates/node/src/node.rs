@@ -19,7 +19,7 @@ use crate::life::maintenance::{self, Maintenance};
 use crate::life::readiness::{self, Readiness};
 use crate::life::stall::{self, Stall};
 use crate::life::syncs::Syncs;
-use crate::life::{balance, disk, events, membership, partial_cut, process};
+use crate::life::{balance, disk, events, membership, partial_cut};
 use crate::listener::Listeners;
 use crate::metrics::Metrics;
 use crate::oauth2::Tokens;
@@ -311,10 +311,7 @@ impl Node {
         let (stopping, stopping_rx) = watch::channel(false);
         let marks = Watermarks {
             memory_bytes: {
-                let total = config
-                    .memory
-                    .total_bytes
-                    .unwrap_or_else(process::memory_limit);
+                let total = config.memory.total();
                 (total as f64 * config.memory.high_watermark) as u64
             },
             disk_free_bytes: config.storage.disk_free_limit_bytes,

@@ -84,9 +84,8 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
         );
     }
     // Before the node, so that one that waits for its peers is seen to be alive.
-    let mut management = match Management::start(config.management_listen, config.management_api)
-        .await
-    {
+    let (listen, with_api) = (config.management_listen, config.management_api);
+    let mut management = match Management::start(listen, with_api, config.memory.total()).await {
         Ok(management) => management,
         Err(error) => {
             error!(address = %config.management_listen, %error, "cannot listen for management: is another node running, or the port taken?");

@@ -23,7 +23,7 @@ mod stats;
 pub(crate) mod users;
 mod vhosts;
 
-use crate::bodies::{BODY_MAX, BODY_WITHIN, SMALL};
+use crate::bodies::{BODY_WITHIN, SMALL};
 use crate::error::{ApiError, aside};
 use crate::{App, definitions, form};
 use axum::extract::rejection::JsonRejection;
@@ -36,7 +36,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::time::timeout;
 
-pub(crate) fn router() -> Router<Arc<App>> {
+pub(crate) fn router(body_max: usize) -> Router<Arc<App>> {
     Router::new()
         .route("/overview", get(overview::overview))
         .route("/whoami", get(overview::whoami))
@@ -276,7 +276,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/healthchecks/node", get(health_checks::node))
         .route("/healthchecks/node/{node}", get(health_checks::node))
         .route("/aliveness-test/{vhost}", get(health_checks::aliveness))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(DefaultBodyLimit::max(body_max))
 }
 
 /// What a handler with a JSON answer returns.

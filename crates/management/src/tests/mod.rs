@@ -63,7 +63,7 @@ impl Server {
             rates: Mutex::default(),
             rates_of: crate::AllRates::default(),
             large_lists: tokio::sync::Semaphore::new(crate::LARGE_LISTS),
-            bodies: crate::bodies::Room::default(),
+            bodies: crate::bodies::Room::within(u64::MAX),
         });
         Self {
             fake: Arc::new(Fake::new()),

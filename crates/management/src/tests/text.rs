@@ -184,7 +184,7 @@ async fn queues_by_their_names() {
 #[tokio::test]
 async fn the_port_for_metrics_has_nothing_else() {
     let fake = Server::new().fake;
-    let mut management = Management::start(([127, 0, 0, 1], 0).into(), true)
+    let mut management = Management::start(([127, 0, 0, 1], 0).into(), true, u64::MAX)
         .await
         .unwrap();
     management.open(fake);

@@ -112,6 +112,15 @@ const ENOUGH: u64 = 1 << 30;
 /// They do not shrink below this share of themselves.
 const LEAST: u64 = 16;
 
+impl Memory {
+    /// Bytes that this process may use.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total_bytes
+            .unwrap_or_else(crate::life::process::memory_limit)
+    }
+}
+
 impl Config {
     /// Shrinks what takes memory for a process that may use only so much. A container of 128 MiB was killed by a backlog
     /// that waited for the checkpoint after 128 MiB of log.
