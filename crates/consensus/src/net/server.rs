@@ -70,16 +70,27 @@ fn greeted(
                         let _ = sender.send(Ok(accepted)).await;
                     }
                     Err(GreetError::Silent) => {}
-                    Err(error) => {
-                        if keys.refusals.permit() {
-                            tracing::warn!(from_node = ?who, reason = %error, "refused a connection on the cluster port");
-                        }
-                    }
+                    Err(error) => note(&keys, who, &error),
                 }
             });
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// Says why there is no connection: this node refused it, or it broke before anybody refused anything.
+fn note(keys: &Keys, who: Option<u64>, error: &GreetError) {
+    if !keys.refusals.permit() {
+        return;
+    }
+    match error {
+        GreetError::Io(error) => tracing::info!(
+            from_node = ?who, %error, "a connection on the cluster port broke before both sides had proven who they are"
+        ),
+        error => tracing::warn!(
+            from_node = ?who, reason = %error, "refused a connection on the cluster port"
+        ),
+    }
 }
 
 async fn greet(
