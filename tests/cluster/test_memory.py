@@ -85,7 +85,8 @@ def test_memory_alarm_stops_bodies_half_way(fresh, name) -> None:
 
 def test_memory_alarm_ends_when_the_queue_is_empty(fresh, name) -> None:
     """Memory that messages took goes back to the system although nobody asks for more."""
-    node = fresh(1, extra_args=["--memory-total", "400MiB"]).start().nodes[0]
+    arguments = ["--memory-total", "400MiB", "--local-queues-memory", "1GiB"]
+    node = fresh(1, extra_args=arguments).start().nodes[0]
     peer = wire.Peer(node.amqp_port).open().open_channel()
     peer.declare(1, name)
     peer.socket.settimeout(bound(2))

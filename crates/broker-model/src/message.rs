@@ -17,9 +17,16 @@ pub struct Message {
 }
 
 impl Message {
+    /// What a message takes beside its parts, in bytes.
+    pub(crate) const OVERHEAD: usize = 64;
+
     /// Bytes of memory this message accounts for: its parts and a fixed overhead.
     #[must_use]
     pub fn weight(&self) -> usize {
-        64 + self.exchange.len() + self.routing_key.len() + self.properties.len() + self.body.len()
+        Self::OVERHEAD
+            + self.exchange.len()
+            + self.routing_key.len()
+            + self.properties.len()
+            + self.body.len()
     }
 }

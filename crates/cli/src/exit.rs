@@ -1,5 +1,7 @@
 //! Exit codes, the same for all commands.
 
+/// All went well.
+pub(crate) const DONE: u8 = 0;
 /// The node refused, or something asked for does not exist.
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage or configuration; clap ends with the same.

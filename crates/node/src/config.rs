@@ -215,6 +215,8 @@ pub struct Memory {
     pub high_watermark: f64,
     /// Cache of stored blocks.
     pub block_cache_bytes: usize,
+    /// Messages of queues that live on this node alone, together; what is more goes to disk.
+    pub local_queues_bytes: usize,
 }
 
 /// Log, checkpoints, and the disk alarm.

@@ -184,6 +184,7 @@ impl Node {
 
         let (catalog_events, catalog_events_rx) = mpsc::unbounded_channel();
         let (local_inbox, local_rx) = mpsc::unbounded_channel();
+        let local_to_self = local_inbox.downgrade();
         let hosts = Arc::new(HostDirectory::new(config.node_id, local_inbox));
         let replicas = Arc::new(Replicas::default());
         let peer_service = Arc::new(PeerService::default());
@@ -201,11 +202,12 @@ impl Node {
         )
         .await?;
         let vital = Vital::new(Arc::clone(&abort));
+        let local_store = crate::stores::local_store(&config);
         let mut tasks = vec![vital.spawn(
             "the look after the disk",
             disk::keep_reserve(
                 consensus.clone(),
-                Arc::clone(&state),
+                (Arc::clone(&state), Arc::clone(&local_store)),
                 disk::free_space(config.data_dir.clone()),
                 config.storage.disk_reserve_bytes,
                 config.storage.disk_free_limit_bytes,
@@ -241,10 +243,19 @@ impl Node {
             abort: Arc::clone(&abort),
         };
         let (behind, backlog) = watch::channel(false);
-        tasks.push(vital.spawn(
-            "the host of local queues",
-            LocalHost::new(context.clone(), local_rx, behind).run(),
-        ));
+        tasks.push(
+            vital.spawn(
+                "the host of local queues",
+                LocalHost::new(
+                    context.clone(),
+                    local_rx,
+                    local_to_self,
+                    behind,
+                    local_store,
+                )
+                .run(),
+            ),
+        );
         let mut leaderships: HashMap<ShardId, watch::Receiver<Leadership>> = HashMap::new();
         for (group, (replica, (inbox, receiver))) in replicas.shards.lock().drain() {
             let Some(raft) = consensus.group(GroupId(group)) else {

@@ -1,6 +1,7 @@
-//! Opens the two stores of a node and translates the configuration for the parts below.
+//! Opens the two stores of a node, and translates the configuration for the parts below.
 
 use crate::config::Config;
+use crate::host::local_store::{LocalStore, LocalStoreOptions};
 use crate::life::process::FileShares;
 use crate::node::StartError;
 use consensus::{CheckpointPolicy, ConsensusConfig, Secret, Timing, TlsFiles};
@@ -41,6 +42,22 @@ pub(crate) async fn open_state(config: &Arc<Config>) -> Result<Arc<StateStore>, 
         StateStore::open(config.data_dir.join("state"), options)
     })
     .await
+}
+
+/// Where local queues have what memory has no room for.
+#[must_use]
+pub(crate) fn local_store(config: &Config) -> Arc<LocalStore> {
+    Arc::new(LocalStore::new(LocalStoreOptions {
+        dir: config.data_dir.join("local"),
+        memory_bytes: config.memory.local_queues_bytes,
+        store: StateOptions {
+            write_buffer_bytes: config.storage.state_write_buffer_bytes,
+            block_cache_bytes: config.memory.block_cache_bytes / 8,
+            open_files: FileShares::now().store / 2,
+            reserve_bytes: config.storage.disk_reserve_bytes,
+            ..StateOptions::default()
+        },
+    }))
 }
 
 /// Whether the state store was found damaged before this start. Says so.

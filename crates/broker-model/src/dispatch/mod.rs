@@ -79,7 +79,7 @@ const PUMP_TURNS: usize = 64;
 /// All queues of one shard (or of the local host).
 #[derive(Debug)]
 pub struct Dispatcher {
-    /// Marks and loads are needed: messages outlive this node.
+    /// Marks are needed: messages outlive this node.
     durable: bool,
     desks: Slab<Desk>,
     index: hashbrown::HashMap<QueueId, DeskSlot, foldhash::fast::FixedState>,
@@ -112,7 +112,7 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// For queues in this node's memory: no marks, no loads.
+    /// For queues of this node alone: no marks.
     #[must_use]
     pub fn local() -> Self {
         Self::empty(false, None)

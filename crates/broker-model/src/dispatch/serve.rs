@@ -82,7 +82,7 @@ impl Desk {
         }
         self.serve_gets(turn);
         let more = self.serve_consumers(turn);
-        self.mark_ahead(turn);
+        self.look_ahead(turn);
         self.finish_turn(turn, more, delayed_ms)
     }
 
@@ -312,11 +312,19 @@ impl Desk {
         });
     }
 
-    /// Asks for a mark before it is needed, and for messages before they are.
-    fn mark_ahead(&mut self, turn: &mut Turn<'_>) {
-        if !turn.durable || self.consumer_count() == 0 {
+    /// Asks for marks and messages before they are needed.
+    fn look_ahead(&mut self, turn: &mut Turn<'_>) {
+        if self.consumer_count() == 0 {
             return;
         }
+        if turn.durable {
+            self.mark_ahead(turn);
+        }
+        self.read_ahead(turn);
+    }
+
+    /// Asks for a mark before it is needed.
+    fn mark_ahead(&mut self, turn: &mut Turn<'_>) {
         if self.stocks.is_empty() {
             // The first consumer of a queue that had no message yet.
             self.stock_or_new(self.usual_level(), None);
@@ -331,7 +339,6 @@ impl Desk {
                 });
             }
         }
-        self.read_ahead(turn);
     }
 
     /// Reads on while the consumers still work on what was read.

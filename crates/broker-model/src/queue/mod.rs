@@ -21,6 +21,7 @@ mod alive;
 mod level;
 mod ranges;
 mod record;
+mod spill;
 mod tail;
 mod window;
 
@@ -75,6 +76,12 @@ impl QueueState {
     #[must_use]
     pub fn alive(&self) -> u64 {
         self.levels.iter().map(|level| level.alive.len()).sum()
+    }
+
+    /// Alive messages that are in memory, and their body bytes; others are in the store.
+    #[must_use]
+    pub fn alive_in_memory(&self) -> (u64, u64) {
+        (self.alive().saturating_sub(self.stored), self.memory_bytes)
     }
 
     /// Messages kept for the dead letter publisher.
@@ -494,19 +501,11 @@ impl QueueState {
     pub(crate) fn begin_checkpoint(
         &mut self,
         mut put: impl FnMut(Sequence, Sequence),
-        mut delete: impl FnMut(Sequence, Sequence),
+        delete: impl FnMut(Sequence, Sequence),
     ) {
-        let rare = &self.rare;
+        self.take_dead(delete);
         for level in &mut self.levels {
             let name = level.level;
-            for (from, to) in level.take_dead(|from, to| {
-                rare.as_ref().is_some_and(|rare| {
-                    let (from, to) = (Sequence::new(name, from), Sequence::new(name, to));
-                    rare.dying.within(from.0, to.0).next().is_some()
-                })
-            }) {
-                delete(Sequence::new(name, from), Sequence::new(name, to));
-            }
             let last = level.next - 1;
             if level.storing < last {
                 put(
@@ -515,6 +514,23 @@ impl QueueState {
                 );
             }
             level.storing = last;
+        }
+    }
+
+    /// `delete` gets the stored ranges that have died since the last call.
+    fn take_dead(&mut self, mut delete: impl FnMut(Sequence, Sequence)) {
+        let rare = &self.rare;
+        for level in &mut self.levels {
+            let name = level.level;
+            let dead = level.take_dead(|from, to| {
+                rare.as_ref().is_some_and(|rare| {
+                    let (from, to) = (Sequence::new(name, from), Sequence::new(name, to));
+                    rare.dying.within(from.0, to.0).next().is_some()
+                })
+            });
+            for (from, to) in dead {
+                delete(Sequence::new(name, from), Sequence::new(name, to));
+            }
         }
     }
 

@@ -100,6 +100,18 @@ impl Tail {
         number
     }
 
+    /// How many messages there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.holes + self.stragglers.len()
+    }
+
+    /// The number of the first one.
+    pub(super) fn first(&self) -> Option<u64> {
+        let straggler = self.stragglers.keys().next().copied();
+        // The first slot is never a hole.
+        straggler.or_else(|| (!self.slots.is_empty()).then_some(self.base))
+    }
+
     /// Messages at or above `from`, in order.
     pub(super) fn iter_from(&self, from: u64) -> impl Iterator<Item = (u64, &StoredMessage)> {
         let stragglers = self
@@ -222,6 +234,8 @@ mod tests {
                     _ => tail.trim(),
                 }
                 prop_assert_eq!(tail.get(number), plain.get(&number));
+                prop_assert_eq!(tail.len(), plain.len());
+                prop_assert_eq!(tail.first(), plain.keys().next().copied());
                 let all: Vec<_> = tail.iter_from(number).map(|(n, s)| (n, s.clone())).collect();
                 let expected: Vec<_> = plain.range(number..).map(|(n, s)| (*n, s.clone())).collect();
                 prop_assert_eq!(all, expected);

@@ -58,7 +58,7 @@ pub struct Stretch {
 
 /// Identifies a checkpoint that is being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CheckpointToken(u64);
+pub struct CheckpointToken(pub(super) u64);
 
 /// Stored messages of one level that are dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,13 +80,8 @@ impl ShardMachine {
     /// If the last one has not ended: a checkpoint that cannot be written ends the node.
     pub fn begin_checkpoint(&mut self) -> CheckpointDelta {
         assert!(self.running.is_none(), "one checkpoint at a time");
-        let mut queues = std::mem::take(&mut self.dirty);
-        queues.sort_unstable();
-        // A queue that was deleted and came back may be listed twice.
-        queues.dedup();
-        let mut dropped_queues = std::mem::take(&mut self.dropped);
-        dropped_queues.sort_unstable();
-        dropped_queues.dedup();
+        let mut queues = self.take_dirty();
+        let dropped_queues = self.take_dropped();
         let mut stretches = Vec::new();
         let mut deletes = Vec::new();
         let mut queue_records = Vec::with_capacity(queues.len());
@@ -121,6 +116,15 @@ impl ShardMachine {
             queue_records,
             origins: self.encode_shard_record(),
         }
+    }
+
+    /// Queues that were deleted since the last call, sorted.
+    pub(super) fn take_dropped(&mut self) -> Vec<QueueId> {
+        let dropped = std::mem::take(&mut self.dropped);
+        let mut dropped: Vec<_> = dropped.into_iter().map(|(queue, _)| queue).collect();
+        dropped.sort_unstable();
+        dropped.dedup();
+        dropped
     }
 
     /// Appends the next messages of a stretch of the running checkpoint to `out`, `most` of them at most, and moves its
@@ -182,18 +186,6 @@ impl ShardMachine {
         }
         self.storing_bytes = 0;
         false
-    }
-
-    /// Local queues have no checkpoints: gives back memory that queues changed since the last call
-    /// do not need now.
-    pub fn trim(&mut self) {
-        self.dropped = Vec::new();
-        for queue in std::mem::take(&mut self.dirty) {
-            if let Some(state) = self.existing(queue) {
-                state.dirty = false;
-                state.trim();
-            }
-        }
     }
 
     /// The shard as of a durable checkpoint; `origins` is `None` for a shard that never had one.

@@ -17,6 +17,7 @@
 mod checkpoint;
 mod effect;
 mod origins;
+mod spill;
 #[cfg(test)]
 mod tests;
 
@@ -50,8 +51,8 @@ pub struct ShardMachine {
     storing_bytes: usize,
     /// Queues changed since the last checkpoint began; each is flagged.
     dirty: Vec<QueueId>,
-    /// Queues deleted since the last checkpoint began.
-    dropped: Vec<QueueId>,
+    /// Queues deleted since the last checkpoint began, and whether any message of them was stored.
+    dropped: Vec<(QueueId, bool)>,
     checkpoints: u64,
     /// The checkpoint that is being written, and its queues.
     running: Option<(u64, Vec<QueueId>)>,
@@ -479,11 +480,13 @@ impl ShardMachine {
             return false;
         };
         self.recent = None;
+        let mut was_stored = false;
         if let Some((_, state)) = self.slots.get_mut(slot).and_then(Option::take) {
             self.tail_bytes = self.tail_bytes.saturating_sub(state.tail_bytes());
+            was_stored = state.was_stored();
         }
         self.free.push(slot);
-        self.dropped.push(queue);
+        self.dropped.push((queue, was_stored));
         true
     }
 

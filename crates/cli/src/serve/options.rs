@@ -278,6 +278,15 @@ pub(crate) struct Options {
         hide_short_help = true
     )]
     block_cache: Option<Size>,
+    /// Messages of transient and exclusive queues that stay in memory, all together; what is more goes to disk (default:
+    /// 64MiB, less than that below 1 GiB of memory)
+    #[arg(
+        long,
+        value_name = "SIZE",
+        help_heading = "Memory and disk",
+        hide_short_help = true
+    )]
+    local_queues_memory: Option<Size>,
     /// Free disk space below which publishers are blocked (default: 200MB)
     #[arg(long, value_name = "SIZE", help_heading = "Memory and disk")]
     disk_free_limit: Option<Size>,

@@ -28,9 +28,10 @@ pub(super) fn run(config: Config, definitions: Option<Definitions>) -> ExitCode 
             return ExitCode::from(exit::FAILED);
         }
     };
-    let code = runtime.block_on(serve(config, definitions));
+    let status = runtime.block_on(serve(config, definitions));
     runtime.shutdown_timeout(LINGER);
-    code
+    // A thread may still write what is worth nothing any more (messages of local queues).
+    end(status)
 }
 
 /// The signals that stop a node.
@@ -55,12 +56,12 @@ impl Stop {
     }
 }
 
-async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
+async fn serve(config: Config, definitions: Option<Definitions>) -> u8 {
     let mut stop = match Stop::listen() {
         Ok(stop) => stop,
         Err(error) => {
             error!(%error, "cannot listen for signals");
-            return ExitCode::from(exit::FAILED);
+            return exit::FAILED;
         }
     };
     info!(
@@ -89,27 +90,27 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
         Ok(management) => management,
         Err(error) => {
             error!(address = %config.management_listen, %error, "cannot listen for management: is another node running, or the port taken?");
-            return ExitCode::from(exit::FAILED);
+            return exit::FAILED;
         }
     };
     if let (Some(listen), Some(tls)) = (config.management_tls_listen, &config.amqps)
         && let Err(error) = management.serve_tls(listen, tls).await
     {
         error!(address = %listen, %error, "cannot listen for management over TLS: is the port taken?");
-        return ExitCode::from(exit::FAILED);
+        return exit::FAILED;
     }
     if let Some(listen) = config.prometheus_listen
         && let Err(error) = management.serve_metrics(listen).await
     {
         error!(address = %listen, %error, "cannot listen for metrics: is the port taken?");
-        return ExitCode::from(exit::FAILED);
+        return exit::FAILED;
     }
     let started = tokio::select! {
         started = Node::start(config, Arc::new(abort)) => started,
         signal = stop.asked() => {
             info!(signal, "stopped before the node was ready");
             management.shutdown().await;
-            return ExitCode::SUCCESS;
+            return exit::DONE;
         }
     };
     let node = match started {
@@ -117,7 +118,7 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
         Err(error) => {
             error!(%error, "cannot start");
             management.shutdown().await;
-            return ExitCode::from(exit::FAILED);
+            return exit::FAILED;
         }
     };
     management.open(Arc::new(NodeBackend::new(&node)));
@@ -133,12 +134,12 @@ async fn serve(config: Config, definitions: Option<Definitions>) -> ExitCode {
         () = node.shutdown() => {}
         _ = stop.asked() => {
             warn!("stopped at once");
-            return ExitCode::from(exit::FAILED);
+            return exit::FAILED;
         }
     }
     management.shutdown().await;
     info!("stopped");
-    ExitCode::SUCCESS
+    exit::DONE
 }
 
 /// Imports what the operator has given to be imported at each start.
@@ -163,11 +164,16 @@ async fn load(management: &Management, definitions: Option<Definitions>) {
 /// A store or a Raft group has failed: the node must not go on serving. A supervisor starts it anew.
 fn abort(reason: &str) {
     error!(reason, "this node cannot go on and ends");
+    end(exit::FAILED)
+}
+
+/// Ends the process as it stands.
+fn end(status: u8) -> ! {
     // Not `exit`: nothing may run any more that could touch the stores. Nor an abort, which as the first process of a container
     // looks like a segmentation fault (139), because no signal of its own reaches that.
     #[expect(unsafe_code, reason = "ends the process as it stands")]
     // SAFETY: nothing of this process runs after it.
     unsafe {
-        libc::_exit(i32::from(exit::FAILED))
+        libc::_exit(i32::from(status))
     }
 }

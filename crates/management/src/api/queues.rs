@@ -376,8 +376,7 @@ fn count(
         "message_bytes_persistent",
         if durable { bytes } else { 0 }.into(),
     );
-    // Of durable queues a part waits on disk, nobody knows how much of which.
-    if !durable {
+    if let Some((messages, bytes)) = report.in_memory {
         put("messages_ram", messages.into());
         put("message_bytes_ram", bytes.into());
     }

@@ -137,6 +137,7 @@ impl Fake {
             dying: 2,
             dying_bytes: 20,
             consumers,
+            in_memory: Some((3, 30)),
             tally: TallyReport {
                 published: 9,
                 delivered: 5,

@@ -70,6 +70,8 @@ async fn queues() {
         ("message_bytes", json!(70)),
         ("message_bytes_ready", json!(40)),
         ("message_bytes_unacknowledged", json!(30)),
+        ("messages_ram", json!(3)),
+        ("message_bytes_ram", json!(30)),
         ("message_bytes_persistent", json!(70)),
         ("consumer_utilisation", json!(0)),
         ("arguments", json!({ "x-max-length": 10 })),

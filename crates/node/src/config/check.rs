@@ -107,6 +107,12 @@ impl Config {
                 "use a share above 0 and up to 1, such as 0.6",
             ),
             wrong(
+                self.memory.local_queues_bytes < 64 << 10,
+                "local_queues_memory",
+                self.memory.local_queues_bytes,
+                "use at least 65536 (64 KiB)",
+            ),
+            wrong(
                 shortest <= beat,
                 "raft_election_min",
                 format_args!("{shortest:?}"),
@@ -434,7 +440,7 @@ mod tests {
     #[test]
     fn ranges_are_checked() {
         type Change = fn(&mut Config);
-        let wrong: [(&str, Change); 18] = [
+        let wrong: [(&str, Change); 19] = [
             ("raft_heartbeat", |c| {
                 c.timing.raft_heartbeat = Duration::ZERO
             }),
@@ -462,6 +468,9 @@ mod tests {
             ("frame_max", |c| c.limits.frame_max = 4095),
             ("max_message_size", |c| c.limits.message_size = 1 << 40),
             ("channel_max", |c| c.limits.channels_per_connection = 0),
+            ("local_queues_memory", |c| {
+                c.memory.local_queues_bytes = 1000
+            }),
             ("memory_high_watermark", |c| {
                 c.memory.high_watermark = f64::NAN
             }),

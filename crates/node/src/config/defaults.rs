@@ -103,6 +103,7 @@ impl Default for Memory {
             total_bytes: None,
             high_watermark: 0.6,
             block_cache_bytes: 64 * MIB,
+            local_queues_bytes: 64 * MIB,
         }
     }
 }
@@ -134,6 +135,7 @@ impl Config {
         let in_memory = |size: usize| shrunk(size as u64) as usize;
         let (memory, storage) = (&mut self.memory, &mut self.storage);
         memory.block_cache_bytes = in_memory(memory.block_cache_bytes);
+        memory.local_queues_bytes = in_memory(memory.local_queues_bytes);
         storage.checkpoint_bytes = shrunk(storage.checkpoint_bytes);
         storage.state_write_buffer_bytes = in_memory(storage.state_write_buffer_bytes);
     }
@@ -161,17 +163,18 @@ mod tests {
     #[test]
     fn little_memory_is_shared_out() {
         for (memory_mib, expected_mib) in [
-            (16 << 10, (64, 128, 32)),
-            (1024, (64, 128, 32)),
-            (256, (16, 32, 8)),
-            (128, (8, 16, 4)),
-            (1, (4, 8, 2)),
+            (16 << 10, (64, 64, 128, 32)),
+            (1024, (64, 64, 128, 32)),
+            (256, (16, 16, 32, 8)),
+            (128, (8, 8, 16, 4)),
+            (1, (4, 4, 8, 2)),
         ] {
             let mut config = Config::default();
             config.fit_into(memory_mib << 20);
             let (memory, storage) = (config.memory, config.storage);
             let found = (
                 memory.block_cache_bytes / MIB,
+                memory.local_queues_bytes / MIB,
                 storage.checkpoint_bytes as usize / MIB,
                 storage.state_write_buffer_bytes / MIB,
             );

@@ -4,7 +4,6 @@
 //! thread. A message that ends meanwhile may be missing.
 
 use super::persist;
-use super::replica::ShardReplica;
 use broker_model::dispatch::Load;
 use broker_model::ids::{QueueId, Sequence};
 use broker_model::message::Message;
@@ -12,7 +11,6 @@ use broker_model::queue::QueueState;
 use broker_model::shard::ShardMachine;
 use broker_model::wire::StoredMessage;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tracing::warn;
 
 /// Numbers looked through before those below them; more where none is alive.
@@ -96,16 +94,16 @@ fn newest_alive(state: &QueueState, count: u32) -> Vec<Sequence> {
     newest
 }
 
-/// Hands all of `last` to `done`, the oldest first, after reading what is not in memory.
+/// Hands all of `last` to `done`, the oldest first, after reading what is not in memory but on the shelf.
 pub(super) fn answer(
-    replica: Arc<ShardReplica>,
+    shelf: Option<persist::Shelf>,
     queue: QueueId,
     last: Last,
     done: impl FnOnce(Vec<StoredMessage>) + Send + 'static,
 ) {
-    if last.stored.is_empty() {
+    let Some(shelf) = shelf.filter(|_| !last.stored.is_empty()) else {
         return done(last.found.into_values().collect());
-    }
+    };
     tokio::task::spawn_blocking(move || {
         let Last {
             mut found,
@@ -122,7 +120,7 @@ pub(super) fn answer(
                 max_count: 1,
                 max_bytes: usize::MAX,
             };
-            let read = match persist::read(&replica, &load) {
+            let read = match persist::read(&shelf, &load) {
                 Ok(read) => read,
                 Err(error) => {
                     warn!(queue = queue.0, %error, "stored messages cannot be read");

@@ -1,12 +1,15 @@
 //! The host of the queues that live in this node's memory: non-durable and exclusive ones.
 //!
-//! The same queue code as for durable queues, without a log: operations are applied as they come.
+//! The same queue code as for durable queues, without a log: operations are applied as they come. Where memory has no room
+//! for what waits, a part of it goes to disk ([`super::spill`]), and is gone with the process all the same.
 
 use super::ahead::Ahead;
 use super::attached::{AttachedLinks, Replies};
 use super::backlogs::Backlogs;
 use super::deaths::{Deaths, Died};
+use super::local_store::LocalStore;
 use super::report::reports;
+use super::spill::Spill;
 use super::{HostClock, HostContext, HostEvent, HostInput, browse};
 use crate::hub::attachment::{AttachmentId, BatchOps};
 use broker_model::dispatch::{Dispatcher, Outbox};
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// How often it is looked for what has waited long enough.
 const HOUSEKEEPING: Duration = Duration::from_millis(400);
@@ -45,16 +48,22 @@ pub struct LocalHost {
     died: Died,
     deaths: Deaths,
     replies: Replies,
+    spill: Spill,
+    /// Answers to batches that wait until the disk has caught up, in order.
+    late: Vec<(Origin, FromHost)>,
     pump_again: bool,
 }
 
 impl LocalHost {
-    /// An empty host. Tells `backlog` whether its queues fall behind their publishers.
+    /// An empty host; `to_self` is the sending end of `inbox`. Tells `backlog` whether its queues fall behind their
+    /// publishers.
     #[must_use]
     pub fn new(
         context: HostContext,
         inbox: mpsc::UnboundedReceiver<HostInput>,
+        to_self: mpsc::WeakUnboundedSender<HostInput>,
         backlog: watch::Sender<bool>,
+        store: Arc<LocalStore>,
     ) -> Self {
         let placement = Placement::Host(context.node);
         Self {
@@ -73,6 +82,8 @@ impl LocalHost {
             outbox: Outbox::default(),
             effects: Vec::new(),
             replies: Replies::default(),
+            spill: Spill::new(store, to_self),
+            late: Vec::new(),
             pump_again: false,
         }
     }
@@ -93,6 +104,7 @@ impl LocalHost {
                     self.try_again();
                     self.return_from_silent();
                 }
+                () = self.spill.writable(), if self.spill.is_sending() => self.spill.send(&self.machine),
                 count = self.inbox.recv_many(&mut inputs, INPUTS) => {
                     if count == 0 {
                         return;
@@ -135,9 +147,24 @@ impl LocalHost {
         });
         // What was applied now may be for the dead letter publisher, or make way for another.
         self.pump_again |= self.dispatcher.has_work();
+        self.pump_again |= self.spill.go_on(&mut self.machine);
+        if !self.spill.is_behind(&self.machine) {
+            for (origin, answer) in self.late.drain(..) {
+                self.replies.push(origin, answer);
+            }
+        }
         let outbox = std::mem::take(&mut self.outbox);
         for (origin, message) in outbox.to_nodes {
             self.replies.push(origin, message);
+        }
+        for load in outbox.loads {
+            self.spill.load(load);
+        }
+        if let Some((queue, sequence)) = outbox.missing.first() {
+            self.end_node(&format!(
+                "message {} of the local queue {} is not where it was written to",
+                sequence.0, queue.0
+            ));
         }
         for letter in outbox.dead_letters {
             let placement = self.placement;
@@ -183,6 +210,7 @@ impl LocalHost {
                 }
                 self.dispatcher.attached(origin);
                 self.replies.forget(origin);
+                self.late.retain(|(to, _)| *to != origin);
                 self.outbox.to_nodes.retain(|(to, _)| *to != origin);
             }
             HostInput::Detach { attachment } => {
@@ -207,11 +235,28 @@ impl LocalHost {
                 message,
             } => self.message(attachment, message),
             HostInput::Applied { .. }
-            | HostInput::Loaded { .. }
-            | HostInput::LoadFailed { .. }
             | HostInput::Replaced { .. }
-            | HostInput::Browsed { .. }
             | HostInput::StreamRead { .. } => {}
+            HostInput::Spilled { result } => self.spill.written(result),
+            HostInput::Loaded { load, messages } => {
+                let now_ms = self.clock.now_ms();
+                self.dispatcher
+                    .loaded(now_ms, &load, messages, &self.machine, &mut self.outbox);
+            }
+            HostInput::LoadFailed { load, damage } => {
+                let state = self.machine.queue(load.queue);
+                let is_there = state.is_some_and(|state| state.exists(load.from));
+                // What is being removed may look damaged.
+                match damage.filter(|_| is_there) {
+                    Some(damage) => self.end_node(&damage),
+                    None => self.dispatcher.load_failed(&load),
+                }
+            }
+            HostInput::Browsed { attachment, answer } => {
+                if let Some(origin) = self.links.origin(attachment) {
+                    self.replies.push(origin, answer);
+                }
+            }
             HostInput::Settings { queue, settings } => {
                 let now_ms = self.clock.now_ms();
                 self.dispatcher
@@ -271,7 +316,17 @@ impl LocalHost {
             }
         };
         self.tell_effects(now_ms);
-        self.replies.push(origin, FromHost::Outcome(outcome));
+        // In order: later ones do not overtake.
+        self.late.push((origin, FromHost::Outcome(outcome)));
+    }
+
+    /// What is on disk cannot be read: it is only this process that needed it.
+    fn end_node(&self, text: &str) {
+        let text = format!(
+            "{text}; the disk may be damaged. Local queues end with this process: start the node again"
+        );
+        error!(text);
+        (self.context.abort)(&text);
     }
 
     /// The last publish of a batch stands for all: a queue that is flooded will be met.
@@ -294,7 +349,7 @@ impl LocalHost {
         let (dispatcher, context) = (&self.dispatcher, &self.context);
         let is_ahead = |queue| !dispatcher.knows(queue) && context.is_ahead(queue);
         if let Some(message) = self.ahead.keep(attachment, message, is_ahead) {
-            self.take(origin, message);
+            self.take(attachment, origin, message);
         }
     }
 
@@ -306,12 +361,12 @@ impl LocalHost {
                 return;
             };
             if let Some(origin) = self.links.origin(attachment) {
-                self.take(origin, message);
+                self.take(attachment, origin, message);
             }
         }
     }
 
-    fn take(&mut self, origin: Origin, message: ToHost) {
+    fn take(&mut self, attachment: AttachmentId, origin: Origin, message: ToHost) {
         if let ToHost::Browse {
             request,
             queue,
@@ -320,9 +375,13 @@ impl LocalHost {
         } = message
         {
             let last = browse::last(&self.machine, queue, count, bytes);
-            let messages = last.found.into_values().collect();
-            self.replies
-                .push(origin, FromHost::Browsed { request, messages });
+            let inbox = self.spill.inbox();
+            browse::answer(self.spill.shelf(), queue, last, move |messages| {
+                let answer = FromHost::Browsed { request, messages };
+                if let Some(inbox) = inbox {
+                    let _ = inbox.send(HostInput::Browsed { attachment, answer });
+                }
+            });
             return;
         }
         let now_ms = self.clock.now_ms();
@@ -365,7 +424,7 @@ impl LocalHost {
 
     /// Forgets queues that the catalog has deleted, or has given to another node.
     fn reconcile(&mut self) {
-        self.machine.trim();
+        self.spill.keep_house(&mut self.machine);
         let mut gone: Vec<_> = self.machine.queues().map(|(queue, _)| queue).collect();
         {
             let catalog = self.context.catalog.read();

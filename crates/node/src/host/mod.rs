@@ -11,11 +11,13 @@ mod clock;
 mod context;
 pub mod deaths;
 pub mod local;
+pub mod local_store;
 pub mod persist;
 pub mod proposer;
 pub mod replica;
 mod report;
 pub mod shard;
+mod spill;
 pub(crate) mod streams;
 
 pub use clock::{HostClock, wall_clock_ms};
@@ -126,6 +128,11 @@ pub enum HostInput {
         wanted: streams::Wanted,
         /// What came of it.
         outcome: streams::Outcome,
+    },
+    /// Messages of local queues are on disk, or cannot be written there.
+    Spilled {
+        /// What came of it.
+        result: Result<(), String>,
     },
     /// A node's process is known to be dead, or was silent for long.
     NodeLost {

@@ -47,22 +47,39 @@ fn restore(stored: ShardState) -> Result<ShardMachine, MachineError> {
 }
 
 /// Messages that are taken out of the machine, or dropped from it, while nothing is applied.
-const MESSAGES_AT_ONCE: usize = 2048;
+pub(super) const MESSAGES_AT_ONCE: usize = 2048;
 
 /// Writes a checkpoint, and ends it when it is on disk.
 pub(super) fn write(
     replica: &ShardReplica,
-    delta: CheckpointDelta,
+    mut delta: CheckpointDelta,
     applied: Bytes,
 ) -> Result<(), MachineError> {
-    let mut buffer = BytesMut::new();
+    let token = delta.token;
     let messages = Messages {
         replica,
-        stretches: delta.stretches.into_iter(),
-        stretch: None,
+        stretches: Stretches::new(std::mem::take(&mut delta.stretches)),
         taken: Vec::new().into_iter(),
     };
-    let puts = messages.map(|(key, message)| {
+    replica
+        .state_store()
+        .write_checkpoint(replica.shard().0, stored(delta, messages), &applied)
+        .map_err(failed)?;
+    while replica
+        .lock()
+        .machine
+        .end_checkpoint(token, MESSAGES_AT_ONCE)
+    {}
+    Ok(())
+}
+
+/// A checkpoint as the store wants it. `messages` are those of its stretches.
+pub(super) fn stored(
+    delta: CheckpointDelta,
+    messages: impl Iterator<Item = Message>,
+) -> Checkpoint<impl Iterator<Item = (MessageKey, Bytes)>> {
+    let mut buffer = BytesMut::new();
+    let puts = messages.map(move |(key, message)| {
         buffer.clear();
         encode_stored_message(&message, &mut buffer);
         let key = MessageKey {
@@ -72,7 +89,7 @@ pub(super) fn write(
         };
         (key, buffer.split().freeze())
     });
-    let checkpoint = Checkpoint {
+    Checkpoint {
         puts,
         origins: delta.origins,
         dropped_queues: delta.dropped_queues.iter().map(|queue| queue.0).collect(),
@@ -91,29 +108,49 @@ pub(super) fn write(
                 to: range.to.0,
             })
             .collect(),
-    };
-    replica
-        .state_store()
-        .write_checkpoint(replica.shard().0, checkpoint, &applied)
-        .map_err(failed)?;
-    while replica
-        .lock()
-        .machine
-        .end_checkpoint(delta.token, MESSAGES_AT_ONCE)
-    {}
-    Ok(())
+    }
+}
+
+/// Stretches of messages that are taken out of a machine one part after the other.
+pub(super) struct Stretches {
+    left: std::vec::IntoIter<Stretch>,
+    /// The one that is worked on.
+    current: Option<Stretch>,
+}
+
+impl Stretches {
+    pub(super) fn new(stretches: Vec<Stretch>) -> Self {
+        Self {
+            left: stretches.into_iter(),
+            current: None,
+        }
+    }
+
+    /// The next messages; none when all have been taken.
+    pub(super) fn take(&mut self, machine: &ShardMachine) -> Vec<Message> {
+        let mut taken = Vec::with_capacity(MESSAGES_AT_ONCE);
+        // Stretches of many queues may be short.
+        while taken.len() < MESSAGES_AT_ONCE
+            && let Some(mut stretch) = self.current.take().or_else(|| self.left.next())
+        {
+            let room = MESSAGES_AT_ONCE - taken.len();
+            if machine.take_messages(&mut stretch, room, &mut taken) {
+                self.current = Some(stretch);
+            }
+        }
+        taken
+    }
 }
 
 /// The messages of a checkpoint, taken out a few at a time.
 struct Messages<'a> {
     replica: &'a ShardReplica,
-    stretches: std::vec::IntoIter<Stretch>,
-    /// The one that is worked on.
-    stretch: Option<Stretch>,
+    stretches: Stretches,
     taken: std::vec::IntoIter<Message>,
 }
 
-type Message = (broker_model::shard::MessageKey, StoredMessage);
+/// A message and where it is found.
+pub(super) type Message = (broker_model::shard::MessageKey, StoredMessage);
 
 impl Iterator for Messages<'_> {
     type Item = Message;
@@ -123,18 +160,7 @@ impl Iterator for Messages<'_> {
             if let Some(next) = self.taken.next() {
                 return Some(next);
             }
-            let mut taken = Vec::with_capacity(MESSAGES_AT_ONCE);
-            let guard = self.replica.lock();
-            // Stretches of many queues may be short.
-            while taken.len() < MESSAGES_AT_ONCE
-                && let Some(mut stretch) = self.stretch.take().or_else(|| self.stretches.next())
-            {
-                let room = MESSAGES_AT_ONCE - taken.len();
-                if guard.machine.take_messages(&mut stretch, room, &mut taken) {
-                    self.stretch = Some(stretch);
-                }
-            }
-            drop(guard);
+            let taken = self.stretches.take(&self.replica.lock().machine);
             if taken.is_empty() {
                 return None;
             }
@@ -143,19 +169,22 @@ impl Iterator for Messages<'_> {
     }
 }
 
+/// Where the messages of a host are stored.
+#[derive(Clone)]
+pub(super) struct Shelf {
+    pub(super) store: Arc<StateStore>,
+    pub(super) shard: ShardId,
+}
+
 /// Reads stored messages in the background and tells the host.
-pub(super) fn load_messages(
-    replica: Arc<ShardReplica>,
-    load: Load,
-    inbox: mpsc::UnboundedSender<HostInput>,
-) {
+pub(super) fn load_messages(shelf: Shelf, load: Load, inbox: mpsc::UnboundedSender<HostInput>) {
     tokio::spawn(async move {
         let reading = tokio::task::spawn_blocking(move || {
-            let found = read(&replica, &load);
-            (replica, load, found)
+            let found = read(&shelf, &load);
+            (load, found)
         });
         // Only interrupted when the node ends.
-        let Ok((replica, load, found)) = reading.await else {
+        let Ok((load, found)) = reading.await else {
             return;
         };
         match found {
@@ -163,7 +192,7 @@ pub(super) fn load_messages(
                 let _ = inbox.send(HostInput::Loaded { load, messages });
             }
             Err(error) => {
-                error!(shard = %replica.shard(), queue = load.queue.0, %error, "stored messages cannot be read");
+                error!(queue = load.queue.0, %error, "stored messages cannot be read");
                 let damage = damage(&error);
                 if damage.is_none() {
                     // The host asks again as soon as it hears of it.
@@ -176,11 +205,11 @@ pub(super) fn load_messages(
 }
 
 pub(super) fn read(
-    replica: &ShardReplica,
+    shelf: &Shelf,
     load: &Load,
 ) -> Result<Vec<(Sequence, StoredMessage)>, StorageError> {
-    let found = replica.state_store().read_messages(
-        replica.shard().0,
+    let found = shelf.store.read_messages(
+        shelf.shard.0,
         load.queue.0,
         load.level,
         load.from.0..=load.to.0,

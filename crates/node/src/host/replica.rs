@@ -105,6 +105,14 @@ impl ShardReplica {
         &self.state
     }
 
+    /// Where its messages are stored.
+    pub(super) fn shelf(&self) -> persist::Shelf {
+        persist::Shelf {
+            store: Arc::clone(&self.state),
+            shard: self.shard,
+        }
+    }
+
     /// Whether this node leads and its dispatcher does not have the queue.
     pub(super) fn lacks(&self, queue: QueueId) -> bool {
         let state = self.lock();

@@ -2,6 +2,7 @@
 
 use broker_model::dispatch::{Dispatcher, Tally};
 use broker_model::ids::QueueId;
+use broker_model::queue::QueueState;
 use broker_model::shard::ShardMachine;
 
 /// Counts of one queue at its host.
@@ -33,6 +34,10 @@ pub struct QueueReport {
     /// Their body bytes, about.
     #[serde(default)]
     pub dying_bytes: u64,
+    /// Those of all messages that are in memory, and their body bytes: the others are on disk. Nodes of an older version
+    /// do not say.
+    #[serde(default)]
+    pub in_memory: Option<(u64, u64)>,
     /// Consumers.
     pub consumers: Vec<ConsumerReport>,
     /// What has been done since its host serves it. Nodes of an older version do not say.
@@ -118,6 +123,7 @@ pub(super) fn reports(
 ) -> Vec<QueueReport> {
     let mut reports = Vec::new();
     dispatcher.counts(machine, queues, |queue, counts, consumers| {
+        let in_memory = machine.queue(queue).map(QueueState::alive_in_memory);
         reports.push(QueueReport {
             queue: queue.0,
             ready: counts.ready,
@@ -129,6 +135,7 @@ pub(super) fn reports(
             delayed_ms: counts.delayed_ms,
             dying: counts.dying,
             dying_bytes: counts.dying_bytes,
+            in_memory: Some(in_memory.unwrap_or_default()),
             tally: counts.tally.into(),
             consumers: consumers
                 .iter()

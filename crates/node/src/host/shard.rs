@@ -196,7 +196,7 @@ impl ShardHost {
             replies.push(origin, message);
         }
         for load in outbox.loads {
-            persist::load_messages(Arc::clone(&self.replica), load, self.to_self.clone());
+            persist::load_messages(self.replica.shelf(), load, self.to_self.clone());
         }
         for letter in outbox.dead_letters {
             let placement = self.placement;
@@ -312,6 +312,7 @@ impl ShardHost {
             }
             HostInput::Browsed { attachment, answer } => self.browsed(attachment, answer),
             HostInput::StreamRead { wanted, outcome } => self.stream_read(wanted, outcome),
+            HostInput::Spilled { .. } => {}
             HostInput::NodeLost { node } => self.node_lost(node),
             HostInput::Report { queues, reply } => {
                 let _ = reply.send(self.report(&queues));

@@ -195,7 +195,7 @@ pub(super) fn read(
         max_bytes: usize::try_from(wanted.bytes).unwrap_or(usize::MAX),
     };
     in_background(replica, wanted.queue, done, move |replica| {
-        let found = match persist::read(replica, &load) {
+        let found = match persist::read(&replica.shelf(), &load) {
             Ok(found) => found,
             Err(error) => match persist::damage(&error) {
                 Some(damage) => {
@@ -300,7 +300,7 @@ fn time_of(
         max_count: 1,
         max_bytes: usize::MAX,
     };
-    let found = persist::read(replica, &load)?;
+    let found = persist::read(&replica.shelf(), &load)?;
     // Gone meanwhile: it was one of the oldest.
     let came_ms = found
         .first()

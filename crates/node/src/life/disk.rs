@@ -5,6 +5,7 @@
 //! be relied on.
 
 use super::process;
+use crate::host::local_store::LocalStore;
 use consensus::Consensus;
 use consensus::ticks::{self, next_of};
 use std::path::PathBuf;
@@ -60,9 +61,10 @@ const GIVE_BACK_SELDOM: Duration = Duration::from_secs(120);
 /// What this may take of a processor, as one part of so many.
 const GIVE_BACK_PART: u32 = 50;
 
-/// Asks the state to give back space, now and then, one time after the other.
+/// Asks the stores to give back space, now and then, one time after the other.
 struct GivesBack {
     state: Arc<StateStore>,
+    local: Arc<LocalStore>,
     under_way: Option<JoinHandle<()>>,
     began: Instant,
     /// How long the last time took.
@@ -70,9 +72,10 @@ struct GivesBack {
 }
 
 impl GivesBack {
-    fn new(state: Arc<StateStore>) -> Self {
+    fn new(state: Arc<StateStore>, local: Arc<LocalStore>) -> Self {
         Self {
             state,
+            local,
             under_way: None,
             began: Instant::now(),
             took: Arc::default(),
@@ -91,11 +94,14 @@ impl GivesBack {
             return;
         }
         self.began = Instant::now();
-        let (state, took) = (Arc::clone(&self.state), Arc::clone(&self.took));
+        let (state, local) = (Arc::clone(&self.state), Arc::clone(&self.local));
+        let took = Arc::clone(&self.took);
         self.under_way = Some(tokio::task::spawn_blocking(move || {
             let began = Instant::now();
-            if let Err(error) = state.give_back_space(short) {
-                error!(%error, "the space of what was consumed is not given back");
+            for given_back in [state.give_back_space(short), local.give_back_space(short)] {
+                if let Err(error) = given_back {
+                    error!(%error, "the space of what was consumed is not given back");
+                }
             }
             let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             took.store(millis, Ordering::Relaxed);
@@ -108,12 +114,12 @@ impl GivesBack {
 /// would wait until they come back.
 pub(crate) async fn keep_reserve(
     consensus: Consensus,
-    state: Arc<StateStore>,
+    (state, local): (Arc<StateStore>, Arc<LocalStore>),
     free: FreeSpace,
     reserve: u64,
     alarm: u64,
 ) {
-    let mut gives_back = GivesBack::new(state);
+    let mut gives_back = GivesBack::new(state, local);
     let mut short = false;
     loop {
         // What is yet to be stored takes its room whatever is done now.

@@ -51,7 +51,8 @@ impl Store {
         }
         while machine.end_checkpoint(delta.token, 3) {}
         self.records.extend(delta.queue_records);
-        self.shard = Some(delta.origins);
+        // A spill has none.
+        self.shard = Some(delta.origins).filter(|shard| !shard.is_empty());
     }
 
     pub(super) fn restore(&self) -> ShardMachine {

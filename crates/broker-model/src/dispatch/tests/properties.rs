@@ -12,7 +12,7 @@ use super::leader::*;
 use crate::catalog::settings::QueueSettings;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use step::any_step;
+use step::{Step, any_step};
 use world::World;
 
 proptest! {
@@ -23,6 +23,18 @@ proptest! {
         let mut world = World::new(lag);
         for step in steps {
             world.step(step);
+        }
+        world.finish();
+    }
+
+    /// The same of queues without a log: parts of them are in the store, and nothing of it counts after a failure.
+    #[test]
+    fn histories_of_local_queues_are_right(steps in vec(any_step(), 1..80)) {
+        let mut world = World::local();
+        for step in steps {
+            if !matches!(step, Step::FailOver { .. }) {
+                world.step(step);
+            }
         }
         world.finish();
     }

@@ -5,6 +5,7 @@ mod checkpoints;
 mod dead_letters;
 mod deduplication;
 mod messages;
+mod spills;
 
 use super::*;
 use crate::identity::{Fingerprint, Identity, WindowId};

@@ -273,6 +273,10 @@ impl Options {
             &mut memory.block_cache_bytes,
             self.block_cache.map(in_memory),
         );
+        set(
+            &mut memory.local_queues_bytes,
+            self.local_queues_memory.map(in_memory),
+        );
 
         set(
             &mut storage.disk_free_limit_bytes,

@@ -112,8 +112,8 @@ impl ShardHost {
         } = message
         {
             let last = browse::last(&self.replica.lock().machine, queue, count, bytes);
-            let (replica, inbox) = (Arc::clone(&self.replica), self.to_self.clone());
-            browse::answer(replica, queue, last, move |messages| {
+            let inbox = self.to_self.clone();
+            browse::answer(Some(self.replica.shelf()), queue, last, move |messages| {
                 let answer = FromHost::Browsed { request, messages };
                 let _ = inbox.send(HostInput::Browsed { attachment, answer });
             });

@@ -5,6 +5,7 @@ mod checks;
 use super::super::leader::*;
 use super::step::Step;
 use crate::catalog::settings::{DelayedRetry, QueueSettings, RetryKind};
+use crate::dispatch::Dispatcher;
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
 use crate::op::{BatchStatus, DeathReason, Op, SequenceRanges, Target};
 use crate::protocol::{ConsumerSpec, FromHost, ToHost};
@@ -49,12 +50,25 @@ pub(super) struct World {
     /// What lost nodes held.
     lost: Vec<(Origin, Place)>,
     checkpoint: Option<CheckpointDelta>,
+    /// Spills so far; `None`: there are checkpoints instead.
+    spills: Option<usize>,
 }
 
 impl World {
     pub(super) fn new(lag: bool) -> Self {
         let mut leader = Leader::new();
         leader.lag = lag;
+        Self::of(leader, None)
+    }
+
+    /// Queues without a log.
+    pub(super) fn local() -> Self {
+        let mut leader = Leader::new();
+        leader.dispatcher = Dispatcher::local();
+        Self::of(leader, Some(0))
+    }
+
+    fn of(mut leader: Leader, spills: Option<usize>) -> Self {
         leader.declare(QUEUES[0], QueueSettings::default());
         // In the other one what comes back waits.
         let retry = DelayedRetry {
@@ -85,6 +99,7 @@ impl World {
             late: BTreeSet::new(),
             lost: Vec::new(),
             checkpoint: None,
+            spills,
         }
     }
 
@@ -378,7 +393,7 @@ impl World {
             }
             Step::BeginCheckpoint => {
                 if self.checkpoint.is_none() {
-                    self.checkpoint = Some(self.leader.machine.begin_checkpoint());
+                    self.checkpoint = Some(self.begin_checkpoint());
                 }
             }
             Step::EndCheckpoint => {
@@ -389,6 +404,25 @@ impl World {
         }
         self.hear_all();
         self.check();
+    }
+
+    fn begin_checkpoint(&mut self) -> CheckpointDelta {
+        let machine = &mut self.leader.machine;
+        let Some(spills) = &mut self.spills else {
+            return machine.begin_checkpoint();
+        };
+        *spills += 1;
+        // For nothing, a few messages, or all of them.
+        let room = [0, 1, 100, 300, usize::MAX][*spills % 5];
+        let before = machine.tail_bytes();
+        let has_garbage = machine.trim();
+        let delta = machine.begin_spill(room);
+        assert_eq!(
+            has_garbage,
+            !delta.deletes.is_empty() || !delta.dropped_queues.is_empty()
+        );
+        assert_eq!(delta.stretches.is_empty(), room == 0 || before == 0);
+        delta
     }
 
     /// Takes picked messages away from their holder.
