@@ -6,6 +6,7 @@
 use broker_model::catalog::record::QueueRecord;
 use broker_model::dispatch::DeadLetter;
 use broker_model::ids::{Placement, QueueId, Sequence};
+use broker_model::op::Op;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ const BYTES_REFUSED: usize = BYTES / 4;
 const PARTLY_ACCEPTED: usize = 65_536;
 /// What a letter accounts for beside its message.
 const OVERHEAD: usize = 256;
+/// What each operation accounts for that it is sent in, until all are answered.
+const OPERATION: usize = size_of::<Op>() + 128;
 
 /// Targets of a letter.
 pub(super) type Targets = SmallVec<[QueueId; 2]>;
@@ -84,6 +87,8 @@ struct Open {
     source: Option<Arc<QueueRecord>>,
     /// Operations that are yet to be answered.
     outstanding: usize,
+    /// Operations that it accounts for.
+    operations: usize,
     /// Some target refused.
     refused: bool,
     /// It was refused when it was sent at once to all of several targets: who would have accepted is not known.
@@ -99,7 +104,12 @@ fn weight(letter: &DeadLetter) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Letters {
     open: BTreeMap<u64, Open>,
+    /// What they take, with their operations.
     bytes: usize,
+    /// Operations that are accounted for.
+    operations: usize,
+    /// How many the letter took that was sent last: a guess for the next one.
+    last_operations: usize,
     last_number: u64,
     /// So that one offered twice is not published twice.
     known: HashSet<(QueueId, Sequence)>,
@@ -148,6 +158,7 @@ impl Letters {
             letter,
             source,
             outstanding: 0,
+            operations: 0,
             refused: false,
             apart: false,
             accepted,
@@ -181,9 +192,21 @@ impl Letters {
 
     /// It was sent in so many operations.
     pub(super) fn sent(&mut self, number: u64, operations: usize) {
+        self.account(number, operations);
+        self.last_operations = operations;
         if let Some(open) = self.open.get_mut(&number) {
             open.outstanding = operations;
             open.refused = false;
+        }
+    }
+
+    /// From now on a letter accounts for so many operations.
+    fn account(&mut self, number: u64, operations: usize) {
+        if let Some(open) = self.open.get_mut(&number) {
+            let before = std::mem::replace(&mut open.operations, operations);
+            self.operations = (self.operations + operations).saturating_sub(before);
+            self.bytes = (self.bytes + operations.saturating_mul(OPERATION))
+                .saturating_sub(before.saturating_mul(OPERATION));
         }
     }
 
@@ -208,7 +231,9 @@ impl Letters {
         if open.outstanding > 0 {
             return Answered::Waits;
         }
-        if open.refused {
+        let refused = open.refused;
+        self.account(number, 0);
+        if refused {
             self.refused(now, number)
         } else {
             Answered::Done
@@ -253,6 +278,7 @@ impl Letters {
     }
 
     fn remove(&mut self, number: u64) -> Option<Open> {
+        self.account(number, 0);
         let open = self.open.remove(&number)?;
         self.bytes = self.bytes.saturating_sub(weight(&open.letter));
         if let Some(sequence) = open.letter.sequence {
@@ -268,13 +294,16 @@ impl Letters {
         retry.into_iter().chain(put_off).min()
     }
 
-    /// Letters to be published again now.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<u64> {
-        let mut due = Vec::new();
-        while let Some((_, number)) = self.retry.pop_front_if(|(at, _)| *at <= now) {
-            due.push(number);
+    /// A letter to be published again now. While operations take all the room, none is.
+    pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
+        if self.bytes >= BYTES && self.operations > 0 {
+            if let Some((at, _)) = self.retry.front_mut() {
+                *at = (*at).max(now + NO_ROOM);
+            }
+            return None;
         }
-        due
+        let (_, number) = self.retry.pop_front_if(|(at, _)| *at <= now)?;
+        Some(number)
     }
 
     /// Letters to be asked for again now: as many as there is room for.
@@ -291,7 +320,7 @@ impl Letters {
         while room > 0
             && let Some((_, put_off)) = self.put_off.pop_front_if(|(at, _)| *at <= now)
         {
-            room = room.saturating_sub(put_off.bytes);
+            room = room.saturating_sub(put_off.bytes + self.last_operations * OPERATION);
             wanted.push(put_off);
         }
         if let Some((at, _)) = self.put_off.front_mut() {
@@ -351,8 +380,9 @@ mod tests {
             letters.answered(now, number, Sent::To(b), false),
             Answered::Refused
         );
-        assert!(letters.due(now).is_empty());
-        assert_eq!(letters.due(now + RETRY), [number]);
+        assert_eq!(letters.due(now), None);
+        assert_eq!(letters.due(now + RETRY), Some(number));
+        assert_eq!(letters.due(now + RETRY), None);
         let (_, _, accepted) = letters.get(number).unwrap();
         assert_eq!(accepted.as_slice(), [a]);
         letters.sent(number, 1);
@@ -380,7 +410,7 @@ mod tests {
         let answered = letters.answered(now, kept, Sent::AtOnce, false);
         assert_eq!(answered, Answered::Refused);
         // Who of the two refused is asked one by one.
-        assert_eq!(letters.due(now + RETRY), [kept]);
+        assert_eq!(letters.due(now + RETRY), Some(kept));
         assert_eq!(letters.kept_at(HERE, kept, 2), None);
         assert_eq!(letters.kept_at(HERE, kept, 1), place);
         letters.sent(kept, 2);
@@ -461,6 +491,45 @@ mod tests {
         ));
         assert!(letters.wanted(now).is_empty());
         assert!(!letters.wanted(now + RETRY).is_empty());
+    }
+
+    /// A small letter for very many queues is large.
+    #[test]
+    fn operations_take_room_until_they_are_answered() {
+        let now = Instant::now();
+        let mut letters = Letters::default();
+        let many = BYTES / OPERATION + 1;
+        let first = number(letters.take(now, HERE, letter(Some(1), 10), None));
+        letters.sent(first, many);
+        let later = letters.take(now, HERE, letter(Some(2), 10), None);
+        assert_eq!(later, Taken::PutOff);
+        assert!(letters.wanted(now + RETRY).is_empty(), "there is no room");
+        for at in 0..many {
+            let target = QueueId(10 + at as u64);
+            letters.answered(now, first, Sent::To(target), at > 0);
+        }
+        assert!(letters.bytes < BYTES_REFUSED, "{}", letters.bytes);
+        assert_eq!(letters.wanted(now + RETRY * 2).len(), 1);
+        // All of them wait for their second try: that must not wait for room.
+        assert_eq!(letters.due(now + RETRY), Some(first));
+        letters.sent(first, many);
+        assert!(letters.finish(first).is_some());
+        assert_eq!((letters.bytes, letters.operations), (0, 0));
+    }
+
+    #[test]
+    fn a_second_try_waits_for_room() {
+        let now = Instant::now();
+        let mut letters = Letters::default();
+        let small = number(letters.take(now, HERE, letter(Some(1), 10), None));
+        letters.sent(small, 1);
+        letters.answered(now, small, Sent::To(QueueId(10)), false);
+        let large = number(letters.take(now, HERE, letter(Some(2), 10), None));
+        letters.sent(large, BYTES / OPERATION + 1);
+        assert_eq!(letters.due(now + RETRY), None);
+        assert_eq!(letters.next_due(), Some(now + RETRY + NO_ROOM));
+        letters.finish(large);
+        assert_eq!(letters.due(now + RETRY + NO_ROOM), Some(small));
     }
 
     #[test]

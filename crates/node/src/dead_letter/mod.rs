@@ -282,7 +282,7 @@ impl Publisher {
     fn try_again(&mut self) {
         let now = Instant::now();
         let mut batches = Batches::default();
-        for number in self.letters.due(now) {
+        while let Some(number) = self.letters.due(now) {
             self.publish(number, &mut batches);
         }
         self.submit(batches);
