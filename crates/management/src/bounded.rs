@@ -3,6 +3,7 @@
 
 use axum::serve::Listener;
 use futures::task::AtomicWaker;
+use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +20,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A connection on which neither side gets anything through for so long is closed. Longer than the
 /// pauses between the questions of monitoring.
 const STILL: Duration = Duration::from_secs(150);
+
+/// Bytes of an answer that the kernel takes ahead of the client, which reads at its leisure (it takes twice as much into
+/// account). It would be up to megabytes, and they count in a container's memory.
+const SEND_AHEAD: usize = 128 << 10;
 
 /// The listener.
 pub(crate) struct Bounded {
@@ -53,6 +58,8 @@ impl Bounded {
     pub(crate) async fn accept(&mut self) -> (Watched, SocketAddr) {
         // The listener itself says what became of failures, and pauses after them.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
+        // If it cannot be set, more is taken ahead.
+        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_AHEAD);
         let permits = Arc::clone(&self.permits);
         let permit = match permits.try_acquire_owned() {
             Ok(permit) => Some(permit),

@@ -7,6 +7,7 @@
 //! The server answers from the first moment of a node, so that a supervisor sees a node that waits
 //! for its peers as alive but not ready; the API opens with [`Management::open`].
 
+mod answers;
 mod api;
 mod auth;
 pub mod backend;
@@ -63,6 +64,8 @@ pub(crate) struct App {
     pub(crate) large_lists: Semaphore,
     /// For bodies of requests.
     pub(crate) bodies: bodies::Room,
+    /// For answers that are not read yet.
+    pub(crate) answers: answers::Room,
 }
 
 /// Connections at a time on the port for metrics.
@@ -149,7 +152,7 @@ pub struct Management {
 
 impl Management {
     /// Takes the port and answers from now on; `/api`, and the pages, only if `with_api`. What it may take for bodies of
-    /// requests goes by the memory of the node, in bytes.
+    /// requests and for answers goes by the memory of the node, in bytes.
     ///
     /// # Errors
     /// The port cannot be taken.
@@ -162,6 +165,7 @@ impl Management {
             rates_of: AllRates::default(),
             large_lists: Semaphore::new(LARGE_LISTS),
             bodies: bodies::Room::within(memory_bytes),
+            answers: answers::Room::within(memory_bytes),
         });
         let stop = watch::Sender::new(false);
         let router = router(Arc::clone(&app), with_api);
@@ -261,9 +265,11 @@ fn metrics_routes() -> Router<Arc<App>> {
 }
 
 fn finished(router: Router<Arc<App>>, app: Arc<App>) -> Router {
+    let answers = from_fn_with_state(Arc::clone(&app), answers::bounded);
     let router = router
         .method_not_allowed_fallback(other_method)
         .fallback(async || ApiError::NotFound)
+        .layer(answers)
         .with_state(app);
     // Around the router, because a path has to be mended before it is matched.
     Router::new()

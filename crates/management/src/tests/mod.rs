@@ -64,6 +64,7 @@ impl Server {
             rates_of: crate::AllRates::default(),
             large_lists: tokio::sync::Semaphore::new(crate::LARGE_LISTS),
             bodies: crate::bodies::Room::within(u64::MAX),
+            answers: crate::answers::Room::within(u64::MAX),
         });
         Self {
             fake: Arc::new(Fake::new()),
