@@ -8,7 +8,7 @@ use broker_model::catalog::{
     BindingSpec, Catalog, CatalogCommand, CatalogEntry, Destination, QueueSpec, VhostSpec,
 };
 use broker_model::ids::{Placement, ShardId};
-use broker_model::routing::RouteInput;
+use broker_model::routing::{Effort, RouteInput};
 use std::time::Instant;
 
 const COUNT: u32 = 100_000;
@@ -85,7 +85,7 @@ fn main() {
             let key = keys.get(number as usize).map_or("", String::as_str);
             let input = RouteInput::key(key);
             log.catalog
-                .route("/", exchange, &input, &mut found)
+                .route("/", exchange, &input, &mut Effort::at_once(), &mut found)
                 .expect("an exchange");
             assert_eq!(found.len(), 1);
         });

@@ -6,7 +6,7 @@ use broker_model::catalog::{
     Catalog, CatalogError, Name, Permission, Resource, ResourceKind, TopicVariables,
     check_permission_of,
 };
-use broker_model::routing::ExchangeKind;
+use broker_model::routing::{Effort, ExchangeKind};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,37 +132,47 @@ impl Identity {
         check_permission_of(&self.name, vhost, permission, kind, name, allows)
     }
 
-    /// Whether it may publish to or bind by a topic. Only topic exchanges have topics.
+    /// Whether it may publish to or bind by each of these topics. Only topic exchanges have topics.
     ///
     /// # Errors
-    /// [`CatalogError::TopicRefused`].
+    /// [`CatalogError::TopicRefused`], [`CatalogError::TooCostly`].
     pub fn check_topic_permission(
         &self,
         catalog: &Catalog,
         permission: Permission,
         exchange: &ExchangeRecord,
-        topic: &str,
+        topics: &[&str],
+        effort: &mut Effort,
     ) -> Result<(), CatalogError> {
-        let may = match &self.rights {
+        if exchange.matching() != ExchangeKind::Topic {
+            return Ok(());
+        }
+        let refused = match &self.rights {
             Rights::Stored => {
                 let variables = TopicVariables {
                     username: &self.name,
                     vhost: &exchange.vhost,
                     client_id: "",
                 };
-                return catalog.check_topic_permission(variables, permission, exchange, topic);
+                return catalog
+                    .check_topic_permission(variables, permission, exchange, topics, effort);
             }
             Rights::Token(token) => {
-                token.may_by_topic(permission, &exchange.vhost, &exchange.name, topic)
+                effort.take(topics.len().saturating_mul(1 + token.scopes(permission)))?;
+                let mut topics = topics.iter();
+                topics.find(|topic| {
+                    !token.may_by_topic(permission, &exchange.vhost, &exchange.name, topic)
+                })
             }
-            Rights::Vhost(own) => **own == *exchange.vhost,
+            Rights::Vhost(own) if **own == *exchange.vhost => None,
+            Rights::Vhost(_) => topics.first(),
         };
-        if may || exchange.matching() != ExchangeKind::Topic {
+        let Some(topic) = refused else {
             return Ok(());
-        }
+        };
         Err(CatalogError::TopicRefused {
             permission: permission.as_str(),
-            topic: topic.into(),
+            topic: (*topic).into(),
             exchange: Resource::exchange(&exchange.vhost, &exchange.name),
             user: Arc::clone(&self.name),
         })

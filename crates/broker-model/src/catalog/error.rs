@@ -238,6 +238,12 @@ pub enum CatalogError {
         /// Queue or exchange.
         kind: ResourceKind,
     },
+    /// Finding the way of a message takes more steps than it may.
+    #[error(
+        "finding the queues of this message takes too many steps: it has too many routing keys (headers CC and BCC), or too \
+         many bindings may fit it"
+    )]
+    TooCostly,
     /// A refusal that was received from another node.
     #[error("{text}")]
     Remote {
@@ -277,8 +283,15 @@ impl CatalogError {
             | Self::QueueLimit { .. }
             | Self::ClusterQueueLimit { .. }
             | Self::Invalid(_)
+            | Self::TooCostly
             | Self::NameTooLong { .. } => ReplyCode::PRECONDITION_FAILED,
             Self::Remote { code, .. } => *code,
         }
+    }
+}
+
+impl From<crate::routing::TooCostly> for CatalogError {
+    fn from(_: crate::routing::TooCostly) -> Self {
+        Self::TooCostly
     }
 }

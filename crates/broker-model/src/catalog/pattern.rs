@@ -88,6 +88,15 @@ impl Pattern {
         }
     }
 
+    /// Steps of an [`Effort`](crate::routing::Effort) that a match may take.
+    pub(crate) const fn cost(&self) -> usize {
+        match &self.matcher {
+            Matcher::Empty | Matcher::Everything | Matcher::Broken => 0,
+            Matcher::Linear(_) => 20,
+            Matcher::Backtracking(_) => BACKTRACK_MAX,
+        }
+    }
+
     /// As written.
     #[must_use]
     pub fn source(&self) -> &Name {

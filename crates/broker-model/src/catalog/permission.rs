@@ -2,6 +2,7 @@
 
 use super::command::Name;
 use super::pattern::Pattern;
+use std::borrow::Cow;
 
 /// The three permissions of AMQP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,17 +103,17 @@ impl TopicPattern {
         }
     }
 
-    /// Whether it matches. The values of variables are taken literally.
+    /// The expression with the values of its variables, which are taken literally.
     #[must_use]
-    pub fn matches(&self, topic: &str, variables: TopicVariables<'_>) -> bool {
+    pub fn filled(&self, variables: TopicVariables<'_>) -> Cow<'_, Pattern> {
         match self {
-            Self::Plain(pattern) => pattern.matches(topic),
+            Self::Plain(pattern) => Cow::Borrowed(pattern),
             Self::Template(source) => {
                 let filled = source
                     .replace("{username}", &regex::escape(variables.username))
                     .replace("{vhost}", &regex::escape(variables.vhost))
                     .replace("{client_id}", &regex::escape(variables.client_id));
-                Pattern::new(filled.into()).matches(topic)
+                Cow::Owned(Pattern::new(filled.into()))
             }
         }
     }

@@ -12,7 +12,7 @@ use super::record::{
 use super::settings::QueueSettings;
 use super::{Catalog, Name};
 use crate::ids::{ConnectionId, NodeId, Origin, QueueId};
-use crate::routing::ExchangeKind;
+use crate::routing::{Effort, ExchangeKind};
 use amqp_codec::FieldTable;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -398,17 +398,18 @@ impl Catalog {
         check_permission_of(user, vhost, permission, kind, name, allows)
     }
 
-    /// Whether a user may publish to or bind by a topic. Only topic exchanges have topics, and
+    /// Whether a user may publish to or bind by each of these topics. Only topic exchanges have topics, and
     /// where nothing is set everything is allowed.
     ///
     /// # Errors
-    /// [`CatalogError::TopicRefused`].
+    /// [`CatalogError::TopicRefused`], [`CatalogError::TooCostly`].
     pub fn check_topic_permission(
         &self,
         variables: TopicVariables<'_>,
         permission: Permission,
         exchange: &ExchangeRecord,
-        topic: &str,
+        topics: &[&str],
+        effort: &mut Effort,
     ) -> Result<(), CatalogError> {
         if exchange.matching() != ExchangeKind::Topic {
             return Ok(());
@@ -421,20 +422,26 @@ impl Catalog {
             .into_iter()
             .flatten()
             .find(|set| set.exchange == exchange.name);
-        let allowed = set.is_none_or(|set| match permission {
-            Permission::Write => set.write.matches(topic, variables),
-            Permission::Read => set.read.matches(topic, variables),
-            Permission::Configure => true,
+        let pattern = set.and_then(|set| match permission {
+            Permission::Write => Some(set.write.filled(variables)),
+            Permission::Read => Some(set.read.filled(variables)),
+            Permission::Configure => None,
         });
-        if allowed {
+        let Some(pattern) = pattern else {
             return Ok(());
+        };
+        for topic in topics {
+            effort.take(pattern.cost())?;
+            if !pattern.matches(topic) {
+                return Err(CatalogError::TopicRefused {
+                    permission: permission.as_str(),
+                    topic: (*topic).into(),
+                    exchange: Resource::exchange(&exchange.vhost, &exchange.name),
+                    user: variables.username.into(),
+                });
+            }
         }
-        Err(CatalogError::TopicRefused {
-            permission: permission.as_str(),
-            topic: topic.into(),
-            exchange: Resource::exchange(&exchange.vhost, &exchange.name),
-            user: variables.username.into(),
-        })
+        Ok(())
     }
 }
 

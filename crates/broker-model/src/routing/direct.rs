@@ -1,6 +1,7 @@
 //! Direct exchanges: the routing key is the binding key.
 
 use super::targets::{Matches, Target, TargetSet};
+use super::{Effort, TooCostly};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -24,9 +25,15 @@ impl DirectTable {
         }
     }
 
-    pub(crate) fn matches(&self, key: &str, out: &mut Matches) {
-        if let Some(targets) = self.keys.get(key) {
-            targets.collect(out);
+    pub(crate) fn matches(
+        &self,
+        key: &str,
+        effort: &mut Effort,
+        out: &mut Matches,
+    ) -> Result<(), TooCostly> {
+        match self.keys.get(key) {
+            Some(targets) => targets.collect(effort, out),
+            None => effort.take(1),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Fanout exchanges: every binding matches.
 
 use super::targets::{Matches, Target, TargetSet};
+use super::{Effort, TooCostly};
 
 /// All targets.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ impl FanoutTable {
         self.targets.remove(target);
     }
 
-    pub(crate) fn matches(&self, out: &mut Matches) {
-        self.targets.collect(out);
+    pub(crate) fn matches(&self, effort: &mut Effort, out: &mut Matches) -> Result<(), TooCostly> {
+        self.targets.collect(effort, out)
     }
 }

@@ -6,6 +6,7 @@
 use super::canonical::{Canonical, canonical};
 use super::slab::Slab;
 use super::targets::{Matches, Target, TargetSet};
+use super::{Effort, TooCostly};
 use amqp_codec::{FieldTable, FieldValue};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -149,11 +150,17 @@ impl HeadersTable {
         }
     }
 
-    pub(crate) fn matches(&self, headers: Option<&FieldTable>, out: &mut Matches) {
-        self.always.collect(out);
+    pub(crate) fn matches(
+        &self,
+        headers: Option<&FieldTable>,
+        effort: &mut Effort,
+        out: &mut Matches,
+    ) -> Result<(), TooCostly> {
+        self.always.collect(effort, out)?;
         let Some(headers) = headers.filter(|_| !self.index.is_empty()) else {
-            return;
+            return Ok(());
         };
+        effort.read(Some(headers))?;
         let message = MessageHeaders::read(headers);
         for (name, value) in &message.sorted {
             let Some(index) = self.index.get(*name) else {
@@ -166,11 +173,13 @@ impl HeadersTable {
                 .chain(by_value)
                 .filter_map(|at| self.bindings.get(*at))
             {
+                effort.take(1 + binding.wanted.len())?;
                 if binding.matches(&message) {
                     out.push(binding.target);
                 }
             }
         }
+        Ok(())
     }
 
     fn commonness(&self, (name, value): &Wanted) -> usize {

@@ -10,6 +10,7 @@
 pub(crate) mod canonical;
 mod delay;
 mod direct;
+mod effort;
 mod fanout;
 mod hash;
 pub(crate) mod headers;
@@ -20,13 +21,14 @@ pub(crate) mod targets;
 mod topic;
 
 pub use delay::{DELAY_HEADER, HISTORY_NO_STORE_HEADER, delay_ms, without_delay};
+pub use effort::{Effort, TooCostly};
 pub use hash::stable_hash;
 
 use crate::catalog::Name;
 use crate::ids::Placement;
 use amqp_codec::{FieldTable, PropertiesView};
 use bytes::{BufMut, Bytes, BytesMut};
-use targets::{Matches, Target};
+use targets::{Matches, Target, Thinned};
 
 /// The exchange types that exist here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -265,37 +267,53 @@ impl Matcher {
     }
 
     /// Adds the targets of a message to `out`; some may be added more than once.
-    pub(crate) fn matches(&self, input: &RouteInput<'_>, out: &mut Matches) {
+    pub(crate) fn matches(
+        &self,
+        input: &RouteInput<'_>,
+        effort: &mut Effort,
+        out: &mut Matches,
+    ) -> Result<(), TooCostly> {
         match self {
-            Self::Fanout(table) => table.matches(out),
-            Self::Headers(table) => table.matches(input.properties.headers().as_ref(), out),
+            Self::Fanout(table) => table.matches(effort, out)?,
+            Self::Headers(table) => {
+                table.matches(input.properties.headers().as_ref(), effort, out)?;
+            }
             Self::Random(list) => {
                 list.at(input.properties.random().unwrap_or(input.random), out);
             }
             // One of the bindings, by the message's own key: more keys choose no more.
             Self::ConsistentHash(on, list) => {
-                list.by_weight(on.hash(input.routing_key, input.properties), out);
+                let hash = on.hash(input.routing_key, input.properties, effort)?;
+                list.by_weight(hash, effort, out)?;
             }
             Self::ModulusHash(list) => list.at(stable_hash(input.routing_key.as_bytes()), out),
             Self::Direct(_) | Self::Topic(_) => {
-                self.matches_key(input.routing_key, out);
+                self.matches_key(input.routing_key, effort, out)?;
+                let mut thinned = Thinned::default();
                 for key in input.more_keys {
-                    self.matches_key(key, out);
+                    thinned.thin(out);
+                    self.matches_key(key, effort, out)?;
                 }
             }
         }
+        Ok(())
     }
 
     /// The same for one key, where each of them leads on.
-    fn matches_key(&self, key: &str, out: &mut Matches) {
+    fn matches_key(
+        &self,
+        key: &str,
+        effort: &mut Effort,
+        out: &mut Matches,
+    ) -> Result<(), TooCostly> {
         match self {
-            Self::Direct(table) => table.matches(key, out),
-            Self::Topic(trie) => trie.matches(key, out),
+            Self::Direct(table) => table.matches(key, effort, out),
+            Self::Topic(trie) => trie.matches(key, effort, out),
             Self::ConsistentHash(..)
             | Self::ModulusHash(_)
             | Self::Fanout(_)
             | Self::Headers(_)
-            | Self::Random(_) => {}
+            | Self::Random(_) => Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::RouteProperties;
 use super::canonical::canonical;
 use super::hash::{mix, stable_hash};
 use super::targets::{Matches, Target};
+use super::{Effort, TooCostly};
 use crate::catalog::arguments::printed;
 use amqp_codec::{FieldTable, FieldValue};
 
@@ -55,7 +56,13 @@ impl PickList {
     /// own name, the best wins ("rendezvous"): shares are exact, and a binding that comes or goes
     /// moves only the keys that it gains or gives up. Of several bindings of one destination one counts:
     /// the lightest, on all nodes and after every restart, where nobody knows which came first.
-    pub(crate) fn by_weight(&self, hash: u64, out: &mut Matches) {
+    pub(crate) fn by_weight(
+        &self,
+        hash: u64,
+        effort: &mut Effort,
+        out: &mut Matches,
+    ) -> Result<(), TooCostly> {
+        effort.walk(self.entries.len())?;
         let score = |drawn: u64, weight: u32| {
             // In (0, 1): 53 random bits, never 0.
             let uniform = (drawn as f64 + 0.5) / (1u64 << 53) as f64;
@@ -76,6 +83,7 @@ impl PickList {
             if wins { other } else { best }
         });
         out.extend(best.map(|(_, pick)| pick.target));
+        Ok(())
     }
 }
 
@@ -139,11 +147,18 @@ impl HashOn {
     }
 
     /// The hash of a message. A property or header that is missing counts as empty.
-    pub(crate) fn hash(&self, routing_key: &str, properties: &dyn RouteProperties) -> u64 {
-        match self {
+    pub(crate) fn hash(
+        &self,
+        routing_key: &str,
+        properties: &dyn RouteProperties,
+        effort: &mut Effort,
+    ) -> Result<u64, TooCostly> {
+        Ok(match self {
             Self::RoutingKey => stable_hash(routing_key.as_bytes()),
             Self::Header(name) => {
-                let value = properties.headers().and_then(|headers| headers.get(name));
+                let headers = properties.headers();
+                effort.read(headers.as_ref())?;
+                let value = headers.and_then(|headers| headers.get(name));
                 match value {
                     Some(FieldValue::LongStr(text)) => stable_hash(&text),
                     Some(value) => stable_hash(&canonical(&value)),
@@ -158,6 +173,6 @@ impl HashOn {
                     .map(u64::to_be_bytes)
                     .unwrap_or_default(),
             ),
-        }
+        })
     }
 }

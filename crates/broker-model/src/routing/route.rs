@@ -1,8 +1,8 @@
 //! From exchange to exchange to queues.
 
 use super::delay::{delay_ms, is_kept};
-use super::targets::{Matches, Target};
-use super::{ExchangeKind, RouteInput};
+use super::targets::{Matches, Target, Thinned};
+use super::{Effort, ExchangeKind, RouteInput};
 use crate::catalog::vhost::Vhost;
 use crate::catalog::{Catalog, CatalogError, QueueRecord, Resource, Store};
 use hashbrown::HashSet;
@@ -46,17 +46,19 @@ impl Catalog {
     /// [`Catalog::check_publish`]'s question.
     ///
     /// # Errors
-    /// The vhost or the exchange does not exist.
+    /// The vhost or the exchange does not exist, or it takes more steps than `effort` has. Then what is in `out` is not all.
     pub fn route(
         &self,
         vhost: &str,
         exchange: &str,
         input: &RouteInput<'_>,
+        effort: &mut Effort,
         out: &mut Vec<Arc<QueueRecord>>,
     ) -> Result<(), CatalogError> {
         let vhost = self.vhost_state(vhost)?;
         if exchange.is_empty() {
             let start = out.len();
+            effort.take(1 + input.more_keys.len())?;
             out.extend(vhost.queue(input.routing_key).cloned());
             if !input.more_keys.is_empty() {
                 out.extend(
@@ -78,14 +80,17 @@ impl Catalog {
         })?;
         let start = out.len();
         let mut queues = Matches::new();
+        let mut thinned = Thinned::default();
         let mut matches = Matches::new();
         let mut visited = Visited::default();
         let mut ahead: SmallVec<[u32; 8]> = SmallVec::new();
         visited.insert(first);
         ahead.push(first);
         while let Some(exchange) = ahead.pop().and_then(|at| vhost.exchange_at(at)) {
+            effort.take(1)?;
             if let Some(store) = &exchange.record.store {
                 let headers = input.properties.headers();
+                effort.read(headers.as_ref())?;
                 match store.settings().store {
                     Some(Store::Delay) if delay_ms(headers.as_ref()).is_some() => {
                         out.push(store.clone());
@@ -96,13 +101,15 @@ impl Catalog {
                 }
             }
             matches.clear();
-            exchange.matcher.matches(input, &mut matches);
+            exchange.matcher.matches(input, effort, &mut matches)?;
             if exchange.record.matching() == ExchangeKind::LocalRandom {
+                effort.take(matches.len())?;
                 pick_here(vhost, input, &mut matches);
             }
             if matches.is_empty() {
                 match exchange.record.alternate.as_deref() {
                     Some("") => {
+                        effort.take(1 + input.more_keys.len())?;
                         let keys = std::iter::once(input.routing_key)
                             .chain(input.more_keys.iter().copied());
                         let places = keys.filter_map(|key| vhost.queue_place(key));
@@ -116,6 +123,7 @@ impl Catalog {
                     None => {}
                 }
             }
+            thinned.thin(&mut queues);
             for target in &matches {
                 match *target {
                     Target::Queue(_) => queues.push(*target),

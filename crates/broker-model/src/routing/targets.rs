@@ -1,5 +1,6 @@
 //! Sets of binding destinations that count how many bindings lead to each.
 
+use super::{Effort, TooCostly};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -15,6 +16,24 @@ pub(crate) enum Target {
 
 /// Targets that matched, not yet unique.
 pub(crate) type Matches = SmallVec<[Target; 16]>;
+
+/// A list of matches is thinned when it has grown by so many.
+const THIN: usize = 64 * 1024;
+
+/// Keeps a list of matches from growing with what is in it already: how long it was when that was last taken out.
+#[derive(Debug, Default)]
+pub(crate) struct Thinned(usize);
+
+impl Thinned {
+    /// Leaves each target once, if the list has grown much.
+    pub(crate) fn thin(&mut self, list: &mut Matches) {
+        if list.len() > THIN + 2 * self.0 {
+            list.sort_unstable();
+            list.dedup();
+            self.0 = list.len();
+        }
+    }
+}
 
 /// Above this size, a sorted list gives way to a tree.
 const SMALL_MAX: usize = 32;
@@ -87,10 +106,17 @@ impl TargetSet {
     }
 
     /// Adds all members to `out`.
-    pub(crate) fn collect(&self, out: &mut Matches) {
+    pub(crate) fn collect(&self, effort: &mut Effort, out: &mut Matches) -> Result<(), TooCostly> {
         match self {
-            Self::Small(list) => out.extend(list.iter().map(|entry| entry.0)),
-            Self::Large(tree) => out.extend(tree.keys().copied()),
+            Self::Small(list) => {
+                effort.walk(list.len())?;
+                out.extend(list.iter().map(|entry| entry.0));
+            }
+            Self::Large(tree) => {
+                effort.walk(tree.len())?;
+                out.extend(tree.keys().copied());
+            }
         }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 use super::slab::Slab;
 use super::targets::{Matches, Target, TargetSet};
+use super::{Effort, TooCostly};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
@@ -133,7 +134,12 @@ impl TopicTrie {
         }
     }
 
-    pub(crate) fn matches(&self, key: &str, out: &mut Matches) {
+    pub(crate) fn matches(
+        &self,
+        key: &str,
+        effort: &mut Effort,
+        out: &mut Matches,
+    ) -> Result<(), TooCostly> {
         let mut states = States::new();
         let mut next = States::new();
         let mut doubles = self.enter(self.root, &mut states);
@@ -144,6 +150,7 @@ impl TopicTrie {
                 states.dedup();
                 doubles = false;
             }
+            effort.take(states.len())?;
             next.clear();
             for node in states
                 .iter()
@@ -163,12 +170,13 @@ impl TopicTrie {
             }
             std::mem::swap(&mut states, &mut next);
             if states.is_empty() {
-                return;
+                return Ok(());
             }
         }
         for node in states.iter().filter_map(|&at| self.nodes.get(at)) {
-            node.targets.collect(out);
+            node.targets.collect(effort, out)?;
         }
+        Ok(())
     }
 
     /// Adds `at`, and the `#` behind it, which fits no word at all. Patterns never have two `#` in a
@@ -207,7 +215,8 @@ pub(crate) fn topic_matches(pattern: &str, key: &str) -> bool {
     let mut trie = TopicTrie::default();
     trie.add(pattern, Target::Queue(0));
     let mut out = Matches::new();
-    trie.matches(key, &mut out);
+    trie.matches(key, &mut Effort::at_once(), &mut out)
+        .expect("a short pattern");
     !out.is_empty()
 }
 
@@ -287,7 +296,7 @@ mod tests {
                 trie.remove(pattern, Target::Queue(number as u32));
             }
             let mut found = Matches::new();
-            trie.matches(&key, &mut found);
+            trie.matches(&key, &mut Effort::at_once(), &mut found).expect("short patterns");
             found.sort_unstable();
             found.dedup();
             let key_words: Vec<_> = words(&key).collect();
@@ -313,7 +322,8 @@ mod tests {
         }
         let key = vec!["a"; 127].join(".");
         let mut found = Matches::new();
-        trie.matches(&key, &mut found);
+        trie.matches(&key, &mut Effort::at_once(), &mut found)
+            .expect("it does not cost much");
         assert!(found.is_empty());
     }
 }

@@ -28,7 +28,7 @@ use broker_model::dispatch::DeadLetter;
 use broker_model::ids::{Placement, QueueId, Sequence};
 use broker_model::message::Message;
 use broker_model::op::{Op, Target};
-use broker_model::routing::RouteInput;
+use broker_model::routing::{Effort, RouteInput};
 use header::{Death, dead_letter};
 use letters::{Answered, Letters, Sent, Taken};
 use smallvec::{SmallVec, smallvec};
@@ -457,8 +457,11 @@ fn find(
             random: rand::random(),
             is_here: &|placement| broker.is_here(placement),
         };
-        if let Err(error) = catalog.route(&record.vhost, exchange, &input, &mut queues) {
+        let mut effort = Effort::at_length();
+        let routed = catalog.route(&record.vhost, exchange, &input, &mut effort, &mut queues);
+        if let Err(error) = routed {
             debug!(queue = %record.name, %error, "message dropped");
+            queues.clear();
         }
     }
     queues

@@ -136,6 +136,12 @@ impl TokenUser {
         self.grants.allow_topic(permission, vhost, exchange, topic)
     }
 
+    /// Scopes that are looked at for this.
+    #[must_use]
+    pub fn scopes(&self, permission: Permission) -> usize {
+        self.grants.count(permission)
+    }
+
     /// How long it is good; `None`: for ever.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {

@@ -71,6 +71,11 @@ impl Grants {
         })
     }
 
+    /// Scopes that may give this.
+    pub(super) fn count(&self, permission: Permission) -> usize {
+        self.of(permission).len()
+    }
+
     fn of(&self, permission: Permission) -> &[Grant] {
         match permission {
             Permission::Configure => &self.configure,

@@ -14,6 +14,7 @@ use broker_model::catalog::{
     Catalog, CatalogAnswer, CatalogCommand, CatalogError, ExchangeRecord, Permission, Resource,
 };
 use broker_model::ids::ConnectionId;
+use broker_model::routing::Effort;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,7 +237,13 @@ impl Session {
         key: &str,
     ) -> Result<(), ProtocolError> {
         self.user
-            .check_topic_permission(&self.broker.catalog(), Permission::Read, exchange, key)
+            .check_topic_permission(
+                &self.broker.catalog(),
+                Permission::Read,
+                exchange,
+                &[key],
+                &mut Effort::at_once(),
+            )
             .map_err(|error| catalog_error(&error))
     }
 

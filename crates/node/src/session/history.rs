@@ -14,7 +14,7 @@ use broker_model::catalog::{BindingSpec, Destination, Store};
 use broker_model::ids::Placement;
 use broker_model::message::Message;
 use broker_model::op::{Op, Target};
-use broker_model::routing::RouteInput;
+use broker_model::routing::{Effort, RouteInput};
 use broker_model::wire::StoredMessage;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -84,7 +84,13 @@ fn targets(
                 is_here: &|placement| broker.is_here(placement),
             };
             // The exchange may be gone again.
-            let _ = catalog.route(&binding.vhost, name, &input, &mut queues);
+            let mut effort = Effort::at_once();
+            if let Err(error) =
+                catalog.route(&binding.vhost, name, &input, &mut effort, &mut queues)
+            {
+                debug!(exchange = %binding.source, %error, "message not replayed");
+                queues.clear();
+            }
         }
     }
     let expiration_ms = properties

@@ -12,6 +12,7 @@
 //! Not here: the protocol's own rules (`amqp-connection`), who leads a queue (`hub`), what a queue
 //! does (`broker_model`).
 
+mod at_length;
 mod binding;
 mod catalog_calls;
 mod channel;

@@ -7,7 +7,7 @@ use super::catalog_calls::{catalog_error, check_takes, look, usable_queue, write
 use super::history;
 use super::properties::{look as look_at, told, without_bcc};
 use super::queue::refusal;
-use super::route::{self, Publisher};
+use super::route::{self, Publisher, Sought};
 use super::services::Services;
 use crate::catalog::writer::WriteError;
 use crate::hub::SessionHandle;
@@ -22,6 +22,7 @@ use broker_model::ids::{ConnectionId, ConsumerId, Placement, QueueId, Sequence};
 use broker_model::message::Message;
 use broker_model::op::{DeathReason, Op, SequenceRanges};
 use broker_model::protocol::{Delivery, Refused};
+use broker_model::routing::Effort;
 use broker_model::wire::StoredMessage;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -216,14 +217,14 @@ pub async fn publish(
     keys.extend(looked.more_keys.iter().map(String::as_str));
     let route = look(broker, |catalog| {
         let properties = PropertiesView::new(&message.properties);
-        route::find(
-            catalog,
-            Publisher { user, vhost },
-            &exchange,
-            &keys,
+        let sought = Sought {
+            exchange: &exchange,
+            keys: &keys,
             properties,
-            &|placement| broker.is_here(placement),
-        )
+            is_here: &|placement| broker.is_here(placement),
+        };
+        let publisher = Publisher { user, vhost };
+        route::find(catalog, publisher, &sought, &mut Effort::at_once())
     });
     let (route, _) = route.await?;
     let whole = message.properties.clone();

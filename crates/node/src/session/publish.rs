@@ -4,7 +4,8 @@ use super::catalog_calls::{becomes_recent, catalog_error, cut_off};
 use super::channel::{Channel, ChannelKey, Mode};
 use super::names::is_reply_address;
 use super::properties::{Looked, look, with_reply_to, without_bcc};
-use super::route::{self, BELIEF, Publisher, Route, find};
+use super::route::{self, BELIEF, Publisher, Route, Sought, find};
+use super::services::Services;
 use super::state::Session;
 use amqp_codec::{Content, PropertiesView, ReplyCode};
 use amqp_connection::{ProtocolError, Publish};
@@ -12,11 +13,12 @@ use broker_model::catalog::{CatalogError, is_reply_queue};
 use broker_model::ids::Placement;
 use broker_model::message::Message;
 use broker_model::op::Op;
+use broker_model::routing::Effort;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
 /// `basic.publish`.
-const PUBLISH: (u16, u16) = (60, 40);
+pub(super) const PUBLISH: (u16, u16) = (60, 40);
 
 /// Bodies up to this size are copied where they wait, in queues in this node's memory for one: a small message that
 /// waits must not keep a whole read buffer.
@@ -58,6 +60,45 @@ pub(super) fn detached_publish(publish: Publish) -> Publish {
     }
 }
 
+/// A way that was found.
+pub(super) struct Way {
+    route: Route,
+    /// It depends on exchange and key only.
+    by_key_only: bool,
+    /// The catalog that it was found in is this, or newer.
+    version: u64,
+}
+
+/// What came of looking for a way.
+pub(super) type Found = Result<Way, CatalogError>;
+
+/// Looks for the way of a publish.
+pub(super) fn find_for(
+    broker: &dyn Services,
+    publisher: Publisher<'_>,
+    publish: &Publish,
+    looked: &Looked,
+    effort: &mut Effort,
+) -> Found {
+    let mut keys = Vec::with_capacity(1 + looked.more_keys.len());
+    keys.push(publish.routing_key.as_str());
+    keys.extend(looked.more_keys.iter().map(String::as_str));
+    let sought = Sought {
+        exchange: &publish.exchange,
+        keys: &keys,
+        properties: PropertiesView::new(&publish.properties),
+        is_here: &|placement| broker.is_here(placement),
+    };
+    // Read before the catalog: what is found may be newer, never older.
+    let version = broker.catalog_version();
+    let (route, by_key_only) = find(&broker.catalog(), publisher, &sought, effort)?;
+    Ok(Way {
+        route,
+        by_key_only,
+        version,
+    })
+}
+
 impl Session {
     /// A message of a client.
     pub(super) fn publish(
@@ -71,17 +112,18 @@ impl Session {
                 "immediate=true",
             ));
         }
-        self.publish_as_known(key, publish, false)
+        self.publish_as_known(key, publish, false, None)
     }
 
-    /// Publishes it; `asked`: the others were asked a moment ago, if they could be.
-    fn publish_as_known(
+    /// Publishes it; `asked`: the others were asked a moment ago, if they could be. `way`: what was found at length.
+    pub(super) fn publish_as_known(
         &mut self,
         key: ChannelKey,
         publish: Publish,
         asked: bool,
+        way: Option<Found>,
     ) -> Result<(), ProtocolError> {
-        let Some(checked) = self.check_publish(key, publish, asked)? else {
+        let Some(checked) = self.check_publish(key, publish, asked, way)? else {
             return Ok(());
         };
         if checked.route.traced {
@@ -97,15 +139,21 @@ impl Session {
         Ok(())
     }
 
-    /// Checks a publish and finds its way. `None`: the catalog is brought up to date first, then it
-    /// is published.
+    /// Checks a publish and finds its way. `None`: the catalog is brought up to date first, or the way is looked for at
+    /// length, then it is published.
     fn check_publish(
         &mut self,
         key: ChannelKey,
         mut publish: Publish,
         asked: bool,
+        way: Option<Found>,
     ) -> Result<Option<Checked>, ProtocolError> {
-        let (looked, found) = self.look_and_route(key, &publish);
+        let at_length = way.is_some();
+        let (looked, found) = self.look_and_route(key, &publish, way);
+        if matches!(found, Err(CatalogError::TooCostly)) && !at_length {
+            self.route_at_length(key, publish, looked?, asked);
+            return Ok(None);
+        }
         let missing = match &found {
             Ok(route) => looked.is_ok() && !route.is_routed,
             Err(error) => matches!(
@@ -170,7 +218,7 @@ impl Session {
             if let Some(channel) = session.channel(key) {
                 channel.routes.note_synced(version, at, sure);
             }
-            session.publish_as_known(key, publish, true)
+            session.publish_as_known(key, publish, true, None)
         });
     }
 
@@ -180,13 +228,14 @@ impl Session {
         &mut self,
         key: ChannelKey,
         publish: &Publish,
+        way: Option<Found>,
     ) -> (
         Result<Looked, ProtocolError>,
         Result<Arc<Route>, CatalogError>,
     ) {
         let looked = look(&publish.properties, self.user.name(), self.may_impersonate);
         let found = match &looked {
-            Ok(looked) => self.route(key, publish, looked),
+            Ok(looked) => self.route(key, publish, looked, way),
             Err(_) => {
                 let (user, vhost) = (&self.user, &self.vhost);
                 route::check(
@@ -239,11 +288,13 @@ impl Session {
             .is_none_or(|channel| channel.routes.believes(version, self.now))
     }
 
+    /// The way of a publish: known, found before (`way`), or found now if that takes little.
     fn route(
         &mut self,
         key: ChannelKey,
         publish: &Publish,
         looked: &Looked,
+        way: Option<Found>,
     ) -> Result<Arc<Route>, CatalogError> {
         let Self {
             broker,
@@ -257,30 +308,26 @@ impl Session {
             return Ok(Arc::default());
         };
         let one_key = looked.more_keys.is_empty();
-        // Read before the catalog: what is found may be newer, never older.
-        let version = broker.catalog_version();
         if one_key
-            && let Some(route) =
-                channel
-                    .routes
-                    .get(version, &publish.exchange, &publish.routing_key)
+            && let Some(route) = channel.routes.get(
+                broker.catalog_version(),
+                &publish.exchange,
+                &publish.routing_key,
+            )
         {
             return Ok(route);
         }
-        let mut keys = Vec::with_capacity(1 + looked.more_keys.len());
-        keys.push(publish.routing_key.as_str());
-        keys.extend(looked.more_keys.iter().map(String::as_str));
         let publisher = Publisher { user, vhost };
-        let properties = PropertiesView::new(&publish.properties);
+        let found = way.unwrap_or_else(|| {
+            let mut effort = Effort::at_once();
+            find_for(&**broker, publisher, publish, looked, &mut effort)
+        });
+        let Way {
+            mut route,
+            by_key_only,
+            version,
+        } = found?;
         let catalog = broker.catalog();
-        let (mut route, by_key_only) = find(
-            &catalog,
-            publisher,
-            &publish.exchange,
-            &keys,
-            properties,
-            &|placement| broker.is_here(placement),
-        )?;
         let record = catalog.exchange(vhost, &publish.exchange);
         route.flow = record.map(|record| flow.of(&broker.registry().exchanges, &catalog, record));
         drop(catalog);

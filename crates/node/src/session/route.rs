@@ -9,7 +9,7 @@ use broker_model::catalog::record::{ExchangeRecord, QueueRecord};
 use broker_model::catalog::{Catalog, CatalogError, Permission, ResourceKind, Store};
 use broker_model::ids::Placement;
 use broker_model::op::Target;
-use broker_model::routing::{RouteInput, RouteProperties};
+use broker_model::routing::{Effort, RouteInput, RouteProperties};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -220,19 +220,34 @@ pub(super) fn check<'a>(
     catalog.check_publish(vhost, exchange)
 }
 
-/// Finds the way of a message with several keys; `is_here` tells what this node serves. Also tells whether it depends on exchange and keys
-/// only.
+/// What is to find its way.
+pub(super) struct Sought<'a> {
+    /// Name of the exchange.
+    pub(super) exchange: &'a str,
+    /// Its routing keys.
+    pub(super) keys: &'a [&'a str],
+    /// Its properties.
+    pub(super) properties: PropertiesView<'a>,
+    /// What this node serves.
+    pub(super) is_here: &'a dyn Fn(Placement) -> bool,
+}
+
+/// Finds the way of a message with several keys. Also tells whether it depends on exchange and keys only.
 ///
 /// # Errors
-/// No permission, no such exchange, internal.
+/// No permission, no such exchange, internal, more steps than `effort` has.
 pub(super) fn find(
     catalog: &Catalog,
     publisher: Publisher<'_>,
-    exchange: &str,
-    keys: &[&str],
-    properties: PropertiesView<'_>,
-    is_here: &dyn Fn(Placement) -> bool,
+    sought: &Sought<'_>,
+    effort: &mut Effort,
 ) -> Result<(Route, bool), CatalogError> {
+    let Sought {
+        exchange,
+        keys,
+        properties,
+        is_here,
+    } = *sought;
     let record = check(catalog, publisher, exchange)?;
     let Publisher { user, vhost } = publisher;
     let watched = Watched {
@@ -240,9 +255,7 @@ pub(super) fn find(
         asked: Cell::new(false),
     };
     let mut queues = Vec::new();
-    for key in keys {
-        user.check_topic_permission(catalog, Permission::Write, record, key)?;
-    }
+    user.check_topic_permission(catalog, Permission::Write, record, keys, effort)?;
     if let Some((routing_key, more_keys)) = keys.split_first() {
         let input = RouteInput {
             routing_key,
@@ -251,14 +264,14 @@ pub(super) fn find(
             random: 0,
             is_here,
         };
-        catalog.route(vhost, exchange, &input, &mut queues)?;
+        catalog.route(vhost, exchange, &input, effort, &mut queues)?;
     }
     let mut route = along(queues, record);
     route.traced = catalog.vhost(vhost).is_some_and(|vhost| vhost.tracing);
     Ok((route, !watched.asked.get()))
 }
 
-/// The way of a message of the broker's own; `None` without such an exchange.
+/// The way of a message of the broker's own; `None` without such an exchange, or where finding it takes long.
 pub(super) fn find_inside(
     catalog: &Catalog,
     vhost: &str,
@@ -272,7 +285,9 @@ pub(super) fn find_inside(
         ..RouteInput::key(routing_key)
     };
     let mut queues = Vec::new();
-    catalog.route(vhost, exchange, &input, &mut queues).ok()?;
+    let mut effort = Effort::at_once();
+    let routed = catalog.route(vhost, exchange, &input, &mut effort, &mut queues);
+    routed.ok()?;
     Some(along(queues, record))
 }
 

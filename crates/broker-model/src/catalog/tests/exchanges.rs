@@ -201,7 +201,13 @@ fn reached(
     };
     driver
         .catalog
-        .route("/", exchange, &input, &mut found)
+        .route(
+            "/",
+            exchange,
+            &input,
+            &mut crate::routing::Effort::at_once(),
+            &mut found,
+        )
         .unwrap();
     let stores = found
         .iter()

@@ -107,7 +107,13 @@ impl Driver {
     ) -> Vec<String> {
         let mut found = Vec::new();
         self.catalog
-            .route("/", exchange, input, &mut found)
+            .route(
+                "/",
+                exchange,
+                input,
+                &mut crate::routing::Effort::at_length(),
+                &mut found,
+            )
             .expect("an exchange");
         found.iter().map(|queue| queue.name.to_string()).collect()
     }

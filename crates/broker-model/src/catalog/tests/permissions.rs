@@ -1,6 +1,7 @@
 //! Users and what they may do.
 
 use super::*;
+use crate::routing::Effort;
 
 fn grant(configure: &str, write: &str, read: &str) -> CatalogCommand {
     CatalogCommand::SetPermissions(PermissionSpec {
@@ -123,9 +124,13 @@ fn topics() {
         client_id: "c.1",
     };
     let check = |driver: &Driver, exchange: &ExchangeRecord, permission, key| {
-        driver
-            .catalog
-            .check_topic_permission(variables, permission, exchange, key)
+        driver.catalog.check_topic_permission(
+            variables,
+            permission,
+            exchange,
+            &[key],
+            &mut Effort::at_once(),
+        )
     };
     assert_eq!(
         check(&driver, &topic, Permission::Write, "any"),
@@ -229,4 +234,33 @@ fn operators_mistakes() {
         assert!(driver.catalog.check(&command).is_err(), "{command:?}");
     }
     assert_eq!(driver.catalog.check(&grant(".*", "^a", "")), Ok(()));
+}
+
+/// The expression is filled in once, and each key that it is tried on counts.
+#[test]
+fn topics_of_one_message_take_no_more_than_they_may() {
+    let mut driver = Driver::new();
+    driver.ok(CatalogCommand::SetTopicPermissions(TopicPermissionSpec {
+        user: "guest".into(),
+        vhost: "/".into(),
+        exchange: "amq.topic".into(),
+        write: "^{username}".into(),
+        read: "(?<=guest)x".into(),
+    }));
+    let topic = driver.catalog.exchange("/", "amq.topic").cloned();
+    let topic = topic.expect("predeclared");
+    let variables = TopicVariables {
+        username: "guest",
+        vhost: "/",
+        client_id: "",
+    };
+    let keys = vec!["guestx"; 4_000];
+    let check = |permission, effort: &mut Effort| {
+        let catalog = &driver.catalog;
+        catalog.check_topic_permission(variables, permission, &topic, &keys, effort)
+    };
+    assert_eq!(check(Permission::Write, &mut Effort::at_once()), Ok(()));
+    // One that goes back may take long, each time.
+    let read = check(Permission::Read, &mut Effort::at_length());
+    assert_eq!(read, Err(CatalogError::TooCostly));
 }

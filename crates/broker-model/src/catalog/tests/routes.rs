@@ -1,7 +1,7 @@
 //! Routing through exchanges of every kind.
 
 use super::*;
-use crate::routing::{RouteInput, RouteProperties};
+use crate::routing::{Effort, RouteInput, RouteProperties};
 
 fn headers_input(headers: &FieldTable) -> RouteInput<'_> {
     RouteInput {
@@ -20,9 +20,13 @@ fn default_and_missing_exchange() {
     assert_eq!(driver.route("", "q"), ["q"]);
     assert!(driver.route("", "none").is_empty());
     let mut found = Vec::new();
-    let error = driver
-        .catalog
-        .route("/", "none", &RouteInput::key("q"), &mut found);
+    let error = driver.catalog.route(
+        "/",
+        "none",
+        &RouteInput::key("q"),
+        &mut Effort::at_once(),
+        &mut found,
+    );
     assert_eq!(
         error.map_err(|e| shown(&e)),
         Err("404 no exchange 'none' in vhost '/'".to_string())
@@ -514,4 +518,63 @@ fn more_keys_choose_no_more_where_one_binding_is_picked() {
         assert_eq!(found.len(), 1, "{kind}");
         assert_eq!(found, driver.route("h", "key"));
     }
+}
+
+/// Many keys of one message meet many patterns: somebody counts.
+#[test]
+fn a_message_with_many_keys_takes_no_more_than_it_may() {
+    let mut driver = Driver::new();
+    driver.queue("q");
+    driver.bind("amq.topic", "q", "7");
+    // Each word of a key may be any of these.
+    driver.bind("amq.topic", "q", &format!("{}none", "#.a.".repeat(40)));
+    let key = vec!["a"; 100].join(".");
+    let route = |keys: usize, effort: &mut Effort| {
+        let more = vec![key.as_str(); keys];
+        let input = RouteInput {
+            more_keys: &more,
+            ..RouteInput::key("7")
+        };
+        let mut found = Vec::new();
+        let routed = (driver.catalog).route("/", "amq.topic", &input, effort, &mut found);
+        routed.map(|()| found.len())
+    };
+    assert_eq!(route(3, &mut Effort::at_once()), Ok(1));
+    let refused = Err(CatalogError::TooCostly);
+    assert_eq!(route(100, &mut Effort::at_once()), refused);
+    assert_eq!(route(100, &mut Effort::at_length()), Ok(1));
+    assert_eq!(route(10_000, &mut Effort::at_length()), refused);
+}
+
+/// Each key leads to all queues: each of them is kept once, not once for each key.
+#[test]
+fn many_keys_that_lead_to_the_same_queues() {
+    let mut driver = Driver::new();
+    for number in 0..200 {
+        let name = format!("q{number}");
+        driver.queue(&name);
+        driver.bind("amq.topic", &name, "#");
+    }
+    let more = vec!["k"; 5_000];
+    let input = RouteInput {
+        more_keys: &more,
+        ..RouteInput::key("k")
+    };
+    assert_eq!(driver.route_with("amq.topic", &input).len(), 200);
+}
+
+/// What only walks along a list counts little: a fanout to very many queues is nothing unusual.
+#[test]
+fn a_fanout_to_many_queues_takes_little() {
+    let mut driver = Driver::new();
+    for number in 0..20_000 {
+        let name = format!("q{number}");
+        driver.queue(&name);
+        driver.bind("amq.fanout", &name, "");
+    }
+    let mut found = Vec::new();
+    let (input, mut effort) = (RouteInput::key(""), Effort::at_once());
+    let routed = (driver.catalog).route("/", "amq.fanout", &input, &mut effort, &mut found);
+    assert_eq!(routed, Ok(()));
+    assert_eq!(found.len(), 20_000);
 }

@@ -95,7 +95,13 @@ fn restored_as_it_was() {
     let mut found = Vec::new();
     let input = crate::routing::RouteInput::key("a.b");
     restored
-        .route("/", "e", &input, &mut found)
+        .route(
+            "/",
+            "e",
+            &input,
+            &mut crate::routing::Effort::at_once(),
+            &mut found,
+        )
         .expect("an exchange");
     assert_eq!(found.len(), 1);
     let mut events = Vec::new();
