@@ -9,6 +9,10 @@ use crate::op::{BatchHead, BatchOutcome, SequenceRanges};
 use crate::wire::StoredMessage;
 use bytes::Bytes;
 
+/// Messages that weigh no more, in bytes, are delivered on any credit. Larger ones need credit that is for their size: a
+/// node must not get one for each of very many consumers of a client before it knows whether that reads.
+pub const SMALL: u32 = 64 << 10;
+
 /// From a node to the leader (host) of its queues.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ToHost {
@@ -27,7 +31,7 @@ pub enum ToHost {
         queue: QueueId,
         /// What was asked for.
         spec: ConsumerSpec,
-        /// Deliveries that may be sent before more [`ToHost::Credit`].
+        /// Deliveries that may be sent before more [`ToHost::Credit`], of messages up to [`SMALL`].
         credit: u32,
         /// `Some` when re-attaching: what is known of it from the leader before.
         resume: Option<Resume>,
@@ -61,6 +65,8 @@ pub enum ToHost {
         queue: QueueId,
         /// Additional deliveries.
         more: u32,
+        /// No message that weighs more (in bytes) is delivered on its credit, from now on; [`SMALL`] at least.
+        size: u32,
     },
     /// Take back unused credit; answered by [`FromHost::Revoked`].
     Revoke {
@@ -219,6 +225,15 @@ pub enum FromHost {
         consumer: ConsumerId,
         /// Credit it had left.
         unused: u32,
+    },
+    /// It was this consumer's turn, but the message is larger than its credit is for; all credit is taken back.
+    TooLarge {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// Credit it had left.
+        unused: u32,
+        /// Weight of the message, in bytes.
+        size: u32,
     },
     /// The consumer has no credit while its queue has a message it could get. Sent once per
     /// exhaustion; used to share a channel-wide prefetch between queues.

@@ -253,6 +253,20 @@ impl Bench {
         None
     }
 
+    /// The message is larger than the credit of the consumer whose turn it is is for: that is taken from it. Returns how much
+    /// it was. Its node is told so with the answer to that, and not once more.
+    pub(super) fn too_large(&mut self, slot: ConsumerSlot, roster: &mut Roster) -> u32 {
+        let Some(consumer) = roster.consumers.get_mut(slot) else {
+            return 0;
+        };
+        if let Some(ring) = self.rings.first_mut() {
+            ring.ready.pop_front();
+        }
+        consumer.in_ring = false;
+        consumer.told = true;
+        std::mem::take(&mut consumer.credit)
+    }
+
     /// The consumer whose turn it was got a message of so many bytes. Returns the credit that is taken
     /// from it: credit counts messages, and was granted by the size of earlier ones.
     pub(super) fn served(&mut self, slot: ConsumerSlot, bytes: usize, roster: &mut Roster) -> u32 {

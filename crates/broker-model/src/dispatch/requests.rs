@@ -84,7 +84,8 @@ impl Dispatcher {
                 consumer,
                 queue: _,
                 more,
-            } => self.add_credit(origin, consumer, more),
+                size,
+            } => self.add_credit(origin, consumer, more, size),
             ToHost::Revoke { consumer, queue: _ } => self.revoke(origin, consumer, out),
             ToHost::Get {
                 request,
@@ -194,7 +195,7 @@ impl Dispatcher {
         }
     }
 
-    fn add_credit(&mut self, origin: OriginSlot, id: ConsumerId, more: u32) {
+    fn add_credit(&mut self, origin: OriginSlot, id: ConsumerId, more: u32, size: u32) {
         let Some(slot) = self.roster.find(origin, id) else {
             self.newcomers.add_credit(origin, id, more);
             return;
@@ -203,6 +204,7 @@ impl Dispatcher {
             return;
         };
         consumer.credit = consumer.credit.saturating_add(more);
+        consumer.size = size;
         consumer.bytes = 0;
         consumer.told = false;
         self.stand_in_line(slot);

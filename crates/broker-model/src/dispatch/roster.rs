@@ -8,7 +8,7 @@
 use super::held::HolderSlot;
 use super::slab::Slab;
 use crate::ids::{ConsumerId, NodeId, Origin};
-use crate::protocol::ConsumerSpec;
+use crate::protocol::{ConsumerSpec, SMALL};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
@@ -25,6 +25,8 @@ pub(super) struct Consumer {
     pub(super) desk: DeskSlot,
     pub(super) spec: ConsumerSpec,
     pub(super) credit: u32,
+    /// Messages that its credit is for weigh no more.
+    pub(super) size: u32,
     /// Of messages that it got since it was last granted credit.
     pub(super) bytes: usize,
     pub(super) holder: HolderSlot,
@@ -134,6 +136,7 @@ impl Roster {
             desk,
             spec,
             credit,
+            size: SMALL,
             bytes: 0,
             holder,
             serial,

@@ -61,8 +61,8 @@ enum Next {
     Empty,
     /// The next message waits for a load or a mark.
     Wait,
-    /// Index of the stock, and its head, which is in memory and may go.
-    Ready(usize, Head),
+    /// Index of the stock, its head, which is in memory and may go, and what that weighs, in bytes.
+    Ready(usize, Head, u32),
 }
 
 impl Desk {
@@ -91,7 +91,7 @@ impl Desk {
             let delivery = match self.next(turn, true) {
                 Next::Wait => return,
                 Next::Empty => None,
-                Next::Ready(at, head) => {
+                Next::Ready(at, head, _) => {
                     let holder = turn.roster.loose_holder(turn.slot, get.origin);
                     self.hand_out(turn, at, head, (!get.no_ack).then_some(holder), FOR_GET)
                 }
@@ -132,13 +132,24 @@ impl Desk {
             let Some(slot) = bench.turn(turn.roster) else {
                 return false;
             };
-            let Next::Ready(at, head) = self.next(turn, false) else {
+            let Next::Ready(at, head, weight) = self.next(turn, false) else {
                 return false;
             };
             let Some(consumer) = turn.roster.consumers.get(slot) else {
                 return false;
             };
             let (origin, id, holder) = (consumer.origin, consumer.id, consumer.holder);
+            if weight > consumer.size {
+                let bench = self.bench_mut();
+                let unused = bench.map_or(0, |bench| bench.too_large(slot, turn.roster));
+                let too_large = FromHost::TooLarge {
+                    consumer: id,
+                    unused,
+                    size: weight,
+                };
+                turn.post.send(turn.roster, origin, too_large, turn.out);
+                continue;
+            }
             let holder = (!consumer.spec.no_ack).then_some(holder);
             let Some(delivery) = self.hand_out(turn, at, head, holder, id) else {
                 return false;
@@ -169,6 +180,7 @@ impl Desk {
                     self.read(turn, at, head, Loading::Read);
                     return Next::Wait;
                 };
+                let weight = u32::try_from(message.message.weight()).unwrap_or(u32::MAX);
                 // A message that just arrived may be handed out even if its time to live is none.
                 let expired = head.number <= stock.seen
                     && message.expires_at_ms.is_some_and(|at| at <= turn.now_ms);
@@ -200,7 +212,7 @@ impl Desk {
                     turn.waits_for_mark = true;
                     return Next::Wait;
                 }
-                return Next::Ready(at, head);
+                return Next::Ready(at, head, weight);
             }
         }
         Next::Empty

@@ -7,7 +7,7 @@ use super::{Cursor, VERSION, WireError, put_varint};
 use crate::ids::{ConsumerId, NodeId, QueueId, RequestId, Sequence};
 use crate::op::{BatchOutcome, BatchStatus};
 use crate::protocol::{
-    ConsumerSpec, Delivery, FromHost, ReadFrom, Refused, Resume, Subject, ToHost,
+    ConsumerSpec, Delivery, FromHost, ReadFrom, Refused, Resume, SMALL, Subject, ToHost,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -30,6 +30,7 @@ mod to {
     pub(super) const CHECK_DELETE: u8 = 11;
     pub(super) const BROWSE: u8 = 12;
     pub(super) const READ: u8 = 13;
+    pub(super) const CREDIT_LARGE: u8 = 14;
 }
 
 mod from {
@@ -46,6 +47,7 @@ mod from {
     pub(super) const BROWSED: u8 = 11;
     pub(super) const ACTIVE: u8 = 12;
     pub(super) const READ: u8 = 13;
+    pub(super) const TOO_LARGE: u8 = 14;
 }
 
 /// Encodes for the stream to a host.
@@ -89,10 +91,15 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             consumer,
             queue,
             more,
+            size,
         } => {
-            out.put_u8(to::CREDIT);
+            let large = *size > SMALL;
+            out.put_u8(if large { to::CREDIT_LARGE } else { to::CREDIT });
             put_consumer(out, *consumer, *queue);
             put_varint(out, u64::from(*more));
+            if large {
+                put_varint(out, u64::from(*size));
+            }
         }
         ToHost::Revoke { consumer, queue } => {
             out.put_u8(to::REVOKE);
@@ -206,6 +213,13 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
             consumer: ConsumerId(cursor.varint()?),
             queue: cursor.queue()?,
             more: cursor.varint_u32()?,
+            size: SMALL,
+        },
+        to::CREDIT_LARGE => ToHost::Credit {
+            consumer: ConsumerId(cursor.varint()?),
+            queue: cursor.queue()?,
+            more: cursor.varint_u32()?,
+            size: cursor.varint_u32()?.max(SMALL),
         },
         to::REVOKE => ToHost::Revoke {
             consumer: ConsumerId(cursor.varint()?),
@@ -306,6 +320,16 @@ pub fn encode_from_host(message: &FromHost, out: &mut BytesMut) {
             out.put_u8(from::REVOKED);
             put_varint(out, consumer.0);
             put_varint(out, u64::from(*unused));
+        }
+        FromHost::TooLarge {
+            consumer,
+            unused,
+            size,
+        } => {
+            out.put_u8(from::TOO_LARGE);
+            put_varint(out, consumer.0);
+            put_varint(out, u64::from(*unused));
+            put_varint(out, u64::from(*size));
         }
         FromHost::Starved { consumer } => {
             out.put_u8(from::STARVED);
@@ -409,6 +433,11 @@ pub fn decode_from_host(bytes: Bytes) -> Result<FromHost, WireError> {
         from::REVOKED => FromHost::Revoked {
             consumer: ConsumerId(cursor.varint()?),
             unused: cursor.varint_u32()?,
+        },
+        from::TOO_LARGE => FromHost::TooLarge {
+            consumer: ConsumerId(cursor.varint()?),
+            unused: cursor.varint_u32()?,
+            size: cursor.varint_u32()?,
         },
         from::STARVED => FromHost::Starved {
             consumer: ConsumerId(cursor.varint()?),

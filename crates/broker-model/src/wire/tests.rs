@@ -209,11 +209,22 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
             .prop_map(|(queue, sequences)| ToHost::Hold { queue, sequences }),
         Just(ToHost::Resumed),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Cancel { consumer, queue }),
+        (consumer(), any_queue(), any::<u32>(), SMALL..).prop_map(
+            |(consumer, queue, more, size)| {
+                ToHost::Credit {
+                    consumer,
+                    queue,
+                    more,
+                    size,
+                }
+            }
+        ),
         (consumer(), any_queue(), any::<u32>()).prop_map(|(consumer, queue, more)| {
             ToHost::Credit {
                 consumer,
                 queue,
                 more,
+                size: SMALL,
             }
         }),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Revoke { consumer, queue }),
@@ -346,6 +357,13 @@ fn any_from_host() -> impl Strategy<Value = FromHost> {
         (consumer(), any::<u32>())
             .prop_map(|(consumer, unused)| FromHost::Revoked { consumer, unused }),
         consumer().prop_map(|consumer| FromHost::Starved { consumer }),
+        (consumer(), any::<u32>(), any::<u32>()).prop_map(|(consumer, unused, size)| {
+            FromHost::TooLarge {
+                consumer,
+                unused,
+                size,
+            }
+        }),
         (
             request(),
             proptest::option::of((any_delivery().prop_map(Box::new), any_number()))

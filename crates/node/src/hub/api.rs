@@ -53,6 +53,8 @@ pub enum Ask {
         queue: QueueId,
         /// How many more.
         more: u32,
+        /// No message that weighs more, in bytes.
+        size: u32,
     },
     /// Take back unused credit. Answered by `Revoked`.
     Revoke {
@@ -161,6 +163,15 @@ pub enum SessionEvent {
         consumer: ConsumerId,
         /// How much.
         unused: u32,
+    },
+    /// The message whose turn it is for this consumer is larger than its credit is for, which came back.
+    TooLarge {
+        /// Consumer.
+        consumer: ConsumerId,
+        /// How much.
+        unused: u32,
+        /// What the message weighs, in bytes.
+        size: u32,
     },
     /// A message waits for this consumer, but it has no credit.
     Starved {

@@ -2,6 +2,7 @@
 
 use super::catalog_calls::{catalog_error, usable_queue, write};
 use super::channel::ChannelKey;
+use super::large_credit::Large;
 use super::names;
 use super::overdue::Former;
 use super::reader::{Reader, check_stream_consumer};
@@ -49,8 +50,10 @@ pub(super) struct Consumer {
     pub(super) hungry: bool,
     /// It is in the channel's list of those to be looked at.
     pub(super) changed: bool,
-    /// Recent size of a message.
+    /// Recent weight of a message; of a stream's, its body's size.
     pub(super) mean_bytes: u32,
+    /// Its part of the room for large messages.
+    pub(super) large: Large,
     /// Deliveries must be acknowledged within this time, as it has said itself.
     pub(super) own_timeout: Option<Duration>,
     /// What it reads, if its queue is a stream.
@@ -199,6 +202,7 @@ impl Session {
                 hungry: false,
                 changed: false,
                 mean_bytes: super::credit::MEAN_BYTES_FIRST,
+                large: Large::default(),
                 own_timeout,
                 reader,
                 starting: Some(Starting {
@@ -470,6 +474,7 @@ impl Session {
         if let Some(reader) = &consumer.reader {
             self.large_is_here(reader.large, None);
         }
+        self.large_credit.give_back(consumer.large.room);
         Some(consumer)
     }
 

@@ -12,6 +12,7 @@ use super::credit_plan::{Decision, View};
 use super::state::Session;
 use crate::hub::api::Ask;
 use broker_model::ids::ConsumerId;
+use broker_model::protocol::SMALL;
 
 /// Bytes of deliveries on their way to one connection, over all its consumers.
 const ON_THE_WAY_BYTES: u32 = 4 << 20;
@@ -23,7 +24,7 @@ const ON_THE_WAY_MAX: u32 = 16 * 1024;
 const MESSAGE_OVERHEAD: u32 = 256;
 /// What a message is taken for before any has come: rather too large, so that a queue of large ones
 /// is no surprise; small ones correct it quickly.
-pub(super) const MEAN_BYTES_FIRST: u32 = 64 << 10;
+pub(super) const MEAN_BYTES_FIRST: u32 = SMALL;
 /// A consumer without a prefetch may hold so many deliveries.
 const UNACKED_MAX: u32 = 1 << 20;
 
@@ -149,13 +150,17 @@ impl Session {
         let (placement, queue) = (consumer.placement, consumer.queue);
         let ask = match decision {
             Decision::Leave => return,
-            Decision::Grant(more) => {
-                consumer.granted += more;
+            Decision::Grant(most) => {
+                let Some((more, size)) = self.large_credit.grant(id, consumer, most) else {
+                    // When there is room for it.
+                    return;
+                };
                 consumer.hungry = false;
                 Ask::Credit {
                     consumer: id,
                     queue,
                     more,
+                    size,
                 }
             }
             Decision::CallBack => {
@@ -174,9 +179,19 @@ impl Session {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
-        consumer.granted = consumer.granted.saturating_sub(unused);
+        self.large_credit.used(consumer, unused);
         consumer.revoking = false;
         self.touch_consumer(id);
+    }
+
+    /// A message waits that is larger than the credit of its consumer was for.
+    pub(super) fn too_large(&mut self, id: ConsumerId, unused: u32, size: u32) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        self.large_credit.used(consumer, unused);
+        consumer.mean_bytes = consumer.mean_bytes.max(size);
+        self.starved(id);
     }
 
     /// A message waits for a consumer without credit.

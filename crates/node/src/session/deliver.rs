@@ -27,9 +27,13 @@ impl Session {
             let Some(channel) = self.channels.get_mut(&consumer.channel.number) else {
                 continue;
             };
-            consumer.granted = consumer.granted.saturating_sub(1);
-            consumer.mean_bytes = mean_bytes(consumer.mean_bytes, delivery.message.body.len());
+            self.large_credit.used(consumer, 1);
             let of_stream = consumer.reader.is_some();
+            let size = match of_stream {
+                true => delivery.message.body.len(),
+                false => delivery.message.weight(),
+            };
+            consumer.mean_bytes = mean_bytes(consumer.mean_bytes, size);
             let counts = &channel.entry.counts;
             if delivery.redelivered {
                 self.tally.redelivered += 1;

@@ -13,9 +13,30 @@ use broker_model::catalog::{CatalogError, Permission};
 use broker_model::ids::Placement;
 use broker_model::protocol::Delivery;
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// `basic.get`.
 const GET: (u16, u16) = (60, 70);
+
+/// Gets that may be under way on a connection at a time, on all its channels: each may bring a large message.
+const AT_ONCE: usize = 8;
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Gets {
+    turns: Option<Arc<Semaphore>>,
+    /// Of those who have got something that the client has not read yet.
+    pub(super) kept: Vec<OwnedSemaphorePermit>,
+}
+
+impl Gets {
+    fn turn(&mut self) -> Arc<Semaphore> {
+        let turns = self
+            .turns
+            .get_or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE)));
+        Arc::clone(turns)
+    }
+}
 
 impl Session {
     /// `basic.get`.
@@ -30,8 +51,14 @@ impl Session {
         let (broker, vhost, connection) =
             (Arc::clone(&self.broker), Arc::clone(&self.vhost), self.id);
         let wanted = Arc::clone(&name);
-        let find = async move { usable_queue(&*broker, &vhost, &wanted, connection).await };
-        self.later(key, GET, find, move |session, key, record| {
+        let turn = self.gets.turn();
+        let find = async move {
+            // Never closed, so it always comes.
+            let turn = turn.acquire_owned().await.ok();
+            let record = usable_queue(&*broker, &vhost, &wanted, connection).await?;
+            Ok((record, turn))
+        };
+        self.later(key, GET, find, move |session, key, (record, turn)| {
             check_takes(&record, "basic.get")?;
             let (placement, queue) = (record.placement, record.id);
             let get = |request| Ask::Get {
@@ -61,6 +88,11 @@ impl Session {
                         return Err(catalog_error(&CatalogError::NotFound(resource)));
                     }
                     Answer::Counts { .. } | Answer::Failed => return Err(unavailable(&resource)),
+                }
+                // While the client does not read nobody has it.
+                if session.is_choked() {
+                    session.choked = true;
+                    session.gets.kept.extend(turn);
                 }
                 Ok(())
             });

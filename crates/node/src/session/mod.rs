@@ -25,6 +25,7 @@ mod driver;
 mod exchange;
 mod get;
 mod history;
+mod large_credit;
 mod large_reads;
 mod login;
 mod methods;

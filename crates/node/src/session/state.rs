@@ -11,6 +11,8 @@ use super::Ends;
 use super::channel::{Channel, ChannelKey, Input, Unacked};
 use super::consume::{Consumer, Leaving};
 use super::driver::IoWanted;
+use super::get::Gets;
+use super::large_credit::LargeCredit;
 use super::large_reads::LargeReads;
 use super::outbox::Outbox;
 use super::overdue::Former;
@@ -96,6 +98,8 @@ pub(super) struct Session {
     pub(super) tally: Tally,
     /// Large messages of streams.
     pub(super) large: LargeReads,
+    pub(super) large_credit: LargeCredit,
+    pub(super) gets: Gets,
     /// What was published to exchanges and not told yet.
     pub(super) flow: Current,
     /// Whether deliveries are copied to the firehose.
@@ -155,6 +159,8 @@ impl Session {
             counted_written: 0,
             tally: Tally::default(),
             large: LargeReads::default(),
+            large_credit: LargeCredit::default(),
+            gets: Gets::default(),
             flow: Current::default(),
             traced: Traced::default(),
             settling: Vec::new(),
@@ -249,10 +255,15 @@ impl Session {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let barriers = self.waits.next_timeout();
         let expiry = self.expires_at.filter(|_| self.conn.is_open());
-        [self.conn.next_timeout(), barriers, self.look_at, expiry]
-            .into_iter()
-            .flatten()
-            .min()
+        let call_back = self.large_credit.call_back_at;
+        let all = [
+            self.conn.next_timeout(),
+            barriers,
+            self.look_at,
+            expiry,
+            call_back,
+        ];
+        all.into_iter().flatten().min()
     }
 
     pub(super) fn timed_out(&mut self, now: Instant) {
@@ -263,6 +274,7 @@ impl Session {
             self.look_at = None;
             self.check_timeouts();
         }
+        self.call_back_large();
         if self.conn.is_open() && self.expires_at.is_some_and(|at| at <= now) {
             self.expire();
         }

@@ -48,6 +48,7 @@ impl Session {
         self.flow.tell();
         if self.choked && self.conn.output_len() <= self.output_limit() / 2 {
             self.choked = false;
+            self.gets.kept = Vec::new();
             let all: Vec<ChannelKey> = self.channels.values().map(|channel| channel.key).collect();
             for key in all {
                 if let Some(channel) = self.channel(key) {
@@ -56,6 +57,7 @@ impl Session {
                 self.touch(key);
             }
         }
+        self.admit_large();
         let mut rounds = 0;
         // Looking at one may touch another; what remains is for the next turn, which the driver begins by itself.
         while !self.touched.is_empty() && rounds < 4 {
@@ -67,6 +69,8 @@ impl Session {
                 }
             }
         }
+        self.pass_large();
+        self.admit_large();
         self.fetch_large();
         self.flush();
         let unanswered = self.outbox.unanswered_bytes();

@@ -5,7 +5,7 @@ use crate::dispatch::{DeadLetter, Dispatcher, HandOver, Outbox, QueueCounts};
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
 use crate::message::Message;
 use crate::op::{BatchHead, BatchOutcome, EntryHead, Op, SequenceRanges, Target};
-use crate::protocol::{ConsumerSpec, Delivery, FromHost, Resume, ToHost};
+use crate::protocol::{ConsumerSpec, Delivery, FromHost, Resume, SMALL, ToHost};
 use crate::shard::{CheckpointDelta, MessageKey, ShardMachine};
 use crate::wire::{OpsWriter, StoredMessage, encode_entry_head};
 use bytes::Bytes;
@@ -331,6 +331,20 @@ impl Leader {
                 consumer: ConsumerId(consumer),
                 queue: QUEUE,
                 more,
+                size: SMALL,
+            },
+        );
+    }
+
+    /// Credit for messages of some size.
+    pub(super) fn large_credit(&mut self, from: Origin, consumer: u64, more: u32, size: u32) {
+        self.hear(
+            from,
+            ToHost::Credit {
+                consumer: ConsumerId(consumer),
+                queue: QUEUE,
+                more,
+                size,
             },
         );
     }

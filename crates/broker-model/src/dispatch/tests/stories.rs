@@ -63,15 +63,67 @@ fn credit_for_small_messages_is_no_credit_for_large_ones() {
     let mut leader = plain();
     leader.consume(node(1), 1, 10);
     let large = "x".repeat(3 << 20);
-    leader.publish(&["small", &large, &large, &large, &large]);
-    assert_eq!(leader.counts().unacked, 4);
+    leader.publish(&["small", &large, "behind it"]);
+    assert_eq!(leader.counts().unacked, 1, "the small one");
+    let told = |leader: &mut Leader| {
+        let answers = leader.answers().into_iter();
+        let mut told = answers.filter_map(|answer| match answer {
+            FromHost::TooLarge { unused, size, .. } => Some((unused, size > 3 << 20)),
+            FromHost::Starved { .. } => panic!("told twice"),
+            _ => None,
+        });
+        (told.next(), told.next())
+    };
+    assert_eq!(told(&mut leader), (Some((9, true)), None));
+    // Less than it weighs is not enough.
+    leader.large_credit(node(1), 1, 2, 2 << 20);
+    assert_eq!(told(&mut leader), (Some((2, true)), None));
+    leader.large_credit(node(1), 1, 2, 4 << 20);
+    assert_eq!(leader.counts().unacked, 3);
+    // What credit is for is told each time.
+    leader.large_credit(node(1), 1, 1, 4 << 20);
+    leader.credit(node(1), 1, 1);
+    leader.publish(&[&large]);
+    assert_eq!(told(&mut leader), (Some((2, true)), None));
+}
+
+#[test]
+fn large_messages_go_to_whoever_has_credit_for_them() {
+    let mut leader = plain();
+    leader.consume(node(1), 1, 10);
+    leader.consume(node(1), 2, 10);
+    leader.consume(node(2), 3, 0);
+    leader.large_credit(node(2), 3, 10, 1 << 20);
+    let large = "x".repeat(1 << 19);
+    leader.publish(&[&large, "a", &large, "b"]);
+    let to = |leader: &mut Leader| -> Vec<(u64, usize)> {
+        let deliveries = leader.deliveries().into_iter();
+        deliveries
+            .map(|(consumer, body, _)| (consumer, body.len()))
+            .collect()
+    };
+    let all = [(3, 1 << 19), (3, 1), (3, 1 << 19), (3, 1)];
+    assert_eq!(to(&mut leader), all, "the others have none left");
+    leader.credit(node(1), 1, 10);
+    leader.publish(&["c", &large]);
+    assert_eq!(leader.counts().ready, 0);
+}
+
+#[test]
+fn large_messages_use_up_credit_by_their_bytes() {
+    let mut leader = plain();
+    leader.consume(node(1), 1, 0);
+    leader.large_credit(node(1), 1, 9, 4 << 20);
+    let large = "x".repeat(3 << 20);
+    leader.publish(&[&large, &large, &large, &large]);
+    assert_eq!(leader.counts().unacked, 3);
     let cut = FromHost::Revoked {
         consumer: ConsumerId(1),
         unused: 6,
     };
     assert!(leader.answers().contains(&cut));
-    leader.credit(node(1), 1, 1);
-    assert_eq!(leader.counts().unacked, 5);
+    leader.large_credit(node(1), 1, 1, 4 << 20);
+    assert_eq!(leader.counts().unacked, 4);
 }
 
 #[test]

@@ -41,6 +41,22 @@ impl Link {
                     self.tell(session, SessionEvent::Revoked { consumer, unused });
                 }
             }
+            FromHost::TooLarge {
+                consumer,
+                unused,
+                size,
+            } => {
+                if let Some(known) = self.consumers.get_mut(consumer) {
+                    known.credit = known.credit.saturating_sub(unused);
+                    let session = known.session;
+                    let too_large = SessionEvent::TooLarge {
+                        consumer,
+                        unused,
+                        size,
+                    };
+                    self.tell(session, too_large);
+                }
+            }
             FromHost::Starved { consumer } => {
                 if let Some(known) = self.consumers.get(consumer) {
                     self.tell(known.session, SessionEvent::Starved { consumer });

@@ -58,6 +58,7 @@ impl Link {
                 consumer,
                 queue,
                 more,
+                size,
             } => {
                 if let Some(known) = self.consumers.get_mut(consumer) {
                     known.credit = known.credit.saturating_add(more);
@@ -66,6 +67,7 @@ impl Link {
                             consumer,
                             queue,
                             more,
+                            size,
                         });
                     }
                 }

@@ -143,10 +143,11 @@ impl Link {
         };
         let ask = match ask {
             Ask::Cancel { .. } => Ask::Cancel { consumer, queue },
-            Ask::Credit { more, .. } => Ask::Credit {
+            Ask::Credit { more, size, .. } => Ask::Credit {
                 consumer,
                 queue,
                 more,
+                size,
             },
             Ask::Revoke { .. } => Ask::Revoke { consumer, queue },
             other => other,

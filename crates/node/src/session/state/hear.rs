@@ -39,6 +39,11 @@ impl Session {
             SessionEvent::ConsumeOk { consumer } => self.consume_ok(consumer),
             SessionEvent::Cancelled { consumer, by_host } => self.cancelled(consumer, by_host),
             SessionEvent::Revoked { consumer, unused } => self.revoked(consumer, unused),
+            SessionEvent::TooLarge {
+                consumer,
+                unused,
+                size,
+            } => self.too_large(consumer, unused, size),
             SessionEvent::Starved { consumer } => self.starved(consumer),
             SessionEvent::Read {
                 consumer,
