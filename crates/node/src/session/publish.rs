@@ -555,7 +555,7 @@ mod tests {
             properties: read.slice(..2),
             body: read.slice(2..100),
         };
-        let mut tx = Tx::default();
+        let mut tx = Tx::within(u64::MAX);
         tx.publish(Checked {
             publish,
             looked: Looked::default(),

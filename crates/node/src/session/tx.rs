@@ -10,18 +10,45 @@ use super::publish::Checked;
 use super::state::Session;
 use amqp_codec::{Method, ReplyCode};
 use amqp_connection::ProtocolError;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `tx.commit`.
 const COMMIT: (u16, u16) = (90, 20);
 
 /// Bytes of publishes that one transaction may hold.
-const BYTES_MAX: usize = 128 << 20;
+const BYTES_MAX: u64 = 128 << 20;
+
+/// All transactions of a node together may take this part of its memory.
+const SHARE: u64 = 4;
+
+/// Bytes of publishes that all transactions of this process hold.
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that one of them holds.
+#[derive(Debug, Default)]
+struct Held(u64);
+
+impl Held {
+    /// Holds so many more; returns how many all hold now.
+    fn more(&mut self, bytes: u64) -> u64 {
+        self.0 += bytes;
+        HELD.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
 
 /// What a transaction holds.
 #[derive(Debug, Default)]
 pub(super) struct Tx {
     publishes: Vec<Checked>,
-    bytes: usize,
+    held: Held,
+    /// Bytes that all transactions may hold.
+    all_max: u64,
     settled: Vec<(Settlement, Vec<(u64, Unacked)>)>,
     /// A commit has published and waits for the queues.
     committing: bool,
@@ -30,11 +57,28 @@ pub(super) struct Tx {
 }
 
 impl Tx {
+    /// An empty one on a node with so much memory.
+    pub(super) fn within(memory_bytes: u64) -> Self {
+        Self {
+            all_max: memory_bytes / SHARE,
+            ..Self::default()
+        }
+    }
+
     /// Holds a publish.
     pub(super) fn publish(&mut self, publish: Checked) -> Result<(), ProtocolError> {
-        self.bytes += publish.weight();
-        if self.bytes > BYTES_MAX {
-            let text = format!("transaction is larger than {BYTES_MAX} bytes");
+        let all = self.held.more(publish.weight() as u64);
+        let text = if self.held.0 > BYTES_MAX {
+            format!("transaction is larger than {BYTES_MAX} bytes")
+        } else if all > self.all_max {
+            let max = self.all_max;
+            format!(
+                "open transactions of this node are larger than {max} bytes: commit them earlier"
+            )
+        } else {
+            String::new()
+        };
+        if !text.is_empty() {
             return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
         }
         // It may wait for long, and others that were read with it are gone meanwhile.
@@ -67,6 +111,7 @@ impl Tx {
 impl Session {
     /// `tx.select`.
     pub(super) fn select_tx(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
+        let memory = self.broker.config().memory.total();
         let Some(channel) = self.channel(key) else {
             return Ok(());
         };
@@ -75,7 +120,7 @@ impl Session {
                 let text = "cannot switch from confirm to tx mode";
                 return Err(ProtocolError::new(ReplyCode::PRECONDITION_FAILED, text));
             }
-            Mode::Plain => channel.mode = Mode::Tx(Box::default()),
+            Mode::Plain => channel.mode = Mode::Tx(Box::new(Tx::within(memory))),
             Mode::Tx(_) => {}
         }
         self.conn.send_method(key.number, &Method::TxSelectOk {});
@@ -87,7 +132,7 @@ impl Session {
     pub(super) fn commit(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
         let tx = self.tx(key)?;
         let publishes = std::mem::take(&mut tx.publishes);
-        tx.bytes = 0;
+        tx.held = Held::default();
         for publish in publishes {
             self.send_publish(key, publish);
         }
@@ -138,7 +183,12 @@ impl Session {
 
     /// `tx.rollback`: publishes are forgotten, acknowledgements have not happened.
     pub(super) fn rollback(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
-        let tx = std::mem::take(self.tx(key)?);
+        let tx = self.tx(key)?;
+        let empty = Tx {
+            all_max: tx.all_max,
+            ..Tx::default()
+        };
+        let tx = std::mem::replace(tx, empty);
         if let Some(channel) = self.channel(key) {
             // All at once: each alone would be one pass of the books.
             let held = tx
@@ -159,5 +209,26 @@ impl Session {
                 "channel is not transactional",
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_counted_until_it_goes() {
+        let mut held = Held::default();
+        // Other tests hold something too.
+        assert!(held.more(100) >= 100);
+        assert!(held.more(50) >= 150);
+        assert_eq!(held.0, 150);
+        let before = HELD.load(Ordering::Relaxed);
+        assert!(before >= 150);
+        drop(held);
+        assert!(
+            HELD.load(Ordering::Relaxed) < 1 << 40,
+            "never below nothing"
+        );
     }
 }
