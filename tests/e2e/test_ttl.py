@@ -124,3 +124,13 @@ def test_a_thousand_expire_in_order(pub, sub, name, durable) -> None:
         plain.basic_publish("", name, b"%d" % i, amqp.PERSISTENT)
     amqp.sync(plain)
     amqp.wait_ready_count(sub, name, 0)
+
+
+@pytest.mark.parametrize("size", [100_000, 3_000_000])
+def test_a_large_message_without_time_reaches_who_waits(pub, sub, name, durable, size) -> None:
+    """However large it is: a consumer that waits is asked for nothing first."""
+    pub.queue_declare(name, durable=durable)
+    consumer = Consumer(sub, name)
+    for _ in range(3):
+        pub.basic_publish("", name, b"x" * size, expiring(0))
+        assert len(consumer.next().body) == size

@@ -9,8 +9,8 @@ use crate::op::{BatchHead, BatchOutcome, SequenceRanges};
 use crate::wire::StoredMessage;
 use bytes::Bytes;
 
-/// Messages that weigh no more, in bytes, are delivered on any credit. Larger ones need credit that is for their size: a
-/// node must not get one for each of very many consumers of a client before it knows whether that reads.
+/// What any credit is good for, in bytes. Larger messages, or more of them, need credit for that: a node must not get them
+/// for each of very many consumers of a client before it knows whether that reads.
 pub const SMALL: u32 = 64 << 10;
 
 /// From a node to the leader (host) of its queues.
@@ -31,7 +31,7 @@ pub enum ToHost {
         queue: QueueId,
         /// What was asked for.
         spec: ConsumerSpec,
-        /// Deliveries that may be sent before more [`ToHost::Credit`], of messages up to [`SMALL`].
+        /// Deliveries that may be sent before more [`ToHost::Credit`], that weigh [`SMALL`] together.
         credit: u32,
         /// `Some` when re-attaching: what is known of it from the leader before.
         resume: Option<Resume>,
@@ -65,8 +65,9 @@ pub enum ToHost {
         queue: QueueId,
         /// Additional deliveries.
         more: u32,
-        /// No message that weighs more (in bytes) is delivered on its credit, from now on; [`SMALL`] at least.
-        size: u32,
+        /// What is delivered on its credit from here on may weigh so much together, in bytes, the last message not counted, and
+        /// no message more than this alone; [`SMALL`] at least.
+        bytes: u32,
     },
     /// Take back unused credit; answered by [`FromHost::Revoked`].
     Revoke {
@@ -226,7 +227,7 @@ pub enum FromHost {
         /// Credit it had left.
         unused: u32,
     },
-    /// It was this consumer's turn, but the message is larger than its credit is for; all credit is taken back.
+    /// It was this consumer's turn, but the message alone is larger than what its credit is good for; all credit is taken back.
     TooLarge {
         /// Consumer.
         consumer: ConsumerId,

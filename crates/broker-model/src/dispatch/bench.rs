@@ -12,10 +12,6 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
-/// Bytes of messages that a consumer may get on one grant of credit; the last one may exceed it. Its node
-/// may hold as much for a client that does not read.
-const CREDIT_BYTES: usize = 8 << 20;
-
 #[derive(Debug, Default)]
 pub(super) struct Bench {
     /// In order of attachment.
@@ -253,7 +249,7 @@ impl Bench {
         None
     }
 
-    /// The message is larger than the credit of the consumer whose turn it is is for: that is taken from it. Returns how much
+    /// The message is larger than all that the credit of the consumer whose turn it is is good for: that is taken from it. Returns how much
     /// it was. Its node is told so with the answer to that, and not once more.
     pub(super) fn too_large(&mut self, slot: ConsumerSlot, roster: &mut Roster) -> u32 {
         let Some(consumer) = roster.consumers.get_mut(slot) else {
@@ -276,7 +272,7 @@ impl Bench {
         consumer.credit -= 1;
         consumer.bytes = consumer.bytes.saturating_add(bytes);
         let mut taken = 0;
-        if consumer.bytes >= CREDIT_BYTES {
+        if consumer.bytes >= consumer.worth as usize {
             taken = std::mem::take(&mut consumer.credit);
         }
         let Some(ring) = self.rings.first_mut() else {

@@ -84,8 +84,8 @@ impl Dispatcher {
                 consumer,
                 queue: _,
                 more,
-                size,
-            } => self.add_credit(origin, consumer, more, size),
+                bytes,
+            } => self.add_credit(origin, consumer, more, bytes),
             ToHost::Revoke { consumer, queue: _ } => self.revoke(origin, consumer, out),
             ToHost::Get {
                 request,
@@ -195,7 +195,7 @@ impl Dispatcher {
         }
     }
 
-    fn add_credit(&mut self, origin: OriginSlot, id: ConsumerId, more: u32, size: u32) {
+    fn add_credit(&mut self, origin: OriginSlot, id: ConsumerId, more: u32, bytes: u32) {
         let Some(slot) = self.roster.find(origin, id) else {
             self.newcomers.add_credit(origin, id, more);
             return;
@@ -204,7 +204,7 @@ impl Dispatcher {
             return;
         };
         consumer.credit = consumer.credit.saturating_add(more);
-        consumer.size = size;
+        consumer.worth = bytes;
         consumer.bytes = 0;
         consumer.told = false;
         self.stand_in_line(slot);

@@ -25,8 +25,8 @@ pub(super) struct Consumer {
     pub(super) desk: DeskSlot,
     pub(super) spec: ConsumerSpec,
     pub(super) credit: u32,
-    /// Messages that its credit is for weigh no more.
-    pub(super) size: u32,
+    /// What its credit is good for, in bytes.
+    pub(super) worth: u32,
     /// Of messages that it got since it was last granted credit.
     pub(super) bytes: usize,
     pub(super) holder: HolderSlot,
@@ -136,7 +136,7 @@ impl Roster {
             desk,
             spec,
             credit,
-            size: SMALL,
+            worth: SMALL,
             bytes: 0,
             holder,
             serial,

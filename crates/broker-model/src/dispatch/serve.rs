@@ -139,7 +139,7 @@ impl Desk {
                 return false;
             };
             let (origin, id, holder) = (consumer.origin, consumer.id, consumer.holder);
-            if weight > consumer.size {
+            if weight > consumer.worth {
                 let bench = self.bench_mut();
                 let unused = bench.map_or(0, |bench| bench.too_large(slot, turn.roster));
                 let too_large = FromHost::TooLarge {

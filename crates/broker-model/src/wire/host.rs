@@ -30,7 +30,7 @@ mod to {
     pub(super) const CHECK_DELETE: u8 = 11;
     pub(super) const BROWSE: u8 = 12;
     pub(super) const READ: u8 = 13;
-    pub(super) const CREDIT_LARGE: u8 = 14;
+    pub(super) const CREDIT_BYTES: u8 = 14;
 }
 
 mod from {
@@ -91,14 +91,14 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             consumer,
             queue,
             more,
-            size,
+            bytes,
         } => {
-            let large = *size > SMALL;
-            out.put_u8(if large { to::CREDIT_LARGE } else { to::CREDIT });
+            let large = *bytes > SMALL;
+            out.put_u8(if large { to::CREDIT_BYTES } else { to::CREDIT });
             put_consumer(out, *consumer, *queue);
             put_varint(out, u64::from(*more));
             if large {
-                put_varint(out, u64::from(*size));
+                put_varint(out, u64::from(*bytes));
             }
         }
         ToHost::Revoke { consumer, queue } => {
@@ -213,13 +213,13 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
             consumer: ConsumerId(cursor.varint()?),
             queue: cursor.queue()?,
             more: cursor.varint_u32()?,
-            size: SMALL,
+            bytes: SMALL,
         },
-        to::CREDIT_LARGE => ToHost::Credit {
+        to::CREDIT_BYTES => ToHost::Credit {
             consumer: ConsumerId(cursor.varint()?),
             queue: cursor.queue()?,
             more: cursor.varint_u32()?,
-            size: cursor.varint_u32()?.max(SMALL),
+            bytes: cursor.varint_u32()?.max(SMALL),
         },
         to::REVOKE => ToHost::Revoke {
             consumer: ConsumerId(cursor.varint()?),

@@ -210,12 +210,12 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
         Just(ToHost::Resumed),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Cancel { consumer, queue }),
         (consumer(), any_queue(), any::<u32>(), SMALL..).prop_map(
-            |(consumer, queue, more, size)| {
+            |(consumer, queue, more, bytes)| {
                 ToHost::Credit {
                     consumer,
                     queue,
                     more,
-                    size,
+                    bytes,
                 }
             }
         ),
@@ -224,7 +224,7 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
                 consumer,
                 queue,
                 more,
-                size: SMALL,
+                bytes: SMALL,
             }
         }),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Revoke { consumer, queue }),

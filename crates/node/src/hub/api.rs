@@ -53,8 +53,8 @@ pub enum Ask {
         queue: QueueId,
         /// How many more.
         more: u32,
-        /// No message that weighs more, in bytes.
-        size: u32,
+        /// What they may weigh together, in bytes; see [`broker_model::protocol::ToHost::Credit`].
+        bytes: u32,
     },
     /// Take back unused credit. Answered by `Revoked`.
     Revoke {
@@ -164,7 +164,7 @@ pub enum SessionEvent {
         /// How much.
         unused: u32,
     },
-    /// The message whose turn it is for this consumer is larger than its credit is for, which came back.
+    /// The message whose turn it is for this consumer is larger than what its credit is good for, which came back.
     TooLarge {
         /// Consumer.
         consumer: ConsumerId,

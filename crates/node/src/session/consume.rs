@@ -17,6 +17,7 @@ use broker_model::catalog::{
     CatalogCommand, CatalogError, Permission, Resource, check_consumer_arguments,
 };
 use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
+use broker_model::protocol::SMALL;
 use broker_model::protocol::{ConsumerSpec, Refused};
 use futures::FutureExt;
 use std::sync::Arc;
@@ -227,6 +228,18 @@ impl Session {
                 credit,
             },
         );
+        // It is good for more than what any credit is where there are few consumers.
+        let bytes = self.on_the_way_bytes();
+        if bytes > SMALL && record.queue_type != QueueType::Stream {
+            let (consumer, queue, more) = (id, record.id, 0);
+            let credit = Ask::Credit {
+                consumer,
+                queue,
+                more,
+                bytes,
+            };
+            self.handle.ask(record.placement, credit);
+        }
         self.hold_channel(key);
         Ok(())
     }

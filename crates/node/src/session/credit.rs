@@ -134,6 +134,7 @@ impl Session {
     }
 
     fn carry_out(&mut self, id: ConsumerId, decision: Decision) {
+        let share = self.on_the_way_bytes();
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
@@ -151,7 +152,7 @@ impl Session {
         let ask = match decision {
             Decision::Leave => return,
             Decision::Grant(most) => {
-                let Some((more, size)) = self.large_credit.grant(id, consumer, most) else {
+                let Some((more, bytes)) = self.large_credit.grant(id, consumer, most, share) else {
                     // When there is room for it.
                     return;
                 };
@@ -160,7 +161,7 @@ impl Session {
                     consumer: id,
                     queue,
                     more,
-                    size,
+                    bytes,
                 }
             }
             Decision::CallBack => {
@@ -184,7 +185,7 @@ impl Session {
         self.touch_consumer(id);
     }
 
-    /// A message waits that is larger than the credit of its consumer was for.
+    /// A message waits that is larger than what the credit of its consumer was good for.
     pub(super) fn too_large(&mut self, id: ConsumerId, unused: u32, size: u32) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;

@@ -1,10 +1,10 @@
 //! Credit for large messages.
 //!
-//! Usual credit is for messages up to [`SMALL`]. A queue's leader hands out no larger ones on it, but says how large the message is: very
-//! many consumers of one client would have as many large messages on their way before it is known whether the client reads.
-//! Credit for larger ones names their size, and what all consumers of a connection may get on it fits [`LARGE_BYTES`]. Who finds
-//! no room although a message waits for it waits for its turn. Others may have taken the messages that credit was for: while
-//! somebody waits, credit that is not used is called back after a moment.
+//! Usual credit is good for a consumer's share of what may be on its way to the connection. A queue's leader hands out no larger
+//! message on it, but says how large that is: very many consumers of one client would have as many large messages on their way
+//! before it is known whether the client reads. Credit for larger ones is good for as much as they take, and all of it fits
+//! [`LARGE_BYTES`] for a connection. Who finds no room although a message waits for it waits for its turn. Others may have taken
+//! the messages that credit was for: while somebody waits, credit that is not used is called back after a moment.
 //!
 //! Not here: streams ([`super::large_reads`]), whose messages come to every consumer.
 
@@ -57,24 +57,25 @@ pub(super) struct LargeCredit {
 }
 
 impl LargeCredit {
-    /// Grants a consumer `most` further messages, or fewer, of the size that it gets. Returns how many, and their size; `None`: it
-    /// waits for room.
+    /// Grants a consumer `most` further messages, or fewer, of the size that it gets; `share` is for usual ones. Returns how many, and
+    /// what they may weigh together; `None`: it waits for room.
     pub(super) fn grant(
         &mut self,
         id: ConsumerId,
         consumer: &mut Consumer,
         most: u32,
+        share: u32,
     ) -> Option<(u32, u32)> {
         let mean = consumer.mean_bytes;
-        if mean <= SMALL {
+        if mean <= share.max(SMALL) {
             consumer.granted += most;
-            return Some((most, SMALL));
+            return Some((most, share.max(SMALL)));
         }
         let size = mean.saturating_add(mean / 4);
         let large = &mut consumer.large;
         let more = self.take(id, large, size, most, consumer.hungry)?;
         consumer.granted += more;
-        Some((more, size))
+        Some((more, size.saturating_mul(more)))
     }
 
     /// Takes room for `most` messages of this size, or for fewer. Who waits for a message gets in line if there is none; whose

@@ -331,20 +331,20 @@ impl Leader {
                 consumer: ConsumerId(consumer),
                 queue: QUEUE,
                 more,
-                size: SMALL,
+                bytes: SMALL,
             },
         );
     }
 
-    /// Credit for messages of some size.
-    pub(super) fn large_credit(&mut self, from: Origin, consumer: u64, more: u32, size: u32) {
+    /// Credit that is good for some bytes.
+    pub(super) fn large_credit(&mut self, from: Origin, consumer: u64, more: u32, bytes: u32) {
         self.hear(
             from,
             ToHost::Credit {
                 consumer: ConsumerId(consumer),
                 queue: QUEUE,
                 more,
-                size,
+                bytes,
             },
         );
     }

@@ -80,7 +80,7 @@ fn credit_for_small_messages_is_no_credit_for_large_ones() {
     assert_eq!(told(&mut leader), (Some((2, true)), None));
     leader.large_credit(node(1), 1, 2, 4 << 20);
     assert_eq!(leader.counts().unacked, 3);
-    // What credit is for is told each time.
+    // What credit is good for is told each time.
     leader.large_credit(node(1), 1, 1, 4 << 20);
     leader.credit(node(1), 1, 1);
     leader.publish(&[&large]);
@@ -93,17 +93,15 @@ fn large_messages_go_to_whoever_has_credit_for_them() {
     leader.consume(node(1), 1, 10);
     leader.consume(node(1), 2, 10);
     leader.consume(node(2), 3, 0);
-    leader.large_credit(node(2), 3, 10, 1 << 20);
+    leader.large_credit(node(2), 3, 10, 4 << 20);
     let large = "x".repeat(1 << 19);
     leader.publish(&[&large, "a", &large, "b"]);
-    let to = |leader: &mut Leader| -> Vec<(u64, usize)> {
-        let deliveries = leader.deliveries().into_iter();
-        deliveries
-            .map(|(consumer, body, _)| (consumer, body.len()))
-            .collect()
-    };
-    let all = [(3, 1 << 19), (3, 1), (3, 1 << 19), (3, 1)];
-    assert_eq!(to(&mut leader), all, "the others have none left");
+    let deliveries = leader.deliveries().into_iter();
+    let all: Vec<_> = deliveries
+        .map(|(consumer, body, _)| (consumer, body.len()))
+        .collect();
+    // The others have none left.
+    assert_eq!(all, [(3, 1 << 19), (3, 1), (3, 1 << 19), (3, 1)]);
     leader.credit(node(1), 1, 10);
     leader.publish(&["c", &large]);
     assert_eq!(leader.counts().ready, 0);
@@ -113,7 +111,7 @@ fn large_messages_go_to_whoever_has_credit_for_them() {
 fn large_messages_use_up_credit_by_their_bytes() {
     let mut leader = plain();
     leader.consume(node(1), 1, 0);
-    leader.large_credit(node(1), 1, 9, 4 << 20);
+    leader.large_credit(node(1), 1, 9, 8 << 20);
     let large = "x".repeat(3 << 20);
     leader.publish(&[&large, &large, &large, &large]);
     assert_eq!(leader.counts().unacked, 3);

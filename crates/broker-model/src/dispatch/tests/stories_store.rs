@@ -47,7 +47,8 @@ fn a_returned_message_is_read_again_from_the_store() {
 #[test]
 fn marks_are_ahead_and_few() {
     let mut leader = plain();
-    leader.consume(node(1), 1, u32::MAX);
+    leader.consume(node(1), 1, 0);
+    leader.large_credit(node(1), 1, u32::MAX, u32::MAX);
     let bodies: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
     let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
     for round in 0..20 {

@@ -54,7 +54,8 @@ fn those_behind_the_first_go_too() {
 #[test]
 fn more_than_one_turn_hands_out_go_all() {
     let mut leader = quorum();
-    leader.consume(node(1), 1, 2_000);
+    leader.consume(node(1), 1, 0);
+    leader.large_credit(node(1), 1, 2_000, 1 << 20);
     let ops: Vec<Op> = (0..1_500)
         .map(|_| publish(QUEUE, 4, Some(0), "x"))
         .collect();

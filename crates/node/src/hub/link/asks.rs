@@ -58,7 +58,7 @@ impl Link {
                 consumer,
                 queue,
                 more,
-                size,
+                bytes,
             } => {
                 if let Some(known) = self.consumers.get_mut(consumer) {
                     known.credit = known.credit.saturating_add(more);
@@ -67,7 +67,7 @@ impl Link {
                             consumer,
                             queue,
                             more,
-                            size,
+                            bytes,
                         });
                     }
                 }

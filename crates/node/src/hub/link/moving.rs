@@ -143,11 +143,11 @@ impl Link {
         };
         let ask = match ask {
             Ask::Cancel { .. } => Ask::Cancel { consumer, queue },
-            Ask::Credit { more, size, .. } => Ask::Credit {
+            Ask::Credit { more, bytes, .. } => Ask::Credit {
                 consumer,
                 queue,
                 more,
-                size,
+                bytes,
             },
             Ask::Revoke { .. } => Ask::Revoke { consumer, queue },
             other => other,

@@ -181,7 +181,7 @@ impl World {
                             consumer: id,
                             queue,
                             more,
-                            size: SMALL,
+                            bytes: SMALL,
                         },
                     );
                 }
