@@ -146,7 +146,11 @@ impl ShardConnector {
         let node = match found {
             Some(leader) => NodeId(leader.node()),
             // A member hears of the next leader as soon as there is one.
-            None if leadership.borrow().term > 0 => return Err(ConnectError::NoLeader),
+            None if leadership.borrow().term > 0 => {
+                // It was not so: no more haste.
+                self.last.lock().hint = None;
+                return Err(ConnectError::NoLeader);
+            }
             None => self.ask_around().ok_or(ConnectError::NoLeader)?,
         };
         // A leader that is dead or cut off answers late or never; the next one is not to wait for it.

@@ -7,6 +7,7 @@ use super::ShardHost;
 use broker_model::dispatch::{Dispatcher, HandOver, Outbox};
 use broker_model::ids::NodeId;
 use consensus::Connectivity;
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -44,18 +45,15 @@ impl ShardHost {
     fn take_over(&mut self, term: u64) {
         let clock = HostClock::after(self.replica.lock().machine.now_ms());
         let now_ms = clock.now_ms();
-        let are = |state: Connectivity| -> Vec<NodeId> {
+        let (nodes, silent) = {
             let all = self.context.peers.connectivity();
             let all = all.borrow();
-            let these = all.iter().filter(|(_, now)| **now == state);
-            these.map(|(node, _)| NodeId(*node)).collect()
+            awaited(self.context.node, &all)
         };
-        let mut nodes = are(Connectivity::Connected);
-        nodes.push(self.context.node);
         let hand_over = HandOver {
             deadline_ms: now_ms + self.context.hand_over.as_millis() as u64,
             nodes,
-            silent: are(Connectivity::Silent),
+            silent,
         };
         let queues = self.queues_of_catalog();
         {
@@ -139,6 +137,50 @@ impl ShardHost {
             if former.is_drained() {
                 self.follow_leadership();
             }
+        }
+    }
+}
+
+/// The nodes that a new leader waits for, and those that it does not. A majority has just heard it: if fewer are connected as
+/// far as is known here, that is old, and the silent ones are awaited too. After a cut from all others the same node may
+/// lead again before it is told that they are back.
+fn awaited(me: NodeId, peers: &BTreeMap<u64, Connectivity>) -> (Vec<NodeId>, Vec<NodeId>) {
+    let are = |state: Connectivity| -> Vec<NodeId> {
+        let these = peers.iter().filter(|(_, now)| **now == state);
+        these.map(|(node, _)| NodeId(*node)).collect()
+    };
+    let (mut nodes, mut silent) = (are(Connectivity::Connected), are(Connectivity::Silent));
+    nodes.push(me);
+    if 2 * nodes.len() <= peers.len() + 1 {
+        nodes.append(&mut silent);
+    }
+    (nodes, silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Connectivity::{Connected, Refused, Silent};
+
+    #[test]
+    fn a_majority_is_awaited() {
+        for (peers, nodes, silent) in [
+            (&[Connected, Connected][..], &[2, 3, 1][..], &[][..]),
+            (&[Connected, Silent], &[2, 1], &[3]),
+            (&[Connected, Refused], &[2, 1], &[]),
+            (&[Silent, Silent], &[1, 2, 3], &[]),
+            (&[Silent, Refused], &[1, 2], &[]),
+            (&[Connected, Silent, Silent, Silent], &[2, 1, 3, 4, 5], &[]),
+            (&[Connected, Connected, Silent, Refused], &[2, 3, 1], &[4]),
+            (&[], &[1], &[]),
+        ] {
+            let peers = (2..).zip(peers.iter().copied()).collect();
+            let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+            assert_eq!(
+                awaited(NodeId(1), &peers),
+                (ids(nodes), ids(silent)),
+                "{peers:?}"
+            );
         }
     }
 }
