@@ -5,17 +5,20 @@ Whoever sends them waits, and nobody else does.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import threading
 from collections.abc import Iterator
 
 import pika
 import pytest
+from pika import spec
 
-from harness import amqp
+from harness import amqp, wire
 from harness.node import Node
 from harness.regular import Regular
-from harness.wait import bound
+from harness.wait import bound, eventually
 
 #: Words of the patterns, each of which is one of two, with any number of words in between: all of these ways are open at
 #: each word of a key.
@@ -42,6 +45,16 @@ def exchange(node) -> Iterator[str]:
     channel.queue_bind("all", "patterns", "found")
     yield "patterns"
     amqp.drop(connection)
+
+
+MIB = 1 << 20
+#: A body of a message that waits for its way.
+LARGE = b"x" * (4 * MIB)
+
+
+def counter(node: Node, name: bytes) -> float:
+    lines = node.http("/metrics")[1].splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 def with_keys(count: int) -> pika.BasicProperties:
@@ -90,3 +103,28 @@ def test_others_go_on_meanwhile(node, exchange) -> None:
     regular.close()
     routed = [line for line in node.http("/metrics")[1].splitlines() if b"unroutable" in line]
     assert all(line.endswith(b" 0") for line in routed if not line.startswith(b"#"))
+
+
+def test_what_waits_for_its_way_takes_bounded_memory(node, exchange) -> None:
+    """On every one of many channels a large message waits for its turn: the client is not read meanwhile."""
+    before = node.forget_peak()
+    properties = b"".join(with_keys(COSTLY).encode())
+    publish = spec.Basic.Publish(exchange=exchange, routing_key="found")
+    clients = [wire.Peer(node.amqp_port) for _ in range(4)]
+
+    def send(client: wire.Peer) -> None:
+        with contextlib.suppress(wire.Closed, OSError):
+            client.open()
+            for channel in range(1, 101):
+                client.method(channel, spec.Channel.Open())
+                content = wire.content_frames(channel, properties, LARGE)
+                client.send(wire.method_frame(channel, publish) + content)
+
+    threads = [threading.Thread(target=send, args=[client], daemon=True) for client in clients]
+    for thread in threads:
+        thread.start()
+    routed = functools.partial(counter, node, b"rabbitmq_global_messages_routed_total")
+    eventually(lambda: routed() >= 40, bound(60), "some have found their way")
+    assert node.peak() - before < 200 * MIB
+    for client in clients:
+        client.__exit__()

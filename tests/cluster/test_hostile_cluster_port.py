@@ -12,11 +12,6 @@ from harness.wait import bound
 HELLO = b"WARREN\x00\x02" + (9).to_bytes(8, "big") + (7).to_bytes(8, "big") + bytes(32)
 
 
-def memory_kib(node) -> int:
-    with open(f"/proc/{node.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-
-
 def ends(stream: socket.socket, seconds: float) -> bool:
     """Whether the node closes the connection within this time."""
     stream.settimeout(bound(seconds))
@@ -36,7 +31,7 @@ def test_garbage_and_silence(fresh, name) -> None:
     channel.queue_declare(name, durable=True)
     target = cluster.nodes[0]
     address = ("127.0.0.1", target.cluster_port)
-    before = memory_kib(target)
+    before = target.resident()
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
     # More than may be greeting at once: silent, half a word, a hello without a proof.
@@ -74,5 +69,5 @@ def test_garbage_and_silence(fresh, name) -> None:
     cluster.nodes[2].kill()
     cluster.start([cluster.nodes[2]])
     amqp.fill(channel, name, [b"after"])
-    assert memory_kib(target) - before < 200 * 1024, f"seed {seed}"
+    assert target.resident() - before < 200 << 20, f"seed {seed}"
     assert not target.panics()

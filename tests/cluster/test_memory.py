@@ -17,11 +17,6 @@ MIB = 1 << 20
 PERSISTENT = b"\x10\x00\x02"
 
 
-def resident(node: Node) -> int:
-    with open(f"/proc/{node.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
-
-
 def begin(channel: int, queue: str, size: int) -> bytes:
     """A publish of `size` bytes, up to the body."""
     publish = spec.Basic.Publish(exchange="", routing_key=queue)
@@ -51,7 +46,7 @@ def test_messages_begun_on_many_channels(fresh, name, body) -> None:
         peer.expect(spec.Channel.OpenOk, channel)
     peer.open_channel(2000)
     filler = begin(2000, name, 100_000) + wire.frame(wire.BODY, 2000, bytes(100_000))
-    before = resident(node)
+    before = node.resident()
     for channel in channels:
         begun = begin(channel, name, MIB)
         if body:
@@ -59,7 +54,7 @@ def test_messages_begun_on_many_channels(fresh, name, body) -> None:
         peer.send(3 * filler + begun)
     peer.method(2000, spec.Exchange.Declare(exchange="amq.direct", passive=True))
     peer.expect(spec.Exchange.DeclareOk, 2000)
-    assert resident(node) - before < 100 * MIB
+    assert node.resident() - before < 100 * MIB
     peer.socket.close()
     serves(node, name)
 
@@ -76,10 +71,10 @@ def test_memory_alarm_stops_bodies_half_way(fresh, name) -> None:
             peer.socket.settimeout(bound(3))
             peer.send(begin(1, name, 16 * MIB) + 120 * part)
     # 240 MiB is the watermark.
-    assert resident(node) < 450 * MIB
+    assert node.resident() < 450 * MIB
     for peer in peers:
         peer.socket.close()
-    eventually(lambda: resident(node) < 240 * MIB, what="the memory is given back")
+    eventually(lambda: node.resident() < 240 * MIB, what="the memory is given back")
     serves(node, name)
 
 
@@ -94,7 +89,7 @@ def test_memory_alarm_ends_when_the_queue_is_empty(fresh, name) -> None:
     with pytest.raises(TimeoutError):
         for _ in range(20_000):
             peer.send(message)
-    assert resident(node) < 600 * MIB
+    assert node.resident() < 600 * MIB
     other = amqp.connect(node.amqp_port)
     other.channel().queue_purge(name)
     serves(node, f"{name}-other")

@@ -15,14 +15,6 @@ DISK = 320 * MIB
 MEMORY = 1024 * MIB
 
 
-def resident(pid: int) -> int:
-    with open(f"/proc/{pid}/status") as status:
-        for line in status:
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
 def test_a_gigabyte_through_small_limits(fresh, load, names) -> None:
     cluster = fresh(
         3,
@@ -50,7 +42,7 @@ def test_a_gigabyte_through_small_limits(fresh, load, names) -> None:
         for client in [*load.producers, *load.consumers]:
             client.check()
         disk = max(disk, *(n.data_bytes() for n in cluster.nodes))
-        memory = max(memory, *(resident(n.pid) for n in cluster.nodes))
+        memory = max(memory, *(n.resident() for n in cluster.nodes))
         time.sleep(0.25)
     for producer in load.producers:
         producer.stop()

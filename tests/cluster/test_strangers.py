@@ -65,11 +65,6 @@ REQUEST = b"GET /health/live HTTP/1.1\r\nhost: node\r\nuser-agent: stranger\r\n\
 # --- the node and its regular client ---------------------------------------------------------
 
 
-def status_bytes(node: Node, name: str) -> int:
-    with open(f"/proc/{node.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
-
-
 def open_files(node: Node) -> int:
     return len(os.listdir(f"/proc/{node.pid}/fd"))
 
@@ -112,7 +107,7 @@ def watched() -> Iterator[Watched]:
         regular.go_on(100)
         for path in ("/health/ready", "/api/overview", "/api/queues", "/metrics"):
             assert node.http(path)[0] == 200
-        yield Watched(node, regular, status_bytes(node, "VmRSS"), open_files(node))
+        yield Watched(node, regular, node.resident(), open_files(node))
         assert node.terminate() == 0
     finally:
         if regular is not None:
@@ -143,9 +138,7 @@ def undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
     log_before = node.log_text()
     regular.go_on(5)
     regular.worst()
-    # Forgets the highest memory so far.
-    with open(f"/proc/{node.pid}/clear_refs", "w", encoding="ascii") as refs:
-        refs.write("5")
+    node.forget_peak()
     yield
     assert regular.worst() < bound(2), "the regular client had to wait"
     regular.go_on(5)
@@ -154,7 +147,7 @@ def undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
         lambda: open_files(node) <= it.files + 24,
         what=f"files as before: {it.files}",
     )
-    peak = status_bytes(node, "VmHWM") - it.memory
+    peak = node.peak() - it.memory
     assert peak < 64 * MIB, f"{peak / MIB:.0f} MiB more than before at peak"
     assert not node.panics()
     lines = node.log_text()[len(log_before) :].splitlines()
@@ -399,24 +392,24 @@ def test_health_is_told_in_a_crowd(own) -> None:
 
 def test_headers_take_little_memory(own) -> None:
     """Headers that do not end, on as many connections as are let in."""
-    before = status_bytes(own, "VmRSS")
+    before = own.resident()
     with Crowd() as crowd:
         for _ in range(FILES // 8):
             crowd.add(own.management_port, [REQUEST[:-4] + b"\r\nx: ", b"y" * 400_000])
         crowd.talk(3)
-        more = status_bytes(own, "VmRSS") - before
+        more = own.resident() - before
     assert more < 64 * MIB, f"{more / MIB:.0f} MiB more than before"
 
 
 def test_a_flood_during_the_login(own) -> None:
     """While a password is being checked, what follows waits in the socket, not in memory."""
-    before = status_bytes(own, "VmRSS")
+    before = own.resident()
     with Crowd() as crowd:
         for number in range(40):
             wrong = start_ok(response=b"\0guest\0%d" % number)
             crowd.add(own.amqp_port, [wire.PROTOCOL_HEADER + wrong, *repeat(bytes(262_144), 2000)])
         crowd.talk(HANDSHAKE_S)
-    peak = status_bytes(own, "VmHWM") - before
+    peak = own.peak() - before
     assert peak < 64 * MIB, f"{peak / MIB:.0f} MiB more than before at peak"
     assert "memory=true" not in own.log_text()
 

@@ -16,11 +16,6 @@ CLIENTS = 150
 MEMORY = 400 * MIB
 
 
-def resident(node: Node, name: str = "VmRSS") -> int:
-    with open(f"/proc/{node.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
-
-
 def asks(node: Node, stack: ExitStack) -> socket.socket:
     """A client that asks, and does not read."""
     client = stack.enter_context(socket.socket())
@@ -38,9 +33,7 @@ def test_answers_that_are_not_read_take_bounded_memory(fresh) -> None:
         channel.queue_declare(f"queue-{at}", durable=True)
     size = len(node.http("/metrics/per-object")[1])
     assert size > MIB
-    before = resident(node)
-    with open(f"/proc/{node.pid}/clear_refs", "w", encoding="ascii") as refs:
-        refs.write("5")
+    before = node.forget_peak()
     with ExitStack() as stack:
         clients = [asks(node, stack) for _ in range(CLIENTS)]
         heads = [client.recv(12) for client in clients]
@@ -48,7 +41,7 @@ def test_answers_that_are_not_read_take_bounded_memory(fresh) -> None:
         assert answered + heads.count(b"HTTP/1.1 503") == CLIENTS
         # Some of them fill the room, the others are told so.
         assert 1 <= answered <= MEMORY // 20 // size + 10
-        grown = resident(node, "VmHWM") - before
+        grown = node.peak() - before
         assert grown < MEMORY // 20 + 64 * MIB, f"{grown / MIB:.0f} MiB"
         # What is small needs no room.
         assert node.http("/metrics")[0] == 200

@@ -27,18 +27,6 @@ KINDS = {
 }
 
 
-def resident(node: Node, name: str) -> int:
-    with open(f"/proc/{node.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
-
-
-def forget_peak(node: Node) -> int:
-    """Resident memory now; `VmHWM` counts from here."""
-    with open(f"/proc/{node.pid}/clear_refs", "w", encoding="ascii") as refs:
-        refs.write("5")
-    return resident(node, "VmRSS")
-
-
 def settled(node: Node, queue: str) -> None:
     """Until the queue hands out no more."""
     seen: list[tuple[int, int]] = []
@@ -101,13 +89,13 @@ def test_a_client_that_does_not_read(fresh, kind, at) -> None:
     cluster.start()
     fill(cluster.nodes[0], "q", **KINDS[kind])
     node = cluster.nodes[-1]
-    before = [(each, forget_peak(each)) for each in cluster.nodes]
+    before = [(each, each.forget_peak()) for each in cluster.nodes]
     peer = consume(node, "q")
     settled(cluster.nodes[0], "q")
     other = amqp.connect(node.amqp_port, socket_timeout=bound(60)).channel()
     assert other.basic_get("q", auto_ack=True)[0] is not None
     for each, resting in before:
-        grown = resident(each, "VmHWM") - resting
+        grown = each.peak() - resting
         assert grown < GROWTH, f"{each}: {grown / MIB:.0f} MiB"
     # Now it reads: everything comes, each message once, and each consumer has one at a time.
     seen: list[int] = []
@@ -118,7 +106,7 @@ def test_a_client_that_does_not_read(fresh, kind, at) -> None:
         peer.method(channel, spec.Basic.Ack(delivery_tag=method.delivery_tag))
     assert len(set(seen)) == COUNT - 1
     for each, resting in before:
-        grown = resident(each, "VmHWM") - resting
+        grown = each.peak() - resting
         assert grown < GROWTH, f"{each}: {grown / MIB:.0f} MiB"
     eventually(lambda: cluster.nodes[0].queue_info("q")["messages"] == 0, SOON, "all acknowledged")
 
@@ -126,11 +114,11 @@ def test_a_client_that_does_not_read(fresh, kind, at) -> None:
 def test_consumers_that_do_not_acknowledge(fresh) -> None:
     node = fresh(1).start().nodes[0]
     fill(node, "q", durable=True)
-    before = forget_peak(node)
+    before = node.forget_peak()
     peer = consume(node, "q", no_ack=True)
     settled(node, "q")
     assert sorted(delivery(peer)[2] for _ in range(COUNT)) == list(range(COUNT))
-    grown = resident(node, "VmHWM") - before
+    grown = node.peak() - before
     assert grown < GROWTH, f"{grown / MIB:.0f} MiB"
 
 
@@ -184,14 +172,14 @@ def test_large_and_small_ones_in_turns(fresh) -> None:
 def test_gets_on_very_many_channels(fresh) -> None:
     node = fresh(1).start().nodes[0]
     fill(node, "q", durable=True)
-    before = forget_peak(node)
+    before = node.forget_peak()
     peer = wire.Peer(node.amqp_port)
     peer.open()
     for channel in range(1, COUNT + 3):
         peer.method(channel, spec.Channel.Open())
         peer.method(channel, spec.Basic.Get(queue="q", no_ack=True))
     settled(node, "q")
-    grown = resident(node, "VmHWM") - before
+    grown = node.peak() - before
     assert grown < GROWTH, f"{grown / MIB:.0f} MiB"
     # All are answered when it reads.
     seen = [delivery(peer, spec.Basic.GetOk)[2] for _ in range(COUNT)]

@@ -132,6 +132,24 @@ class Node:
         assert self.process is not None, f"{self} was never started"
         return self.process.pid
 
+    def _status_bytes(self, name: str) -> int:
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
+
+    def resident(self) -> int:
+        """Bytes of its memory."""
+        return self._status_bytes("VmRSS:")
+
+    def peak(self) -> int:
+        """The most that it was since `forget_peak`, or ever."""
+        return self._status_bytes("VmHWM:")
+
+    def forget_peak(self) -> int:
+        """`peak` counts from here. Returns what its memory is now."""
+        with open(f"/proc/{self.pid}/clear_refs", "w", encoding="ascii") as refs:
+            refs.write("5")
+        return self.resident()
+
     def signal(self, number: int) -> None:
         """Signals our own child, if it is still there."""
         if self.running:

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 /// What any credit is good for, in bytes. Larger messages, or more of them, need credit for that: a node must not get them
 /// for each of very many consumers of a client before it knows whether that reads.
-pub const SMALL: u32 = 64 << 10;
+pub const CREDIT_BYTES_MIN: u32 = 64 << 10;
 
 /// From a node to the leader (host) of its queues.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub enum ToHost {
         queue: QueueId,
         /// What was asked for.
         spec: ConsumerSpec,
-        /// Deliveries that may be sent before more [`ToHost::Credit`], that weigh [`SMALL`] together.
+        /// Deliveries that may be sent before more [`ToHost::Credit`], that weigh [`CREDIT_BYTES_MIN`] together.
         credit: u32,
         /// `Some` when re-attaching: what is known of it from the leader before.
         resume: Option<Resume>,
@@ -66,7 +66,7 @@ pub enum ToHost {
         /// Additional deliveries.
         more: u32,
         /// What is delivered on its credit from here on may weigh so much together, in bytes, the last message not counted, and
-        /// no message more than this alone; [`SMALL`] at least.
+        /// no message more than this alone; [`CREDIT_BYTES_MIN`] at least.
         bytes: u32,
     },
     /// Take back unused credit; answered by [`FromHost::Revoked`].

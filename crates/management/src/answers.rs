@@ -2,6 +2,7 @@
 //! login.
 
 use crate::App;
+use crate::bodies::{SMALL, permits};
 use crate::error::ApiError;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Request, State};
@@ -23,10 +24,6 @@ const ROOM_MAX: u64 = 128 << 20;
 const ROOM_LEAST: u64 = 8 << 20;
 /// No more than this part of the memory is for them.
 const SHARE: u64 = 20;
-/// An answer of so many bytes needs no room: there are as many as there may be connections.
-const SMALL: u64 = 64 << 10;
-/// Bytes to one permit.
-const UNIT: u64 = 1 << 10;
 /// Answers that wait for room, at most. They are in memory too.
 const WAITING: usize = 4;
 /// How long one waits.
@@ -34,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that are handed on at a time.
 const PIECE: usize = 64 << 10;
 
-/// The room.
+/// The room for answers.
 pub(crate) struct Room {
     max: u64,
     free: Arc<Semaphore>,
@@ -62,10 +59,6 @@ impl Room {
         let room = Arc::clone(&self.free).acquire_many_owned(permits);
         timeout(PATIENCE, room).await.ok()?.ok()
     }
-}
-
-fn permits(size: u64) -> u32 {
-    u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 /// Sends an answer when there is room for it, which it has until it is read.

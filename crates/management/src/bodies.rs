@@ -18,7 +18,7 @@ const BODY_MAX: u64 = 64 << 20;
 const BODY_MAX_LEAST: u64 = 4 << 20;
 /// JSON takes up to ten times its size when it is read; no more than a quarter of the memory is for it.
 const SHARE: u64 = 40;
-/// A body of so many bytes needs no room: there are as many as there may be connections.
+/// A body, or an answer, of so many bytes needs no room: there are as many as there may be connections.
 pub(crate) const SMALL: u64 = 64 << 10;
 /// Bytes to one permit.
 const UNIT: u64 = 1 << 10;
@@ -64,7 +64,8 @@ impl Room {
     }
 }
 
-fn permits(size: u64) -> u32 {
+/// Permits for so many bytes.
+pub(crate) fn permits(size: u64) -> u32 {
     u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 

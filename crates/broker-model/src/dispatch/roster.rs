@@ -8,7 +8,7 @@
 use super::held::HolderSlot;
 use super::slab::Slab;
 use crate::ids::{ConsumerId, NodeId, Origin};
-use crate::protocol::{ConsumerSpec, SMALL};
+use crate::protocol::{CREDIT_BYTES_MIN, ConsumerSpec};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
@@ -136,7 +136,7 @@ impl Roster {
             desk,
             spec,
             credit,
-            worth: SMALL,
+            worth: CREDIT_BYTES_MIN,
             bytes: 0,
             holder,
             serial,

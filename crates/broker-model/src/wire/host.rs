@@ -7,7 +7,7 @@ use super::{Cursor, VERSION, WireError, put_varint};
 use crate::ids::{ConsumerId, NodeId, QueueId, RequestId, Sequence};
 use crate::op::{BatchOutcome, BatchStatus};
 use crate::protocol::{
-    ConsumerSpec, Delivery, FromHost, ReadFrom, Refused, Resume, SMALL, Subject, ToHost,
+    CREDIT_BYTES_MIN, ConsumerSpec, Delivery, FromHost, ReadFrom, Refused, Resume, Subject, ToHost,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -93,7 +93,7 @@ pub fn encode_to_host(message: &ToHost, out: &mut BytesMut) {
             more,
             bytes,
         } => {
-            let large = *bytes > SMALL;
+            let large = *bytes > CREDIT_BYTES_MIN;
             out.put_u8(if large { to::CREDIT_BYTES } else { to::CREDIT });
             put_consumer(out, *consumer, *queue);
             put_varint(out, u64::from(*more));
@@ -213,13 +213,13 @@ pub fn decode_to_host(bytes: Bytes) -> Result<ToHost, WireError> {
             consumer: ConsumerId(cursor.varint()?),
             queue: cursor.queue()?,
             more: cursor.varint_u32()?,
-            bytes: SMALL,
+            bytes: CREDIT_BYTES_MIN,
         },
         to::CREDIT_BYTES => ToHost::Credit {
             consumer: ConsumerId(cursor.varint()?),
             queue: cursor.queue()?,
             more: cursor.varint_u32()?,
-            bytes: cursor.varint_u32()?.max(SMALL),
+            bytes: cursor.varint_u32()?.max(CREDIT_BYTES_MIN),
         },
         to::REVOKE => ToHost::Revoke {
             consumer: ConsumerId(cursor.varint()?),

@@ -209,7 +209,7 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
             .prop_map(|(queue, sequences)| ToHost::Hold { queue, sequences }),
         Just(ToHost::Resumed),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Cancel { consumer, queue }),
-        (consumer(), any_queue(), any::<u32>(), SMALL..).prop_map(
+        (consumer(), any_queue(), any::<u32>(), CREDIT_BYTES_MIN..).prop_map(
             |(consumer, queue, more, bytes)| {
                 ToHost::Credit {
                     consumer,
@@ -224,7 +224,7 @@ fn any_to_host() -> impl Strategy<Value = ToHost> {
                 consumer,
                 queue,
                 more,
-                bytes: SMALL,
+                bytes: CREDIT_BYTES_MIN,
             }
         }),
         (consumer(), any_queue()).prop_map(|(consumer, queue)| ToHost::Revoke { consumer, queue }),

@@ -27,7 +27,8 @@ const BYTES_REFUSED: usize = BYTES / 4;
 const PARTLY_ACCEPTED: usize = 65_536;
 /// What a letter accounts for beside its message.
 const OVERHEAD: usize = 256;
-/// What each operation accounts for that it is sent in, until all are answered.
+/// What each operation accounts for that it is sent in, beside the letter, until all are answered. Each has a copy of the
+/// letter on its way to the log.
 const OPERATION: usize = size_of::<Op>() + 128;
 
 /// Targets of a letter.
@@ -203,10 +204,11 @@ impl Letters {
     /// From now on a letter accounts for so many operations.
     fn account(&mut self, number: u64, operations: usize) {
         if let Some(open) = self.open.get_mut(&number) {
+            let each = weight(&open.letter).saturating_add(OPERATION);
             let before = std::mem::replace(&mut open.operations, operations);
             self.operations = (self.operations + operations).saturating_sub(before);
-            self.bytes = (self.bytes + operations.saturating_mul(OPERATION))
-                .saturating_sub(before.saturating_mul(OPERATION));
+            self.bytes = (self.bytes.saturating_add(operations.saturating_mul(each)))
+                .saturating_sub(before.saturating_mul(each));
         }
     }
 
@@ -320,7 +322,8 @@ impl Letters {
         while room > 0
             && let Some((_, put_off)) = self.put_off.pop_front_if(|(at, _)| *at <= now)
         {
-            room = room.saturating_sub(put_off.bytes + self.last_operations * OPERATION);
+            room = room
+                .saturating_sub(put_off.bytes + self.last_operations * (put_off.bytes + OPERATION));
             wanted.push(put_off);
         }
         if let Some((at, _)) = self.put_off.front_mut() {

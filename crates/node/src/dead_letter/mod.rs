@@ -34,12 +34,15 @@ use letters::{Answered, Letters, Sent, Taken};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::debug;
 
 /// Dead letters taken in one turn, at most.
 const TURN: usize = 256;
+/// After so long others have their turn.
+const AT_ONCE: Duration = Duration::from_millis(2);
 /// Bytes of letters in one sub-batch, at most (one letter may exceed it).
 const SUB_BATCH_BYTES: usize = 1 << 20;
 
@@ -122,7 +125,13 @@ impl Publisher {
                     // What was bound elsewhere a moment ago counts. Without a majority nothing arrives anyway.
                     self.broker.catalog_freshen().await;
                     let mut batches = Batches::default();
+                    let mut began = Instant::now();
                     for told in taken.drain(..) {
+                        if began.elapsed() > AT_ONCE {
+                            // The way of a letter with very many keys takes long to find.
+                            tokio::task::yield_now().await;
+                            began = Instant::now();
+                        }
                         match told {
                             Told::Letter(placement, letter) => {
                                 self.take(placement, *letter, &mut batches);
@@ -141,7 +150,7 @@ impl Publisher {
                 },
                 () = sleep_until(due) => {
                     self.broker.catalog_freshen().await;
-                    self.try_again();
+                    self.try_again().await;
                 }
             }
         }
@@ -279,10 +288,15 @@ impl Publisher {
         }
     }
 
-    fn try_again(&mut self) {
+    async fn try_again(&mut self) {
         let now = Instant::now();
         let mut batches = Batches::default();
+        let mut began = now;
         while let Some(number) = self.letters.due(now) {
+            if began.elapsed() > AT_ONCE {
+                tokio::task::yield_now().await;
+                began = Instant::now();
+            }
             self.publish(number, &mut batches);
         }
         self.submit(batches);

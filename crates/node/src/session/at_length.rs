@@ -30,6 +30,7 @@ impl Session {
         let broker = Arc::clone(&self.broker);
         let (user, vhost) = (self.user.clone(), self.vhost.clone());
         // It may wait for many others.
+        let held = self.holding(&publish);
         let publish = detached_publish(publish);
         let looking = async move {
             let patience = broker.config().timing.publish_timeout;
@@ -54,6 +55,7 @@ impl Session {
             PUBLISH,
             looking,
             move |session, key, (publish, found)| {
+                drop(held);
                 session.publish_as_known(key, publish, asked, Some(found))
             },
         );

@@ -17,8 +17,7 @@ use broker_model::catalog::{
     CatalogCommand, CatalogError, Permission, Resource, check_consumer_arguments,
 };
 use broker_model::ids::{ConsumerId, Placement, QueueId, RequestId};
-use broker_model::protocol::SMALL;
-use broker_model::protocol::{ConsumerSpec, Refused};
+use broker_model::protocol::{CREDIT_BYTES_MIN, ConsumerSpec, Refused};
 use futures::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -230,7 +229,7 @@ impl Session {
         );
         // It is good for more than what any credit is where there are few consumers.
         let bytes = self.on_the_way_bytes();
-        if bytes > SMALL && record.queue_type != QueueType::Stream {
+        if bytes > CREDIT_BYTES_MIN && record.queue_type != QueueType::Stream {
             let (consumer, queue, more) = (id, record.id, 0);
             let credit = Ask::Credit {
                 consumer,

@@ -12,19 +12,19 @@ use super::credit_plan::{Decision, View};
 use super::state::Session;
 use crate::hub::api::Ask;
 use broker_model::ids::ConsumerId;
-use broker_model::protocol::SMALL;
+use broker_model::protocol::CREDIT_BYTES_MIN;
 
 /// Bytes of deliveries on their way to one connection, over all its consumers.
 const ON_THE_WAY_BYTES: u32 = 4 << 20;
 /// At least so many of them for each consumer.
-const ON_THE_WAY_BYTES_MIN: u32 = 64 << 10;
+const ON_THE_WAY_BYTES_MIN: u32 = CREDIT_BYTES_MIN;
 /// Messages on their way to one consumer, at most.
 const ON_THE_WAY_MAX: u32 = 16 * 1024;
 /// What a message on its way takes apart from its body.
 const MESSAGE_OVERHEAD: u32 = 256;
 /// What a message is taken for before any has come: rather too large, so that a queue of large ones
 /// is no surprise; small ones correct it quickly.
-pub(super) const MEAN_BYTES_FIRST: u32 = SMALL;
+pub(super) const MEAN_BYTES_FIRST: u32 = 64 << 10;
 /// A consumer without a prefetch may hold so many deliveries.
 const UNACKED_MAX: u32 = 1 << 20;
 

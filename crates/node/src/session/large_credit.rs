@@ -12,7 +12,6 @@ use super::consume::Consumer;
 use super::state::Session;
 use crate::hub::api::Ask;
 use broker_model::ids::ConsumerId;
-use broker_model::protocol::SMALL;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -57,7 +56,7 @@ pub(super) struct LargeCredit {
 }
 
 impl LargeCredit {
-    /// Grants a consumer `most` further messages, or fewer, of the size that it gets; `share` is for usual ones. Returns how many, and
+    /// Grants a consumer `most` further messages, or fewer, of the size that it gets; `share` is what usual credit is good for. Returns how many, and
     /// what they may weigh together; `None`: it waits for room.
     pub(super) fn grant(
         &mut self,
@@ -67,9 +66,9 @@ impl LargeCredit {
         share: u32,
     ) -> Option<(u32, u32)> {
         let mean = consumer.mean_bytes;
-        if mean <= share.max(SMALL) {
+        if mean <= share {
             consumer.granted += most;
-            return Some((most, share.max(SMALL)));
+            return Some((most, share));
         }
         let size = mean.saturating_add(mean / 4);
         let large = &mut consumer.large;

@@ -24,6 +24,7 @@ mod deliver;
 mod driver;
 mod exchange;
 mod get;
+mod held;
 mod history;
 mod large_credit;
 mod large_reads;

@@ -2,6 +2,7 @@
 
 use super::catalog_calls::{becomes_recent, catalog_error, cut_off};
 use super::channel::{Channel, ChannelKey, Mode};
+use super::held::Held;
 use super::names::is_reply_address;
 use super::properties::{Looked, look, with_reply_to, without_bcc};
 use super::route::{self, BELIEF, Publisher, Route, Sought, find};
@@ -23,6 +24,9 @@ pub(super) const PUBLISH: (u16, u16) = (60, 40);
 /// Bodies up to this size are copied where they wait, in queues in this node's memory for one: a small message that
 /// waits must not keep a whole read buffer.
 const COPY_MAX: usize = 16 * 1024;
+
+/// Routing keys in properties take so many times as much when they are taken apart.
+const KEYS_APART: usize = 8;
 
 /// A publish that has passed all checks and knows its way.
 #[derive(Debug)]
@@ -201,6 +205,7 @@ impl Session {
     /// Publishes it when the catalog is up to date, or nobody could be asked whether it is. `old`: what was found may be too
     /// little; that is waited for as long as a queue's leader would be, if somebody hears of the outcome.
     fn bring_up_to_date(&mut self, key: ChannelKey, publish: Publish, old: bool) {
+        let held = self.holding(&publish);
         let broker = Arc::clone(&self.broker);
         let patient = self.is_answered(key);
         let sync = async move {
@@ -213,6 +218,7 @@ impl Session {
         };
         let began = self.now;
         self.later(key, PUBLISH, sync, move |session, key, sure| {
+            drop(held);
             let at = if sure { began } else { session.now };
             let version = session.broker.catalog_version();
             if let Some(channel) = session.channel(key) {
@@ -220,6 +226,15 @@ impl Session {
             }
             session.publish_as_known(key, publish, true, None)
         });
+    }
+
+    /// Counts a publish that waits: above a bound the client is not read, on whatever channels its publishes wait.
+    pub(super) fn holding(&self, publish: &Publish) -> Held {
+        let mut held = Held::of(&self.waiting_publishes);
+        // Routing keys of the headers are taken apart.
+        let bytes = publish.body.len() + KEYS_APART * publish.properties.len();
+        held.more(bytes as u64);
+        held
     }
 
     /// What matters in the properties, and the way. What is wrong with the exchange is told first, so

@@ -32,6 +32,7 @@ use broker_model::ids::{ConnectionId, ConsumerId, QueueId};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -100,6 +101,8 @@ pub(super) struct Session {
     pub(super) large: LargeReads,
     pub(super) large_credit: LargeCredit,
     pub(super) gets: Gets,
+    /// Bytes of publishes that wait before they are sent: for their way, or for the catalog.
+    pub(super) waiting_publishes: Arc<AtomicU64>,
     /// What was published to exchanges and not told yet.
     pub(super) flow: Current,
     /// Whether deliveries are copied to the firehose.
@@ -161,6 +164,7 @@ impl Session {
             large: LargeReads::default(),
             large_credit: LargeCredit::default(),
             gets: Gets::default(),
+            waiting_publishes: Arc::default(),
             flow: Current::default(),
             traced: Traced::default(),
             settling: Vec::new(),

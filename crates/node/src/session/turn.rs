@@ -5,6 +5,7 @@ use super::services::Services;
 use super::state::Session;
 use amqp_codec::Method;
 use broker_model::ids::{ConsumerId, Placement, QueueId};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Bytes that a client without confirms may have on their way to queues. It does not wait for anything, so this is always full, and
@@ -73,7 +74,8 @@ impl Session {
         self.admit_large();
         self.fetch_large();
         self.flush();
-        let unanswered = self.outbox.unanswered_bytes();
+        let waiting = self.waiting_publishes.load(Ordering::Relaxed) as usize;
+        let unanswered = self.outbox.unanswered_bytes() + waiting;
         if self.paused {
             self.paused = unanswered > self.unanswered_limit() / 2;
         } else if unanswered > self.unanswered_limit() {

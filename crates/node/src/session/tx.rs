@@ -5,12 +5,14 @@
 //! is answered. It is atomic per queue at best, as in RabbitMQ.
 
 use super::channel::{ChannelKey, Mode, Unacked};
+use super::held::Held;
 use super::outbox::Settlement;
 use super::publish::Checked;
 use super::state::Session;
 use amqp_codec::{Method, ReplyCode};
 use amqp_connection::ProtocolError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
 
 /// `tx.commit`.
 const COMMIT: (u16, u16) = (90, 20);
@@ -22,28 +24,10 @@ const BYTES_MAX: u64 = 128 << 20;
 const SHARE: u64 = 4;
 
 /// Bytes of publishes that all transactions of this process hold.
-static HELD: AtomicU64 = AtomicU64::new(0);
-
-/// Bytes that one of them holds.
-#[derive(Debug, Default)]
-struct Held(u64);
-
-impl Held {
-    /// Holds so many more; returns how many all hold now.
-    fn more(&mut self, bytes: u64) -> u64 {
-        self.0 += bytes;
-        HELD.fetch_add(bytes, Ordering::Relaxed) + bytes
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        HELD.fetch_sub(self.0, Ordering::Relaxed);
-    }
-}
+static HELD: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
 
 /// What a transaction holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tx {
     publishes: Vec<Checked>,
     held: Held,
@@ -59,16 +43,24 @@ pub(super) struct Tx {
 impl Tx {
     /// An empty one on a node with so much memory.
     pub(super) fn within(memory_bytes: u64) -> Self {
+        Self::empty(memory_bytes / SHARE)
+    }
+
+    fn empty(all_max: u64) -> Self {
         Self {
-            all_max: memory_bytes / SHARE,
-            ..Self::default()
+            publishes: Vec::new(),
+            held: Held::of(&HELD),
+            all_max,
+            settled: Vec::new(),
+            committing: false,
+            refused: false,
         }
     }
 
     /// Holds a publish.
     pub(super) fn publish(&mut self, publish: Checked) -> Result<(), ProtocolError> {
         let all = self.held.more(publish.weight() as u64);
-        let text = if self.held.0 > BYTES_MAX {
+        let text = if self.held.own() > BYTES_MAX {
             format!("transaction is larger than {BYTES_MAX} bytes")
         } else if all > self.all_max {
             let max = self.all_max;
@@ -132,7 +124,7 @@ impl Session {
     pub(super) fn commit(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
         let tx = self.tx(key)?;
         let publishes = std::mem::take(&mut tx.publishes);
-        tx.held = Held::default();
+        tx.held.release();
         for publish in publishes {
             self.send_publish(key, publish);
         }
@@ -184,10 +176,7 @@ impl Session {
     /// `tx.rollback`: publishes are forgotten, acknowledgements have not happened.
     pub(super) fn rollback(&mut self, key: ChannelKey) -> Result<(), ProtocolError> {
         let tx = self.tx(key)?;
-        let empty = Tx {
-            all_max: tx.all_max,
-            ..Tx::default()
-        };
+        let empty = Tx::empty(tx.all_max);
         let tx = std::mem::replace(tx, empty);
         if let Some(channel) = self.channel(key) {
             // All at once: each alone would be one pass of the books.
@@ -209,26 +198,5 @@ impl Session {
                 "channel is not transactional",
             )),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_held_is_counted_until_it_goes() {
-        let mut held = Held::default();
-        // Other tests hold something too.
-        assert!(held.more(100) >= 100);
-        assert!(held.more(50) >= 150);
-        assert_eq!(held.0, 150);
-        let before = HELD.load(Ordering::Relaxed);
-        assert!(before >= 150);
-        drop(held);
-        assert!(
-            HELD.load(Ordering::Relaxed) < 1 << 40,
-            "never below nothing"
-        );
     }
 }

@@ -5,7 +5,7 @@ use crate::dispatch::{DeadLetter, Dispatcher, HandOver, Outbox, QueueCounts};
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
 use crate::message::Message;
 use crate::op::{BatchHead, BatchOutcome, EntryHead, Op, SequenceRanges, Target};
-use crate::protocol::{ConsumerSpec, Delivery, FromHost, Resume, SMALL, ToHost};
+use crate::protocol::{CREDIT_BYTES_MIN, ConsumerSpec, Delivery, FromHost, Resume, ToHost};
 use crate::shard::{CheckpointDelta, MessageKey, ShardMachine};
 use crate::wire::{OpsWriter, StoredMessage, encode_entry_head};
 use bytes::Bytes;
@@ -325,15 +325,7 @@ impl Leader {
     }
 
     pub(super) fn credit(&mut self, from: Origin, consumer: u64, more: u32) {
-        self.hear(
-            from,
-            ToHost::Credit {
-                consumer: ConsumerId(consumer),
-                queue: QUEUE,
-                more,
-                bytes: SMALL,
-            },
-        );
+        self.large_credit(from, consumer, more, CREDIT_BYTES_MIN);
     }
 
     /// Credit that is good for some bytes.

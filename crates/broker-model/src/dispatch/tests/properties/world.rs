@@ -8,7 +8,7 @@ use crate::catalog::settings::{DelayedRetry, QueueSettings, RetryKind};
 use crate::dispatch::Dispatcher;
 use crate::ids::{ConsumerId, NodeId, Origin, QueueId, RequestId, Sequence};
 use crate::op::{BatchStatus, DeathReason, Op, SequenceRanges, Target};
-use crate::protocol::{ConsumerSpec, FromHost, SMALL, ToHost};
+use crate::protocol::{CREDIT_BYTES_MIN, ConsumerSpec, FromHost, ToHost};
 use crate::shard::CheckpointDelta;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -181,7 +181,7 @@ impl World {
                             consumer: id,
                             queue,
                             more,
-                            bytes: SMALL,
+                            bytes: CREDIT_BYTES_MIN,
                         },
                     );
                 }
