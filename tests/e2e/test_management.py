@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import time
 
+import pika
 import pytest
 
 from harness import amqp
@@ -188,12 +189,13 @@ def test_message_stats_of_a_queue(broker, pub, sub, name, durable) -> None:
     amqp.fill(pub, name, [b"1", b"2", b"3"])
     sub.basic_ack(amqp.get(sub, name).tag)
     Consumer(sub, name).wait(2)
+    assert sub.basic_get(name) == (None, None, None)
 
     def counted() -> bool:
         stats = broker.get(path)["message_stats"]
-        keys = ("publish", "deliver", "get", "deliver_get", "ack")
+        keys = ("publish", "deliver", "get", "get_empty", "deliver_get", "ack")
         got = [stats[key] for key in keys]
-        assert got == [3, 2, 1, 3, 1], stats
+        assert got == [3, 2, 1, 1, 3, 1], stats
         assert all(stats[f"{key}_details"]["rate"] >= 0 for key in keys), stats
         return True
 
@@ -204,6 +206,57 @@ def test_message_stats_of_a_queue(broker, pub, sub, name, durable) -> None:
         return broker.get(path)["message_stats"]["publish_details"]["rate"] > 0
 
     eventually(fast, what="a rate")
+
+
+@pytest.mark.warren_only("RabbitMQ's statistics come some seconds later")
+def test_message_stats_of_a_virtual_host(broker, name, connect) -> None:
+    """Sums of all nodes, with what ended channels and connections have counted."""
+    path = f"/api/vhosts/{part(name)}"
+    broker.put(path, {})
+    assert "message_stats" not in broker.get(path)
+    first = connect(0, virtual_host=name)
+    publisher = first.channel()
+    publisher.confirm_delivery()
+    publisher.queue_declare("q", durable=True)
+    amqp.fill(publisher, "q", [b"x" * 1000] * 3)
+    publisher.close()
+    second = connect(1, virtual_host=name)
+    consumer = second.channel()
+    consumer.basic_ack(amqp.get(consumer, "q").tag)
+
+    def counted() -> bool:
+        row = broker.get(path, 2)
+        stats = row["message_stats"]
+        got = [stats[key] for key in ("publish", "confirm", "get", "get_empty", "ack")]
+        assert got == [3, 3, 1, 0, 1], stats
+        assert row["recv_oct"] > 3000 and row["send_oct"] > 1000, row
+        return True
+
+    eventually(counted, what="the counts of an open connection")
+    first.close()
+    second.close()
+    eventually(counted, what="the counts of a closed connection")
+    assert broker.get(f"{path}?disable_stats=true").get("message_stats") is None
+    broker.delete(path)
+
+
+def test_logins_of_a_node(broker, connect) -> None:
+    def attempts(protocol: str) -> list[int]:
+        rows = broker.get(f"/api/auth/attempts/{nodes[0]}")
+        keys = ("auth_attempts", "auth_attempts_failed", "auth_attempts_succeeded")
+        found = [[row[key] for key in keys] for row in rows if row["protocol"] == protocol]
+        return found[0] if found else [0, 0, 0]
+
+    nodes = sorted(row["name"] for row in broker.get("/api/nodes"))
+    status, _ = broker.http(f"/api/auth/attempts/{nodes[0]}", method="DELETE", node=1)
+    assert status == 204
+    assert attempts("amqp091") == [0, 0, 0]
+    connect(0)
+    with pytest.raises(pika.exceptions.AMQPConnectionError):
+        connect(0, password="wrong")
+    assert attempts("amqp091") == [2, 1, 1]
+    assert attempts("http")[2] > 0
+    assert broker.http("/api/auth/attempts/nobody@1")[0] == 404
 
 
 @pytest.mark.warren_only("RabbitMQ serves its metrics on another port")

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use node::amqp_codec::ReplyCode;
+use node::auth_attempts::AttemptsReport;
 use node::broker_model::catalog::{
     Catalog, CatalogAnswer, CatalogCommand, CatalogError, Name, PasswordHash, QueueRecord,
 };
@@ -13,7 +14,7 @@ use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
 use node::measured::Distribution;
-use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
+use node::queries::{ConnectionReport, ExchangeReport, NodeReport, VhostReport};
 use node::shovels::ShovelReport;
 use node::{Alarms, Config, Identity, Readiness};
 use std::collections::BTreeSet;
@@ -82,6 +83,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What went through exchanges on all nodes that answer.
     fn exchanges(&self) -> Answer<'_, Vec<ExchangeReport>>;
 
+    /// What has happened in virtual hosts on all nodes that answer.
+    fn vhosts(&self) -> Answer<'_, Vec<VhostReport>>;
+
     /// Counts of queues at the host that serves them; all of that placement if `queues` is empty.
     fn queue_reports(
         &self,
@@ -89,6 +93,12 @@ pub trait Backend: Send + Sync + 'static {
         placement: Placement,
         queues: Vec<QueueId>,
     ) -> Answer<'_, Vec<QueueReport>>;
+
+    /// Logins of a node; `None` if it does not answer.
+    fn auth_attempts(&self, node: NodeId) -> Answer<'_, Option<Vec<AttemptsReport>>>;
+
+    /// Has a node count its logins anew; false if it does not answer.
+    fn reset_auth_attempts(&self, node: NodeId) -> Answer<'_, bool>;
 
     /// Closes a connection wherever it is.
     fn close_connection(&self, node: NodeId, serial: u64, reason: String) -> Answer<'_, bool>;

@@ -3,6 +3,7 @@
 use crate::backend::{Answer, Backend, Got, Numbers, Publish, Refusal, Served, Then};
 use bytes::Bytes;
 use node::auth::{Login, hash_password};
+use node::auth_attempts::{AttemptsReport, Door};
 use node::broker_model::catalog::{
     Catalog, CatalogAnswer, CatalogCommand, Name, NodeState, PasswordHash, QueueRecord,
 };
@@ -11,7 +12,7 @@ use node::broker_model::message::Message;
 use node::broker_model::wire::StoredMessage;
 use node::catalog::writer::WriteError;
 use node::host::QueueReport;
-use node::queries::{ConnectionReport, ExchangeReport, NodeQueries, NodeReport};
+use node::queries::{ConnectionReport, ExchangeReport, NodeQueries, NodeReport, VhostReport};
 use node::session::operator::{self, Fate};
 use node::shovels::ShovelReport;
 use node::{Alarms, Broker, Config, Identity, Node, Readiness};
@@ -89,6 +90,7 @@ impl Backend for NodeBackend {
             user,
             password: Some(password),
             address: from,
+            door: Door::Http,
         };
         Box::pin(async move {
             let name = login.user.clone();
@@ -160,6 +162,10 @@ impl Backend for NodeBackend {
         Box::pin(self.queries.exchanges())
     }
 
+    fn vhosts(&self) -> Answer<'_, Vec<VhostReport>> {
+        Box::pin(self.queries.vhosts())
+    }
+
     fn own_connections(&self) -> Vec<ConnectionReport> {
         self.queries.connections_here()
     }
@@ -171,6 +177,14 @@ impl Backend for NodeBackend {
         queues: Vec<QueueId>,
     ) -> Answer<'_, Vec<QueueReport>> {
         Box::pin(async move { self.queries.queues(host, placement, &queues).await })
+    }
+
+    fn auth_attempts(&self, node: NodeId) -> Answer<'_, Option<Vec<AttemptsReport>>> {
+        Box::pin(self.queries.auth_attempts(node))
+    }
+
+    fn reset_auth_attempts(&self, node: NodeId) -> Answer<'_, bool> {
+        Box::pin(self.queries.reset_auth_attempts(node))
     }
 
     fn close_connection(&self, node: NodeId, serial: u64, reason: String) -> Answer<'_, bool> {

@@ -15,8 +15,8 @@ const OBJECTS: usize = 32 * 1024;
 /// Rates of everything that is shown with some.
 #[derive(Debug, Default)]
 pub(crate) struct AllRates {
-    /// By id: the seven counts of a queue's tally, its ready and its unacknowledged messages.
-    pub(crate) queues: Mutex<ObjectRates<u64, 9>>,
+    /// By id: the eight counts of a queue's tally, its ready and its unacknowledged messages.
+    pub(crate) queues: Mutex<ObjectRates<u64, 10>>,
     /// By node and serial: bytes received and sent.
     pub(crate) connections: Mutex<ObjectRates<(u64, u64), 2>>,
     /// By node, serial and number: what has happened on it.
@@ -25,6 +25,10 @@ pub(crate) struct AllRates {
     pub(crate) totals: Mutex<ObjectRates<String, 2>>,
     /// By virtual host and name: messages in and out.
     pub(crate) exchanges: Mutex<ObjectRates<(String, String), 2>>,
+    /// By name: what has happened on channels of a virtual host.
+    pub(crate) vhosts: Mutex<ObjectRates<String, 11>>,
+    /// By name: bytes received and sent, ready and unacknowledged messages of a virtual host.
+    pub(crate) vhost_totals: Mutex<ObjectRates<String, 4>>,
 }
 
 impl AllRates {
@@ -35,6 +39,8 @@ impl AllRates {
         *self.connections.lock() = ObjectRates::default();
         *self.channels.lock() = ObjectRates::default();
         *self.exchanges.lock() = ObjectRates::default();
+        *self.vhosts.lock() = ObjectRates::default();
+        *self.vhost_totals.lock() = ObjectRates::default();
     }
 }
 

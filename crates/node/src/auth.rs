@@ -3,6 +3,7 @@
 //!
 //! Not here: permissions (`identity`), what a client is told (`session`).
 
+use crate::auth_attempts::Door;
 use crate::auth_turns::Turns;
 use crate::catalog::machine::CatalogMachine;
 use crate::identity::Identity;
@@ -37,6 +38,8 @@ pub struct Login {
     pub password: Option<Vec<u8>>,
     /// Where it comes from.
     pub address: IpAddr,
+    /// How.
+    pub door: Door,
 }
 
 /// Why a login is refused. The client is told none of it.

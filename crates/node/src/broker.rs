@@ -176,7 +176,9 @@ impl Broker {
     /// See [`AuthError`].
     pub async fn authenticate(&self, login: Login) -> Result<Identity, AuthError> {
         self.metrics.counts.auth_attempts.add(1);
+        let door = login.door;
         let result = self.authenticator.check(&self.machine, login).await;
+        self.metrics.auth_attempts.count(door, result.is_ok());
         if result.is_err() {
             self.metrics.counts.auth_failed.add(1);
         }

@@ -5,6 +5,7 @@
 //! interface use of it.
 
 pub mod auth;
+pub mod auth_attempts;
 mod auth_turns;
 pub mod broker;
 pub mod catalog;
@@ -34,6 +35,7 @@ mod stores;
 mod target;
 pub mod tls;
 pub mod validity;
+mod vhost_flows;
 pub mod vital;
 
 // Parts of this crate's interface: whoever uses a node needs no other crate of ours.

@@ -1,5 +1,6 @@
 //! What a node counts: plain atomics, read by `management`.
 
+use crate::auth_attempts::AuthAttempts;
 use crate::message_sizes::MessageSizes;
 use broker_model::catalog::Catalog;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -168,6 +169,8 @@ counters! {
 pub struct Metrics {
     /// Events.
     pub counts: Counts,
+    /// Logins, which an operator can count anew.
+    pub auth_attempts: AuthAttempts,
     /// What clients publish, by size.
     pub message_sizes: MessageSizes,
     /// Open connections.

@@ -357,6 +357,7 @@ impl Node {
                 Box::new(move || machine.read().latest_start(origin.node) == origin.incarnation)
             },
             maintenance: Arc::clone(&maintenance),
+            metrics: Arc::clone(&metrics),
             stall: Arc::clone(&stall),
             syncs: Arc::clone(&syncs),
             stopping: stopping_rx.clone(),

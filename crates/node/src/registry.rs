@@ -6,6 +6,8 @@
 use crate::exchange_flows::ExchangeFlows;
 use crate::hub::api::SessionId;
 use crate::metrics::{ChannelCounts, Counter, Gauge};
+use crate::queries::VhostReport;
+use crate::vhost_flows::VhostFlows;
 use amqp_codec::ShortStr;
 use amqp_connection::{Mechanism, ServerConfig};
 use parking_lot::Mutex;
@@ -95,6 +97,8 @@ pub struct Registry {
     offers: Mutex<[Option<Arc<ServerConfig>>; 2]>,
     /// What goes through exchanges.
     pub exchanges: ExchangeFlows,
+    /// What went through virtual hosts, on channels and connections that are over.
+    pub vhosts: VhostFlows,
 }
 
 impl Registry {
@@ -124,6 +128,12 @@ impl Registry {
     #[must_use]
     pub fn get(&self, session: SessionId) -> Option<Arc<ConnectionEntry>> {
         self.connections.lock().get(&session).cloned()
+    }
+
+    /// What has happened on connections to each virtual host.
+    #[must_use]
+    pub fn vhost_reports(&self) -> Vec<VhostReport> {
+        self.vhosts.reports(&self.connections())
     }
 
     /// How many there are.

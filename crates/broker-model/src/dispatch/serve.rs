@@ -90,7 +90,10 @@ impl Desk {
         while let Some((nth, get)) = self.next_get(turn.roster) {
             let delivery = match self.next(turn, true) {
                 Next::Wait => return,
-                Next::Empty => None,
+                Next::Empty => {
+                    self.tally_mut().got_nothing += 1;
+                    None
+                }
                 Next::Ready(at, head, _) => {
                     let holder = turn.roster.loose_holder(turn.slot, get.origin);
                     self.hand_out(turn, at, head, (!get.no_ack).then_some(holder), FOR_GET)

@@ -13,6 +13,8 @@ pub struct Tally {
     pub got: u64,
     /// Got for good.
     pub got_no_ack: u64,
+    /// Gets that found nothing.
+    pub got_nothing: u64,
     /// Of those handed out: flagged as redelivered.
     pub redelivered: u64,
     /// Acknowledged by whoever held them.

@@ -1,13 +1,14 @@
 //! The node before it has started: nothing is known, everything is refused.
 
 use crate::backend::{Answer, Backend, Got, Numbers, Publish, Refusal, Then};
+use node::auth_attempts::AttemptsReport;
 use node::broker_model::catalog::{
     Catalog, CatalogAnswer, CatalogCommand, Name, PasswordHash, QueueRecord,
 };
 use node::broker_model::ids::{NodeId, Placement, QueueId};
 use node::broker_model::wire::StoredMessage;
 use node::host::QueueReport;
-use node::queries::{ConnectionReport, ExchangeReport, NodeReport};
+use node::queries::{ConnectionReport, ExchangeReport, NodeReport, VhostReport};
 use node::shovels::ShovelReport;
 use node::{Alarms, Config, Identity, Readiness};
 use std::collections::BTreeSet;
@@ -104,6 +105,18 @@ impl Backend for Closed {
 
     fn exchanges(&self) -> Answer<'_, Vec<ExchangeReport>> {
         Box::pin(ready(Vec::new()))
+    }
+
+    fn vhosts(&self) -> Answer<'_, Vec<VhostReport>> {
+        Box::pin(ready(Vec::new()))
+    }
+
+    fn auth_attempts(&self, _node: NodeId) -> Answer<'_, Option<Vec<AttemptsReport>>> {
+        Box::pin(ready(None))
+    }
+
+    fn reset_auth_attempts(&self, _node: NodeId) -> Answer<'_, bool> {
+        Box::pin(ready(false))
     }
 
     fn own_connections(&self) -> Vec<ConnectionReport> {

@@ -182,6 +182,14 @@ pub(crate) fn router(body_max: usize) -> Router<Arc<App>> {
             "/user-limits/{user}/{limit}",
             put(limits::set_user).delete(limits::clear_user),
         )
+        .route(
+            "/auth/attempts/{node}",
+            get(nodes::auth_attempts).delete(nodes::reset_auth_attempts),
+        )
+        .route(
+            "/auth/attempts/{node}/source",
+            get(nodes::auth_attempts_by_source).delete(nodes::reset_auth_attempts),
+        )
         .route("/auth/hash_password/{password}", get(users::hash))
         .route("/permissions", get(permissions::list))
         .route(

@@ -113,6 +113,59 @@ pub(super) async fn memory_relative(
     Ok(Json(json!({ "memory": parts })))
 }
 
+/// `GET /api/auth/attempts/N`.
+pub(super) async fn auth_attempts(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> JsonResult {
+    operator.need(Need::Monitoring)?;
+    let node = cluster::node_id(&app, &name)?;
+    let attempts = app.backend().auth_attempts(node).await;
+    let attempts = attempts.ok_or_else(|| silent(&name))?;
+    let rows: Vec<Value> = attempts
+        .iter()
+        .map(|attempts| {
+            json!({
+                "protocol": attempts.protocol,
+                "auth_attempts": attempts.succeeded + attempts.failed,
+                "auth_attempts_failed": attempts.failed,
+                "auth_attempts_succeeded": attempts.succeeded,
+            })
+        })
+        .collect();
+    Ok(Json(rows.into()))
+}
+
+/// Those by address and user, which RabbitMQ counts only where it is told to.
+pub(super) async fn auth_attempts_by_source(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> JsonResult {
+    operator.need(Need::Monitoring)?;
+    cluster::node_id(&app, &name)?;
+    Ok(Json(json!([])))
+}
+
+/// `DELETE` of either: the node counts anew.
+pub(super) async fn reset_auth_attempts(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> StatusResult {
+    operator.need(Need::Monitoring)?;
+    let node = cluster::node_id(&app, &name)?;
+    if app.backend().reset_auth_attempts(node).await {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(silent(&name))
+}
+
+fn silent(name: &str) -> ApiError {
+    ApiError::Unavailable(format!("{name} does not answer"))
+}
+
 /// Takes a node out of service: others lead what it leads, and its clients are sent to them.
 pub(super) async fn drain(
     State(app): State<Arc<App>>,
@@ -137,7 +190,7 @@ async fn set_maintenance(app: &App, operator: &Operator, name: &str, on: bool) -
     if app.backend().set_maintenance(node, on).await {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(ApiError::Unavailable(format!("{name} does not answer")))
+    Err(silent(name))
 }
 
 async fn memory_used(app: &App, operator: &Operator, name: &str) -> Result<u64, ApiError> {

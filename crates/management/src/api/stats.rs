@@ -2,7 +2,7 @@
 
 use crate::App;
 use node::host::QueueReport;
-use node::queries::{ChannelReport, ConnectionReport, ExchangeReport};
+use node::queries::{ChannelReport, ConnectionReport, ExchangeReport, VhostReport};
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
@@ -44,13 +44,14 @@ pub(super) fn add_of_queue(app: &App, row: &mut Map<String, Value>, report: &Que
         tally.delivered_no_ack,
         tally.got,
         tally.got_no_ack,
+        tally.got_nothing,
         tally.redelivered,
         tally.acknowledged,
         report.ready,
         report.unacked,
     ];
     let now = Instant::now();
-    let [p, d, dn, g, gn, r, a, ready, unacked] =
+    let [p, d, dn, g, gn, ge, r, a, ready, unacked] =
         app.rates_of.queues.lock().update(now, report.queue, sample);
     for (key, rate) in [
         ("messages_details", ready + unacked),
@@ -60,7 +61,7 @@ pub(super) fn add_of_queue(app: &App, row: &mut Map<String, Value>, report: &Que
         row.insert(key.to_owned(), json!({ "rate": rate }));
     }
     let handed_out = tally.delivered + tally.delivered_no_ack + tally.got + tally.got_no_ack;
-    if tally.published + handed_out == 0 {
+    if tally.published + handed_out + tally.got_nothing == 0 {
         return;
     }
     let stats = message_stats([
@@ -69,6 +70,7 @@ pub(super) fn add_of_queue(app: &App, row: &mut Map<String, Value>, report: &Que
         ("deliver_no_ack", tally.delivered_no_ack, dn),
         ("get", tally.got, g),
         ("get_no_ack", tally.got_no_ack, gn),
+        ("get_empty", tally.got_nothing, ge),
         ("deliver_get", handed_out, d + dn + g + gn),
         ("redeliver", tally.redelivered, r),
         ("ack", tally.acknowledged, a),
@@ -88,8 +90,50 @@ pub(super) fn add_of_channel(
     }
     let counts = CHANNEL.map(|name| channel.counts.get(name).copied().unwrap_or(0));
     let key = (connection.node, connection.serial, channel.number);
-    let mut rates = app.rates_of.channels.lock();
-    let rates = rates.update(Instant::now(), key, counts);
+    let rates = &app.rates_of.channels;
+    let rates = rates.lock().update(Instant::now(), key, counts);
+    row.insert("message_stats".to_owned(), of_channels(counts, rates));
+}
+
+/// Adds `message_stats` and bytes of a virtual host, where anything has happened, and the growth of what waits.
+pub(super) fn add_of_vhost(
+    app: &App,
+    row: &mut Map<String, Value>,
+    report: Option<&VhostReport>,
+    [ready, unacked]: [u64; 2],
+) {
+    let Some(name) = row.get("name").and_then(Value::as_str).map(str::to_owned) else {
+        return;
+    };
+    let now = Instant::now();
+    let (received, sent) = report.map_or((0, 0), |report| (report.received, report.sent));
+    let totals = &app.rates_of.vhost_totals;
+    let sample = [received, sent, ready, unacked];
+    let [r, s, growing, held] = totals.lock().update(now, name.clone(), sample);
+    for (key, rate) in [
+        ("messages_details", growing + held),
+        ("messages_ready_details", growing),
+        ("messages_unacknowledged_details", held),
+    ] {
+        row.insert(key.to_owned(), json!({ "rate": rate }));
+    }
+    let Some(report) = report else {
+        return;
+    };
+    row.insert("recv_oct".to_owned(), received.into());
+    row.insert("recv_oct_details".to_owned(), details(r));
+    row.insert("send_oct".to_owned(), sent.into());
+    row.insert("send_oct_details".to_owned(), details(s));
+    if report.counts.is_empty() {
+        return;
+    }
+    let counts = CHANNEL.map(|name| report.counts.get(name).copied().unwrap_or(0));
+    let rates = app.rates_of.vhosts.lock().update(now, name, counts);
+    row.insert("message_stats".to_owned(), of_channels(counts, rates));
+}
+
+/// `message_stats` of what is counted as [`CHANNEL`] says.
+fn of_channels(counts: [u64; CHANNEL.len()], rates: [f64; CHANNEL.len()]) -> Value {
     let [
         publish,
         confirm,
@@ -106,7 +150,7 @@ pub(super) fn add_of_channel(
     let handed_out = [d, dn, g, gn]
         .into_iter()
         .fold((0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-    let stats = message_stats(
+    message_stats(
         [
             ("publish", publish),
             ("confirm", confirm),
@@ -122,8 +166,7 @@ pub(super) fn add_of_channel(
             ("ack", ack),
         ]
         .map(|(key, (total, rate))| (key, total, rate)),
-    );
-    row.insert("message_stats".to_owned(), stats);
+    )
 }
 
 /// Adds `message_stats` of an exchange, where anything was published to it.

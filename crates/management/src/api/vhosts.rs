@@ -1,6 +1,6 @@
 //! `/api/vhosts`.
 
-use super::{Body, JsonResult, StatusResult, cluster, put_status};
+use super::{Body, JsonResult, StatusResult, cluster, put_status, stats};
 use crate::App;
 use crate::auth::{Need, Operator};
 use crate::error::ApiError;
@@ -10,7 +10,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use node::Config;
-use node::broker_model::catalog::{CatalogCommand, Name, PermissionSpec, VhostRecord, VhostSpec};
+use node::broker_model::catalog::{
+    Catalog, CatalogCommand, Name, PermissionSpec, VhostRecord, VhostSpec,
+};
+use node::broker_model::ids::QueueId;
+use node::host::QueueReport;
+use node::queries::VhostReport;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,13 +26,15 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     let names = operator.vhosts(&app);
-    let counts = counts(&app, &query).await;
-    let rows = app.read(|catalog| {
+    let figures = Figures::of(&app, &query).await;
+    let records: Vec<VhostRecord> = app.read(|catalog| {
         let records = names.iter().filter_map(|name| catalog.vhost(name));
-        records
-            .map(|vhost| row(&app, vhost, counts.get(&vhost.name)))
-            .collect()
+        records.cloned().collect()
     });
+    let rows = records
+        .iter()
+        .map(|vhost| row(&app, vhost, &figures))
+        .collect();
     Ok(Json(query.serve(rows)?))
 }
 
@@ -38,37 +45,58 @@ pub(super) async fn one(
     Query(query): Query<ListQuery>,
 ) -> JsonResult {
     operator.enter(&app, &name).await?;
-    let counts = counts(&app, &query).await;
+    let figures = Figures::of(&app, &query).await;
     let record = app
         .read(|catalog| catalog.vhost(&name).cloned())
         .ok_or(ApiError::NotFound)?;
-    pick(&query, row(&app, &record, counts.get(&record.name)))
+    pick(&query, row(&app, &record, &figures))
 }
 
-/// Ready, unacknowledged and all messages by vhost.
-async fn counts(app: &App, query: &ListQuery) -> HashMap<Name, (u64, u64, u64)> {
-    if query.disable_stats {
-        return HashMap::new();
-    }
-    let reports = super::overview::all_queue_reports(app).await;
-    app.read(|catalog| {
-        let mut counts: HashMap<Name, (u64, u64, u64)> = HashMap::new();
-        for report in &reports {
-            let Some(queue) = catalog.queue_by_id(node::broker_model::ids::QueueId(report.queue))
-            else {
-                continue;
-            };
-            let sums = counts.entry(queue.vhost.clone()).or_default();
-            sums.0 += report.ready;
-            sums.1 += report.unacked;
-            sums.2 += report.messages();
+/// What is counted in vhosts.
+#[derive(Default)]
+struct Figures {
+    /// Ready, unacknowledged and all messages.
+    messages: HashMap<Name, (u64, u64, u64)>,
+    flows: HashMap<String, VhostReport>,
+    /// Whether anybody wanted any.
+    wanted: bool,
+}
+
+impl Figures {
+    async fn of(app: &App, query: &ListQuery) -> Self {
+        if query.disable_stats {
+            return Self::default();
         }
-        counts
-    })
+        let (queues, flows) = futures::join!(
+            super::overview::all_queue_reports(app),
+            app.backend().vhosts()
+        );
+        let flows = flows.into_iter();
+        Self {
+            messages: app.read(|catalog| messages(catalog, &queues)),
+            flows: flows.map(|flow| (flow.vhost.clone(), flow)).collect(),
+            wanted: true,
+        }
+    }
 }
 
-fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64, u64)>) -> Value {
-    let (ready, unacked, messages) = counts.copied().unwrap_or_default();
+fn messages(catalog: &Catalog, reports: &[QueueReport]) -> HashMap<Name, (u64, u64, u64)> {
+    let mut counts: HashMap<Name, (u64, u64, u64)> = HashMap::new();
+    for report in reports {
+        let Some(queue) = catalog.queue_by_id(QueueId(report.queue)) else {
+            continue;
+        };
+        let sums = counts.entry(queue.vhost.clone()).or_default();
+        sums.0 += report.ready;
+        sums.1 += report.unacked;
+        sums.2 += report.messages();
+    }
+    counts
+}
+
+fn row(app: &App, vhost: &VhostRecord, figures: &Figures) -> Value {
+    let counts = figures.messages.get(&vhost.name).copied();
+    let (ready, unacked, messages) = counts.unwrap_or_default();
     let config = app.backend().config();
     let queue_type = vhost
         .default_queue_type
@@ -83,7 +111,7 @@ fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64, u64)>) -> Valu
     if let (true, Some(metadata)) = (vhost.protected, metadata.as_object_mut()) {
         metadata.insert("protected_from_deletion".into(), true.into());
     }
-    json!({
+    let mut row = json!({
         "name": &*vhost.name,
         "description": &*vhost.description,
         "tags": vhost.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
@@ -95,7 +123,11 @@ fn row(app: &App, vhost: &VhostRecord, counts: Option<&(u64, u64, u64)>) -> Valu
         "messages": messages,
         "messages_ready": ready,
         "messages_unacknowledged": unacked,
-    })
+    });
+    if let (true, Some(row)) = (figures.wanted, row.as_object_mut()) {
+        stats::add_of_vhost(app, row, figures.flows.get(&*vhost.name), [ready, unacked]);
+    }
+    row
 }
 
 pub(super) async fn put(

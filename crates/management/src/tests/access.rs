@@ -99,6 +99,14 @@ async fn users_vhosts_permissions_limits() {
         .await;
     server.put("/api/vhosts/shop", json!({}), 204).await;
     let vhost = server.get("/api/vhosts/shop").await.body;
+    assert!(vhost.get("message_stats").is_none() && vhost.get("recv_oct").is_none());
+    let used = server.get("/api/vhosts/%2F").await.body;
+    for (key, value) in [("recv_oct", 100), ("send_oct", 200)] {
+        assert_eq!(used[key], value, "{key}");
+    }
+    for (key, value) in [("publish", 5), ("get_empty", 2), ("deliver_get", 0)] {
+        assert_eq!(used["message_stats"][key], value, "{key}");
+    }
     assert_eq!(
         (&vhost["description"], &vhost["tags"]),
         (&json!("Orders"), &json!(["a", "b"]))

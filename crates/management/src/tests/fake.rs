@@ -3,6 +3,7 @@
 use crate::backend::{Answer, Backend, Got, Numbers, Publish, Refusal, Served, Then};
 use bytes::Bytes;
 use node::amqp_codec::{FieldValue, TableBuilder};
+use node::auth_attempts::AttemptsReport;
 use node::broker_model::catalog::{
     Bootstrap, Catalog, CatalogAnswer, CatalogCommand, CatalogEntry, Name, NodeRecord, NodeState,
     PasswordAlgorithm, PasswordHash, QueueRecord, UserSpec,
@@ -14,6 +15,7 @@ use node::host::{ConsumerReport, QueueReport, TallyReport};
 use node::measured::Distribution;
 use node::queries::{
     ChannelReport, ConnectionReport, ExchangeReport, GroupReport, ListenerReport, NodeReport,
+    VhostReport,
 };
 use node::shovels::ShovelReport;
 use node::{Alarms, Config, Identity, Readiness};
@@ -301,6 +303,19 @@ impl Backend for Fake {
         Box::pin(ready(found))
     }
 
+    fn auth_attempts(&self, node: NodeId) -> Answer<'_, Option<Vec<AttemptsReport>>> {
+        let attempts = AttemptsReport {
+            protocol: "amqp091".into(),
+            succeeded: 3,
+            failed: 2,
+        };
+        Box::pin(ready((node != NodeId(3)).then(|| vec![attempts])))
+    }
+
+    fn reset_auth_attempts(&self, node: NodeId) -> Answer<'_, bool> {
+        Box::pin(ready(node != NodeId(3)))
+    }
+
     fn set_maintenance(&self, node: NodeId, on: bool) -> Answer<'_, bool> {
         let answers = node != NodeId(3);
         if answers {
@@ -321,6 +336,16 @@ impl Backend for Fake {
             name: "amq.topic".into(),
             published: 7,
             routed: 9,
+        }]))
+    }
+
+    fn vhosts(&self) -> Answer<'_, Vec<VhostReport>> {
+        let counts = [("published", 5), ("get_empty", 2)];
+        Box::pin(ready(vec![VhostReport {
+            vhost: "/".into(),
+            received: 100,
+            sent: 200,
+            counts: counts.map(|(name, count)| (name.to_owned(), count)).into(),
         }]))
     }
 

@@ -35,6 +35,27 @@ async fn small_questions() {
 }
 
 #[tokio::test]
+async fn logins_are_counted_by_node() {
+    let server = Server::new();
+    let path = "/api/auth/attempts/warren@2";
+    let expected = json!([{
+        "protocol": "amqp091",
+        "auth_attempts": 5,
+        "auth_attempts_failed": 2,
+        "auth_attempts_succeeded": 3,
+    }]);
+    assert_eq!(server.get(path).await.body, expected);
+    let by_source = server.get("/api/auth/attempts/warren@2/source").await;
+    assert_eq!(by_source.body, json!([]));
+    server.delete(path, 204).await;
+    for (node, expected) in [("warren@3", 503), ("warren@9", 404)] {
+        let path = format!("/api/auth/attempts/{node}");
+        assert_eq!(server.get(&path).await.status, expected);
+        server.delete(&path, expected).await;
+    }
+}
+
+#[tokio::test]
 async fn connections_channels_consumers() {
     let server = Server::new();
     server.put("/api/queues/%2F/jobs", json!({}), 201).await;

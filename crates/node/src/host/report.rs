@@ -72,6 +72,9 @@ pub struct TallyReport {
     pub got: u64,
     /// Got for good.
     pub got_no_ack: u64,
+    /// Gets that found nothing. Nodes of an older version do not say.
+    #[serde(default)]
+    pub got_nothing: u64,
     /// Of those handed out: flagged as redelivered.
     pub redelivered: u64,
     /// Acknowledged.
@@ -86,6 +89,7 @@ impl From<Tally> for TallyReport {
             delivered_no_ack: tally.delivered_no_ack,
             got: tally.got,
             got_no_ack: tally.got_no_ack,
+            got_nothing: tally.got_nothing,
             redelivered: tally.redelivered,
             acknowledged: tally.acknowledged,
         }

@@ -168,7 +168,9 @@ impl Session {
             self.outbox.settle(settlement, &delivery);
         }
         let shown = self.entry.as_ref();
-        if shown.is_some_and(|entry| entry.channels.lock().remove(&number).is_some()) {
+        if let Some(shown) = shown.and_then(|entry| entry.channels.lock().remove(&number)) {
+            let flows = &self.broker.registry().vhosts;
+            flows.channel_ended(&self.broker.catalog(), &self.vhost, &shown.counts);
             self.broker.metrics().channels.add(-1);
             self.broker.metrics().counts.channels_closed.add(1);
         }

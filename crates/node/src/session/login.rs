@@ -4,6 +4,7 @@ use super::consume::Consumer;
 use super::services::Services;
 use super::state::Session;
 use crate::auth::{AuthError, Login};
+use crate::auth_attempts::Door;
 use crate::identity::Identity;
 use crate::oauth2::{TokenError, is_one};
 use crate::registry::ConnectionEntry;
@@ -33,12 +34,14 @@ impl Session {
                 user: user.as_str().to_owned(),
                 password: Some(password.to_vec()),
                 address,
+                door: Door::Amqp,
             },
             Credentials::External => match self.ends.certificate_user.clone() {
                 Some(user) => Login {
                     user,
                     password: None,
                     address,
+                    door: Door::Amqp,
                 },
                 None => {
                     self.conn.refuse_login(self.now);
@@ -155,6 +158,7 @@ impl Session {
             user: String::new(),
             password: Some(secret.to_vec()),
             address: self.ends.peer.ip(),
+            door: Door::Amqp,
         };
         let broker = Arc::clone(&self.broker);
         let check = async move { broker.authenticate(login).await };

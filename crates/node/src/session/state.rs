@@ -327,7 +327,11 @@ impl Session {
         self.delete_exclusive_queues_later();
         self.flush();
         if let Some(entry) = self.entry.take() {
-            self.broker.registry().remove(entry.session);
+            let registry = self.broker.registry();
+            registry
+                .vhosts
+                .connection_ended(&self.broker.catalog(), &entry);
+            registry.remove(entry.session);
             self.broker.metrics().connections.add(-1);
             self.broker.metrics().counts.connections_closed.add(1);
         }

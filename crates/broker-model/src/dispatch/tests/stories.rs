@@ -254,12 +254,14 @@ fn what_a_queue_does_is_counted() {
             queue: QUEUE,
         },
     );
+    assert!(leader.get(node(1), false).is_none());
     let expected = Tally {
         published: 5,
         delivered: 2,
         delivered_no_ack: 0,
         got: 2,
         got_no_ack: 1,
+        got_nothing: 1,
         redelivered: 1,
         acknowledged: 3, // Neither what was got for good nor what was purged.
     };
