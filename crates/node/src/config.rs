@@ -217,6 +217,8 @@ pub struct Memory {
     pub block_cache_bytes: usize,
     /// Messages of queues that live on this node alone, together; what is more goes to disk.
     pub local_queues_bytes: usize,
+    /// Dead letters that are on their way to their targets, together.
+    pub dead_letters_bytes: usize,
 }
 
 /// Log, checkpoints, and the disk alarm.

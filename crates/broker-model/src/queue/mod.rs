@@ -21,6 +21,7 @@ mod alive;
 mod level;
 mod ranges;
 mod record;
+mod sources;
 mod spill;
 mod tail;
 mod window;

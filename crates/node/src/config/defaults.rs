@@ -104,6 +104,7 @@ impl Default for Memory {
             high_watermark: 0.6,
             block_cache_bytes: 64 * MIB,
             local_queues_bytes: 64 * MIB,
+            dead_letters_bytes: 64 * MIB,
         }
     }
 }
@@ -136,6 +137,7 @@ impl Config {
         let (memory, storage) = (&mut self.memory, &mut self.storage);
         memory.block_cache_bytes = in_memory(memory.block_cache_bytes);
         memory.local_queues_bytes = in_memory(memory.local_queues_bytes);
+        memory.dead_letters_bytes = in_memory(memory.dead_letters_bytes);
         storage.checkpoint_bytes = shrunk(storage.checkpoint_bytes);
         storage.state_write_buffer_bytes = in_memory(storage.state_write_buffer_bytes);
     }

@@ -2,7 +2,8 @@
 //! letter exchanges, and delayed messages whose time has come to the queues of their exchange.
 //!
 //! At least once: a message is settled in its queue only after every queue it was routed to has
-//! accepted it; in the same log entry where all of them share its shard ([`Op::PassOn`]). A refusal (a
+//! accepted it; in the same log entry where all of them share its shard ([`Op::PassOn`]). Queues of a shard that refuse
+//! nothing share an operation, with the letter once. A refusal (a
 //! target is full and rejects) or a missing majority is tried again, at those targets only; a target that passes on what
 //! it refuses (`reject-publish-dlx`) has it then. Memory is bounded (see [`letters`]). Letters carry an identity, by which
 //! a queue that has one already drops it.
@@ -82,11 +83,11 @@ pub fn start(broker: Arc<Broker>, vital: &Vital) -> DeadLetterSender {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (session, events) = broker.hub().attach();
     let publisher = Publisher {
+        letters: Letters::new(broker.config().memory.dead_letters_bytes),
         broker,
         session,
         next_token: 1,
         waiting: HashMap::new(),
-        letters: Letters::default(),
         gone: VecDeque::new(),
         seen: HashMap::new(),
     };
@@ -197,6 +198,7 @@ impl Publisher {
         let Some(Routed {
             message,
             targets: mut by_place,
+            rejecting,
             passing,
         }) = routed
         else {
@@ -216,7 +218,7 @@ impl Publisher {
                 (self.letters).kept_at(*entry.key(), number, entry.get().len())
         {
             let (placement, targets) = entry.remove_entry();
-            self.letters.sent(number, 1);
+            self.letters.sent(number, 1, targets.len());
             let op = Op::PassOn {
                 from,
                 sequence,
@@ -226,27 +228,43 @@ impl Publisher {
             batches.add(placement, op, bytes, (number, Sent::AtOnce));
             return;
         }
-        self.letters
-            .sent(number, by_place.values().map(SmallVec::len).sum());
         if by_place.is_empty() {
             // Nowhere to go any more.
+            self.letters.sent(number, 0, 0);
             self.settle(number);
             return;
         }
+        let together = self.letters.may_go_together(number);
+        let mut operations = 0;
+        let targets = by_place.values().map(SmallVec::len).sum();
         for (placement, at_place) in by_place {
-            for target in at_place {
+            // An operation for each that may refuse, so that it is known who has accepted.
+            let (shared, alone): (SmallVec<[Target; 1]>, SmallVec<[Target; 1]>) = at_place
+                .into_iter()
+                .partition(|target| together && !rejecting.contains(&target.queue));
+            operations += alone.len() + usize::from(!shared.is_empty());
+            for target in alone {
                 let to = match passing.contains(&target.queue) {
                     true => Sent::Through(target.queue),
                     false => Sent::To(target.queue),
                 };
-                // An operation for each, so that it is known who has accepted.
                 let op = Op::Publish {
                     targets: smallvec![target],
                     message: message.clone(),
                 };
                 batches.add(placement, op, bytes, (number, to));
             }
+            if !shared.is_empty() {
+                let to = Sent::Together(shared.iter().map(|target| target.queue).collect());
+                let bytes = bytes.saturating_add(shared.len() * size_of::<Target>());
+                let op = Op::Publish {
+                    targets: shared,
+                    message: message.clone(),
+                };
+                batches.add(placement, op, bytes, (number, to));
+            }
         }
+        self.letters.sent(number, operations, targets);
     }
 
     fn submit(&mut self, batches: Batches) {
@@ -273,8 +291,13 @@ impl Publisher {
                 let now = Instant::now();
                 for (at, (number, sent)) in letters.into_iter().enumerate() {
                     let refused = refused_ops.contains(&(at as u32));
-                    let accepted = !given_up && (!refused || matches!(sent, Sent::Through(_)));
-                    match self.letters.answered(now, number, sent, accepted) {
+                    let answered = if given_up {
+                        self.letters.given_up(now, number)
+                    } else {
+                        let accepted = !refused || matches!(sent, Sent::Through(_));
+                        self.letters.answered(now, number, sent, accepted)
+                    };
+                    match answered {
                         Answered::Done => self.settle(number),
                         Answered::Settled => drop(self.finish(number)),
                         Answered::Waits | Answered::Refused => {}
@@ -368,7 +391,9 @@ impl Batches {
 struct Routed {
     message: Message,
     targets: Targets,
-    /// Targets that pass on what they refuse.
+    /// Targets that refuse messages when they are full.
+    rejecting: SmallVec<[QueueId; 1]>,
+    /// Those of them that pass on what they refuse.
     passing: SmallVec<[QueueId; 1]>,
 }
 
@@ -377,12 +402,16 @@ impl Routed {
         Self {
             message,
             targets: Targets::new(),
+            rejecting: SmallVec::new(),
             passing: SmallVec::new(),
         }
     }
 
     fn add(&mut self, queue: &QueueRecord, target: Target) {
         let settings = queue.settings();
+        if settings.overflow != Overflow::DropHead {
+            self.rejecting.push(queue.id);
+        }
         // Without a dead letter exchange it would be lost: it waits, as for one that only refuses.
         if settings.overflow == Overflow::RejectPublishDlx
             && settings.dead_letter_exchange.is_some()
