@@ -182,3 +182,32 @@ def test_votes_of_a_node_that_was_frozen_slow_nothing_down(fresh, load, name) ->
     settle(load.producers, load.consumers)
     verdict = judge(load.producers, load.consumers)
     assert verdict.clean, verdict
+
+
+def test_a_thawed_node_hands_out_nothing_of_a_former_leader(whole, name, open_at) -> None:
+    """What that has sent it is in its sockets; others have got and done it meanwhile."""
+    declare(whole, name)
+    frozen, *_ = roles(whole, name, "follower")
+    leader = whole.leader(name)
+    other = next(node for node in whole.nodes if node not in (frozen, leader))
+    channel = open_at(frozen).channel()
+    channel.basic_qos(prefetch_count=100)
+    late = amqp.Consumer(channel, name)
+    frozen.freeze()
+    bodies = [b"%d" % i for i in range(50)]
+    amqp.fill(amqp.confirmed(open_at(other)), name, bodies)
+    maintenance = f"/api/nodes/warren@{leader.id}/maintenance"
+    assert leader.http(maintenance, "PUT")[0] == 204
+    try:
+        whole.other_leader(name, leader)
+        survivor = amqp.Consumer(open_at(other).channel(), name)
+        for message in survivor.wait(len(bodies)):
+            survivor.ack(message)
+        eventually(lambda: amqp.counts(survivor.channel, name)[0] == 0, what="all of it settled")
+        survivor.settle()
+        frozen.thaw()
+        late.settle()
+        assert late.bodies == []
+        assert survivor.bodies == bodies
+    finally:
+        assert leader.http(maintenance, "DELETE")[0] == 204

@@ -34,7 +34,7 @@ use crate::vital::Vital;
 use broker_model::ids::{NodeId, Origin, Placement, ShardId};
 use cluster_proto::node::v1::peer_server::PeerServer;
 use consensus::streams::Serve;
-use consensus::{Consensus, GroupId, Leadership, Machine, MachineError, Network, Tcp};
+use consensus::{Consensus, Group, GroupId, Machine, MachineError, Network, Tcp};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -256,12 +256,12 @@ impl Node {
                 .run(),
             ),
         );
-        let mut leaderships: HashMap<ShardId, watch::Receiver<Leadership>> = HashMap::new();
+        let mut groups: HashMap<ShardId, Group> = HashMap::new();
         for (group, (replica, (inbox, receiver))) in replicas.shards.lock().drain() {
             let Some(raft) = consensus.group(GroupId(group)) else {
                 continue;
             };
-            leaderships.insert(ShardId(group), raft.leadership());
+            groups.insert(ShardId(group), raft.clone());
             let host = ShardHost::new(context.clone(), replica, raft, receiver, inbox);
             tasks.push(vital.spawn("the host of a shard", host.run()));
         }
@@ -276,19 +276,11 @@ impl Node {
             starts: Arc::clone(&starts),
         };
         let connectors = Box::new(move |placement| -> Arc<dyn Connector> {
-            let leadership = match placement {
-                Placement::Shard(shard) => leaderships.get(&shard).cloned(),
-                Placement::Host(_) => None,
-            };
-            match (placement, leadership) {
-                (Placement::Host(node), _) => Arc::new(HostConnector::new(reach.clone(), node)),
-                (placement, Some(leadership)) => {
-                    Arc::new(ShardConnector::new(reach.clone(), placement, leadership))
-                }
-                (placement, None) => {
-                    // A shard that does not run here cannot come from a valid catalog.
-                    let (_, never) = watch::channel(Leadership::default());
-                    Arc::new(ShardConnector::new(reach.clone(), placement, never))
+            match placement {
+                Placement::Host(node) => Arc::new(HostConnector::new(reach.clone(), node)),
+                Placement::Shard(shard) => {
+                    let group = groups.get(&shard).cloned();
+                    Arc::new(ShardConnector::new(reach.clone(), placement, group))
                 }
             }
         });

@@ -1,5 +1,6 @@
 //! The life of a group's Raft core: start, stop, restart, and what becomes of a failed one.
 
+use super::contact::Contact;
 use super::dirt::{Dirt, Share};
 use super::heartbeat::LastBeat;
 use super::leadership::supervise;
@@ -172,6 +173,7 @@ pub(crate) struct GroupCore {
     /// When a leader's heartbeat was taken last.
     heard: Mutex<Option<Instant>>,
     pub(super) recency: Recency,
+    pub(super) contact: Contact,
     stopped: AtomicBool,
 }
 
@@ -258,6 +260,7 @@ impl GroupCore {
             last_beat: Mutex::new(LastBeat::now()),
             heard: Mutex::new(None),
             recency: Recency::new(),
+            contact: Contact::new(),
             stopped: AtomicBool::new(false),
         }))
     }

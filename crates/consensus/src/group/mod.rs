@@ -1,6 +1,7 @@
 //! A replicated log and the machine that it drives, as the rest of the node uses it.
 
 mod checkpoint;
+mod contact;
 mod core;
 pub(crate) mod dirt;
 mod handover;
@@ -112,6 +113,21 @@ impl Group {
     #[must_use]
     pub fn is_recent(&self) -> bool {
         self.0.is_recent()
+    }
+
+    /// Whether this member has heard a leader's heartbeats without a gap, so that what the leader that it knows of has sent
+    /// is no older than it seems. Costs nothing.
+    #[must_use]
+    pub fn is_in_contact(&self) -> bool {
+        self.0.is_in_contact()
+    }
+
+    /// Makes sure who leads: afterwards [`leadership`](Self::leadership) tells of a leader that was one after this call.
+    ///
+    /// # Errors
+    /// When no leader confirms within `timeout`.
+    pub async fn renew_contact(&self, timeout: Duration) -> Result<(), ReadError> {
+        self.0.renew_contact(timeout).await
     }
 
     /// Brings what is applied here up to date with everything that was acknowledged before this call, on any node; false if

@@ -83,6 +83,7 @@ impl GroupCore {
 
     /// Notes that a heartbeat has come at `at`, with which the log was committed up to `committed`.
     pub(crate) fn hear_committed(&self, committed: u64, at: Instant) {
+        self.keep_contact(at);
         self.recency.heard(committed, self.applied_index(), at);
     }
 

@@ -31,6 +31,17 @@ pub trait Connector: Send + Sync {
     /// Resolves when the leader is known to be another than the one last connected to.
     fn moved(&self) -> BoxFuture<'_, ()>;
 
+    /// Whether what the node last connected to says can be acted upon. It cannot where this node may have stood still or
+    /// been cut off for so long that another may lead by now.
+    fn is_sure(&self) -> bool {
+        true
+    }
+
+    /// Finds out, within a bound; false if that node leads no longer, or nobody says.
+    fn make_sure(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(true))
+    }
+
     /// The node last connected to says that it is not the leader, but that `leader` may be.
     fn not_leader(&self, leader: Option<NodeId>);
 }

@@ -101,6 +101,8 @@ pub struct Link {
     moved: HashMap<ConsumerId, moving::Forward>,
     brake: Brake,
     state: State,
+    /// What has come while it is not sure that it is the leader's, until that is known.
+    unsure: Option<Vec<FromHost>>,
     /// Before it attaches again, when what went wrong would only repeat itself.
     pause: Duration,
     /// What sessions said last that they hold.
@@ -133,6 +135,7 @@ impl Link {
             moved: HashMap::new(),
             brake: Brake::default(),
             state: State::Detached,
+            unsure: None,
             pause: Duration::ZERO,
             claims: Claims::default(),
             when_answered: Vec::new(),
@@ -150,6 +153,7 @@ impl Link {
     pub async fn run(mut self) {
         let (connected_tx, mut connected_rx) = mpsc::channel::<ConnectResult>(1);
         let (resumed_tx, mut resumed_rx) = mpsc::channel::<(u64, Vec<(SessionId, Held)>)>(1);
+        let (sure_tx, mut sure_rx) = mpsc::channel::<(u64, bool)>(1);
         let mut attach_round = 0u64;
         let mut inputs = Vec::with_capacity(256);
         let mut housekeeping = consensus::ticks::every(HOUSEKEEPING);
@@ -168,12 +172,16 @@ impl Link {
             }
             tokio::select! {
                 biased;
-                message = receive(&mut self.state) => match message {
+                message = receive(&mut self.state), if self.unsure.is_none() => match message {
+                    Some(messages) if self.connector.is_sure() => self.hear_all(messages),
+                    // It may be long out of date: others may have what is handed out here.
                     Some(messages) => {
-                        for message in messages {
-                            self.hear(message);
-                        }
-                        self.flush();
+                        self.unsure = Some(messages);
+                        let connector = Arc::clone(&self.connector);
+                        let (done, round) = (sure_tx.clone(), attach_round);
+                        tokio::spawn(async move {
+                            let _ = done.send((round, connector.make_sure().await)).await;
+                        });
                     }
                     None => self.detach("the host closed the link"),
                 },
@@ -208,6 +216,16 @@ impl Link {
                         self.flush();
                     }
                 }
+                Some((round, sure)) = sure_rx.recv() => {
+                    // What is said of an attachment that is over says nothing of this one.
+                    if round == attach_round && let Some(messages) = self.unsure.take() {
+                        if sure {
+                            self.hear_all(messages);
+                        } else {
+                            self.detach("what it says may be out of date");
+                        }
+                    }
+                }
                 () = self.connector.moved(), if matches!(self.state, State::Attached(_) | State::Resuming(_)) => {
                     self.detach("the leader has changed");
                 }
@@ -220,6 +238,13 @@ impl Link {
                 }
             }
         }
+    }
+
+    fn hear_all(&mut self, messages: Vec<FromHost>) {
+        for message in messages {
+            self.hear(message);
+        }
+        self.flush();
     }
 
     /// Whether there is a reason to be attached. Shards always are one: a new leader waits for what

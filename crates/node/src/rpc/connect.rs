@@ -6,7 +6,7 @@ use crate::host::{HostDirectory, HostInput};
 use crate::hub::attachment::{Attachment, HostSender};
 use crate::hub::connector::{ConnectError, Connector, HostStarts};
 use broker_model::ids::{NodeId, Origin, Placement};
-use consensus::{Connectivity, Leadership, PeerNet};
+use consensus::{Connectivity, Group, Leadership, PeerNet};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -15,11 +15,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tracing::debug;
 
 /// How long one attempt may take before the link tries anew.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// Pause after a refusal or failure, unless the leader changes meanwhile.
 const PAUSE: Duration = Duration::from_millis(25);
+/// How long a leader may take to say that it is one.
+const SURE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What all connectors of a node share.
 #[derive(Clone)]
@@ -82,6 +85,8 @@ impl Reach {
 pub struct ShardConnector {
     reach: Reach,
     placement: Placement,
+    /// The shard's group, if it runs here.
+    group: Option<Group>,
     leadership: watch::Receiver<Leadership>,
     last: Mutex<Last>,
 }
@@ -99,18 +104,25 @@ struct Last {
 }
 
 impl ShardConnector {
-    /// A connector to the leader that `leadership` tells of.
-    pub fn new(
-        reach: Reach,
-        placement: Placement,
-        leadership: watch::Receiver<Leadership>,
-    ) -> Self {
+    /// A connector to the leader of `group`.
+    pub fn new(reach: Reach, placement: Placement, group: Option<Group>) -> Self {
+        // A shard that does not run here cannot come from a valid catalog.
+        let never = || watch::channel(Leadership::default()).1;
+        let leadership = group.as_ref().map_or_else(never, Group::leadership);
         Self {
             reach,
             placement,
+            group,
             leadership,
             last: Mutex::new(Last::default()),
         }
+    }
+
+    /// The node last connected to is known to lead, or nothing is known here: this node is no member yet.
+    fn leads(&self) -> bool {
+        let last = self.last.lock().node;
+        let known = self.leadership.borrow();
+        known.term == 0 || known.leader.map(|leader| NodeId(leader.node())) == last
     }
 
     async fn try_connect(&self) -> Result<Attachment, ConnectError> {
@@ -197,6 +209,26 @@ impl Connector for ShardConnector {
         };
         let mut leadership = self.leadership.clone();
         async move { other_leader(&mut leadership, node).await }.boxed()
+    }
+
+    fn is_sure(&self) -> bool {
+        let here = self.last.lock().node == Some(self.reach.origin.node);
+        let known = self.leadership.borrow().term > 0;
+        // The host here sees to that itself.
+        here || !known || self.leads() && self.group.as_ref().is_none_or(Group::is_in_contact)
+    }
+
+    fn make_sure(&self) -> BoxFuture<'_, bool> {
+        async {
+            if let Some(group) = &self.group
+                && let Err(error) = group.renew_contact(SURE_WITHIN).await
+            {
+                debug!(placement = ?self.placement, %error, "nobody says who leads");
+                return false;
+            }
+            self.leads()
+        }
+        .boxed()
     }
 
     fn not_leader(&self, leader: Option<NodeId>) {

@@ -29,6 +29,7 @@ impl Link {
     pub(super) fn detach(&mut self, why: &'static str) {
         debug!(placement = ?self.placement, why, unanswered = self.send_queue.unanswered_count(), "link detached");
         self.state = State::Detached;
+        self.unsure = None;
         // A cancellation under way is answered here: the new leader never hears of the consumer.
         for (consumer, known) in self.consumers.take_cancelling() {
             let by_host = false;

@@ -1,6 +1,7 @@
 mod no_leader;
 mod resume;
 mod trouble;
+mod unsure;
 
 use broker_model::ids::QueueId;
 use broker_model::message::Message;
