@@ -5,6 +5,7 @@ Each consumer may have one message at a time; all of them together would be far 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pika
@@ -186,3 +187,74 @@ def test_gets_on_very_many_channels(fresh) -> None:
     assert sorted(seen) == list(range(COUNT))
     empty = [peer.expect(spec.Basic.GetEmpty) for _ in range(2)]
     assert len(empty) == 2
+
+
+LITTLE = ["--memory-total", "256MiB", "--memory-high-watermark", "0.99"]
+
+
+def test_clients_on_very_many_connections_that_do_not_read(fresh) -> None:
+    node = fresh(1, extra_args=LITTLE).start().nodes[0]
+    fill(node, "q", durable=True)
+    before = node.forget_peak()
+    peers = []
+    for _ in range(COUNT):
+        peer = wire.Peer(node.amqp_port)
+        peer.open()
+        peer.method(1, spec.Channel.Open())
+        peer.method(1, spec.Basic.Qos(prefetch_count=1))
+        peer.method(1, spec.Basic.Consume(queue="q", consumer_tag="c", nowait=True))
+        peers.append(peer)
+    settled(node, "q")
+    assert node.queue_info("q")["messages_unacknowledged"] < COUNT / 4
+    # They go, and who reads gets everything.
+    for peer in peers:
+        peer.socket.close()
+    channel = amqp.connect(node.amqp_port, socket_timeout=bound(60)).channel()
+    channel.basic_qos(prefetch_count=10)
+    consumer = amqp.Consumer(channel, "q")
+    seen = []
+    for _ in range(COUNT):
+        message = consumer.next(bound(10))
+        seen.append(int(message.body[:8]))
+        consumer.ack(message)
+    assert sorted(seen) == list(range(COUNT))
+    grown = node.peak() - before
+    assert grown < GROWTH, f"{grown / MIB:.0f} MiB"
+
+
+def test_room_that_no_connection_uses_goes_to_those_that_wait(fresh) -> None:
+    """As above, where it is the memory of the node that all connections share."""
+    node = fresh(1, extra_args=LITTLE).start().nodes[0]
+    connection = amqp.connect(node.amqp_port, socket_timeout=bound(60))
+    publisher = amqp.confirmed(connection)
+    consumers = []
+    for at in range(20):
+        publisher.queue_declare(f"q{at}", durable=True)
+        channel = amqp.connect(node.amqp_port, socket_timeout=bound(60)).channel()
+        channel.basic_qos(prefetch_count=2)
+        consumers.append(amqp.Consumer(channel, f"q{at}"))
+    for _ in range(2):
+        for at, consumer in enumerate(consumers):
+            publisher.basic_publish("", f"q{at}", b"y" * (6 * MIB), amqp.PERSISTENT)
+            consumer.ack(consumer.next(bound(10)))
+    for _ in range(20):
+        publisher.basic_publish("", "q7", b"z" * (6 * MIB), amqp.PERSISTENT)
+    for _ in range(20):
+        consumers[7].ack(consumers[7].next(bound(10)))
+    # Many for one queue: of those that compete for each, one gets it.
+    rivals = []
+    for _ in range(10):
+        channel = amqp.connect(node.amqp_port, socket_timeout=bound(60)).channel()
+        rivals.append(amqp.Consumer(channel, "q7"))
+    for _ in range(10):
+        publisher.basic_publish("", "q7", b"v" * (6 * MIB), amqp.PERSISTENT)
+    taken = [consumers[7], *rivals]
+    until = time.monotonic() + bound(30)
+    # A client reads but a little at a time.
+    while sum(len(rival.messages) for rival in taken) < 10:
+        assert time.monotonic() < until, [len(rival.messages) for rival in taken]
+        for rival in taken:
+            rival.connection.process_data_events(0)
+    for at in (3, 11):
+        publisher.basic_publish("", f"q{at}", b"w" * (6 * MIB), amqp.PERSISTENT)
+        assert consumers[at].next(bound(10)).body[:1] == b"w"

@@ -219,6 +219,8 @@ pub struct Memory {
     pub local_queues_bytes: usize,
     /// Dead letters that are on their way to their targets, together.
     pub dead_letters_bytes: usize,
+    /// Large messages that are on their way to clients of this node, or that they have not read, together.
+    pub large_messages_bytes: u64,
 }
 
 /// Log, checkpoints, and the disk alarm.

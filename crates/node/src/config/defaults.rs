@@ -105,6 +105,7 @@ impl Default for Memory {
             block_cache_bytes: 64 * MIB,
             local_queues_bytes: 64 * MIB,
             dead_letters_bytes: 64 * MIB,
+            large_messages_bytes: 1 << 30,
         }
     }
 }
@@ -113,6 +114,9 @@ impl Default for Memory {
 const ENOUGH: u64 = 1 << 30;
 /// They do not shrink below this share of themselves.
 const LEAST: u64 = 16;
+
+/// Of large messages at least so many bytes: the largest of the usual size fit.
+const LARGE_LEAST: u64 = 32 << 20;
 
 impl Memory {
     /// Bytes that this process may use.
@@ -137,6 +141,7 @@ impl Config {
         let (memory, storage) = (&mut self.memory, &mut self.storage);
         memory.block_cache_bytes = in_memory(memory.block_cache_bytes);
         memory.local_queues_bytes = in_memory(memory.local_queues_bytes);
+        memory.large_messages_bytes = (memory_bytes / 8).max(LARGE_LEAST);
         memory.dead_letters_bytes = in_memory(memory.dead_letters_bytes);
         storage.checkpoint_bytes = shrunk(storage.checkpoint_bytes);
         storage.state_write_buffer_bytes = in_memory(storage.state_write_buffer_bytes);

@@ -14,7 +14,8 @@ use crate::hub::api::Ask;
 use broker_model::ids::ConsumerId;
 use broker_model::protocol::CREDIT_BYTES_MIN;
 
-/// Bytes of deliveries on their way to one connection, over all its consumers.
+/// Bytes of deliveries on their way to one connection, over all its consumers; less where very many connections share a
+/// node's memory.
 const ON_THE_WAY_BYTES: u32 = 4 << 20;
 /// At least so many of them for each consumer.
 const ON_THE_WAY_BYTES_MIN: u32 = CREDIT_BYTES_MIN;
@@ -233,7 +234,11 @@ impl Session {
         let consumers = u32::try_from(self.consumers.len())
             .unwrap_or(u32::MAX)
             .max(1);
-        (ON_THE_WAY_BYTES / consumers).max(ON_THE_WAY_BYTES_MIN)
+        let connections = self.broker.metrics().connections.value().max(1);
+        let of_node = self.broker.config().memory.large_messages_bytes / connections.unsigned_abs();
+        let bytes = u32::try_from(of_node)
+            .map_or(ON_THE_WAY_BYTES, |of_node| of_node.min(ON_THE_WAY_BYTES));
+        (bytes / consumers).max(ON_THE_WAY_BYTES_MIN)
     }
 
     /// The most credit that a consumer may have now, the shared window aside.

@@ -23,6 +23,21 @@ impl Held {
         self.all.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 
+    /// Holds so many bytes, where it held fewer or more.
+    pub(super) fn set(&mut self, bytes: u64) {
+        let before = std::mem::replace(&mut self.own, bytes);
+        if bytes > before {
+            self.all.fetch_add(bytes - before, Ordering::Relaxed);
+        } else if bytes < before {
+            self.all.fetch_sub(before - bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that the others hold.
+    pub(super) fn others(&self) -> u64 {
+        self.all.load(Ordering::Relaxed).saturating_sub(self.own)
+    }
+
     /// Lets go of everything.
     pub(super) fn release(&mut self) {
         let own = std::mem::take(&mut self.own);
@@ -53,7 +68,10 @@ mod tests {
         assert_eq!((a.own(), b.own()), (101, 50));
         a.release();
         assert_eq!((a.own(), all.load(Ordering::Relaxed)), (0, 50));
-        assert_eq!(a.more(7), 57);
+        assert_eq!((a.more(7), a.others()), (57, 50));
+        a.set(20);
+        assert_eq!((b.others(), all.load(Ordering::Relaxed)), (20, 70));
+        a.set(7);
         drop(b);
         assert_eq!(all.load(Ordering::Relaxed), 7);
         drop(a);

@@ -122,6 +122,7 @@ impl Session {
         };
         let mut alarms = broker.alarms();
         alarms.mark_unchanged();
+        let large_credit = LargeCredit::within(broker.config().memory.large_messages_bytes);
         let session = Self {
             conn: Connection::new(broker.registry().offer(server_config(&*broker, &ends)), now),
             ends,
@@ -162,7 +163,7 @@ impl Session {
             counted_written: 0,
             tally: Tally::default(),
             large: LargeReads::default(),
-            large_credit: LargeCredit::default(),
+            large_credit,
             gets: Gets::default(),
             waiting_publishes: Arc::default(),
             flow: Current::default(),
@@ -260,12 +261,14 @@ impl Session {
         let barriers = self.waits.next_timeout();
         let expiry = self.expires_at.filter(|_| self.conn.is_open());
         let call_back = self.large_credit.call_back_at;
+        let look_again = self.large_credit.look_again_at;
         let all = [
             self.conn.next_timeout(),
             barriers,
             self.look_at,
             expiry,
             call_back,
+            look_again,
         ];
         all.into_iter().flatten().min()
     }
