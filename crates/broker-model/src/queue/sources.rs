@@ -137,6 +137,8 @@ impl Sources {
                 cache_ttl_ms: None,
             };
             match place(&identity) {
+                // Once, whatever was stored.
+                Some(place) if source.run_of(place).is_some() => {}
                 Some(place) => source.put(place, until_ms),
                 None => source.others.put(fingerprint, until_ms),
             }
@@ -181,7 +183,7 @@ impl Source {
         {
             self.forget_oldest_run();
         }
-        while self.placed >= size {
+        while self.placed >= size && !self.order.is_empty() {
             self.forget_oldest();
         }
         let ttl_ms = identity.cache_ttl_ms;
@@ -410,15 +412,16 @@ mod tests {
         put_varint(&mut out, 1);
         out.put_u64_le(WindowId::passed_on(QueueId(7)).0);
         put_varint(&mut out, 50);
-        put_varint(&mut out, 3);
-        for (fingerprint, until_ms) in [((7, 1), 100), ((7, 2), 110), ((9, 9), 120)] {
+        put_varint(&mut out, 4);
+        let stored = [((7, 1), 100), ((7, 2), 110), ((7, 1), 110), ((9, 9), 120)];
+        for (fingerprint, until_ms) in stored {
             out.put_u64_le(fingerprint.0);
             out.put_u64_le(fingerprint.1);
             put_varint(&mut out, until_ms + 1);
         }
         let bytes: Bytes = out.freeze();
         let mut cursor = Cursor::at(&bytes, 0);
-        let windows = Windows::decode(&mut cursor).unwrap();
+        let mut windows = Windows::decode(&mut cursor).unwrap();
         cursor.end().unwrap();
         let other = Identity {
             fingerprint: Fingerprint(9, 9),
@@ -428,6 +431,13 @@ mod tests {
             assert_eq!(windows.knows(&[identity], 99), known, "{identity:?}");
             assert!(!windows.knows(&[identity], 120), "{identity:?}");
         }
+        // One that is named twice is one.
+        let next = Identity {
+            cache_size: 1,
+            ..letter(7, 5)
+        };
+        windows.remember(&[next], 60);
+        assert!(windows.knows(&[next], 61) && !windows.knows(&[letter(7, 1)], 61));
     }
 
     proptest! {

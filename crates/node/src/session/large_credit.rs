@@ -251,6 +251,7 @@ impl Session {
         }
         // They are looked at again when the client reads.
         if self.is_choked() {
+            self.large_credit.short.set(0);
             self.choked = true;
             return;
         }
